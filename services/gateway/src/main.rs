@@ -1,2 +1,6 @@
-//! Entry point.
-fn main() {}
+//! Entry point of `selfheal-gateway`.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::run("gateway", gateway::start)
+}

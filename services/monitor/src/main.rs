@@ -1,2 +1,6 @@
-//! Entry point.
-fn main() {}
+//! Entry point of `selfheal-monitor`.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::run("monitor", monitor::start)
+}

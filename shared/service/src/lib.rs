@@ -1,1 +1,34 @@
-//! service.
+//! What every process does before its first useful line, and after its last.
+//!
+//! A service is one function from a [`Context`] to a result. Everything else
+//! (flags, logs, metrics, the broker, membership, readiness, signals, the exit
+//! code) is here, once, so that all services behave alike for whoever runs them.
+//!
+//! | exit code | meaning | will a restart help? |
+//! |---|---|---|
+//! | 0 | told to stop, and all work has ended | |
+//! | 1 | failed; the last log line says why | often |
+//! | 69 | the broker cannot be used: too old, or without JetStream | not before the broker changes |
+//! | 78 | flags or configuration refused | not before they change |
+
+mod chain;
+mod context;
+mod exit;
+mod flags;
+mod health;
+mod logs;
+mod member;
+mod readiness;
+mod run;
+mod signals;
+
+pub use chain::Chain;
+pub use context::Context;
+pub use exit::ConfigError;
+pub use flags::{Common, LogFormat};
+pub use health::Probe;
+pub use readiness::{Latch, Readiness};
+pub use run::run;
+
+/// Any error that ends a service.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,191 @@
+//! The flags that all services share.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, ValueEnum};
+
+use crate::ConfigError;
+
+/// Longest zone or prefix. Both become tokens of subjects and names of buckets.
+const TOKEN_BYTES_MAX: usize = 64;
+
+/// What the command line of a service consists of.
+#[derive(Debug, Parser)]
+pub(crate) struct Flags<A: Args> {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) own: A,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// The flags that all services share. An empty environment variable counts as absent.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Every service")]
+pub struct Common {
+    /// NATS servers, separated by commas; user and password may be in the URL
+    #[arg(
+        long,
+        env = "SELFHEAL_NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub nats_url: String,
+    /// NATS credentials file
+    #[arg(long, env = "SELFHEAL_NATS_CREDS", value_name = "FILE")]
+    nats_creds: Option<String>,
+    /// Context of the `nats` command to take server and credentials from
+    #[arg(long, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
+    nats_context: Option<String>,
+    /// First token of every subject, so that installations can share a NATS account
+    #[arg(long, env = "SELFHEAL_PREFIX", default_value = "selfheal", value_name = "TOKEN", value_parser = token)]
+    pub prefix: String,
+    /// Zones this agent serves, separated by commas
+    #[arg(long, env = "SELFHEAL_ZONES", default_value = "default", value_name = "ZONES", value_delimiter = ',', value_parser = token)]
+    zones: Vec<String>,
+    /// Where to answer /healthz, /readyz and /metrics, such as 127.0.0.1:9100
+    #[arg(long, env = "SELFHEAL_HEALTH_LISTEN", value_name = "ADDRESS")]
+    health_listen: Option<String>,
+    /// How long running work may take to end after the first signal, in seconds
+    #[arg(long, env = "SELFHEAL_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    grace_seconds: u64,
+    /// How log lines look
+    #[arg(long, env = "SELFHEAL_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Which log lines are written, such as `debug` or `info,bus=debug`
+    #[arg(long, env = "SELFHEAL_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[arg(long, env = "RUST_LOG", hide = true)]
+    rust_log: Option<String>,
+}
+
+impl Common {
+    /// Returns how to reach the broker, for a client called `name`.
+    #[must_use]
+    pub fn broker(&self, name: String) -> bus::BrokerOptions {
+        bus::BrokerOptions {
+            url: self.nats_url.clone(),
+            creds: present(self.nats_creds.as_ref()).map(PathBuf::from),
+            context: present(self.nats_context.as_ref()).map(str::to_owned),
+            prefix: self.prefix.clone(),
+            name,
+        }
+    }
+
+    /// Returns the zones, each once.
+    #[must_use]
+    pub fn zones(&self) -> Vec<String> {
+        let mut zones = self.zones.clone();
+        zones.sort();
+        zones.dedup();
+        zones
+    }
+
+    /// Returns how long work may take to end.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+
+    /// Returns where to answer health questions, if at all.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when it is not an address.
+    pub fn health_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        present(self.health_listen.as_ref())
+            .map(|text| listen_address("--health-listen", text))
+            .transpose()
+    }
+
+    /// Returns the filter of log lines, as it was written.
+    #[must_use]
+    pub fn log_filter(&self) -> Option<&str> {
+        present(self.log.as_ref()).or_else(|| present(self.rust_log.as_ref()))
+    }
+}
+
+/// Reads an address to listen on.
+pub(crate) fn listen_address(flag: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|error| {
+        ConfigError::new(
+            format!("`{text}` is not an address to listen on"),
+            format!("give {flag} an IP address and a port, such as 127.0.0.1:9100 or 0.0.0.0:9100"),
+        )
+        .because(std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{error}")))
+    })
+}
+
+fn present(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if text.is_empty() || TOKEN_BYTES_MAX < text.len() || !text.bytes().all(legal) {
+        return Err(format!("expected 1 to {TOKEN_BYTES_MAX} of the characters A-Z a-z 0-9 - _"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Args, Debug)]
+    struct None {}
+
+    fn parse(arguments: &[&str]) -> Result<Common, clap::Error> {
+        let all = std::iter::once("selfheal-test").chain(arguments.iter().copied());
+        Flags::<None>::try_parse_from(all).map(|flags| flags.common)
+    }
+
+    #[test]
+    fn without_flags_everything_has_its_documented_default() {
+        let common = parse(&[]).unwrap();
+        let broker = common.broker("selfheal-test".to_owned());
+        assert_eq!(broker.url, "nats://127.0.0.1:4222");
+        assert_eq!(broker.prefix, "selfheal");
+        assert_eq!(common.zones(), ["default"]);
+        assert_eq!(common.health_listen().unwrap(), None);
+        assert_eq!(common.grace(), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn zones_are_split_sorted_and_taken_once() {
+        let common = parse(&["--zones", "west,east,west"]).unwrap();
+        assert_eq!(common.zones(), ["east", "west"]);
+    }
+
+    #[test]
+    fn a_zone_that_is_no_subject_token_is_refused() {
+        for zone in ["a.b", "a b", "*", ">", "", "ä"] {
+            assert!(parse(&["--zones", zone]).is_err(), "{zone}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_absent() {
+        let common = parse(&["--nats-creds", "", "--nats-context=", "--health-listen="]).unwrap();
+        let broker = common.broker("selfheal-test".to_owned());
+        assert_eq!((broker.creds, broker.context), (Option::None, Option::None));
+        assert_eq!(common.health_listen().unwrap(), Option::None);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_with_an_example() {
+        let common = parse(&["--health-listen", "everywhere"]).unwrap();
+        let error = common.health_listen().unwrap_err();
+        assert!(error.hint().contains("127.0.0.1:9100"), "{}", error.hint());
+    }
+}

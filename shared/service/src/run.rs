@@ -1,0 +1,244 @@
+//! The life of a process, from its flags to its exit code.
+
+use std::{future::Future, pin::pin, process::ExitCode, time::Duration};
+
+use bus::Bus;
+use clap::{Args, CommandFactory as _, FromArgMatches as _};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    BoxError, Chain, Common, Context, Probe, Readiness,
+    exit::{self, EX_CONFIG},
+    flags::Flags,
+    health, logs, member,
+    signals::StopSignal,
+};
+
+/// The version of all binaries of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Threads that run the tasks. Our services wait far more than they compute, and
+/// every thread costs a stack and an arena of the allocator.
+const WORKER_THREADS: usize = 2;
+
+/// Threads for blocking calls, such as file reads and name look-ups.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// How long the broker may be silent before we say what we are waiting for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How often it is said again.
+const SILENCE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Runs the service `kind` until it ends or the process is told to stop.
+///
+/// The first SIGINT or SIGTERM cancels [`Context::stop`] and lets work end for the
+/// grace period; the second ends the process at once.
+pub fn run<A, F, Fut>(kind: &'static str, start: F) -> ExitCode
+where
+    A: Args,
+    F: FnOnce(Context<A>) -> Fut,
+    Fut: Future<Output = Result<(), BoxError>>,
+{
+    let name: &'static str = format!("selfheal-{kind}").leak();
+    let command = Flags::<A>::command().name(name).bin_name(name).version(VERSION);
+    let flags =
+        match command.try_get_matches().and_then(|found| Flags::<A>::from_arg_matches(&found)) {
+            Ok(flags) => flags,
+            Err(refused) => return say_and_end(&refused),
+        };
+    if let Err(refused) = logs::init(kind, &flags.common) {
+        let said = clap::Error::raw(
+            clap::error::ErrorKind::InvalidValue,
+            format!("{}\nhint: {}\n", Chain(&refused), refused.hint()),
+        );
+        return say_and_end(&said);
+    }
+    // One provider for all of TLS, chosen here: with none or two, rustls panics at the first use.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        warn!("another TLS provider was installed first");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(Box::pin(serve(kind, flags, start)));
+            // What still blocks a thread now must not keep the process.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (number, hint) = exit::judge(&*failure);
+            match hint {
+                Some(hint) => {
+                    error!(error = %Chain(&*failure), exit_code = number, hint, "ended by an error")
+                }
+                None => error!(error = %Chain(&*failure), exit_code = number, "ended by an error"),
+            }
+            exit::code(number)
+        }
+    }
+}
+
+/// Prints what clap has to say: help and version are a success, all else is a bad configuration.
+fn say_and_end(said: &clap::Error) -> ExitCode {
+    let printed = said.print();
+    if said.use_stderr() || printed.is_err() { exit::code(EX_CONFIG) } else { ExitCode::SUCCESS }
+}
+
+async fn serve<A, F, Fut>(kind: &'static str, flags: Flags<A>, start: F) -> Result<(), BoxError>
+where
+    A: Args,
+    F: FnOnce(Context<A>) -> Fut,
+    Fut: Future<Output = Result<(), BoxError>>,
+{
+    let Flags { common, own } = flags;
+    let mut signals = StopSignal::new()?;
+    let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+    let (readiness, ready) = Readiness::new(stop.clone());
+    let probe = Probe::install(kind, VERSION, readiness.clone())?;
+    let around = TaskTracker::new();
+    around.spawn(probe.clone().keep_up(end.clone()));
+    if let Some(address) = common.health_listen()? {
+        let listener = health::bind(address).await?;
+        around.spawn(health::serve(listener, probe.clone(), end.clone()));
+    }
+    let member_id = format!("{kind}-{:.8}", uuid::Uuid::new_v4().simple());
+    let bus = tokio::select! {
+        connected = connect(kind, &common) => connected?,
+        which = signals.next() => {
+            info!(signal = which, "stopped while waiting for the broker");
+            return Ok(());
+        }
+    };
+    readiness.follow(bus.connection());
+    let micro = bus.micro_service(kind, VERSION, &member_id).await?;
+    let tasks = TaskTracker::new();
+    let member = member::describe(member_id.clone(), kind, common.zones(), VERSION);
+    around.spawn(member::stay(bus.clone(), member, stop.clone(), ready.clone()));
+    around.spawn(announce(readiness, stop.clone(), member_id.clone()));
+    let (failures, failed) = mpsc::channel(1);
+    let context = Context {
+        args: own,
+        bus,
+        member_id,
+        zones: common.zones(),
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+        ready,
+        probe,
+        version: VERSION,
+        failures,
+    };
+    let result = live(start(context), &mut signals, &stop, &tasks, failed, common.grace()).await;
+    stop.cancel();
+    end.cancel();
+    around.close();
+    // Leaving the members' list needs the broker, which may be gone.
+    if tokio::time::timeout(SILENCE, around.wait()).await.is_err() {
+        warn!("could not say good-bye in time");
+    }
+    drop(micro);
+    result
+}
+
+/// Runs the work until it ends by itself or is told to, then lets its tasks end.
+async fn live(
+    work: impl Future<Output = Result<(), BoxError>>,
+    signals: &mut StopSignal,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+    mut failed: mpsc::Receiver<BoxError>,
+    grace: Duration,
+) -> Result<(), BoxError> {
+    let mut work = pin!(work);
+    let mut ended = None;
+    let mut failure = None;
+    tokio::select! {
+        result = &mut work => ended = Some(result),
+        which = signals.next() => info!(signal = which, "stopping"),
+        Some(error) = failed.recv() => failure = Some(error),
+    }
+    stop.cancel();
+    tasks.close();
+    let drain = async {
+        let result = match ended {
+            Some(result) => result,
+            None => work.await,
+        };
+        tasks.wait().await;
+        failure.map_or(result, Err)
+    };
+    tokio::select! {
+        result = drain => result,
+        which = signals.next() => {
+            warn!(signal = which, "second signal, ending at once");
+            Err("stopped before its work had ended".into())
+        }
+        () = tokio::time::sleep(grace) => {
+            warn!(?grace, "work did not end in time");
+            Err("the grace period was over before its work had ended".into())
+        }
+    }
+}
+
+/// Connects, and says what it is waiting for when that takes long.
+async fn connect(kind: &str, common: &Common) -> Result<Bus, bus::Error> {
+    let options = common.broker(format!("selfheal-{kind}"));
+    let mut connecting = pin!(bus::connect(&options));
+    let mut patience = SILENCE;
+    loop {
+        match tokio::time::timeout(patience, &mut connecting).await {
+            Ok(connected) => return connected,
+            Err(_elapsed) => warn!(
+                url = without_secrets(&common.nats_url),
+                hint = "start one with `nats-server -js`, or name another with --nats-url or SELFHEAL_NATS_URL",
+                "no broker yet, still trying"
+            ),
+        }
+        patience = SILENCE_AGAIN;
+    }
+}
+
+/// Returns the URLs without user and password.
+fn without_secrets(urls: &str) -> String {
+    let one = |url: &str| match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            let (head, tail) = (url.get(..scheme + 3), url.get(at + 1..));
+            format!("{}{}", head.unwrap_or_default(), tail.unwrap_or_default())
+        }
+        (None, Some(at)) => url.get(at + 1..).unwrap_or_default().to_owned(),
+        (_, Some(_) | None) => url.to_owned(),
+    };
+    urls.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+}
+
+/// Says once that the process is ready: others wait for this line.
+async fn announce(readiness: Readiness, stop: CancellationToken, member: String) {
+    if stop.run_until_cancelled(readiness.released()).await.is_some() {
+        info!(member, version = VERSION, "ready");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_the_broker_is_never_written() {
+        assert_eq!(
+            without_secrets("nats://me:secret@host:4222, nats://other:4222"),
+            "nats://host:4222,nats://other:4222"
+        );
+        assert_eq!(without_secrets("me:p@ss@host"), "host");
+    }
+}
