@@ -1,2 +1,78 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask up`, `test`, `lint`, `docs`, `bench`, `image`.
+//!
+//! Everything that a newcomer or the CI needs is fetched, built and started from here, so that no
+//! step lives in a document only.
+#![expect(clippy::print_stdout, reason = "a developer command speaks to a terminal")]
+
+mod broker;
+mod demo;
+mod engine;
+mod image;
+mod process;
+mod test;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use workspace::Workspace;
+
+/// Developer commands of Self-Heal ITOps
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The nats-server to use, instead of searching for one
+    #[arg(long, global = true, env = "SELFHEAL_NATS_SERVER", value_name = "FILE")]
+    nats_server: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build and start everything, with a small shop to break
+    Up(up::Options),
+    /// Run all tests; those that need a container engine when one answers
+    Test(test::Options),
+    /// Check the format, the lints and the documentation
+    Lint,
+    /// Write docs/wire.md from the table of the bus
+    Docs,
+    /// Build the container image from binaries compiled on this machine
+    Image(image::Options),
+    /// Find or fetch a nats-server and print its path
+    Nats,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are shown")]
+fn eprintln_error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::open()?;
+    let server = args.nats_server.as_deref();
+    match &args.command {
+        Command::Up(options) => up::run(&workspace, server, options),
+        Command::Test(options) => test::run(&workspace, server, options),
+        Command::Lint => workspace.lint(),
+        Command::Docs => workspace.docs(),
+        Command::Image(options) => image::build(&workspace, options).map(|()| ExitCode::SUCCESS),
+        Command::Nats => {
+            println!("{}", broker::find_or_fetch(&workspace, server)?.path.display());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The repository as a place: its root, its target directory, and cargo run in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+
+/// The packages whose binaries make the product, and the demo.
+const PRODUCT: [&str; 7] = ["supervisor", "monitor", "analyzer", "fixer", "gateway", "cli", "demo"];
+
+/// The binaries of these packages.
+pub(crate) const BINARIES: [&str; 8] = [
+    "selfheal",
+    "selfheal-supervisor",
+    "selfheal-monitor",
+    "selfheal-analyzer",
+    "selfheal-fixer",
+    "selfheal-gateway",
+    "demo-store",
+    "demo-shop",
+];
+
+/// Where the source lies and where cargo builds.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// The root of the repository.
+    pub(crate) root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the workspace that this command was built from.
+    pub(crate) fn open() -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("xtask has no parent directory")?
+            .to_owned();
+        let output = Command::new(cargo())
+            .args(["metadata", "--no-deps", "--format-version=1"])
+            .current_dir(&root)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo metadata")?;
+        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .context("cannot read the answer of cargo metadata")?;
+        let target = metadata
+            .get("target_directory")
+            .and_then(serde_json::Value::as_str)
+            .context("cargo metadata names no target directory")?;
+        Ok(Self { target: PathBuf::from(target), root })
+    }
+
+    /// Returns the directory of the built binaries.
+    pub(crate) fn binaries(&self, release: bool) -> PathBuf {
+        self.target.join(if release { "release" } else { "debug" })
+    }
+
+    /// Returns where fetched tools lie; not under version control.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.root.join(".tools")
+    }
+
+    /// Returns a command that runs cargo in the root of the repository.
+    pub(crate) fn cargo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(cargo());
+        command.args(args).current_dir(&self.root);
+        command
+    }
+
+    /// Builds the binaries of the product and of the demo.
+    pub(crate) fn build_product(&self, release: bool) -> anyhow::Result<()> {
+        let mut command = self.cargo(["build"]);
+        for package in PRODUCT {
+            command.args(["--package", package]);
+        }
+        command.arg("--bins");
+        if release {
+            command.arg("--release");
+        }
+        succeed(&mut command)
+    }
+
+    /// Checks the format, the lints and the documentation; the first that fails ends it.
+    pub(crate) fn lint(&self) -> anyhow::Result<ExitCode> {
+        succeed(&mut self.cargo(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+        succeed(&mut self.cargo(clippy))?;
+        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        succeed(self.cargo(doc).env("RUSTDOCFLAGS", "--deny warnings"))?;
+        println!("lint: format, clippy and documentation are clean");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes `docs/wire.md` from the table of the bus.
+    pub(crate) fn docs(&self) -> anyhow::Result<ExitCode> {
+        let output = self
+            .cargo(["run", "--quiet", "--package", "bus", "--example", "wire"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run the example `wire` of the bus")?;
+        if !output.status.success() {
+            bail!("the example `wire` of the bus failed: {}", output.status);
+        }
+        if !output.stdout.is_empty() {
+            std::fs::write(self.root.join("docs/wire.md"), output.stdout)
+                .context("cannot write docs/wire.md")?;
+        }
+        println!("docs/wire.md is written");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs the command with our terminal, and fails when it fails.
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        bail!("{program} {} failed: {status}", args.join(" "));
+    }
+    Ok(())
+}
