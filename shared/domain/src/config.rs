@@ -1,0 +1,164 @@
+//! The configuration: one file, validated as a whole.
+//!
+//! Mistakes are told with file, line, column and a hint; a configuration that has one
+//! is refused and the old one stays.
+
+mod locate;
+mod validate;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, target::Target};
+
+pub use validate::{Finding, known_runbooks};
+
+/// The whole configuration, `selfheal.yaml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is watched and healed.
+    pub targets: Vec<Target>,
+    /// What may be done without asking, how often, and to how many.
+    pub policy: Policy,
+    /// Cures of one's own, besides the built-in ones.
+    pub runbooks: Vec<Runbook>,
+}
+
+/// A mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}:{column}: {message}", .file.as_deref().unwrap_or("selfheal.yaml"))]
+pub struct ConfigError {
+    /// The file, when the caller has named it.
+    pub file: Option<String>,
+    /// Line, the first is 1; 0 when it is about no place.
+    pub line: u64,
+    /// Column, the first is 1; 0 when it is about no place.
+    pub column: u64,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// The line itself with a mark below the place, for people; may be empty.
+    pub snippet: String,
+}
+
+/// Reads and validates a configuration.
+///
+/// # Errors
+///
+/// All mistakes that were found, in the order of the text. A text that is no YAML, or
+/// does not have the form of a configuration, gives one.
+pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
+    let config: Config = if text.trim().is_empty() {
+        Config::default()
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| vec![locate::of_parser(text, &error)])?
+    };
+    let findings = validate::findings(&config);
+    if findings.is_empty() {
+        return Ok(config);
+    }
+    let places = locate::Places::of(text);
+    let mut errors: Vec<_> = findings.iter().map(|it| places.error(text, it)).collect();
+    errors.sort_by_key(|error| (error.line, error.column));
+    Err(errors)
+}
+
+/// Reads one runbook of the built-in catalogue or of a file of one's own.
+///
+/// # Errors
+///
+/// The mistakes, as with [`parse`].
+pub fn parse_runbook(text: &str) -> Result<Runbook, Vec<ConfigError>> {
+    let runbook: Runbook =
+        serde_saphyr::from_str(text).map_err(|error| vec![locate::of_parser(text, &error)])?;
+    let findings = validate::runbook_findings(&runbook, &[]);
+    if findings.is_empty() {
+        return Ok(runbook);
+    }
+    let places = locate::Places::of(text);
+    Err(findings.iter().map(|it| places.error(text, it)).collect())
+}
+
+impl Config {
+    /// Returns all mistakes that a configuration can have without being a text; for those
+    /// that come by message.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        validate::findings(self)
+    }
+
+    /// Returns things that are allowed but hardly meant, in words.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        validate::warnings(self)
+    }
+
+    /// Returns the SHA-256 of the configuration.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        sha256_hex(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Returns the target of this name.
+    #[must_use]
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+
+    /// Returns the target that an event is about: the one it names, else the first whose
+    /// selector or container fits.
+    #[must_use]
+    pub fn target_of(&self, event: &Event) -> Option<&Target> {
+        let named = event.target.as_deref();
+        let by_name = named.and_then(|name| self.target(name));
+        let by_select =
+            || self.targets.iter().find(|it| it.select.iter().any(|one| event.matches(one)));
+        let by_container = || {
+            let named = named?;
+            let is_container =
+                |it: &&Target| it.docker.as_ref().is_some_and(|docker| docker.container == named);
+            self.targets.iter().find(is_container)
+        };
+        by_name.or_else(by_select).or_else(by_container)
+    }
+
+    /// Returns everything that a target needs, directly and indirectly, the nearest first.
+    #[must_use]
+    pub fn dependencies(&self, name: &str) -> Vec<&Target> {
+        let mut found: Vec<&Target> = Vec::new();
+        let mut next: Vec<&Target> = self.target(name).into_iter().collect();
+        while !next.is_empty() {
+            let names = next.iter().flat_map(|target| &target.depends_on);
+            let wanted: Vec<_> = names.filter_map(|name| self.target(name)).collect();
+            next.clear();
+            for target in wanted {
+                let is_new = target.name != name && found.iter().all(|it| it.name != target.name);
+                if is_new {
+                    found.push(target);
+                    next.push(target);
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns everything that needs a target, directly and indirectly.
+    #[must_use]
+    pub fn dependents(&self, name: &str) -> Vec<&Target> {
+        let needs = |it: &&Target| self.dependencies(&it.name).iter().any(|dep| dep.name == name);
+        self.targets.iter().filter(needs).collect()
+    }
+
+    /// Returns names of targets by label pairs. Empty selectors match nothing.
+    #[must_use]
+    pub fn select(&self, labels: &BTreeMap<String, String>) -> Vec<&Target> {
+        let fits = |it: &&Target| {
+            !labels.is_empty()
+                && labels.iter().all(|(key, value)| it.labels.get(key) == Some(value))
+        };
+        self.targets.iter().filter(fits).collect()
+    }
+}

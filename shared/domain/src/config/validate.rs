@@ -1,0 +1,367 @@
+//! What a configuration must keep besides its form.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Config;
+use crate::{
+    check::Check,
+    policy::{Limit, Policy},
+    runbook::Runbook,
+    target::Target,
+};
+
+/// A mistake, at a path such as `targets[1].depends_on[0]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+fn finding(path: impl Into<String>, message: impl Into<String>, hint: &str) -> Finding {
+    Finding { path: path.into(), message: message.into(), hint: hint.to_owned() }
+}
+
+/// Names of the built-in runbooks, so that a policy about one is not a mistake.
+/// The analyzer's catalogue is the truth; a test over there compares.
+#[must_use]
+pub fn known_runbooks() -> &'static [&'static str] {
+    &[
+        "restart-process",
+        "restart-hung-process",
+        "start-container",
+        "restart-container",
+        "restart-unhealthy-container",
+        "restart-out-of-memory-process",
+        "restart-out-of-memory-container",
+    ]
+}
+
+pub(super) fn findings(config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut names = BTreeSet::new();
+    for (idx, target) in config.targets.iter().enumerate() {
+        let path = format!("targets[{idx}]");
+        if !names.insert(target.name.as_str()) {
+            found.push(finding(
+                format!("{path}.name"),
+                format!("target `{}` is there twice", target.name),
+                "give each target a name of its own",
+            ));
+        }
+        target_findings(config, target, &path, &mut found);
+    }
+    found.extend(cycle(config));
+    let mut runbooks = BTreeSet::new();
+    for (idx, runbook) in config.runbooks.iter().enumerate() {
+        let path = format!("runbooks[{idx}]");
+        if !runbooks.insert(runbook.name.as_str()) {
+            found.push(finding(
+                format!("{path}.name"),
+                format!("runbook `{}` is there twice", runbook.name),
+                "give each runbook a name of its own",
+            ));
+        }
+        let inner = runbook_findings(runbook, &config.targets);
+        found.extend(inner.into_iter().map(|it| Finding { path: join(&path, &it.path), ..it }));
+    }
+    policy_findings(config, &config.policy, &mut found);
+    found
+}
+
+fn join(path: &str, inner: &str) -> String {
+    if inner.is_empty() { path.to_owned() } else { format!("{path}.{inner}") }
+}
+
+fn is_name(text: &str) -> bool {
+    let legal = |it: char| it.is_ascii_alphanumeric() || "_-.".contains(it);
+    (1..=64).contains(&text.len()) && text.chars().all(legal)
+}
+
+const NAME_HINT: &str = "use 1 to 64 letters, digits, `_`, `-` or `.`";
+
+fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec<Finding>) {
+    if !is_name(&target.name) {
+        let message = format!("`{}` is not a name of a target", target.name);
+        found.push(finding(format!("{path}.name"), message, NAME_HINT));
+    }
+    if !is_name(&target.zone) || target.zone.contains('.') {
+        let message = format!("`{}` is not a name of a zone", target.zone);
+        found.push(finding(format!("{path}.zone"), message, "use letters, digits, `_` or `-`"));
+    }
+    for (idx, name) in target.depends_on.iter().enumerate() {
+        if config.target(name).is_none() {
+            found.push(finding(
+                format!("{path}.depends_on[{idx}]"),
+                format!("there is no target `{name}`"),
+                &nearest(name, config.targets.iter().map(|it| it.name.as_str())),
+            ));
+        }
+    }
+    for (idx, check) in target.checks.iter().enumerate() {
+        check_findings(check, target, &format!("{path}.checks[{idx}]"), found);
+    }
+    for (idx, selector) in target.select.iter().enumerate() {
+        if selector.is_empty() {
+            found.push(finding(
+                format!("{path}.select[{idx}]"),
+                "an empty selector matches nothing",
+                "name at least one label and its value, or remove the selector",
+            ));
+        }
+    }
+    if target.process.is_some() && target.docker.is_some() {
+        found.push(finding(
+            format!("{path}.docker"),
+            "a target has one handle, this one has `process` and `docker`",
+            "make two targets of it",
+        ));
+    }
+    if target.process.as_ref().is_some_and(|it| it.command.is_empty()) {
+        let message = "the command is empty";
+        found.push(finding(
+            format!("{path}.process.command"),
+            message,
+            "name the program and its arguments as a list",
+        ));
+    }
+    if target.docker.as_ref().is_some_and(|it| it.container.is_empty()) {
+        let hint = "give the container's name, or `project/service` for compose";
+        found.push(finding(format!("{path}.docker.container"), "the name is empty", hint));
+    }
+    if target.handle().is_none() && target.checks.is_empty() {
+        found.push(finding(
+            path,
+            format!("target `{}` has neither a handle nor a check", target.name),
+            "add `process: {command: [...]}`, `docker: {container: ...}` or `checks: [...]`",
+        ));
+    }
+}
+
+fn check_findings(check: &Check, target: &Target, path: &str, found: &mut Vec<Finding>) {
+    if let Err(error) = check.probe() {
+        found.push(finding(path, error.to_string(), "see the list of checks in the documentation"));
+    }
+    if check.process == Some(true) && target.process.is_none() {
+        let message = "a `process` check needs a target with a `process` handle";
+        found.push(finding(
+            format!("{path}.process"),
+            message,
+            "add the handle, or use tcp or http",
+        ));
+    }
+    if check.docker == Some(true) && target.docker.is_none() {
+        let message = "a `docker` check needs a target with a `docker` handle";
+        found.push(finding(
+            format!("{path}.docker"),
+            message,
+            "add the handle, or use tcp or http",
+        ));
+    }
+}
+
+/// Finds one cycle in `depends_on`, if there is one.
+fn cycle(config: &Config) -> Option<Finding> {
+    let idx_of: BTreeMap<&str, usize> =
+        config.targets.iter().enumerate().map(|(idx, it)| (it.name.as_str(), idx)).collect();
+    for (idx, target) in config.targets.iter().enumerate() {
+        let mut path = vec![target.name.as_str()];
+        if let Some(path) = walk(config, &idx_of, target, &mut path) {
+            return Some(finding(
+                format!("targets[{idx}].depends_on"),
+                format!("depends_on goes round in a circle: {}", path.join(" -> ")),
+                "remove one of these dependencies: the cause could not be told from the symptom",
+            ));
+        }
+    }
+    None
+}
+
+fn walk<'a>(
+    config: &'a Config,
+    idx_of: &BTreeMap<&str, usize>,
+    target: &'a Target,
+    path: &mut Vec<&'a str>,
+) -> Option<Vec<String>> {
+    for name in &target.depends_on {
+        if path.first() == Some(&name.as_str()) {
+            path.push(name);
+            return Some(path.iter().map(|it| (*it).to_owned()).collect());
+        }
+        if path.contains(&name.as_str()) {
+            continue;
+        }
+        let next = idx_of.get(name.as_str()).and_then(|idx| config.targets.get(*idx));
+        if let Some(next) = next {
+            path.push(name);
+            if let Some(found) = walk(config, idx_of, next, path) {
+                return Some(found);
+            }
+            path.pop();
+        }
+    }
+    None
+}
+
+/// Returns the mistakes of one runbook, with paths inside of it. `targets` may be empty:
+/// then nothing is said about selectors.
+pub(super) fn runbook_findings(runbook: &Runbook, targets: &[Target]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !is_name(&runbook.name) {
+        let message = format!("`{}` is not a name of a runbook", runbook.name);
+        found.push(finding("name", message, NAME_HINT));
+    }
+    if runbook.when.is_empty() {
+        found.push(finding(
+            "when",
+            "the condition names neither a cause nor an event type, so it matches nothing",
+            "add `causes: [process_exited]` or `events: [service_down]`",
+        ));
+    }
+    if runbook.steps.is_empty() {
+        found.push(finding("steps", "there is no step", "name at least one action"));
+    }
+    if runbook.attempts == 0 {
+        found.push(finding("attempts", "must be at least 1", "remove the runbook instead"));
+    }
+    for (idx, step) in runbook.steps.iter().enumerate() {
+        if let Err(error) = step.validate() {
+            let hint = "see the list of actions in the documentation";
+            found.push(finding(format!("steps[{idx}]"), error.to_string(), hint));
+        }
+        if let Some(Err(error)) = step.pre_check.as_ref().map(Check::probe) {
+            let path = format!("steps[{idx}].pre_check");
+            found.push(finding(path, error.to_string(), "name one probe"));
+        }
+    }
+    for (idx, check) in runbook.verify.checks.iter().enumerate() {
+        if let Err(error) = check.probe() {
+            found.push(finding(
+                format!("verify.checks[{idx}]"),
+                error.to_string(),
+                "name one probe",
+            ));
+        }
+    }
+    if !targets.is_empty() {
+        selector_findings(runbook, targets, &mut found);
+    }
+    found
+}
+
+fn selector_findings(runbook: &Runbook, targets: &[Target], found: &mut Vec<Finding>) {
+    for (idx, name) in runbook.when.targets.iter().enumerate() {
+        if targets.iter().all(|it| it.name != *name) {
+            found.push(finding(
+                format!("when.targets[{idx}]"),
+                format!("there is no target `{name}`"),
+                &nearest(name, targets.iter().map(|it| it.name.as_str())),
+            ));
+        }
+    }
+    let labels = &runbook.when.labels;
+    let has_all = |it: &Target| labels.iter().all(|(key, value)| it.labels.get(key) == Some(value));
+    if !labels.is_empty() && !targets.iter().any(has_all) {
+        found.push(finding(
+            "when.labels",
+            "the selector matches no target",
+            "compare it with the `labels` of the targets",
+        ));
+    }
+}
+
+fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
+    for (idx, freeze) in policy.freeze.iter().enumerate() {
+        if freeze.until <= freeze.from {
+            let hint = "swap `from` and `until`";
+            let message = "the freeze ends before it begins";
+            found.push(finding(format!("policy.freeze[{idx}].until"), message, hint));
+        }
+    }
+    for (field, Limit { percent, .. }) in
+        [("budget.blast_radius", policy.budget.blast_radius), ("storm", policy.storm)]
+    {
+        if 100 < percent {
+            let path = format!("policy.{field}.percent");
+            found.push(finding(path, "must be at most 100", "write a percentage"));
+        }
+    }
+    if policy.attempts == 0 {
+        let hint = "use `autonomy: suggest` to run nothing";
+        found.push(finding("policy.attempts", "must be at least 1", hint));
+    }
+    for name in policy.runbooks.keys() {
+        let own = config.runbooks.iter().map(|it| it.name.as_str());
+        let known: Vec<_> = own.chain(known_runbooks().iter().copied()).collect();
+        if !known.contains(&name.as_str()) {
+            found.push(finding(
+                format!("policy.runbooks.{name}"),
+                format!("there is no runbook `{name}`"),
+                &nearest(name, known.into_iter()),
+            ));
+        }
+    }
+    for (idx, notifier) in policy.notify.iter().enumerate() {
+        let path = format!("policy.notify[{idx}]");
+        match (&notifier.webhook, notifier.log) {
+            (Some(url), None) if url.starts_with("http://") || url.starts_with("https://") => {}
+            (Some(_), None) => {
+                let hint = "such as https://hooks.example.org/x";
+                found.push(finding(path, "webhook must be a http or https URL", hint));
+            }
+            (None, Some(true)) => {}
+            (Some(_), Some(_)) | (None, Some(false) | None) => {
+                found.push(finding(path, "name one of webhook, log", "such as `log: true`"));
+            }
+        }
+    }
+}
+
+/// Says which of the known names may have been meant.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let close = known.iter().min_by_key(|it| distance(name, it));
+    match close {
+        Some(close) if distance(name, close) <= 3 => format!("did you mean `{close}`?"),
+        _ if known.is_empty() => "there are none yet".to_owned(),
+        _ => format!("known are: {}", known.join(", ")),
+    }
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (idx, x) in a.chars().enumerate() {
+        let mut next = vec![idx + 1];
+        for ((y, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            let left = next.last().copied().unwrap_or(0);
+            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.targets.is_empty() {
+        warnings.push("there is no target, so nothing is watched".to_owned());
+    }
+    for target in &config.targets {
+        if target.handle().is_none() {
+            warnings.push(format!(
+                "target `{}` has no handle: it is watched, but the built-in runbooks cannot heal it",
+                target.name
+            ));
+        }
+    }
+    let blast = config.policy.budget.blast_radius;
+    if blast.of(config.targets.len()) == 0 {
+        warnings.push("the blast radius is 0, so no fix will ever be started".to_owned());
+    }
+    warnings
+}

@@ -1,0 +1,201 @@
+//! Events: what somebody observed, in one form, whatever form it came in.
+
+mod decode;
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use decode::{
+    Context, DEPTH_MAX, DecodeError, cloudevent_binary, cloudevent_structured, json, message, plain,
+};
+
+/// The type of an event, such as `service_down` or `disk.full`; part of its subject.
+///
+/// One or more tokens of `A-Z a-z 0-9 _ -`, separated by single dots, at most
+/// [`EventType::LEN_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventType(String);
+
+/// Why a text is no event type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not an event type; use letters, digits, `_` and `-`, in parts separated by single dots, such as `service_down` or `disk.full`, at most 128 bytes"
+)]
+pub struct NotAType(String);
+
+impl EventType {
+    /// The longest type, in bytes.
+    pub const LEN_MAX: usize = 128;
+
+    /// Wraps a type that this program names itself.
+    #[must_use]
+    pub fn known(name: &'static str) -> Self {
+        debug_assert!(name.parse::<Self>().is_ok(), "{name}");
+        Self(name.to_owned())
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EventType {
+    type Err = NotAType;
+
+    fn from_str(text: &str) -> Result<Self, NotAType> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let token = |token: &str| !token.is_empty() && token.bytes().all(legal);
+        if Self::LEN_MAX < text.len() || !text.split('.').all(token) {
+            let shown: String = text.chars().take(64).collect();
+            return Err(NotAType(shown));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for EventType {
+    type Error = NotAType;
+    fn try_from(text: String) -> Result<Self, NotAType> {
+        text.parse()
+    }
+}
+
+impl From<EventType> for String {
+    fn from(kind: EventType) -> Self {
+        kind.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether the trouble is there or gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is there.
+    #[default]
+    Firing,
+    /// It is gone.
+    Resolved,
+}
+
+/// How bad the sender says it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// May become trouble.
+    Warning,
+    /// Something does not work.
+    #[default]
+    Error,
+    /// People are affected now.
+    Critical,
+}
+
+/// One observation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The sender's id; with `source` it identifies a repeated delivery.
+    pub id: String,
+    /// What kind of trouble.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// Who observed it.
+    pub source: String,
+    /// The target that the sender names; the desk finds the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The sender's own key for "the same trouble".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// There, or gone.
+    #[serde(default)]
+    pub status: Status,
+    /// How bad.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Since when, by the sender's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<DateTime<Utc>>,
+    /// Until when, by the sender's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Identifying texts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Explaining texts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Where to read more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// The sender's own data, whole.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// Fields that we do not know, kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Value>,
+}
+
+impl Event {
+    /// Returns an event of this type with defaults everywhere else.
+    #[must_use]
+    pub fn new(id: impl Into<String>, kind: EventType, source: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            source: source.into(),
+            target: None,
+            fingerprint: None,
+            status: Status::Firing,
+            severity: Severity::Error,
+            starts_at: None,
+            ends_at: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            links: Vec::new(),
+            payload: Value::Null,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what makes two deliveries the same event.
+    #[must_use]
+    pub fn delivery_key(&self) -> String {
+        format!("{}\n{}", self.source, self.id)
+    }
+
+    /// Returns what makes two events the same trouble: the sender's own key, else type
+    /// and target, where `target` is the configured one if there is one.
+    #[must_use]
+    pub fn fingerprint(&self, target: Option<&str>) -> String {
+        if let Some(own) = &self.fingerprint {
+            return format!("{}#{own}", self.source);
+        }
+        let target = target.or(self.target.as_deref()).unwrap_or("-");
+        format!("{}@{target}", self.kind)
+    }
+
+    /// Returns whether labels, and texts at the top of the payload, contain all pairs of
+    /// `selector`. An empty selector matches nothing.
+    #[must_use]
+    pub fn matches(&self, selector: &BTreeMap<String, String>) -> bool {
+        let has = |key: &String, value: &String| {
+            self.labels.get(key) == Some(value)
+                || self.payload.get(key).and_then(Value::as_str) == Some(value.as_str())
+        };
+        !selector.is_empty() && selector.iter().all(|(key, value)| has(key, value))
+    }
+}

@@ -1,0 +1,262 @@
+//! Facts: what was decided, in the past tense. They are all that is stored.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::Config,
+    event::Event,
+    id::{IncidentId, Position},
+    plan::Plan,
+    wire::{AnalysisReport, FixReport, NoticeReport, VerificationReport},
+};
+
+/// One decision: a line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Number of the decision; the first is 1, without gaps.
+    pub seq: u64,
+    /// Broker's time of the input that caused it.
+    pub at: DateTime<Utc>,
+    /// Position of that input.
+    pub cause: Position,
+    /// The incident, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentId>,
+    /// What was decided.
+    pub fact: Fact,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fact {
+    // About no incident.
+    /// A configuration came into force.
+    Configured {
+        /// The whole configuration.
+        config: Box<Config>,
+        /// Who gave it.
+        by: String,
+    },
+    /// New fixes were stopped.
+    Paused {
+        /// By whom.
+        by: String,
+    },
+    /// New fixes were allowed again, and the breaker was reset.
+    Resumed {
+        /// By whom.
+        by: String,
+    },
+    /// The breaker tripped.
+    BreakerTripped {
+        /// It is closed again at this time.
+        until: DateTime<Utc>,
+    },
+
+    // About an incident.
+    /// It was opened.
+    Opened {
+        /// The event that opened it.
+        event: Box<Event>,
+        /// The configured target that it is about.
+        target: Option<String>,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+        /// The former incident of that fingerprint, if there was one lately.
+        previous: Option<IncidentId>,
+    },
+    /// A further event of the same trouble arrived.
+    Repeated {
+        /// The event's delivery key.
+        delivery: String,
+        /// Its payload replaces the one that diagnoses are given, if it says something.
+        event: Box<Event>,
+    },
+    /// The sender says that it is gone; what follows is decided apart.
+    RecoveryReported {
+        /// The event's delivery key.
+        delivery: String,
+    },
+    /// It waits for the incident that is its cause.
+    BecameSymptom {
+        /// The cause.
+        of: IncidentId,
+    },
+    /// It does not wait for another incident any more, and is diagnosed by itself.
+    Released,
+    /// An analyzer reported.
+    Diagnosed {
+        /// Its report.
+        report: Box<AnalysisReport>,
+        /// Index of the hypothesis that is acted upon.
+        chosen: Option<usize>,
+    },
+    /// The plan waits for its guards.
+    Held {
+        /// The guard that holds it.
+        guard: String,
+        /// Looked at again at this time, if nothing happens before.
+        until: DateTime<Utc>,
+    },
+    /// The plan had waited so long that the cause is sought anew.
+    PlanExpired,
+    /// A person must approve this exact plan.
+    ApprovalRequested {
+        /// Its hash.
+        plan_hash: String,
+        /// Until when.
+        expires_at: DateTime<Utc>,
+    },
+    /// A person approved it.
+    Approved {
+        /// Who.
+        by: String,
+        /// The plan's hash.
+        plan_hash: String,
+    },
+    /// All guards allowed the plan; the attempt began. Stored before anything is touched.
+    FixStarted {
+        /// The attempt; the first is 1.
+        attempt: u32,
+        /// The plan.
+        plan: Box<Plan>,
+        /// Who approved it, when somebody had to.
+        approved_by: Option<String>,
+        /// After this time it must not be begun.
+        not_after: DateTime<Utc>,
+        /// Targets that were well when it began and must be well after it.
+        neighbours: Vec<String>,
+    },
+    /// A fixer reported, or nobody did in time.
+    FixEnded {
+        /// The report; `None` when the time had run out.
+        report: Option<Box<FixReport>>,
+    },
+    /// The verification began without a fix: somebody says that the target is well.
+    RecheckStarted,
+    /// The verification passed. Its report is the proof.
+    Verified {
+        /// The proof.
+        report: Box<VerificationReport>,
+    },
+    /// The verification failed.
+    NotVerified {
+        /// The report; `None` when the time had run out.
+        report: Option<Box<VerificationReport>>,
+    },
+    /// The fix made a neighbour sick and is being taken back.
+    UndoStarted {
+        /// The neighbours.
+        broken: Vec<String>,
+    },
+    /// A fixer reported on the undo, or nobody did in time.
+    UndoEnded {
+        /// The report; `None` when the time had run out.
+        report: Option<Box<FixReport>>,
+    },
+    /// The attempt did not help; the cause is sought anew.
+    AttemptFailed,
+    /// The trouble ended, proven, by our fix or with its cause.
+    Resolved,
+    /// The trouble ended without a fix of ours.
+    SelfResolved,
+    /// A person was asked to take over.
+    Escalated {
+        /// Why.
+        why: Escalation,
+    },
+    /// A person is looking at it.
+    Acknowledged {
+        /// Who.
+        by: String,
+    },
+    /// A person closed it.
+    Closed {
+        /// Who.
+        by: String,
+    },
+    /// A person wants it to be tried again.
+    Retried {
+        /// Who.
+        by: String,
+    },
+    /// A notice was sent, or could not be.
+    Notified {
+        /// The notifier's report.
+        report: NoticeReport,
+    },
+}
+
+/// Why a person was asked to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Escalation {
+    /// No configured target fits the event.
+    UnknownTarget,
+    /// Nothing explains the findings.
+    NoCause,
+    /// The cause is known, but the catalogue has no (further) cure.
+    NoPlan,
+    /// Nobody diagnosed it in time.
+    NotDiagnosed,
+    /// The policy only allows a suggestion.
+    SuggestOnly,
+    /// A guard refused the plan.
+    Refused,
+    /// The plan waited too long for its guards.
+    HeldTooLong,
+    /// The approver said no.
+    Rejected,
+    /// Nobody approved in time.
+    ApprovalExpired,
+    /// Every allowed attempt failed.
+    AttemptsExhausted,
+    /// Nobody verified the fix in time.
+    NotVerified,
+    /// The fix made a neighbour sick.
+    Regression,
+    /// It waited too long for its cause.
+    CauseNotHealed,
+}
+
+impl Fact {
+    /// Returns the name of the fact, as in the log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Configured { .. } => "configured",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::BreakerTripped { .. } => "breaker_tripped",
+            Self::Opened { .. } => "opened",
+            Self::Repeated { .. } => "repeated",
+            Self::RecoveryReported { .. } => "recovery_reported",
+            Self::BecameSymptom { .. } => "became_symptom",
+            Self::Released => "released",
+            Self::Diagnosed { .. } => "diagnosed",
+            Self::Held { .. } => "held",
+            Self::PlanExpired => "plan_expired",
+            Self::ApprovalRequested { .. } => "approval_requested",
+            Self::Approved { .. } => "approved",
+            Self::FixStarted { .. } => "fix_started",
+            Self::FixEnded { .. } => "fix_ended",
+            Self::RecheckStarted => "recheck_started",
+            Self::Verified { .. } => "verified",
+            Self::NotVerified { .. } => "not_verified",
+            Self::UndoStarted { .. } => "undo_started",
+            Self::UndoEnded { .. } => "undo_ended",
+            Self::AttemptFailed => "attempt_failed",
+            Self::Resolved => "resolved",
+            Self::SelfResolved => "self_resolved",
+            Self::Escalated { .. } => "escalated",
+            Self::Acknowledged { .. } => "acknowledged",
+            Self::Closed { .. } => "closed",
+            Self::Retried { .. } => "retried",
+            Self::Notified { .. } => "notified",
+        }
+    }
+}

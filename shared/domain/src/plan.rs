@@ -1,0 +1,164 @@
+//! Plans: what is to be done about a cause, and how one will see that it helped.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{action::Action, check::Check, id::sha256_hex, policy::Autonomy, span::Span};
+
+/// How much harm a wrong use may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// Acts by itself, unless the policy says otherwise.
+    Low,
+    /// Asks a person.
+    Medium,
+    /// Is only suggested.
+    High,
+}
+
+/// One step of a plan, with everything it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Name in reports.
+    pub name: String,
+    /// What is done.
+    #[serde(flatten)]
+    pub action: Action,
+    /// Longest time it may take.
+    pub timeout: Span,
+    /// Must pass immediately before the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_check: Option<Check>,
+    /// What takes the step back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Action>,
+}
+
+/// How one sees that a fix helped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Success {
+    /// Must all pass on every sample of the soak time. Never empty.
+    pub checks: Vec<Check>,
+    /// How long the target must stay well.
+    pub soak: Span,
+    /// How long it may take to become well first.
+    pub within: Span,
+}
+
+/// A cure for one target. It has at least one step and one check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
+pub struct Plan {
+    parts: Parts,
+}
+
+/// What a plan is made of; [`Plan::new`] turns it into one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Name of the runbook.
+    pub runbook: String,
+    /// One line for people.
+    pub title: String,
+    /// The cause that it cures.
+    pub cause: String,
+    /// The target that is acted upon.
+    pub target: String,
+    /// The zone of the target.
+    pub zone: String,
+    /// How much harm it may do.
+    pub risk: Risk,
+    /// What the runbook states about its autonomy, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autonomy: Option<Autonomy>,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// How one sees that it helped.
+    pub success: Success,
+}
+
+/// Why parts make no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing would be done.
+    #[error("plan `{0}` has no step")]
+    NoStep(String),
+    /// Nothing would prove it.
+    #[error("plan `{0}` has no check that could prove it")]
+    NoCheck(String),
+    /// It is for no target.
+    #[error("plan `{0}` names no target")]
+    NoTarget(String),
+}
+
+impl Plan {
+    /// Makes a plan.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when there is no step, no check, or no target.
+    pub fn new(parts: Parts) -> Result<Self, Error> {
+        if parts.target.is_empty() {
+            return Err(Error::NoTarget(parts.runbook));
+        }
+        if parts.steps.is_empty() {
+            return Err(Error::NoStep(parts.runbook));
+        }
+        if parts.success.checks.is_empty() {
+            return Err(Error::NoCheck(parts.runbook));
+        }
+        Ok(Self { parts })
+    }
+
+    /// Returns the SHA-256 of the whole plan: an approval is for exactly this.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        // Serialising plain data with string keys cannot fail; an empty text would
+        // match no approval.
+        sha256_hex(&serde_json::to_vec(&self.parts).unwrap_or_default())
+    }
+
+    /// Returns how long all steps may take together.
+    #[must_use]
+    pub fn timeout(&self) -> Span {
+        self.parts.steps.iter().fold(Span::ZERO, |sum, step| sum.plus(step.timeout))
+    }
+
+    /// Returns whether the plan can be taken back, at least in part.
+    #[must_use]
+    pub fn can_be_undone(&self) -> bool {
+        self.parts.steps.iter().any(|step| step.undo.is_some())
+    }
+}
+
+impl std::ops::Deref for Plan {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl TryFrom<Parts> for Plan {
+    type Error = Error;
+    fn try_from(parts: Parts) -> Result<Self, Error> {
+        Self::new(parts)
+    }
+}
+
+impl From<Plan> for Parts {
+    fn from(plan: Plan) -> Self {
+        plan.parts
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.runbook)?;
+        for (idx, step) in self.steps.iter().enumerate() {
+            let then = if idx == 0 { "" } else { ", then " };
+            write!(f, "{then}{}", step.action)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Targets: what is watched and healed, and how hands reach it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{check::Check, policy::Autonomy, span::Span};
+
+/// The zone of targets and agents that name none.
+pub const ZONE_DEFAULT: &str = "default";
+
+/// Something that can be sick and healed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Unique name, as in events and on the wire.
+    pub name: String,
+    /// Where it lives: which agents can reach it.
+    #[serde(default = "zone")]
+    pub zone: String,
+    /// Free labels, for selectors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Names of the targets that it cannot work without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// The handle of a local process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessHandle>,
+    /// The handle of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerHandle>,
+    /// How one sees whether it is well, besides what the handle implies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// Events whose labels contain all pairs of one of these belong to this target.
+    /// An empty selector matches nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub select: Vec<BTreeMap<String, String>>,
+    /// What may be done without asking, instead of the policy's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autonomy: Option<Autonomy>,
+    /// How long it must stay well after a fix, instead of the policy's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak: Option<Span>,
+}
+
+fn zone() -> String {
+    ZONE_DEFAULT.to_owned()
+}
+
+/// A process on the host of its zone, which the fixer starts and stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessHandle {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Working directory (default: the fixer's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// Environment besides `PATH`, `HOME` and `LANG`, which are passed on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// File that holds the process id (default: `<state dir>/<target>.pid`). Written
+    /// at each start by the fixer; may be written by whoever started it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<String>,
+    /// File that takes what the process prints (default: `<state dir>/<target>.log`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// How long it may take to end after SIGTERM before SIGKILL (default 5 s).
+    #[serde(default = "stop_timeout")]
+    pub stop_timeout: Span,
+}
+
+fn stop_timeout() -> Span {
+    Span::from_secs(5)
+}
+
+/// A container of the Docker engine of its zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DockerHandle {
+    /// Name or id of the container, or `project/service` of a compose project.
+    pub container: String,
+}
+
+/// How hands reach a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handle<'a> {
+    /// A local process.
+    Process(&'a ProcessHandle),
+    /// A container.
+    Docker(&'a DockerHandle),
+}
+
+impl Handle<'_> {
+    /// Returns the name of the kind of handle, as runbooks name it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+            Self::Docker(_) => "docker",
+        }
+    }
+}
+
+impl Target {
+    /// Returns a target with nothing but a name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            zone: zone(),
+            labels: BTreeMap::new(),
+            depends_on: Vec::new(),
+            process: None,
+            docker: None,
+            checks: Vec::new(),
+            select: Vec::new(),
+            autonomy: None,
+            soak: None,
+        }
+    }
+
+    /// Returns the handle, if there is one.
+    #[must_use]
+    pub fn handle(&self) -> Option<Handle<'_>> {
+        let process = self.process.as_ref().map(Handle::Process);
+        process.or_else(|| self.docker.as_ref().map(Handle::Docker))
+    }
+
+    /// Returns all checks: the one that the handle implies first, then the declared ones.
+    #[must_use]
+    pub fn all_checks(&self) -> Vec<Check> {
+        let declared = |wanted: fn(&Check) -> bool| self.checks.iter().any(wanted);
+        let mut checks = Vec::new();
+        match self.handle() {
+            Some(Handle::Process(_)) if !declared(|it| it.process == Some(true)) => {
+                checks.push(Check::of_process());
+            }
+            Some(Handle::Docker(_)) if !declared(|it| it.docker == Some(true)) => {
+                checks.push(Check::of_container());
+            }
+            Some(Handle::Process(_) | Handle::Docker(_)) | None => {}
+        }
+        checks.extend(self.checks.iter().cloned());
+        checks
+    }
+}

@@ -1,0 +1,323 @@
+//! What people read: incidents as the API and the CLI show them, and log lines.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{Event, Severity},
+    fact::Decision,
+    id::{IncidentId, Position},
+    plan::Plan,
+    wire::{AttemptRecord, Evidence, Hypothesis},
+};
+
+/// Where an incident stands, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Just opened.
+    Open,
+    /// The cause is being sought.
+    Diagnosing,
+    /// There is a plan, which waits for its guards.
+    Proposed,
+    /// A person must approve the plan.
+    AwaitingApproval,
+    /// The plan is being carried out, or taken back.
+    Fixing,
+    /// It is being verified.
+    Verifying,
+    /// A symptom: it waits for its cause.
+    Merged,
+    /// Over, proven.
+    Resolved,
+    /// Over without a fix.
+    SelfResolved,
+    /// A person has it.
+    Escalated,
+    /// Nothing is done about it.
+    Suppressed,
+    /// A person closed it.
+    Closed,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Open,
+        Self::Diagnosing,
+        Self::Proposed,
+        Self::AwaitingApproval,
+        Self::Fixing,
+        Self::Verifying,
+        Self::Merged,
+        Self::Resolved,
+        Self::SelfResolved,
+        Self::Escalated,
+        Self::Suppressed,
+        Self::Closed,
+    ];
+
+    /// Returns the name as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Diagnosing => "diagnosing",
+            Self::Proposed => "proposed",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Fixing => "fixing",
+            Self::Verifying => "verifying",
+            Self::Merged => "merged",
+            Self::Resolved => "resolved",
+            Self::SelfResolved => "self_resolved",
+            Self::Escalated => "escalated",
+            Self::Suppressed => "suppressed",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Returns whether the trouble is over: nothing more will happen to the incident.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Resolved | Self::SelfResolved | Self::Suppressed | Self::Closed)
+    }
+}
+
+/// One line of the log, and one message on `live.<incident>`. The first five fields are
+/// always there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The incident; all zeros for decisions about none.
+    pub incident_id: IncidentId,
+    /// Broker's time of the input that caused the decision.
+    pub timestamp: DateTime<Utc>,
+    /// Type of the event that opened the incident; `selfheal.<fact>` for decisions about none.
+    pub incident_type: String,
+    /// What is known about the cause; null until known.
+    pub analysis: Option<String>,
+    /// How it ended; null until known.
+    pub resolution: Option<String>,
+    /// Number of the decision: line n is decision n, over all rotated files.
+    pub seq: u64,
+    /// Where the incident stands after the decision.
+    pub status: Option<Status>,
+    /// What was decided.
+    pub decision: String,
+    /// Position of the input that caused it.
+    pub cause: Position,
+    /// Why.
+    pub reason: String,
+    /// The target, if one is known.
+    pub target: Option<String>,
+    /// The message of the ledger that holds the decision.
+    pub entry: u64,
+    /// The inbox position that this message covers.
+    pub covers: Position,
+    /// The decision itself, from which the ledger can be rebuilt.
+    pub detail: Decision,
+}
+
+/// One incident in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentView {
+    /// Its id.
+    pub id: IncidentId,
+    /// Where it stands.
+    pub status: Status,
+    /// Type of the event that opened it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How bad the sender says it is.
+    pub severity: Severity,
+    /// The target, or what the sender called it.
+    pub target: Option<String>,
+    /// Zone of the target.
+    pub zone: String,
+    /// Who observed it.
+    pub source: String,
+    /// What makes further events the same trouble.
+    pub fingerprint: String,
+    /// When it was opened.
+    pub opened_at: DateTime<Utc>,
+    /// When something was decided last.
+    pub updated_at: DateTime<Utc>,
+    /// When it was over.
+    pub closed_at: Option<DateTime<Utc>>,
+    /// Number of events.
+    pub count: u64,
+    /// Fixes begun so far.
+    pub attempt: u32,
+    /// What is known about the cause.
+    pub analysis: Option<String>,
+    /// How it ended.
+    pub resolution: Option<String>,
+    /// The incident that is its cause, when it is a symptom.
+    pub symptom_of: Option<IncidentId>,
+    /// The former incident of the same trouble.
+    pub previous: Option<IncidentId>,
+    /// The plan that waits or is under way.
+    pub plan: Option<PlanView>,
+    /// Why it waits.
+    pub waiting: Option<String>,
+    /// Who is looking at it.
+    pub acknowledged_by: Option<String>,
+    /// When its present state ends by itself.
+    pub deadline: Option<DateTime<Utc>>,
+}
+
+/// A plan, and what an approval must name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// What an approval must name.
+    pub hash: String,
+    /// One line.
+    pub summary: String,
+    /// When an approval is too late.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The plan itself.
+    pub plan: Plan,
+}
+
+/// One incident, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentDetail {
+    /// As in the list.
+    #[serde(flatten)]
+    pub view: IncidentView,
+    /// What happened, the oldest first.
+    pub timeline: Vec<TimelineEntry>,
+    /// The event that opened it, with the newest payload.
+    pub event: Event,
+    /// The last diagnosis, the likeliest cause first.
+    pub hypotheses: Vec<Hypothesis>,
+    /// What that diagnosis looked at.
+    pub evidence: Vec<Evidence>,
+    /// What was tried.
+    pub attempts: Vec<AttemptRecord>,
+    /// Incidents that wait for this one.
+    pub symptoms: Vec<IncidentId>,
+}
+
+/// One step in the life of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// Number of the decision in the log.
+    pub seq: u64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What was decided.
+    pub decision: String,
+    /// Where the incident stood then.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// A question to any supervisor, on `query.<what>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Query {
+    /// `query.incidents`: a page of the list, the newest first. Answer: [`Page`].
+    Incidents(Filter),
+    /// `query.incident`: one, whole. Answer: [`IncidentDetail`] or null.
+    Incident {
+        /// Which.
+        id: IncidentId,
+    },
+    /// `query.status`: the whole system. Answer: [`SystemView`].
+    Status,
+    /// `query.config`: the active configuration. Answer: [`crate::config::Config`].
+    Config,
+}
+
+impl Query {
+    /// Returns the last part of the subject.
+    #[must_use]
+    pub const fn subject(&self) -> &'static str {
+        match self {
+            Self::Incidents(_) => "incidents",
+            Self::Incident { .. } => "incident",
+            Self::Status => "status",
+            Self::Config => "config",
+        }
+    }
+
+    /// Last parts of all query subjects.
+    pub const SUBJECTS: [&'static str; 4] = ["incidents", "incident", "status", "config"];
+}
+
+/// Which incidents are wanted. What is absent does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// Any of these states; empty: all.
+    pub status: Vec<Status>,
+    /// Only those that are not over.
+    pub open: bool,
+    /// About this target.
+    pub target: Option<String>,
+    /// Of this type.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// At least so bad.
+    pub severity: Option<Severity>,
+    /// Whose id, type, target, analysis or resolution contains this text.
+    pub q: Option<String>,
+    /// Opened at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Continues behind this incident ([`Page::next`]).
+    pub after: Option<IncidentId>,
+    /// At most so many (default 50, at most [`Filter::LIMIT_MAX`]).
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Longest page.
+    pub const LIMIT_MAX: usize = 500;
+    /// Length of a page when none is asked for.
+    pub const LIMIT_DEFAULT: usize = 50;
+}
+
+/// A page of the list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// The incidents, the newest first.
+    pub incidents: Vec<IncidentView>,
+    /// Where the next page begins; null on the last one.
+    pub next: Option<IncidentId>,
+    /// How many fit the filter, on all pages.
+    pub total: usize,
+}
+
+/// The whole system at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SystemView {
+    /// The supervisor that answers.
+    pub answered_by: String,
+    /// The supervisor that decides, if one does.
+    pub leader: Option<String>,
+    /// Why new fixes are stopped, if they are.
+    pub paused: Option<String>,
+    /// Until when the breaker is tripped, if it is.
+    pub breaker_until: Option<DateTime<Utc>>,
+    /// Number of incidents by status.
+    pub incidents: BTreeMap<String, usize>,
+    /// Number of configured targets.
+    pub n_targets: usize,
+    /// Number of decisions so far.
+    pub n_decisions: u64,
+    /// Last input decided.
+    pub position: Position,
+    /// Inputs in the inbox that wait for a decision.
+    pub inbox_lag: u64,
+    /// Lines that are in the ledger but not yet in the log file (disk full).
+    pub log_lag: u64,
+    /// Inputs that could not be understood since the supervisor started.
+    pub n_rejected: u64,
+    /// Hash of the active configuration, its first 12 digits.
+    pub config_hash: String,
+}

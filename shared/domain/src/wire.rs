@@ -1,0 +1,755 @@
+//! What crosses the wire: inputs, work, answers.
+//!
+//! Every message is JSON. Unknown fields are ignored when read, unknown kinds are
+//! rejected, whole and with the reason.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    check::Check,
+    event::Event,
+    id::{IncidentId, Position},
+    plan::Plan,
+    span::Span,
+    target::Target,
+};
+
+/// Version of the messages that this build writes.
+pub const SCHEMA: u16 = 1;
+
+/// What kind of input a message or a frame holds; part of its subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputKind {
+    /// An observation.
+    Event,
+    /// An analyzer's report.
+    Analysis,
+    /// A fixer's report.
+    Fix,
+    /// A monitor's report.
+    Verification,
+    /// A notifier's report.
+    Notice,
+    /// A person's command.
+    Command,
+    /// A deadline that has come.
+    Timer,
+}
+
+impl InputKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Event,
+        Self::Analysis,
+        Self::Fix,
+        Self::Verification,
+        Self::Notice,
+        Self::Command,
+        Self::Timer,
+    ];
+
+    /// Returns the name in subjects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Analysis => "analysis",
+            Self::Fix => "fix",
+            Self::Verification => "verification",
+            Self::Notice => "notice",
+            Self::Command => "command",
+            Self::Timer => "timer",
+        }
+    }
+}
+
+/// One input on its way into the inbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Version of the message; [`SCHEMA`] when written by this build.
+    pub v: u16,
+    /// Unique id; the same when the same input is sent again.
+    pub id: String,
+    /// Subject that takes the [`Answer`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// The input.
+    #[serde(flatten)]
+    pub input: Input,
+}
+
+impl Envelope {
+    /// Wraps an input that wants no answer.
+    #[must_use]
+    pub fn new(id: impl Into<String>, input: Input) -> Self {
+        Self { v: SCHEMA, id: id.into(), reply_to: None, input }
+    }
+}
+
+/// Everything that can change an incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// An observation.
+    Event(Event),
+    /// What an analyzer found.
+    Analysis(AnalysisReport),
+    /// What a fixer did.
+    Fix(FixReport),
+    /// What a monitor saw after a fix.
+    Verification(VerificationReport),
+    /// What a notifier sent.
+    Notice(NoticeReport),
+    /// What a person wants.
+    Command(Command),
+    /// A deadline that has come.
+    Timer(TimerFired),
+}
+
+impl Input {
+    /// Returns the kind, which is part of the subject.
+    #[must_use]
+    pub const fn kind(&self) -> InputKind {
+        match self {
+            Self::Event(_) => InputKind::Event,
+            Self::Analysis(_) => InputKind::Analysis,
+            Self::Fix(_) => InputKind::Fix,
+            Self::Verification(_) => InputKind::Verification,
+            Self::Notice(_) => InputKind::Notice,
+            Self::Command(_) => InputKind::Command,
+            Self::Timer(_) => InputKind::Timer,
+        }
+    }
+}
+
+/// Names one piece of work; reports carry it back, and a late one ends as stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WorkRef {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The attempt; 0 before the first fix.
+    pub attempt: u32,
+    /// Counts the incident's changes of phase; names one wish exactly.
+    pub revision: u64,
+}
+
+impl WorkRef {
+    /// Returns the id under which the work is published; the same when published again.
+    #[must_use]
+    pub fn wish_id(&self, kind: WorkKind) -> String {
+        format!("{}/{}/{}/{}", self.incident, self.attempt, self.revision, kind.as_str())
+    }
+}
+
+/// Which queue a piece of work goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    /// To an analyzer.
+    Diagnose,
+    /// To a fixer.
+    Fix,
+    /// To a monitor.
+    Verify,
+    /// To a notifier.
+    Notify,
+}
+
+impl WorkKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Diagnose, Self::Fix, Self::Verify, Self::Notify];
+
+    /// Returns the name in subjects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Diagnose => "diagnose",
+            Self::Fix => "fix",
+            Self::Verify => "verify",
+            Self::Notify => "notify",
+        }
+    }
+}
+
+/// Wanted: the cause of an incident, and a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiagnoseWork {
+    /// Which piece of work this is.
+    pub work: WorkRef,
+    /// The event that opened the incident, with the newest payload.
+    pub event: Event,
+    /// The target, if one is known.
+    pub target: Option<Target>,
+    /// What it needs, directly and indirectly, the nearest first.
+    pub dependencies: Vec<Target>,
+    /// Names of dependencies that have an open incident.
+    pub sick_dependencies: Vec<String>,
+    /// What was tried so far.
+    pub attempts: Vec<AttemptRecord>,
+    /// When the target's recent incidents were opened, the newest last.
+    pub recent_incidents: Vec<DateTime<Utc>>,
+    /// What changed lately, such as the configuration, the newest last.
+    pub changes: Vec<Change>,
+    /// Default soak time for plans.
+    pub soak: Span,
+    /// Default time to become well for plans.
+    pub within: Span,
+    /// After this time nobody waits for the answer.
+    pub not_after: DateTime<Utc>,
+}
+
+/// Something that changed and may have caused trouble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What, in one line.
+    pub what: String,
+}
+
+/// What was tried before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The attempt, the first is 1.
+    pub attempt: u32,
+    /// The runbook.
+    pub runbook: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Why it did not help; `None` while it is under way.
+    pub failure: Option<String>,
+}
+
+/// What an analyzer found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnalysisReport {
+    /// The work that this answers.
+    pub work: WorkRef,
+    /// The member that did it.
+    pub by: String,
+    /// Possible causes, the likeliest first. Empty when nothing explains the findings.
+    pub hypotheses: Vec<Hypothesis>,
+    /// What was looked at.
+    pub evidence: Vec<Evidence>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A possible cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hypothesis {
+    /// Name of the cause, such as `process_exited`; see [`cause`] for those that the
+    /// supervisor treats in a way of its own.
+    pub cause: String,
+    /// How sure the rule is, in per cent.
+    pub confidence_percent: u8,
+    /// One line for people.
+    pub summary: String,
+    /// What speaks for it, in words; never empty.
+    pub because: Vec<String>,
+    /// The target that is the cause, when it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
+    /// The cure, if the catalogue has one that has not been used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// Causes that the supervisor treats in a way of its own.
+pub mod cause {
+    /// All checks pass: verify, and close without a fix.
+    pub const HEALTHY: &str = "healthy";
+    /// A target that this one needs is sick ([`super::Hypothesis::elsewhere`]).
+    pub const DEPENDENCY_DOWN: &str = "dependency_down";
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What it was taken from: `check`, `process`, `container`, `log`, `host`, `dependency`, `change`.
+    pub source: String,
+    /// The target it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// One line for people.
+    pub summary: String,
+    /// Everything else.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+/// Wanted: a fix. Written by [`crate::guard::Authorized`] alone, read by fixers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixOrder {
+    /// Which piece of work this is.
+    pub work: WorkRef,
+    /// Forwards, or back.
+    pub mode: FixMode,
+    /// What is to be done.
+    pub plan: Plan,
+    /// The plan's hash; a plan that does not have it is not run.
+    pub plan_hash: String,
+    /// Who approved it, when somebody had to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// After this time it must not be begun.
+    pub not_after: DateTime<Utc>,
+}
+
+/// Whether a plan is carried out or taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FixMode {
+    /// Its steps, in order.
+    Apply,
+    /// The undo of its steps, in the opposite order.
+    Undo,
+}
+
+impl FixOrder {
+    /// Returns the last part of the claim's subject.
+    #[must_use]
+    pub fn claim_key(&self) -> String {
+        match self.mode {
+            FixMode::Apply => self.work.attempt.to_string(),
+            FixMode::Undo => format!("{}-undo", self.work.attempt),
+        }
+    }
+}
+
+/// "This attempt is mine", written before anything is touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Random; tells one's own claim after an answer was lost.
+    pub id: String,
+    /// The member that claims.
+    pub by: String,
+    /// By its own clock, for people.
+    pub at: DateTime<Utc>,
+    /// The plan that it is about to run.
+    pub plan_hash: String,
+}
+
+/// What a fixer did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FixReport {
+    /// The work that this answers.
+    pub work: WorkRef,
+    /// Forwards, or back.
+    pub mode: FixMode,
+    /// The member that reports.
+    pub by: String,
+    /// How it ended.
+    pub outcome: FixOutcome,
+    /// What was done, step by step.
+    pub steps: Vec<StepReport>,
+    /// Whether the steps that were done have been taken back after a failure.
+    #[serde(default)]
+    pub undone: bool,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// How a fix ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum FixOutcome {
+    /// All steps were carried out. Whether it helped is for the verification to say.
+    Succeeded,
+    /// A step failed.
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+    /// The one who claimed the attempt is gone; nobody knows how far it came.
+    Unknown {
+        /// What is known.
+        reason: String,
+    },
+    /// It was not begun: expired, changed, or not on the fixer's own list.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// What became of one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Name of the step.
+    pub name: String,
+    /// The action and its main argument.
+    pub action: String,
+    /// Whether it was carried out.
+    pub ok: bool,
+    /// One line for people.
+    pub summary: String,
+    /// What it printed, cut to its last part.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// Wanted: proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyWork {
+    /// Which piece of work this is.
+    pub work: WorkRef,
+    /// The target.
+    pub target: Target,
+    /// All must pass on every sample of the soak time.
+    pub checks: Vec<Check>,
+    /// Targets that were well before the fix and must be well after it.
+    pub neighbours: Vec<Target>,
+    /// Broker's time at which the fix had ended. Samples must be newer: the monitor
+    /// counts from its receipt of this message, which lies behind that time by any clock.
+    pub since: DateTime<Utc>,
+    /// How long it must stay well.
+    pub soak: Span,
+    /// How long it may take to become well.
+    pub within: Span,
+    /// After this time nobody waits for the answer.
+    pub not_after: DateTime<Utc>,
+}
+
+/// What a monitor saw after a fix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerificationReport {
+    /// The work that this answers.
+    pub work: WorkRef,
+    /// The member that looked.
+    pub by: String,
+    /// Whether all checks passed on every sample of the soak time.
+    pub passed: bool,
+    /// One line for people.
+    pub summary: String,
+    /// Time of the first sample that counts: [`VerifyWork::since`] plus what passed
+    /// on the monitor's own clock between receipt and sample.
+    pub samples_from: DateTime<Utc>,
+    /// Number of samples that count.
+    pub n_samples: u32,
+    /// The last result of each check.
+    pub checks: Vec<CheckResult>,
+    /// Neighbours that were sick at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_neighbours: Vec<String>,
+}
+
+/// What a check said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The check's name.
+    pub check: String,
+    /// Whether it passed.
+    pub ok: bool,
+    /// One line: the answer, or what went wrong.
+    pub detail: String,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// Wanted: a notice to a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotifyWork {
+    /// Which piece of work this is.
+    pub work: WorkRef,
+    /// Names the notice; the report carries it back.
+    pub notice: String,
+    /// One line.
+    pub title: String,
+    /// The whole case, in words.
+    pub text: String,
+    /// The incident as the API shows it.
+    pub incident: Value,
+    /// To whom.
+    pub to: Vec<crate::policy::Notifier>,
+}
+
+/// What a notifier sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeReport {
+    /// The work that this answers.
+    pub work: WorkRef,
+    /// The notice.
+    pub notice: String,
+    /// The member that reports.
+    pub by: String,
+    /// `Err` says why it could not be sent.
+    pub outcome: Result<String, String>,
+}
+
+/// What a person wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// Who asks.
+    pub by: String,
+    /// What for.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+/// The verbs of a command; the name is the last part of its subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Verb {
+    /// Carry this exact plan out.
+    Approve {
+        /// The incident.
+        incident: IncidentId,
+        /// The plan's hash.
+        plan_hash: String,
+    },
+    /// Do not carry the plan out.
+    Reject {
+        /// The incident.
+        incident: IncidentId,
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Somebody is looking at it.
+    Acknowledge {
+        /// The incident.
+        incident: IncidentId,
+    },
+    /// It is over, or nothing will be done.
+    Close {
+        /// The incident.
+        incident: IncidentId,
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Seek the cause anew, with a new set of attempts.
+    Retry {
+        /// The incident.
+        incident: IncidentId,
+    },
+    /// Start no new fix.
+    Pause {
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Start fixes again.
+    Resume,
+    /// Use this configuration.
+    Configure {
+        /// The whole configuration.
+        config: Box<crate::config::Config>,
+    },
+}
+
+impl Verb {
+    /// Returns the name in subjects.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Approve { .. } => "approve",
+            Self::Reject { .. } => "reject",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::Close { .. } => "close",
+            Self::Retry { .. } => "retry",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::Configure { .. } => "configure",
+        }
+    }
+}
+
+/// A deadline that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerFired {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The phase that set the deadline; a later one makes the timer stale.
+    pub revision: u64,
+    /// When it was due.
+    pub due: DateTime<Utc>,
+}
+
+/// What the sender of an input hears, once the decision is in the ledger and the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What became of it.
+    pub status: AnswerStatus,
+    /// The incident it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident_id: Option<IncidentId>,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerStatus {
+    /// A new incident was opened.
+    IncidentOpened,
+    /// It belongs to an open incident.
+    IncidentUpdated,
+    /// A resolve event, and nothing is open any more, or its recovery is being verified.
+    IncidentResolved,
+    /// Nothing will be done about it; the message says why.
+    Suppressed,
+    /// A command was carried out.
+    Done,
+    /// A command was refused; the message says why.
+    Refused,
+    /// A command names no incident that is known.
+    NotFound,
+}
+
+/// A living process of ours, as in the members bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `<kind>-<8 hex digits>`.
+    pub id: String,
+    /// `supervisor`, `monitor`, `analyzer`, `fixer`, `gateway`.
+    pub kind: String,
+    /// Zones that it serves.
+    pub zones: Vec<String>,
+    /// Version of its build.
+    pub version: String,
+    /// Host it runs on.
+    pub host: String,
+    /// Process id there.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+}
+
+/// A question to a monitor of a zone, on `probe.<zone>`: how are these targets, now?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// The targets, with all their checks.
+    pub targets: Vec<Target>,
+    /// Whether the last lines of their logs are wanted.
+    pub logs: bool,
+    /// Time for all of it; checks that have not answered then count as failed.
+    pub timeout_ms: u64,
+}
+
+/// The answer to a [`ProbeRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeReply {
+    /// The monitor that looked.
+    pub by: String,
+    /// One for each target asked for, in the same order.
+    pub targets: Vec<TargetProbe>,
+    /// The host that the monitor runs on.
+    pub host: HostState,
+}
+
+/// How one target is, now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetProbe {
+    /// The target.
+    pub target: String,
+    /// Whether all checks passed.
+    pub healthy: bool,
+    /// One for each check.
+    pub checks: Vec<CheckResult>,
+    /// Its process, when it has such a handle.
+    pub process: Option<ProcessState>,
+    /// Its container, when it has such a handle.
+    pub container: Option<ContainerState>,
+    /// The last lines of its log, the newest last.
+    pub log_tail: Vec<String>,
+    /// Starts seen lately by time, the newest last (process or container).
+    pub recent_starts: Vec<DateTime<Utc>>,
+}
+
+/// The state of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessState {
+    /// Whether it is alive (a zombie is not).
+    pub running: bool,
+    /// Its id, while it runs, or the last one known.
+    pub pid: Option<u32>,
+    /// Its state letter as in `/proc/<pid>/stat`, while it runs: `R`, `S`, `D`, `T`.
+    pub state: Option<String>,
+    /// Exit code of the last run, when known.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the last run, when known.
+    pub signal: Option<i32>,
+    /// Whether the kernel killed it for want of memory, when known.
+    pub oom_killed: Option<bool>,
+    /// Resident memory, while it runs.
+    pub rss_bytes: Option<u64>,
+    /// Open descriptors, while it runs.
+    pub n_fds: Option<u64>,
+    /// Limit of open descriptors.
+    pub fds_max: Option<u64>,
+    /// When it was started.
+    pub started_at: Option<DateTime<Utc>>,
+}
+
+/// The state of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// Whether there is such a container.
+    pub exists: bool,
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
+    pub status: String,
+    /// `healthy`, `unhealthy`, `starting`, or empty without a health check.
+    pub health: String,
+    /// Exit code of the last run.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// Restarts by the engine.
+    pub restart_count: i64,
+    /// When it was started last.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended last.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Image.
+    pub image: String,
+    /// The engine's own words when it could not start it.
+    pub error: String,
+    /// Last output of its health check.
+    pub health_log: String,
+}
+
+/// How busy a host is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostState {
+    /// Processors busy, in per cent of all.
+    pub cpu_percent: f32,
+    /// Memory used, in per cent.
+    pub memory_percent: f32,
+    /// Load over one minute.
+    pub load_1m: f64,
+    /// Disks, in per cent used, by mount point.
+    pub disks_percent: BTreeMap<String, f32>,
+    /// Share of the last 10 s in which some task waited for memory
+    /// (`/proc/pressure/memory`, `some avg10`).
+    pub memory_pressure: Option<f64>,
+    /// The same for input and output.
+    pub io_pressure: Option<f64>,
+}
+
+/// One message of the ledger: a micro-batch of decisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// Version of the message.
+    pub v: u16,
+    /// Revision of the lease under which it was written; for people.
+    pub epoch: u64,
+    /// All inputs up to here have been decided.
+    pub covers: Position,
+    /// What was decided, in order.
+    pub decisions: Vec<crate::fact::Decision>,
+}
