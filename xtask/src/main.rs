@@ -4,6 +4,7 @@
 //! step lives in a document only.
 #![expect(clippy::print_stdout, reason = "a developer command speaks to a terminal")]
 
+mod bench;
 mod broker;
 mod demo;
 mod engine;
@@ -41,6 +42,8 @@ enum Command {
     Docs,
     /// Build the container image from binaries compiled on this machine
     Image(image::Options),
+    /// Measure a running system
+    Bench(bench::Options),
     /// Find or fetch a nats-server and print its path
     Nats,
 }
@@ -70,6 +73,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Lint => workspace.lint(),
         Command::Docs => workspace.docs(),
         Command::Image(options) => image::build(&workspace, options).map(|()| ExitCode::SUCCESS),
+        Command::Bench(options) => bench::run(&workspace, server, options),
         Command::Nats => {
             println!("{}", broker::find_or_fetch(&workspace, server)?.path.display());
             Ok(ExitCode::SUCCESS)

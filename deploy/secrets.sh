@@ -1,0 +1,34 @@
+#!/bin/sh
+# Writes .env for docker-compose.yml: the API token and one password for each user of the broker, all
+# random, and the group that owns the Docker socket. An .env that is there is left alone.
+set -eu
+cd "$(dirname "$0")/.."
+
+if [ -e .env ]; then
+  echo '.env is there already; remove it to have new secrets made' >&2
+  exit 0
+fi
+
+# A letter first: the broker reads a word of digits as a number.
+random() {
+  printf 's'
+  od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+socket=${DOCKER_SOCKET:-/var/run/docker.sock}
+# GNU, then BSD. In Docker Desktop the socket that containers see belongs to group 0.
+gid=0
+if [ "$(uname)" = Linux ]; then
+  gid=$(stat -c %g "$socket" 2>/dev/null || stat -f %g "$socket")
+fi
+
+umask 077
+{
+  echo "SELFHEAL_API_TOKEN=$(random)"
+  for user in SUPERVISOR MONITOR ANALYZER FIXER GATEWAY OPERATOR PUBLISHER; do
+    echo "NATS_${user}_PASSWORD=$(random)"
+  done
+  echo "DOCKER_GID=$gid"
+} >.env.new
+mv .env.new .env
+echo '.env is written: docker compose up --detach --wait'
