@@ -1,10 +1,11 @@
 #!/bin/sh
 # Writes .env for docker-compose.yml: the API token and one password for each user of the broker, all
 # random, and the group that owns the Docker socket. An .env that is there is left alone.
+# With --print they go to standard output instead, and no file is written.
 set -eu
 cd "$(dirname "$0")/.."
 
-if [ -e .env ]; then
+if [ "${1-}" != --print ] && [ -e .env ]; then
   echo '.env is there already; remove it to have new secrets made' >&2
   exit 0
 fi
@@ -22,13 +23,19 @@ if [ "$(uname)" = Linux ]; then
   gid=$(stat -c %g "$socket" 2>/dev/null || stat -f %g "$socket")
 fi
 
-umask 077
-{
+secrets() {
   echo "SELFHEAL_API_TOKEN=$(random)"
   for user in SUPERVISOR MONITOR ANALYZER FIXER GATEWAY OPERATOR PUBLISHER; do
     echo "NATS_${user}_PASSWORD=$(random)"
   done
   echo "DOCKER_GID=$gid"
-} >.env.new
+}
+
+if [ "${1-}" = --print ]; then
+  secrets
+  exit 0
+fi
+umask 077
+secrets >.env.new
 mv .env.new .env
-echo '.env is written: docker compose up --detach --wait'
+echo '.env is written; now: docker compose up --detach --wait'

@@ -1,6 +1,6 @@
 //! `cargo xtask up`: everything from a fresh clone to a running system with a shop to break.
 
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -17,7 +17,7 @@ use crate::process::end;
 use crate::workspace::Workspace;
 
 /// All agents and the broker must have ended within this time; then they are killed.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How often the child is looked at while nothing else happens.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -108,8 +108,7 @@ impl Stack<'_> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = [self.binaries.to_owned()].into_iter().chain(std::env::split_paths(&path));
         let path = std::env::join_paths(path).context("PATH cannot be extended")?;
-        let mut command = Command::new(self.binaries.join("selfheal"));
-        command
+        Command::new(self.binaries.join("selfheal"))
             .args(["up", "--config", &self.options.config, "--listen", &self.options.listen])
             .args(&self.options.rest)
             .current_dir(&self.workspace.root)
@@ -118,11 +117,9 @@ impl Stack<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // Ctrl-C reaches us alone; we end it in order.
-            .process_group(0);
-        if std::io::stdout().is_terminal() {
-            command.env("CLICOLOR_FORCE", "1");
-        }
-        command.spawn().context("cannot start selfheal up")
+            .process_group(0)
+            .spawn()
+            .context("cannot start selfheal up")
     }
 
     /// Shows what the stack says, until it ends or we are asked to.

@@ -1,0 +1,68 @@
+//! `docker compose up` as a person would do it: scaled agents, a killed container, what each may do.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::containers::Compose;
+
+/// A container stops, is seen, diagnosed, started, verified with the soak; on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        ticks.tick().await;
+        match look() {
+            Ok(seen) => return seen,
+            Err(last) => assert!(start.elapsed() < PATIENCE, "not in time: {what}; last: {last}"),
+        }
+    }
+}
+
+fn incidents(compose: &Compose, filter: &str) -> Result<Vec<Value>, String> {
+    let page = compose.get(&format!("/api/v1/incidents?{filter}"));
+    let page = page.map_err(|error| format!("{error:#}"))?;
+    Ok(page["incidents"].as_array().cloned().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_killed_container_is_healed_once_by_scaled_agents() {
+    let compose =
+        Compose::up("heal", &[("fixer", 3), ("analyzer", 2), ("monitor", 2)]).unwrap();
+    let members = compose.get("/api/v1/status").unwrap();
+    assert_eq!(compose.request("GET", "/api/v1/incidents", "", false).unwrap().0, 401);
+
+    compose.run(&["kill", "db"]).unwrap();
+    let resolved = eventually("the database's incident is resolved", || {
+        let found = incidents(&compose, "target=database&status=resolved")?;
+        found.into_iter().next().ok_or_else(|| {
+            let all = incidents(&compose, "").unwrap_or_default();
+            format!("{all:#?}; status: {members}")
+        })
+    })
+    .await;
+    assert_eq!(resolved["attempt"], 1, "{resolved:#}");
+    assert!(resolved["analysis"].is_string() && resolved["resolution"].is_string(), "{resolved:#}");
+    eventually("no incident is left open", || {
+        let open = incidents(&compose, "open=true")?;
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:#?}")) }
+    })
+    .await;
+
+    // The target's own count: started by compose, and once by a fixer.
+    let starts = compose.run(&["exec", "-T", "db", "cat", "/var/lib/selfheal/starts"]).unwrap();
+    assert_eq!(starts.lines().count(), 2, "{starts}");
+    let shop = compose.run(&["exec", "-T", "orders", "selfheal", "health", "http://127.0.0.1:8081/health"]);
+    shop.unwrap();
+
+    let log = compose.run(&["exec", "-T", "supervisor", "cat", "incident_logs.jsonl"]).unwrap();
+    for (idx, line) in log.lines().enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["seq"].as_u64(), u64::try_from(idx + 1).ok(), "{line}");
+        for field in ["incident_id", "timestamp", "incident_type", "analysis", "resolution"] {
+            assert!(line.get(field).is_some(), "{field} is missing: {line}");
+        }
+    }
+}
