@@ -1,1 +1,3 @@
-//! tests.
+//! What several test files share.
+
+pub mod containers;

@@ -29,8 +29,7 @@ fn incidents(compose: &Compose, filter: &str) -> Result<Vec<Value>, String> {
 
 #[tokio::test]
 async fn a_killed_container_is_healed_once_by_scaled_agents() {
-    let compose =
-        Compose::up("heal", &[("fixer", 3), ("analyzer", 2), ("monitor", 2)]).unwrap();
+    let compose = Compose::up("heal", &[("fixer", 3), ("analyzer", 2), ("monitor", 2)]).unwrap();
     let members = compose.get("/api/v1/status").unwrap();
     assert_eq!(compose.request("GET", "/api/v1/incidents", "", false).unwrap().0, 401);
 
@@ -54,7 +53,14 @@ async fn a_killed_container_is_healed_once_by_scaled_agents() {
     // The target's own count: started by compose, and once by a fixer.
     let starts = compose.run(&["exec", "-T", "db", "cat", "/var/lib/selfheal/starts"]).unwrap();
     assert_eq!(starts.lines().count(), 2, "{starts}");
-    let shop = compose.run(&["exec", "-T", "orders", "selfheal", "health", "http://127.0.0.1:8081/health"]);
+    let shop = compose.run(&[
+        "exec",
+        "-T",
+        "orders",
+        "selfheal",
+        "health",
+        "http://127.0.0.1:8081/health",
+    ]);
     shop.unwrap();
 
     let log = compose.run(&["exec", "-T", "supervisor", "cat", "incident_logs.jsonl"]).unwrap();
