@@ -1,1 +1,393 @@
-//! To be written.
+//! The desk: all incidents, and everything that decisions look at.
+//!
+//! [`Desk::receive`] decides one input and applies what it decided; [`Desk::apply`] folds
+//! a decision that was stored. Both lead to the same state: that is what recovery,
+//! standbys and replays rest on. The desk knows the time only from its inputs.
+
+mod commands;
+mod events;
+mod query;
+mod reports;
+mod settle;
+mod wish;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    fact::{Decision, Fact},
+    guard::FixRecord,
+    id::{IncidentId, Position},
+    incident::{Circumstance, Corrupt, Incident},
+    view::{LogLine, Status},
+    wire::{Answer, AnswerStatus, Change, Input},
+};
+
+pub use wish::Wish;
+
+/// Delivery keys that are remembered, so that a repeated delivery is no second event.
+const DELIVERIES_MAX: usize = 100_000;
+/// Incidents that are over and still shown; older ones are in the log.
+const OVER_MAX: usize = 10_000;
+/// Fixes that budgets look at.
+const HISTORY_MAX: usize = 10_000;
+/// How far budgets look back.
+const HISTORY_AGE: TimeDelta = TimeDelta::days(31);
+/// Changes that diagnoses are told.
+const CHANGES_MAX: usize = 20;
+
+/// All incidents, and everything that decisions look at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Desk {
+    config: Config,
+    paused: Option<String>,
+    breaker_until: Option<DateTime<Utc>>,
+    /// Failures before this time do not count for the breaker any more.
+    breaker_since: Option<DateTime<Utc>>,
+    incidents: BTreeMap<IncidentId, Incident>,
+    /// Those that are not over.
+    open: BTreeSet<IncidentId>,
+    /// Those that are not over, by fingerprint.
+    by_fingerprint: BTreeMap<String, IncidentId>,
+    /// The last one that is over, by fingerprint.
+    former: BTreeMap<String, IncidentId>,
+    /// Those that are over, the oldest first.
+    over: VecDeque<IncidentId>,
+    history: VecDeque<FixRecord>,
+    deliveries: BTreeMap<String, IncidentId>,
+    deliveries_order: VecDeque<String>,
+    changes: VecDeque<Change>,
+    n_decisions: u64,
+    position: Position,
+}
+
+/// What became of one input.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Handled {
+    /// What was decided, in order; may be empty.
+    pub recorded: Vec<Recorded>,
+    /// What the sender hears once that is stored.
+    pub answer: Option<Answer>,
+    /// Facts that could not be applied: we are wrong. They are not recorded.
+    pub faults: Vec<Corrupt>,
+}
+
+/// A decision, and what its log line says about the incident at that moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// The decision.
+    pub decision: Decision,
+    /// Where the incident stands after it.
+    pub status: Option<Status>,
+    /// Type of the event that opened it.
+    pub kind: String,
+    /// Its target.
+    pub target: Option<String>,
+    /// What is known about the cause.
+    pub analysis: Option<String>,
+    /// How it ended.
+    pub resolution: Option<String>,
+}
+
+impl Recorded {
+    /// Returns the line of the log, given the ledger's message that holds the decision.
+    #[must_use]
+    pub fn line(&self, entry: u64, covers: Position) -> LogLine {
+        LogLine {
+            incident_id: self.decision.incident.unwrap_or(IncidentId::NONE),
+            timestamp: self.decision.at,
+            incident_type: self.kind.clone(),
+            analysis: self.analysis.clone(),
+            resolution: self.resolution.clone(),
+            seq: self.decision.seq,
+            status: self.status,
+            decision: self.decision.fact.name().to_owned(),
+            cause: self.decision.cause,
+            reason: self.decision.reason.clone(),
+            target: self.target.clone(),
+            entry,
+            covers,
+            detail: self.decision.clone(),
+        }
+    }
+}
+
+/// The input that is being decided, and what was decided about it so far.
+struct Turn {
+    position: Position,
+    at: DateTime<Utc>,
+    handled: Handled,
+}
+
+impl Turn {
+    fn answer(&mut self, status: AnswerStatus, incident: Option<IncidentId>, message: &str) {
+        self.handled.answer =
+            Some(Answer { status, incident_id: incident, message: message.to_owned() });
+    }
+}
+
+impl Desk {
+    /// Decides one input, and applies what it decided. An input at or before the last
+    /// position has been decided before and changes nothing.
+    pub fn receive(&mut self, input: &Input, position: Position, at: DateTime<Utc>) -> Handled {
+        let mut turn = Turn { position, at, handled: Handled::default() };
+        if position <= self.position {
+            return turn.handled;
+        }
+        self.position = position;
+        match input {
+            Input::Event(event) => self.on_event(&mut turn, event),
+            Input::Analysis(report) => self.on_analysis(&mut turn, report),
+            Input::Fix(report) => self.on_fix(&mut turn, report),
+            Input::Verification(report) => self.on_verification(&mut turn, report),
+            Input::Notice(report) => self.on_notice(&mut turn, report),
+            Input::Command(command) => self.on_command(&mut turn, command),
+            Input::Timer(timer) => self.on_timer(&mut turn, timer.incident),
+        }
+        turn.handled
+    }
+
+    /// Skips an input that could not be understood, so that it is not read again.
+    pub fn skip(&mut self, position: Position) {
+        self.position = self.position.max(position);
+    }
+
+    /// Folds one stored decision.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`] when it cannot follow the present state.
+    pub fn apply(&mut self, decision: &Decision) -> Result<Recorded, Corrupt> {
+        let now = Circumstance {
+            seq: decision.seq,
+            at: decision.at,
+            reason: &decision.reason,
+            notify: !self.config.policy.notify.is_empty(),
+        };
+        match decision.incident {
+            None => self.apply_to_all(&decision.fact, now),
+            Some(id) => self.apply_to_one(id, decision, now)?,
+        }
+        self.n_decisions = decision.seq;
+        Ok(self.recorded(decision))
+    }
+
+    /// Notes that all inputs up to here have been decided.
+    pub fn cover(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Decides a fact: numbers it, applies it and keeps it for the ledger.
+    fn record(
+        &mut self,
+        turn: &mut Turn,
+        id: Option<IncidentId>,
+        fact: Fact,
+        why: impl Into<String>,
+    ) {
+        let decision = Decision {
+            seq: self.n_decisions + 1,
+            at: turn.at,
+            cause: turn.position,
+            incident: id,
+            fact,
+            reason: why.into(),
+        };
+        match self.apply(&decision) {
+            Ok(recorded) => turn.handled.recorded.push(recorded),
+            Err(fault) => turn.handled.faults.push(fault),
+        }
+    }
+
+    fn recorded(&self, decision: &Decision) -> Recorded {
+        let incident = decision.incident.and_then(|id| self.incidents.get(&id));
+        let status = match decision.fact {
+            // The state between the opening and the first wish.
+            Fact::Opened { .. } => Some(Status::Open),
+            _ => incident.map(Incident::status),
+        };
+        Recorded {
+            decision: decision.clone(),
+            status,
+            kind: incident.map_or_else(
+                || format!("selfheal.{}", decision.fact.name()),
+                |it| it.event.kind.to_string(),
+            ),
+            target: incident.and_then(|it| it.target.clone().or_else(|| it.event.target.clone())),
+            analysis: incident.and_then(|it| it.analysis.clone()),
+            resolution: incident.and_then(|it| it.resolution.clone()),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
+    fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
+        match fact {
+            Fact::Configured { config, .. } => {
+                self.config = (**config).clone();
+                push_bounded(
+                    &mut self.changes,
+                    Change { at: now.at, what: format!("configuration: {}", now.reason) },
+                    CHANGES_MAX,
+                );
+            }
+            Fact::Paused { .. } => self.paused = Some(now.reason.to_owned()),
+            Fact::Resumed { .. } => {
+                self.paused = None;
+                self.breaker_until = None;
+                self.breaker_since = Some(now.at);
+            }
+            Fact::BreakerTripped { until } => {
+                self.breaker_until = Some(*until);
+                self.breaker_since = Some(now.at);
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_to_one(
+        &mut self,
+        id: IncidentId,
+        decision: &Decision,
+        now: Circumstance<'_>,
+    ) -> Result<(), Corrupt> {
+        let fact = &decision.fact;
+        if let Some(incident) = Incident::open(id, fact, now) {
+            self.remember(incident.event.delivery_key(), id);
+            self.by_fingerprint.insert(incident.fingerprint.clone(), id);
+            self.open.insert(id);
+            self.incidents.insert(id, incident);
+            return Ok(());
+        }
+        let unknown = || Corrupt {
+            seq: now.seq,
+            fact: fact.name(),
+            phase: "nothing".to_owned(),
+            incident: id,
+        };
+        let incident = self.incidents.get_mut(&id).ok_or_else(unknown)?;
+        let was_over = incident.is_over();
+        incident.apply(fact, now)?;
+        let (is_over, fingerprint) = (incident.is_over(), incident.fingerprint.clone());
+        if let Fact::Repeated { delivery, .. } | Fact::RecoveryReported { delivery } = fact {
+            self.remember(delivery.clone(), id);
+        }
+        self.keep_history(id, fact, now);
+        if is_over && !was_over {
+            self.open.remove(&id);
+            if self.by_fingerprint.get(&fingerprint) == Some(&id) {
+                self.by_fingerprint.remove(&fingerprint);
+            }
+            self.former.insert(fingerprint, id);
+            self.over.push_back(id);
+            self.forget_oldest();
+        }
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) {
+        while OVER_MAX < self.over.len() {
+            let Some(oldest) = self.over.pop_front() else { return };
+            let gone = self.incidents.remove(&oldest);
+            if let Some(gone) = gone.filter(|it| self.former.get(&it.fingerprint) == Some(&oldest))
+            {
+                self.former.remove(&gone.fingerprint);
+            }
+        }
+    }
+
+    fn remember(&mut self, delivery: String, id: IncidentId) {
+        if self.deliveries.insert(delivery.clone(), id).is_none() {
+            self.deliveries_order.push_back(delivery);
+        }
+        while DELIVERIES_MAX < self.deliveries_order.len() {
+            if let Some(oldest) = self.deliveries_order.pop_front() {
+                self.deliveries.remove(&oldest);
+            }
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are no fix's begin or end")]
+    fn keep_history(&mut self, id: IncidentId, fact: &Fact, now: Circumstance<'_>) {
+        match fact {
+            Fact::FixStarted { attempt, plan, .. } => {
+                let record = FixRecord {
+                    incident: id,
+                    attempt: *attempt,
+                    target: plan.target.clone(),
+                    runbook: plan.runbook.clone(),
+                    started_at: now.at,
+                    ended_at: None,
+                    failed: false,
+                };
+                push_bounded(&mut self.history, record, HISTORY_MAX);
+                let from = now.at - HISTORY_AGE;
+                while self.history.front().is_some_and(|it| it.started_at < from) {
+                    self.history.pop_front();
+                }
+            }
+            Fact::AttemptFailed | Fact::Resolved | Fact::Escalated { .. } | Fact::Closed { .. } => {
+                let failed = !matches!(fact, Fact::Resolved);
+                let open = self.history.iter_mut().rev().find(|it| it.incident == id);
+                if let Some(record) = open.filter(|it| it.ended_at.is_none()) {
+                    record.ended_at = Some(now.at);
+                    record.failed = failed;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the last input that was decided.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Returns the number of decisions so far; also the number of the last one.
+    #[must_use]
+    pub const fn n_decisions(&self) -> u64 {
+        self.n_decisions
+    }
+
+    /// Returns the configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns one incident.
+    #[must_use]
+    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.get(&id)
+    }
+
+    /// Returns the incidents that are not over, the oldest first.
+    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.open.iter().filter_map(|id| self.incidents.get(id))
+    }
+
+    /// Returns what has a deadline, the next first.
+    #[must_use]
+    pub fn deadlines(&self) -> Vec<(DateTime<Utc>, IncidentId)> {
+        let policy = &self.config.policy;
+        let mut due: Vec<_> =
+            self.open_incidents().filter_map(|it| Some((it.deadline(policy)?, it.id))).collect();
+        due.sort_unstable();
+        due
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
+    if queue.len() == max {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

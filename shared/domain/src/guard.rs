@@ -1,1 +1,197 @@
-//! To be written.
+//! The only path to the fixer.
+//!
+//! All stages are listed in [`PIPELINE`], in their order. Each allows, asks, holds or
+//! refuses, with a reason. What comes out at the end is [`Authorized`], which nothing
+//! else can build and without which no fix is published: a guard denies unless it allows.
+
+mod stages;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::{
+    incident::Incident,
+    plan::Plan,
+    policy::Policy,
+    target::Target,
+    wire::{FixMode, FixOrder, WorkRef},
+};
+
+/// A fix that has not been begun so long after it was authorized is not begun at all.
+pub const START_WITHIN: TimeDelta = TimeDelta::seconds(120);
+/// How long an approval is worth something after it was given.
+pub const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
+
+/// Something that all guards allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Authorized<T> {
+    inner: T,
+    approved_by: Option<String>,
+}
+
+impl<T> Authorized<T> {
+    /// Takes up what was authorized before: the ledger holds only such plans.
+    pub(crate) const fn from_ledger(inner: T, approved_by: Option<String>) -> Self {
+        Self { inner, approved_by }
+    }
+
+    /// Returns who approved it, when somebody had to.
+    #[must_use]
+    pub fn approved_by(&self) -> Option<&str> {
+        self.approved_by.as_deref()
+    }
+}
+
+impl Authorized<Plan> {
+    /// Turns the plan into the order that is published to fixers.
+    #[must_use]
+    pub fn order(
+        &self,
+        work: WorkRef,
+        mode: FixMode,
+        not_after: DateTime<Utc>,
+    ) -> Authorized<FixOrder> {
+        Authorized {
+            inner: FixOrder {
+                work,
+                mode,
+                plan: self.inner.clone(),
+                plan_hash: self.inner.hash(),
+                approved_by: self.approved_by.clone(),
+                not_after,
+            },
+            approved_by: self.approved_by.clone(),
+        }
+    }
+}
+
+impl<T> std::ops::Deref for Authorized<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// Everything that guards look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// Time of the decision.
+    pub now: DateTime<Utc>,
+    /// The incident.
+    pub incident: &'a Incident,
+    /// Its target, as configured now.
+    pub target: &'a Target,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// When the plan's evidence was taken.
+    pub diagnosed_at: DateTime<Utc>,
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// Who stopped new fixes, and why.
+    pub paused: Option<&'a str>,
+    /// Until when the breaker is tripped.
+    pub breaker_until: Option<DateTime<Utc>>,
+    /// All fixes that budgets look at, the oldest first.
+    pub history: &'a [FixRecord],
+    /// Names of targets under treatment by other incidents, each once.
+    pub under_treatment: &'a [String],
+    /// Number of configured targets.
+    pub n_targets: usize,
+    /// Number of targets that are sick by themselves, this one among them.
+    pub n_sick: usize,
+}
+
+/// One fix, as budgets see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FixRecord {
+    /// Its incident.
+    pub incident: crate::id::IncidentId,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Its target.
+    pub target: String,
+    /// Its runbook.
+    pub runbook: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it was known whether it helped.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Whether it did not help.
+    pub failed: bool,
+}
+
+/// What one stage says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    /// Nothing speaks against it.
+    Allow,
+    /// A person must say yes.
+    Ask(String),
+    /// Not now; at this time it is looked at again.
+    Hold(DateTime<Utc>, String),
+    /// Its evidence is too old; the cause is sought anew.
+    Stale(String),
+    /// No.
+    Refuse(String),
+    /// Not by itself: a person is told what would be done.
+    Suggest(String),
+}
+
+/// A stage: its name, and the question it asks.
+pub type Stage = (&'static str, fn(&Situation<'_>) -> Opinion);
+
+/// All stages, in their order.
+pub const PIPELINE: [Stage; 9] = [
+    ("kill switch", stages::kill_switch),
+    ("freeze window", stages::freeze_window),
+    ("autonomy", stages::autonomy),
+    ("staleness", stages::staleness),
+    ("one fix per target", stages::one_fix_per_target),
+    ("cool-down", stages::cool_down),
+    ("budget", stages::budget),
+    ("blast radius", stages::blast_radius),
+    ("circuit breaker", stages::circuit_breaker),
+];
+
+/// What the whole pipeline says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Go.
+    Allow(Authorized<Plan>),
+    /// The named guard says something else.
+    Otherwise(&'static str, Opinion),
+}
+
+/// Asks all stages. The first that does not allow decides; but nobody is asked for an
+/// approval of what a later stage would refuse.
+#[must_use]
+pub fn authorize(situation: &Situation<'_>) -> Verdict {
+    let mut first: Option<(&'static str, Opinion)> = None;
+    for (name, stage) in PIPELINE {
+        let opinion = stage(situation);
+        match (&first, opinion) {
+            (_, Opinion::Allow) => {}
+            (None, opinion @ Opinion::Ask(_)) => first = Some((name, opinion)),
+            (None, opinion) => return Verdict::Otherwise(name, opinion),
+            (Some(_), opinion @ Opinion::Refuse(_)) => return Verdict::Otherwise(name, opinion),
+            (
+                Some(_),
+                Opinion::Ask(_) | Opinion::Hold(..) | Opinion::Stale(_) | Opinion::Suggest(_),
+            ) => {}
+        }
+    }
+    match first {
+        Some((name, opinion)) => Verdict::Otherwise(name, opinion),
+        None => Verdict::Allow(Authorized {
+            inner: situation.plan.clone(),
+            approved_by: valid_approval(situation).map(str::to_owned),
+        }),
+    }
+}
+
+/// Returns who approved exactly this plan, if the approval is still worth something.
+fn valid_approval<'a>(situation: &Situation<'a>) -> Option<&'a str> {
+    let approval = situation.incident.approval.as_ref()?;
+    let valid = approval.plan_hash == situation.plan.hash() && situation.now < approval.expires_at;
+    valid.then_some(approval.by.as_str())
+}

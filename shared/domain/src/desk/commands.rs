@@ -1,0 +1,173 @@
+//! What commands of people do. Each is answered, also when it is refused.
+
+use super::{Desk, Turn};
+use crate::{
+    config::Config,
+    fact::{Escalation, Fact},
+    id::IncidentId,
+    incident::Phase,
+    wire::{AnswerStatus, Command, Verb},
+};
+
+impl Desk {
+    pub(super) fn on_command(&mut self, turn: &mut Turn, command: &Command) {
+        let by = command.by.clone();
+        match &command.verb {
+            Verb::Approve { incident, plan_hash } => self.approve(turn, *incident, plan_hash, by),
+            Verb::Reject { incident, reason } => self.reject(turn, *incident, reason, &by),
+            Verb::Acknowledge { incident } => {
+                if self.known(turn, *incident) {
+                    let why = format!("{by} is looking at it");
+                    self.record(turn, Some(*incident), Fact::Acknowledged { by }, why);
+                    done(turn, Some(*incident), "Acknowledged.");
+                }
+            }
+            Verb::Close { incident, reason } => self.close(turn, *incident, reason, by),
+            Verb::Retry { incident } => self.retry(turn, *incident, by),
+            Verb::Pause { reason } => {
+                let reason = if reason.is_empty() { "no reason given" } else { reason };
+                let why = format!("{reason} (by {by})");
+                self.record(turn, None, Fact::Paused { by }, why);
+                let message = "New fixes are stopped. Verification and undo go on.";
+                done(turn, None, message);
+            }
+            Verb::Resume => {
+                let why = format!("{by} allows new fixes again; the breaker is reset");
+                self.record(turn, None, Fact::Resumed { by }, why);
+                done(turn, None, "New fixes are allowed again.");
+            }
+            Verb::Configure { config } => self.configure(turn, config, by),
+        }
+        self.settle(turn);
+    }
+
+    /// Answers for an incident that is not there, or is over.
+    fn known(&self, turn: &mut Turn, id: IncidentId) -> bool {
+        match self.incidents.get(&id) {
+            None => turn.answer(AnswerStatus::NotFound, Some(id), "There is no such incident."),
+            Some(it) if it.is_over() => {
+                let message = format!("The incident is over: {}.", it.status().as_str());
+                turn.answer(AnswerStatus::Refused, Some(id), &message);
+            }
+            Some(_) => return true,
+        }
+        false
+    }
+
+    fn approve(&mut self, turn: &mut Turn, id: IncidentId, plan_hash: &str, by: String) {
+        if !self.known(turn, id) {
+            return;
+        }
+        let Some(Phase::AwaitingApproval { plan, expires_at, .. }) =
+            self.incidents.get(&id).map(|it| &it.phase)
+        else {
+            return refused(turn, id, "The incident does not wait for an approval.");
+        };
+        if plan.hash() != plan_hash {
+            let message = "The plan has changed since it was shown. Look at it again.";
+            return refused(turn, id, message);
+        }
+        if *expires_at <= turn.at {
+            return refused(turn, id, "The time for an approval is over.");
+        }
+        let why = format!("{by} approved {plan}");
+        let fact = Fact::Approved { by, plan_hash: plan_hash.to_owned() };
+        self.record(turn, Some(id), fact, why);
+        done(turn, Some(id), "Approved.");
+    }
+
+    fn reject(&mut self, turn: &mut Turn, id: IncidentId, reason: &str, by: &str) {
+        if !self.known(turn, id) {
+            return;
+        }
+        let waits = self.incidents.get(&id).is_some_and(|it| {
+            matches!(it.phase, Phase::AwaitingApproval { .. } | Phase::Proposed { .. })
+        });
+        if !waits {
+            return refused(turn, id, "The incident has no plan that waits.");
+        }
+        let reason = if reason.is_empty() { "no reason given" } else { reason };
+        self.escalate(turn, id, Escalation::Rejected, format!("{by} rejected the plan: {reason}"));
+        done(turn, Some(id), "Rejected.");
+    }
+
+    fn close(&mut self, turn: &mut Turn, id: IncidentId, reason: &str, by: String) {
+        if !self.known(turn, id) {
+            return;
+        }
+        if self
+            .incidents
+            .get(&id)
+            .is_some_and(|it| matches!(it.phase, Phase::Fixing { .. } | Phase::Undoing { .. }))
+        {
+            let message = "A fix is under way; it can be closed when the fixer has reported.";
+            return refused(turn, id, message);
+        }
+        let reason = if reason.is_empty() { "no reason given" } else { reason };
+        let why = format!("closed by {by}: {reason}");
+        self.record(turn, Some(id), Fact::Closed { by }, why);
+        done(turn, Some(id), "Closed.");
+    }
+
+    fn retry(&mut self, turn: &mut Turn, id: IncidentId, by: String) {
+        if !self.known(turn, id) {
+            return;
+        }
+        let escalated =
+            self.incidents.get(&id).is_some_and(|it| matches!(it.phase, Phase::Escalated(_)));
+        if !escalated {
+            return refused(turn, id, "Only an escalated incident can be tried again.");
+        }
+        let why = format!("{by} wants it to be tried again");
+        self.record(turn, Some(id), Fact::Retried { by }, why);
+        done(turn, Some(id), "The cause is sought anew.");
+    }
+
+    fn configure(&mut self, turn: &mut Turn, config: &Config, by: String) {
+        let findings = config.findings();
+        if let Some(first) = findings.first() {
+            let message = format!("{}: {} ({})", first.path, first.message, first.hint);
+            turn.answer(AnswerStatus::Refused, None, &message);
+            return;
+        }
+        if *config == self.config && 0 < self.n_decisions {
+            return done(turn, None, "This configuration is in force already.");
+        }
+        let why = format!("{} targets, given by {by}", config.targets.len());
+        let former = self.config.clone();
+        let fact = Fact::Configured { config: Box::new(config.clone()), by };
+        self.record(turn, None, fact, why);
+        self.expire_changed_plans(turn, &former);
+        done(turn, None, "The configuration is in force.");
+    }
+
+    /// What was planned or approved for another configuration is not carried out.
+    fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Config) {
+        let changed = |name: &Option<String>| {
+            let Some(name) = name else { return true };
+            former.target(name) != self.config.target(name)
+                || former.runbooks != self.config.runbooks
+        };
+        let stale: Vec<_> = self
+            .open_incidents()
+            .filter(|it| {
+                let waits =
+                    matches!(it.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. });
+                waits && changed(&it.target)
+            })
+            .map(|it| it.id)
+            .collect();
+        for id in stale {
+            let why = "the configuration has changed, so the plan is made anew";
+            self.record(turn, Some(id), Fact::PlanExpired, why);
+        }
+    }
+}
+
+fn done(turn: &mut Turn, id: Option<IncidentId>, message: &str) {
+    turn.answer(AnswerStatus::Done, id, message);
+}
+
+fn refused(turn: &mut Turn, id: IncidentId, message: &str) {
+    turn.answer(AnswerStatus::Refused, Some(id), message);
+}

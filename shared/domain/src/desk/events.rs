@@ -1,0 +1,191 @@
+//! What events do: open, repeat, recover; and who is whose symptom.
+
+use super::{Desk, Turn};
+use crate::{
+    event::{Event, EventType, Severity, Status},
+    fact::Fact,
+    id::IncidentId,
+    incident::{Incident, Phase},
+    wire::AnswerStatus,
+};
+
+/// The answer to an event that opened an incident, as documented.
+const OPENED: &str = "Incident logged and under analysis.";
+
+impl Desk {
+    pub(super) fn on_event(&mut self, turn: &mut Turn, event: &Event) {
+        let delivery = event.delivery_key();
+        if let Some(id) = self.deliveries.get(&delivery).copied() {
+            // The sender did not hear us the first time. A former firing opened it, so the
+            // answer is the same; nothing is decided.
+            let status = match event.status {
+                Status::Firing => AnswerStatus::IncidentUpdated,
+                Status::Resolved => AnswerStatus::IncidentResolved,
+            };
+            turn.answer(status, Some(id), "This event was received before.");
+            return;
+        }
+        let target = self.config.target_of(event).map(|it| it.name.clone());
+        let fingerprint = event.fingerprint(target.as_deref());
+        let open = self.by_fingerprint.get(&fingerprint).copied();
+        match (event.status, open) {
+            (Status::Firing, None) => {
+                let id = self.open_incident(turn, event.clone(), target, fingerprint);
+                turn.answer(AnswerStatus::IncidentOpened, Some(id), OPENED);
+                self.settle(turn);
+            }
+            (Status::Firing, Some(id)) => {
+                let why = format!("{} reports it again", event.source);
+                let fact = Fact::Repeated { delivery, event: Box::new(event.clone()) };
+                self.record(turn, Some(id), fact, why);
+                let message = "The event belongs to an open incident.";
+                turn.answer(AnswerStatus::IncidentUpdated, Some(id), message);
+            }
+            (Status::Resolved, None) => {
+                let message = "Nothing is open for this; there is nothing to resolve.";
+                turn.answer(AnswerStatus::IncidentResolved, None, message);
+            }
+            (Status::Resolved, Some(id)) => self.on_recovery(turn, id, event, delivery),
+        }
+    }
+
+    /// Opens an incident and finds its place among the others.
+    pub(super) fn open_incident(
+        &mut self,
+        turn: &mut Turn,
+        event: Event,
+        target: Option<String>,
+        fingerprint: String,
+    ) -> IncidentId {
+        let id = IncidentId::derive(turn.at, turn.position, &fingerprint);
+        let previous = self.former.get(&fingerprint).copied();
+        let why = match (&target, previous) {
+            (Some(target), None) => format!("{} reports {} of {target}", event.source, event.kind),
+            (Some(target), Some(former)) => {
+                format!("{} reports {} of {target} again, after {former}", event.source, event.kind)
+            }
+            (None, _) => {
+                format!("{} reports {}; no configured target fits", event.source, event.kind)
+            }
+        };
+        let fact =
+            Fact::Opened { event: Box::new(event), target: target.clone(), fingerprint, previous };
+        self.record(turn, Some(id), fact, why);
+        if let Some(target) = target {
+            self.correlate(turn, id, &target);
+        }
+        id
+    }
+
+    /// Makes a new incident the symptom of what its target needs, and what needs its
+    /// target a symptom of it.
+    fn correlate(&mut self, turn: &mut Turn, id: IncidentId, target: &str) {
+        self.seek_cause(turn, id);
+        if self.incidents.get(&id).is_none_or(|it| it.phase != Phase::Diagnosing) {
+            return;
+        }
+        let dependents: Vec<String> =
+            self.config.dependents(target).iter().map(|it| it.name.clone()).collect();
+        let waiting = |it: &&Incident| {
+            matches!(
+                it.phase,
+                Phase::Diagnosing | Phase::Proposed { .. } | Phase::AwaitingApproval { .. }
+            ) && it.target.as_ref().is_some_and(|name| dependents.contains(name))
+        };
+        let symptoms: Vec<_> = self.open_incidents().filter(waiting).map(|it| it.id).collect();
+        for symptom in symptoms {
+            let why = format!("a symptom of {target}, which it needs: {id}");
+            self.record(turn, Some(symptom), Fact::BecameSymptom { of: id }, why);
+        }
+    }
+
+    /// Makes an incident that is being diagnosed a symptom, if its cause has an incident:
+    /// one on a target that its own needs, or another one on its own target.
+    pub(super) fn seek_cause(&mut self, turn: &mut Turn, id: IncidentId) -> bool {
+        let Some(incident) = self.incidents.get(&id) else { return false };
+        let Some(target) = incident.target.clone() else { return false };
+        let needed: Vec<&str> =
+            self.config.dependencies(&target).iter().map(|it| it.name.as_str()).collect();
+        let is_cause = |it: &&Incident| {
+            let on = it.target.as_deref().unwrap_or_default();
+            let elsewhere = needed.contains(&on);
+            let before = on == target && !matches!(it.phase, Phase::Escalated(_));
+            it.id != id && (elsewhere || before) && !matches!(it.phase, Phase::Symptom { .. })
+        };
+        // What is needed counts more than what stands beside; the oldest counts most.
+        let found = self.open_incidents().filter(is_cause);
+        let found = found.min_by_key(|it| (it.target.as_deref() == Some(&target), it.id));
+        let Some((of, on)) = found.map(|it| (it.id, it.target.clone().unwrap_or_default())) else {
+            return false;
+        };
+        let why = if on == target {
+            format!("{target} has an open incident already: {of}")
+        } else {
+            format!("a symptom of {on}, which {target} needs: {of}")
+        };
+        self.record(turn, Some(id), Fact::BecameSymptom { of }, why);
+        true
+    }
+
+    /// Opens an incident on a target that was found to be the cause of another one.
+    pub(super) fn open_cause(
+        &mut self,
+        turn: &mut Turn,
+        target: &str,
+        because: &str,
+    ) -> Option<IncidentId> {
+        self.config.target(target)?;
+        let kind = EventType::known("service_down");
+        let id = format!("{}/{target}", turn.position);
+        let mut event = Event::new(id, kind, "selfheal/analyzer");
+        event.target = Some(target.to_owned());
+        event.severity = Severity::Critical;
+        event.starts_at = Some(turn.at);
+        event.annotations.insert("because".to_owned(), because.to_owned());
+        let fingerprint = event.fingerprint(Some(target));
+        if let Some(open) = self.by_fingerprint.get(&fingerprint) {
+            return Some(*open);
+        }
+        Some(self.open_incident(turn, event, Some(target.to_owned()), fingerprint))
+    }
+
+    fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: String) {
+        let why = format!("{} reports that it is over", event.source);
+        self.record(turn, Some(id), Fact::RecoveryReported { delivery }, why);
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let target = incident.target.as_deref().and_then(|name| self.config.target(name));
+        let can_look = target.is_some_and(|it| !it.all_checks().is_empty());
+        let cause_waits = match &incident.phase {
+            Phase::Symptom { of } => self
+                .incidents
+                .get(of)
+                .is_some_and(|it| !it.is_over() && !matches!(it.phase, Phase::Escalated(_))),
+            _ => false,
+        };
+        match &incident.phase {
+            Phase::Fixing { .. } | Phase::Undoing { .. } | Phase::Verifying { .. } => {}
+            Phase::Symptom { .. } if cause_waits => {}
+            Phase::Over(_) => {}
+            Phase::Diagnosing
+            | Phase::Proposed { .. }
+            | Phase::AwaitingApproval { .. }
+            | Phase::Symptom { .. }
+            | Phase::Escalated(_) => {
+                if can_look {
+                    let why = "recovery was reported; fresh samples must prove it";
+                    self.record(turn, Some(id), Fact::RecheckStarted, why);
+                } else {
+                    let why = format!(
+                        "{} says that it is over; there is no check that could prove it",
+                        event.source
+                    );
+                    self.record(turn, Some(id), Fact::SelfResolved, why);
+                }
+            }
+        }
+        let over = self.incidents.get(&id).is_none_or(Incident::is_over);
+        let message = if over { "The incident is closed." } else { "Recovery is being verified." };
+        turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
+        self.settle(turn);
+    }
+}

@@ -1,0 +1,364 @@
+//! What reports of the hands and deadlines do.
+
+use super::{Desk, Turn};
+use crate::{
+    fact::{Escalation, Fact},
+    id::IncidentId,
+    incident::{Incident, Phase, Purpose},
+    wire::{
+        AnalysisReport, FixMode, FixOutcome, FixReport, Hypothesis, NoticeReport,
+        VerificationReport, WorkRef, cause,
+    },
+};
+
+/// A hypothesis that is less sure than this is shown, but nothing is done about it.
+const CONFIDENCE_MIN_PERCENT: u8 = 30;
+/// Verifications without a fix that may fail before a person is asked.
+const RECHECKS_MAX: u32 = 5;
+
+impl Desk {
+    /// Returns the incident if it waits for exactly this piece of work; a late or repeated
+    /// report ends here.
+    fn awaited(&self, work: WorkRef) -> Option<&Incident> {
+        self.incidents.get(&work.incident).filter(|it| it.work() == work)
+    }
+
+    pub(super) fn on_analysis(&mut self, turn: &mut Turn, report: &AnalysisReport) {
+        let id = report.work.incident;
+        let Some(incident) = self.awaited(report.work) else { return };
+        if incident.phase != Phase::Diagnosing {
+            return;
+        }
+        let has_target = incident.target.is_some();
+        let n_tried = incident.attempt - incident.attempts_before_retry;
+        let usable = |it: &&Hypothesis| {
+            CONFIDENCE_MIN_PERCENT <= it.confidence_percent
+                && (it.plan.is_some()
+                    || it.cause == cause::HEALTHY
+                    || it.cause == cause::DEPENDENCY_DOWN)
+        };
+        let chosen = report.hypotheses.iter().position(|it| usable(&it));
+        let hypothesis = chosen.and_then(|idx| report.hypotheses.get(idx)).cloned();
+        let exhausted = self.config.policy.attempts <= n_tried;
+        // A plan that may not be tried any more is not proposed.
+        let plan_wanted = hypothesis.as_ref().is_some_and(|it| it.plan.is_some());
+        let kept = chosen.filter(|_| !(exhausted && plan_wanted));
+        let fact = Fact::Diagnosed { report: Box::new(report.clone()), chosen: kept };
+        let told = hypothesis.as_ref().or_else(|| report.hypotheses.first());
+        let why = told.map_or_else(
+            || "nothing explains the findings".to_owned(),
+            |it| format!("{}: {}", it.summary, it.because.join("; ")),
+        );
+        self.record(turn, Some(id), fact, why);
+        match hypothesis {
+            Some(it) if it.cause == cause::HEALTHY && has_target => self.recheck(turn, id),
+            Some(it) if it.cause == cause::DEPENDENCY_DOWN && it.plan.is_none() => {
+                self.blame(turn, id, &it);
+            }
+            Some(_) if exhausted && plan_wanted => {
+                let why = format!("{n_tried} fixes did not help, and no more are allowed");
+                self.escalate(turn, id, Escalation::AttemptsExhausted, why);
+            }
+            Some(_) => {}
+            None => self.escalate_without_plan(turn, id, report, has_target, n_tried),
+        }
+        self.settle(turn);
+    }
+
+    fn escalate_without_plan(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        report: &AnalysisReport,
+        has_target: bool,
+        n_tried: u32,
+    ) {
+        let (why, text) = match report.hypotheses.first() {
+            _ if !has_target => (
+                Escalation::UnknownTarget,
+                "no configured target fits the event; add one, or a selector that finds it"
+                    .to_owned(),
+            ),
+            None => (Escalation::NoCause, "nothing explains the findings".to_owned()),
+            Some(it) if 0 < n_tried => (
+                Escalation::AttemptsExhausted,
+                format!(
+                    "{n_tried} fixes did not help, and there is no other cure for {}",
+                    it.cause
+                ),
+            ),
+            Some(it) => (
+                Escalation::NoPlan,
+                format!("no runbook fits {}: {}", it.cause, it.because.join("; ")),
+            ),
+        };
+        self.escalate(turn, id, why, text);
+    }
+
+    fn recheck(&mut self, turn: &mut Turn, id: IncidentId) {
+        let n_failed = self.incidents.get(&id).map_or(0, |it| it.n_rechecks_failed);
+        if RECHECKS_MAX <= n_failed {
+            let why = format!("it was found well and sick again {n_failed} times: it flaps");
+            self.escalate(turn, id, Escalation::NoCause, why);
+        } else {
+            let why = "all checks pass; fresh samples must prove it";
+            self.record(turn, Some(id), Fact::RecheckStarted, why);
+        }
+    }
+
+    /// Makes the incident a symptom of the one on the target that was found to be the cause.
+    fn blame(&mut self, turn: &mut Turn, id: IncidentId, hypothesis: &Hypothesis) {
+        let on = hypothesis.elsewhere.clone().unwrap_or_default();
+        let own = self.incidents.get(&id).and_then(|it| it.target.clone());
+        let cause = if own.as_deref() == Some(on.as_str()) {
+            None
+        } else {
+            self.open_cause(turn, &on, &hypothesis.summary)
+        };
+        let still = self.incidents.get(&id).is_some_and(|it| it.phase == Phase::Diagnosing);
+        match cause {
+            // Opening the cause has made it a symptom already.
+            Some(_) if !still => {}
+            Some(_) if self.seek_cause(turn, id) => {}
+            Some(_) | None => {
+                let why = format!("the cause is said to be `{on}`, which is not configured");
+                self.escalate(turn, id, Escalation::NoPlan, why);
+            }
+        }
+    }
+
+    pub(super) fn on_fix(&mut self, turn: &mut Turn, report: &FixReport) {
+        let id = report.work.incident;
+        if self.awaited(report.work).is_none() {
+            return;
+        }
+        let (FixOutcome::Failed { reason }
+        | FixOutcome::Unknown { reason }
+        | FixOutcome::Refused { reason }) = &report.outcome
+        else {
+            let done: Vec<_> = report.steps.iter().map(|it| it.summary.as_str()).collect();
+            return self.fix_ended(turn, id, report, &done.join("; "));
+        };
+        let by = &report.by;
+        let why = match &report.outcome {
+            FixOutcome::Refused { .. } => format!("{by} refused: {reason}"),
+            FixOutcome::Unknown { .. } => format!("outcome unknown: {reason}"),
+            FixOutcome::Failed { .. } if report.undone => {
+                format!("failed and taken back: {reason}")
+            }
+            FixOutcome::Failed { .. } | FixOutcome::Succeeded => format!("failed: {reason}"),
+        };
+        self.fix_ended(turn, id, report, &why);
+    }
+
+    fn fix_ended(&mut self, turn: &mut Turn, id: IncidentId, report: &FixReport, why: &str) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let boxed = Some(Box::new(report.clone()));
+        match (&incident.phase, report.mode) {
+            (Phase::Fixing { .. }, FixMode::Apply) => {
+                self.record(turn, Some(id), Fact::FixEnded { report: boxed }, why);
+                let over = match report.outcome {
+                    FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => true,
+                    FixOutcome::Succeeded | FixOutcome::Unknown { .. } => false,
+                };
+                if over {
+                    self.attempt_failed(turn, id, why);
+                }
+            }
+            (Phase::Undoing { .. }, FixMode::Undo) => {
+                self.record(turn, Some(id), Fact::UndoEnded { report: boxed }, why);
+                let why = format!("the fix made a neighbour sick and was taken back: {why}");
+                self.escalate(turn, id, Escalation::Regression, why);
+            }
+            _ => return,
+        }
+        self.settle(turn);
+    }
+
+    pub(super) fn on_verification(&mut self, turn: &mut Turn, report: &VerificationReport) {
+        let id = report.work.incident;
+        let Some(incident) = self.awaited(report.work) else { return };
+        let Phase::Verifying { purpose, since } = incident.phase.clone() else { return };
+        if report.samples_from < since {
+            // Samples from before the fix prove nothing; the deadline or a repeated
+            // verification brings better ones.
+            return;
+        }
+        let broken = &report.broken_neighbours;
+        let boxed = Box::new(report.clone());
+        let helped = report.passed && broken.is_empty();
+        if helped {
+            let why = report.summary.clone();
+            self.record(turn, Some(id), Fact::Verified { report: boxed }, why);
+            self.prove(turn, id, &purpose, report);
+        } else {
+            let why = if broken.is_empty() {
+                report.summary.clone()
+            } else {
+                format!("{}; sick afterwards: {}", report.summary, broken.join(", "))
+            };
+            let fact = Fact::NotVerified { report: Some(boxed) };
+            self.record(turn, Some(id), fact, why.clone());
+            self.disprove(turn, id, &purpose, broken, &why);
+        }
+        self.settle(turn);
+    }
+
+    fn prove(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        purpose: &Purpose,
+        report: &VerificationReport,
+    ) {
+        let proof = format!("{} ({} samples by {})", report.summary, report.n_samples, report.by);
+        let (fact, why) = match purpose {
+            Purpose::Fix { plan, .. } => (Fact::Resolved, format!("{}; {proof}", **plan)),
+            Purpose::Symptom { of } => {
+                (Fact::Resolved, format!("well again with its cause {of}; {proof}"))
+            }
+            Purpose::Recheck { .. } => {
+                (Fact::SelfResolved, format!("well again without a fix; {proof}"))
+            }
+        };
+        self.record(turn, Some(id), fact, why);
+    }
+
+    fn disprove(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        purpose: &Purpose,
+        broken: &[String],
+        why: &str,
+    ) {
+        match purpose {
+            Purpose::Fix { plan, .. } if !broken.is_empty() && plan.can_be_undone() => {
+                let fact = Fact::UndoStarted { broken: broken.to_vec() };
+                let why = format!("no regression is allowed: {} became sick", broken.join(", "));
+                self.record(turn, Some(id), fact, why);
+            }
+            Purpose::Fix { plan, .. } if !broken.is_empty() => {
+                let why = format!(
+                    "{} became sick after {}, which has no undo",
+                    broken.join(", "),
+                    **plan
+                );
+                self.escalate(turn, id, Escalation::Regression, why);
+            }
+            Purpose::Fix { .. } => self.attempt_failed(turn, id, why),
+            Purpose::Recheck { escalated: Some(former) } => {
+                let why = format!("recovery was reported but not proven: {why}");
+                self.escalate(turn, id, *former, why);
+            }
+            Purpose::Recheck { escalated: None } => {
+                let why = format!("recovery was not proven: {why}");
+                self.record(turn, Some(id), Fact::Released, why);
+            }
+            Purpose::Symptom { .. } => {
+                let why = format!("still sick although its cause is over: {why}");
+                self.record(turn, Some(id), Fact::Released, why);
+            }
+        }
+    }
+
+    fn attempt_failed(&mut self, turn: &mut Turn, id: IncidentId, why: &str) {
+        self.record(turn, Some(id), Fact::AttemptFailed, why);
+        let breaker = self.config.policy.breaker;
+        let from = turn.at - breaker.within.to_delta();
+        let from = self.breaker_since.map_or(from, |since| since.max(from));
+        let n_failed = self
+            .history
+            .iter()
+            .filter(|it| it.failed && it.ended_at.is_some_and(|at| from < at))
+            .count();
+        let is_closed = self.breaker_until.is_none_or(|until| until <= turn.at);
+        if is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed {
+            let until = turn.at + breaker.reset_after.to_delta();
+            let why = format!(
+                "{n_failed} fixes failed within {}; no new one is begun until {until}",
+                breaker.within
+            );
+            self.record(turn, None, Fact::BreakerTripped { until }, why);
+        }
+    }
+
+    pub(super) fn escalate(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        why: Escalation,
+        text: impl Into<String>,
+    ) {
+        self.record(turn, Some(id), Fact::Escalated { why }, text);
+    }
+
+    pub(super) fn on_notice(&mut self, turn: &mut Turn, report: &NoticeReport) {
+        let id = report.work.incident;
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if incident.notices.iter().any(|it| it.id == report.notice) {
+            let why = match &report.outcome {
+                Ok(how) => format!("people were told: {how}"),
+                Err(error) => format!("people could not be told: {error}"),
+            };
+            self.record(turn, Some(id), Fact::Notified { report: report.clone() }, why);
+        }
+    }
+
+    /// A deadline may have come. The timer is only a nudge: what counts is the deadline
+    /// and the broker's time, so a repeated, late or early one does no harm.
+    pub(super) fn on_timer(&mut self, turn: &mut Turn, id: IncidentId) {
+        let policy = &self.config.policy;
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if incident.deadline(policy).is_none_or(|due| turn.at < due) {
+            return;
+        }
+        let held_since = incident.entered_at;
+        match incident.phase.clone() {
+            Phase::Diagnosing => {
+                let why = "nobody diagnosed it in time; is an analyzer running for its zone?";
+                self.escalate(turn, id, Escalation::NotDiagnosed, why);
+            }
+            Phase::Proposed { hold, diagnosed_at, .. } => {
+                let last = diagnosed_at + policy.hold_timeout.to_delta();
+                if last <= turn.at || hold.is_none() {
+                    let guard = hold.map_or_else(String::new, |(guard, _)| guard);
+                    let why = format!("held by `{guard}` since {held_since}, which is too long");
+                    self.escalate(turn, id, Escalation::HeldTooLong, why);
+                } else {
+                    self.guard(turn, id);
+                }
+            }
+            Phase::AwaitingApproval { expires_at, .. } => {
+                let why = format!("nobody approved the plan until {expires_at}");
+                self.escalate(turn, id, Escalation::ApprovalExpired, why);
+            }
+            Phase::Fixing { .. } => {
+                let why = "no fixer reported in time; only a look at the target can tell";
+                self.record(turn, Some(id), Fact::FixEnded { report: None }, why);
+            }
+            Phase::Undoing { .. } => {
+                let why = "no fixer reported on the undo in time";
+                self.record(turn, Some(id), Fact::UndoEnded { report: None }, why);
+                self.escalate(turn, id, Escalation::Regression, why);
+            }
+            Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
+            Phase::Symptom { of } => {
+                let why = format!("its cause {of} was not healed in time");
+                self.escalate(turn, id, Escalation::CauseNotHealed, why);
+            }
+            Phase::Escalated(_) | Phase::Over(_) => {}
+        }
+        self.settle(turn);
+    }
+
+    fn unverified(&mut self, turn: &mut Turn, id: IncidentId, purpose: &Purpose) {
+        let why = "nobody verified it in time; is a monitor running for its zone?";
+        self.record(turn, Some(id), Fact::NotVerified { report: None }, why);
+        let former = match purpose {
+            Purpose::Recheck { escalated } => *escalated,
+            Purpose::Fix { .. } | Purpose::Symptom { .. } => None,
+        };
+        self.escalate(turn, id, former.unwrap_or(Escalation::NotVerified), why);
+    }
+}

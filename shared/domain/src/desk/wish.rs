@@ -1,0 +1,214 @@
+//! Wishes: the work that the state wants. They are derived, never stored.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::Desk;
+use crate::{
+    check::Check,
+    guard::Authorized,
+    id::IncidentId,
+    incident::{Incident, Phase, Purpose},
+    target::{Target, ZONE_DEFAULT},
+    wire::{DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
+};
+
+/// A piece of work that is wanted. Only a desk makes one, and a fix only out of what
+/// the guards authorized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    zone: String,
+    id: String,
+    work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Work {
+    Diagnose(Box<DiagnoseWork>),
+    Fix(Box<Authorized<FixOrder>>),
+    Verify(Box<VerifyWork>),
+    Notify(Box<NotifyWork>),
+}
+
+impl Wish {
+    /// Returns the id under which it is published; the same whenever it is published.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the zone whose agents can do it.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// Returns the queue it goes to.
+    #[must_use]
+    pub const fn kind(&self) -> WorkKind {
+        match self.work {
+            Work::Diagnose(_) => WorkKind::Diagnose,
+            Work::Fix(_) => WorkKind::Fix,
+            Work::Verify(_) => WorkKind::Verify,
+            Work::Notify(_) => WorkKind::Notify,
+        }
+    }
+
+    /// Returns the message.
+    ///
+    /// # Errors
+    ///
+    /// When a payload holds what JSON cannot.
+    pub fn payload(&self) -> Result<Vec<u8>, serde_json::Error> {
+        match &self.work {
+            Work::Diagnose(work) => serde_json::to_vec(work),
+            Work::Fix(order) => serde_json::to_vec::<FixOrder>(order),
+            Work::Verify(work) => serde_json::to_vec(work),
+            Work::Notify(work) => serde_json::to_vec(work),
+        }
+    }
+}
+
+impl Desk {
+    /// Returns all work that is wanted now, the oldest incident first.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Wish> {
+        // A notice may be owed for what is over by now.
+        let open = self.open_incidents();
+        let over = self.over.iter().filter_map(|id| self.incidents.get(id));
+        let over = over.filter(|it| !it.notices.is_empty());
+        open.chain(over).flat_map(|it| self.wishes(it)).collect()
+    }
+
+    /// Returns the work that one incident wants now.
+    #[must_use]
+    pub fn wishes_of(&self, id: IncidentId) -> Vec<Wish> {
+        self.incidents.get(&id).map(|it| self.wishes(it)).unwrap_or_default()
+    }
+
+    fn wishes(&self, incident: &Incident) -> Vec<Wish> {
+        let due = incident.deadline(&self.config.policy).unwrap_or(incident.entered_at);
+        let work = match &incident.phase {
+            Phase::Diagnosing => Some(Work::Diagnose(Box::new(self.diagnose(incident, due)))),
+            Phase::Fixing { plan, not_after, .. } => {
+                Some(fix(incident, plan, FixMode::Apply, *not_after))
+            }
+            Phase::Undoing { plan, not_after } => {
+                Some(fix(incident, plan, FixMode::Undo, *not_after))
+            }
+            Phase::Verifying { purpose, since } => {
+                Some(Work::Verify(Box::new(self.verify(incident, purpose, *since, due))))
+            }
+            Phase::Proposed { .. }
+            | Phase::AwaitingApproval { .. }
+            | Phase::Symptom { .. }
+            | Phase::Escalated(_)
+            | Phase::Over(_) => None,
+        };
+        let zone = self.zone_of(incident);
+        let wish = |work: Work| {
+            let mut wish = Wish { zone: zone.clone(), id: String::new(), work };
+            wish.id = incident.work().wish_id(wish.kind());
+            wish
+        };
+        let mut wishes: Vec<_> = work.into_iter().map(wish).collect();
+        wishes.extend(self.notices(incident));
+        wishes
+    }
+
+    pub(super) fn zone_of(&self, incident: &Incident) -> String {
+        let configured = incident.target.as_deref().and_then(|name| self.config.target(name));
+        let zone = configured.map(|it| it.zone.as_str());
+        zone.or_else(|| incident.plan().map(|it| it.zone.as_str()))
+            .unwrap_or(ZONE_DEFAULT)
+            .to_owned()
+    }
+
+    fn diagnose(&self, incident: &Incident, not_after: DateTime<Utc>) -> DiagnoseWork {
+        let name = incident.target.as_deref().unwrap_or_default();
+        let dependencies: Vec<Target> =
+            self.config.dependencies(name).into_iter().cloned().collect();
+        let is_sick =
+            |name: &str| self.open_incidents().any(|it| it.target.as_deref() == Some(name));
+        let sick = dependencies.iter().map(|it| it.name.clone()).filter(|it| is_sick(it));
+        let recent =
+            self.incidents.values().rev().filter(|it| it.fingerprint == incident.fingerprint);
+        let mut recent_incidents: Vec<_> = recent.take(20).map(|it| it.opened_at).collect();
+        recent_incidents.reverse();
+        DiagnoseWork {
+            work: incident.work(),
+            event: incident.event.clone(),
+            target: self.config.target(name).cloned(),
+            sick_dependencies: sick.collect(),
+            dependencies,
+            attempts: incident.attempts.clone(),
+            recent_incidents,
+            changes: self.changes.iter().cloned().collect(),
+            soak: self.config.policy.soak,
+            within: self.config.policy.verify_within,
+            not_after,
+        }
+    }
+
+    fn verify(
+        &self,
+        incident: &Incident,
+        purpose: &Purpose,
+        since: DateTime<Utc>,
+        not_after: DateTime<Utc>,
+    ) -> VerifyWork {
+        let policy = &self.config.policy;
+        let name = incident.target.as_deref().unwrap_or_default();
+        let target = self.config.target(name).cloned().unwrap_or_else(|| Target::named(name));
+        let own = |target: &Target| -> Vec<Check> { target.all_checks() };
+        let (checks, soak, within, neighbours) = match purpose {
+            Purpose::Fix { plan, neighbours } => (
+                plan.success.checks.clone(),
+                plan.success.soak,
+                plan.success.within,
+                neighbours.as_slice(),
+            ),
+            Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
+                (own(&target), target.soak.unwrap_or(policy.soak), policy.verify_within, &[][..])
+            }
+        };
+        let known = |name: &String| self.config.target(name).cloned();
+        VerifyWork {
+            work: incident.work(),
+            target,
+            checks,
+            neighbours: neighbours.iter().filter_map(known).collect(),
+            since,
+            soak,
+            within,
+            not_after,
+        }
+    }
+
+    fn notices(&self, incident: &Incident) -> Vec<Wish> {
+        let zone = self.zone_of(incident);
+        let view = serde_json::to_value(self.view(incident)).unwrap_or(Value::Null);
+        let wish = |notice: &crate::incident::Notice| Wish {
+            zone: zone.clone(),
+            id: format!("{}/notice/{}", incident.id, notice.id),
+            work: Work::Notify(Box::new(NotifyWork {
+                work: WorkRef { ..incident.work() },
+                notice: notice.id.clone(),
+                title: notice.title.clone(),
+                text: notice.text.clone(),
+                incident: view.clone(),
+                to: self.config.policy.notify.clone(),
+            })),
+        };
+        incident.notices.iter().map(wish).collect()
+    }
+}
+
+fn fix(
+    incident: &Incident,
+    plan: &Authorized<crate::plan::Plan>,
+    mode: FixMode,
+    not_after: DateTime<Utc>,
+) -> Work {
+    Work::Fix(Box::new(plan.order(incident.work(), mode, not_after)))
+}
