@@ -209,11 +209,9 @@ impl Desk {
 
     fn recorded(&self, decision: &Decision) -> Recorded {
         let incident = decision.incident.and_then(|id| self.incidents.get(&id));
-        let status = match decision.fact {
-            // The state between the opening and the first wish.
-            Fact::Opened { .. } => Some(Status::Open),
-            _ => incident.map(Incident::status),
-        };
+        // `Open` is the state between the opening and the first wish.
+        let opened = matches!(decision.fact, Fact::Opened { .. });
+        let status = incident.map(|it| if opened { Status::Open } else { it.status() });
         Recorded {
             decision: decision.clone(),
             status,

@@ -302,6 +302,12 @@ impl Incident {
         }
     }
 
+    /// Returns the incident that it waits for, while it is a symptom.
+    #[must_use]
+    pub fn symptom_of(&self) -> Option<IncidentId> {
+        if let Phase::Symptom { of } = self.phase { Some(of) } else { None }
+    }
+
     /// Returns whether its target is being acted upon, or the proof is still due.
     #[must_use]
     pub const fn is_under_treatment(&self) -> bool {

@@ -155,13 +155,9 @@ impl Desk {
         let Some(incident) = self.incidents.get(&id) else { return };
         let target = incident.target.as_deref().and_then(|name| self.config.target(name));
         let can_look = target.is_some_and(|it| !it.all_checks().is_empty());
-        let cause_waits = match &incident.phase {
-            Phase::Symptom { of } => self
-                .incidents
-                .get(of)
-                .is_some_and(|it| !it.is_over() && !matches!(it.phase, Phase::Escalated(_))),
-            _ => false,
-        };
+        let cause = incident.symptom_of().and_then(|of| self.incidents.get(&of));
+        let cause_waits =
+            cause.is_some_and(|it| !it.is_over() && !matches!(it.phase, Phase::Escalated(_)));
         match &incident.phase {
             Phase::Fixing { .. } | Phase::Undoing { .. } | Phase::Verifying { .. } => {}
             Phase::Symptom { .. } if cause_waits => {}

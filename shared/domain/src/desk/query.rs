@@ -29,10 +29,6 @@ impl Desk {
             | Phase::Escalated(_)
             | Phase::Over(_) => (None, None),
         };
-        let symptom_of = match &incident.phase {
-            Phase::Symptom { of } => Some(*of),
-            _ => incident.cause,
-        };
         IncidentView {
             id: incident.id,
             status: incident.status(),
@@ -49,7 +45,7 @@ impl Desk {
             attempt: incident.attempt,
             analysis: incident.analysis.clone(),
             resolution: incident.resolution.clone(),
-            symptom_of,
+            symptom_of: incident.symptom_of().or(incident.cause),
             previous: incident.previous,
             plan: incident.plan().map(|plan| PlanView {
                 hash: plan.hash(),

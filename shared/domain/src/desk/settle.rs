@@ -33,21 +33,19 @@ impl Desk {
 
     /// Looks at symptoms whose cause is over; what waits for a symptom waits for its cause.
     fn settle_symptoms(&mut self, turn: &mut Turn) {
-        let cause_of = |it: &Incident| match it.phase {
-            Phase::Symptom { of } => Some((it.id, of)),
-            _ => None,
-        };
-        let symptoms: Vec<_> = self.open_incidents().filter_map(cause_of).collect();
+        let with_cause = |it: &Incident| Some((it.id, it.symptom_of()?));
+        let symptoms: Vec<_> = self.open_incidents().filter_map(with_cause).collect();
         for (id, of) in symptoms {
-            let Some(cause) = self.incidents.get(&of).filter(|it| !it.is_over()) else {
-                let why = format!("its cause {of} is over; fresh samples must prove it");
-                self.start_recheck_of_symptom(turn, id, &why);
-                continue;
-            };
-            if let Phase::Symptom { of: root } = cause.phase {
-                if root == id {
+            let cause = self.incidents.get(&of).filter(|it| !it.is_over());
+            match cause.map(Incident::symptom_of) {
+                None => {
+                    let why = format!("its cause {of} is over; fresh samples must prove it");
+                    self.start_recheck_of_symptom(turn, id, &why);
+                }
+                Some(Some(root)) if root == id => {
                     self.record(turn, Some(id), Fact::RecheckStarted, "its cause waits for itself");
                 }
+                Some(_) => {}
             }
         }
     }

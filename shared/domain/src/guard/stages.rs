@@ -16,6 +16,9 @@ const LOOK_AGAIN: Span = Span::from_secs(30);
 /// The storm brake never holds a fleet for fewer sick targets.
 const STORM_MIN: usize = 3;
 
+/// Tells whether a fix counts for one of the limits.
+type Concerns<'a> = &'a dyn Fn(&FixRecord) -> bool;
+
 /// Has somebody stopped all new fixes?
 pub(super) fn kill_switch(it: &Situation<'_>) -> Opinion {
     match it.paused {
@@ -89,7 +92,7 @@ pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
     let cooldown = it.policy.cooldown;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
     let attempt = it.incident.attempt - it.incident.attempts_before_retry + 1;
-    let waits: [(&str, Span, &dyn Fn(&FixRecord) -> bool); 4] = [
+    let waits: [(&str, Span, Concerns<'_>); 4] = [
         ("this incident", it.policy.backoff_before(attempt), &|one| one.incident == it.incident.id),
         ("this target", cooldown.per_target, &|one| one.target == *target),
         ("this runbook", cooldown.per_runbook, &|one| one.runbook == *runbook),
@@ -110,7 +113,7 @@ pub(super) fn budget(it: &Situation<'_>) -> Opinion {
     let budget = &it.policy.budget;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
     let own = it.policy.runbooks.get(runbook).and_then(|one| one.budget.as_ref());
-    let budgets: [(&str, &Rates, &dyn Fn(&FixRecord) -> bool); 3] = [
+    let budgets: [(&str, &Rates, Concerns<'_>); 3] = [
         ("this target", &budget.per_target, &|one| one.target == *target),
         ("this runbook", own.unwrap_or(&budget.per_runbook), &|one| one.runbook == *runbook),
         ("the fleet", &budget.fleet, &|_| true),
