@@ -1,2 +1,6 @@
-//! Entry point.
-fn main() {}
+//! Entry point of `selfheal`.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,450 @@
+//! The command line: every command, every flag, and what `--help` says about them.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use domain::{event::Severity, view::Status};
+
+use crate::exit::EXIT_CODES;
+
+/// Where `up` and the supervisor look for the configuration.
+pub(crate) const CONFIG_DEFAULT: &str = "selfheal.yaml";
+
+/// Where every command looks for the broker.
+pub(crate) const NATS_URL_DEFAULT: &str = "nats://127.0.0.1:4222";
+
+/// Detects trouble, finds its cause, heals it, proves it, and logs every decision.
+#[derive(Debug, Parser)]
+#[command(name = "selfheal", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What all commands share.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What is to be done.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Prints JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+    /// How to reach the system.
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How to reach the system.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct Broker {
+    /// NATS servers, separated by commas [default: nats://127.0.0.1:4222]
+    #[arg(
+        long,
+        global = true,
+        env = "SELFHEAL_NATS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) nats_url: Option<String>,
+    /// NATS credentials file
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CREDS", value_name = "FILE")]
+    pub(crate) nats_creds: Option<PathBuf>,
+    /// Context of the `nats` command, which holds URL and credentials
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
+    pub(crate) nats_context: Option<String>,
+    /// First token of every subject
+    #[arg(long, global = true, env = "SELFHEAL_PREFIX", value_name = "TOKEN")]
+    #[arg(default_value = "selfheal", value_parser = token)]
+    pub(crate) prefix: String,
+    /// How long to wait for an answer
+    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) timeout: Duration,
+}
+
+/// What `selfheal` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole system on this machine: broker, supervisor, monitor, analyzer, fixer, gateway
+    Up(Up),
+    /// Checks a configuration file, and says what it would do
+    Check {
+        /// The file
+        #[arg(default_value = CONFIG_DEFAULT)]
+        file: PathBuf,
+    },
+    /// Checks a configuration file and makes it the active one
+    Apply {
+        /// The file
+        #[arg(default_value = CONFIG_DEFAULT)]
+        file: PathBuf,
+        /// In whose name
+        #[command(flatten)]
+        by: By,
+    },
+    /// Publishes an event, and prints what became of it
+    Publish(Publish),
+    /// Lists incidents, shows one, or follows them
+    Incidents {
+        /// What is wanted; a list if nothing is said
+        #[command(subcommand)]
+        command: Option<Incidents>,
+    },
+    /// Approves the plan that an incident waits for
+    Approve {
+        /// The incident: its id, or a part of it that no other has
+        incident: String,
+        /// Hash of the plan, as shown; without it the plan of this moment is approved
+        #[arg(long, value_name = "HASH")]
+        plan: Option<String>,
+        /// In whose name
+        #[command(flatten)]
+        by: By,
+    },
+    /// Rejects the plan that an incident waits for; a person takes over
+    Reject(Reasoned),
+    /// Says that somebody is looking at an incident
+    #[command(alias = "ack")]
+    Acknowledge(Named),
+    /// Closes an incident by hand
+    Close(Reasoned),
+    /// Seeks the cause of an escalated incident anew, with a new set of attempts
+    Retry(Named),
+    /// Stops new fixes at once, everywhere; verification goes on
+    Pause {
+        /// Why
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+        /// In whose name
+        #[command(flatten)]
+        by: By,
+    },
+    /// Allows fixes again
+    Resume {
+        /// In whose name
+        #[command(flatten)]
+        by: By,
+    },
+    /// Shows agents, leader, queues and broker at a glance
+    Status,
+    /// Rebuilds the ledger of a broker that lost its disk from the log of decisions
+    Restore(Restore),
+    /// Asks a URL and ends with 0 if the answer is 2xx: the health check of our containers
+    Health {
+        /// Such as http://127.0.0.1:8080/readyz
+        url: String,
+    },
+    /// Prints a completion script
+    #[command(after_help = "For example: selfheal completions bash > \
+        ~/.local/share/bash-completion/completions/selfheal")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Runs a program that dies with this process's parent. For `up` alone.
+    #[command(name = "__child", hide = true)]
+    Child {
+        /// The process that must be the parent
+        #[arg(long)]
+        parent: u32,
+        /// The program and its arguments
+        #[arg(last = true, required = true, num_args = 1..)]
+        command: Vec<OsString>,
+    },
+}
+
+/// What `selfheal up` may be told.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Up {
+    /// Configuration file
+    #[arg(long, env = "SELFHEAL_CONFIG", value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    pub(crate) config: PathBuf,
+    /// Where the gateway listens; port 0 takes a free one
+    #[arg(long, env = "SELFHEAL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where the log of decisions, the broker's store and the state of processes are kept
+    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+    /// Port of our own broker, when no --nats-url is given; 0 takes a free one [default: 4222]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) nats_port: Option<u16>,
+    /// How often our own broker syncs to disk: `always`, or a time such as 1s
+    #[arg(long, value_name = "TIME", default_value = "always", value_parser = sync_interval)]
+    pub(crate) nats_sync: String,
+    /// The nats-server to run; else it is searched for
+    #[arg(long, env = "SELFHEAL_NATS_SERVER", value_name = "FILE")]
+    pub(crate) nats_server: Option<PathBuf>,
+    /// Shows the broker's own remarks too
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// In whose name a command is given.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct By {
+    /// Who asks, for the log
+    #[arg(long = "by", env = "USER", value_name = "NAME", default_value = "cli", hide_env = true)]
+    pub(crate) by: String,
+}
+
+/// A command about one incident.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Named {
+    /// The incident: its id, or a part of it that no other has
+    pub(crate) incident: String,
+    /// In whose name.
+    #[command(flatten)]
+    pub(crate) by: By,
+}
+
+/// A command about one incident, with a reason.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reasoned {
+    /// The incident: its id, or a part of it that no other has
+    pub(crate) incident: String,
+    /// Why
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// In whose name.
+    #[command(flatten)]
+    pub(crate) by: By,
+}
+
+/// What `selfheal publish` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Publish {
+    /// Type of the event, such as service_down or disk.full
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: domain::event::EventType,
+    /// Who observed it
+    #[arg(long, default_value = "cli", value_name = "NAME")]
+    pub(crate) source: String,
+    /// The target it is about
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// How bad it is: info, warning, error, critical
+    #[arg(long, value_name = "WORD", default_value = "error", value_parser = severity)]
+    pub(crate) severity: Severity,
+    /// Any further data, as JSON
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(crate) payload: Option<serde_json::Value>,
+    /// The trouble is over
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(crate) resolved: bool,
+    /// Id of the event; sending the same id again changes nothing
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+/// What is wanted of the incidents.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Incidents {
+    /// Lists them, the newest first
+    #[command(alias = "list")]
+    Ls(List),
+    /// Shows one: causes, evidence, what was done and why
+    Show {
+        /// The incident: its id, or a part of it that no other has
+        incident: String,
+    },
+    /// Follows every decision and progress, as it comes
+    Watch {
+        /// Only this one: its id, or a part of it that no other has
+        incident: Option<String>,
+    },
+}
+
+/// Which incidents are listed.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct List {
+    /// Only those that are not over
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// In one of these states, such as resolved,escalated
+    #[arg(long, value_name = "WORDS", value_delimiter = ',', value_parser = status)]
+    pub(crate) status: Vec<Status>,
+    /// About this target
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// Of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// At least so bad
+    #[arg(long, value_name = "WORD", value_parser = severity)]
+    pub(crate) severity: Option<Severity>,
+    /// Opened within this time, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<Duration>,
+    /// Whose id, type, target, analysis or resolution contains this text
+    #[arg(value_name = "TEXT")]
+    pub(crate) q: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+/// What `selfheal restore` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Restore {
+    /// Where the log of decisions is
+    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+    /// The log itself, when it is elsewhere; its rotated parts are found beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// The ledger is not empty but has lost its end: appends what is missing
+    #[arg(long)]
+    pub(crate) append: bool,
+    /// Only says what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("{error}; quote it for the shell, such as '{{\"a\": 1}}'"))
+}
+
+/// Reads a word as serde knows it, and names the choices when there is no such word.
+fn word<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_unknown| format!("expected one of: {choices}"))
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    word(text, "info, warning, error, critical")
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    word(text, &Status::ALL.map(Status::as_str).join(", "))
+}
+
+/// Reads a time such as `500ms`, `5s`, `2m`, `3h`, `1d`.
+fn time(text: &str) -> Result<Duration, String> {
+    let (digits, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let expected = || "expected a number and a unit, such as 500ms, 5s, 2m, 3h or 1d".to_owned();
+    let number: u64 = digits.parse().map_err(|_none| expected())?;
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(expected)
+}
+
+fn sync_interval(text: &str) -> Result<String, String> {
+    if text == "always" {
+        return Ok(text.to_owned());
+    }
+    let interval = time(text)?;
+    if interval.is_zero() {
+        return Err("say `always` to sync every message".to_owned());
+    }
+    Ok(format!("{}ms", interval.as_millis()))
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if text.is_empty() || !text.bytes().all(legal) {
+        return Err("expected one or more of the characters A-Z a-z 0-9 - _".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_is_understood() {
+        let lines = [
+            "selfheal up --nats-port 0 --listen 127.0.0.1:0 --data-dir d --config c.yaml",
+            "selfheal check a.yaml",
+            "selfheal apply a.yaml --by ann",
+            "selfheal publish service_down --source s --target t --payload {\"a\":1} --resolved",
+            "selfheal incidents",
+            "selfheal incidents ls --open --status resolved,escalated --since 2h",
+            "selfheal incidents show 0199",
+            "selfheal incidents watch",
+            "selfheal approve 0199 --plan abc",
+            "selfheal reject 0199 --reason no",
+            "selfheal acknowledge 0199",
+            "selfheal ack 0199",
+            "selfheal close 0199 --reason done",
+            "selfheal retry 0199",
+            "selfheal pause --reason storm",
+            "selfheal resume",
+            "selfheal status --json",
+            "selfheal restore --dry-run",
+            "selfheal health http://127.0.0.1:8080/readyz",
+            "selfheal completions bash",
+        ];
+        for line in lines {
+            parse(line).unwrap_or_else(|error| panic!("{line}\n{error}"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_refused_before_anything_is_tried() {
+        let lines = [
+            "selfheal",
+            "selfheal nonsense",
+            "selfheal publish no..type",
+            "selfheal publish a --payload {",
+            "selfheal publish a --severity dreadful",
+            "selfheal incidents ls --status sleepy",
+            "selfheal up --listen everywhere",
+            "selfheal up --nats-sync 0s",
+            "selfheal status --timeout 5",
+            "selfheal status --prefix a.b",
+        ];
+        for line in lines {
+            assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        let table = [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("3h", 10_800_000)];
+        for (text, ms) in table {
+            assert_eq!(time(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "5 s", "99999999999999999999s"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Keeps one program running: passes on what it says, restarts it when it dies.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    process::{Child, Command},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    exit::Exit,
+    up::{
+        backoff::Backoff,
+        log::{Level, Log},
+        state::Roster,
+    },
+};
+
+/// How long a child may take to end after SIGTERM.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// Longest line that is passed on in one piece.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Last lines of a child, kept for the message about its end.
+const LAST_LINES_MAX: usize = 12;
+
+/// How long we listen for the last words of a child that has ended: a process that it started may hold the pipe.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// A program that must run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Its name in the log.
+    pub(crate) name: &'static str,
+    /// Program and arguments.
+    pub(crate) command: Vec<OsString>,
+    /// What its environment has on top of ours.
+    pub(crate) env: Vec<(&'static str, OsString)>,
+    /// What of our environment it must not see.
+    pub(crate) env_remove: Vec<&'static str>,
+    /// Our own binary, which makes it die with us; absent in tests.
+    pub(crate) wrapper: Option<PathBuf>,
+}
+
+/// What all children share.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    /// Takes what they say.
+    pub(crate) log: Log,
+    /// Knows which run.
+    pub(crate) roster: Arc<Mutex<Roster>>,
+    /// Cancelled when the system has been ready once: before that, a broker that cannot serve us ends it all.
+    pub(crate) ready: CancellationToken,
+    /// Cancelled when nobody wants to wait any longer.
+    pub(crate) kill: CancellationToken,
+}
+
+/// Why a program does not run any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to end.
+    Stopped,
+    /// It says that a restart is useless.
+    Useless {
+        /// Its name.
+        name: &'static str,
+        /// Its exit code: [`Exit::Config`] or [`Exit::Unavailable`].
+        exit: Exit,
+        /// What it said last.
+        last_lines: Vec<String>,
+    },
+}
+
+/// Keeps `program` running until `stop` is cancelled, or until it says that a restart is useless.
+pub(crate) async fn keep_alive(
+    program: Program,
+    around: Surroundings,
+    stop: CancellationToken,
+) -> Ended {
+    let mut backoff = Backoff::new();
+    loop {
+        let begun = Instant::now();
+        let outcome = run_once(&program, &around, &stop).await;
+        if stop.is_cancelled() {
+            return Ended::Stopped;
+        }
+        let why = match outcome {
+            Ok((status, last_lines)) => {
+                if let Some(exit) = useless(status, around.ready.is_cancelled()) {
+                    return Ended::Useless { name: program.name, exit, last_lines };
+                }
+                describe(status)
+            }
+            Err(error) => format!("could not be started: {error}"),
+        };
+        let wait = backoff.after(begun.elapsed());
+        let remark = format!("{} {why}; restart in {} ms", program.name, wait.as_millis());
+        around.log.say(Level::Warn, &remark);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return Ended::Stopped,
+        }
+    }
+}
+
+fn useless(status: ExitStatus, was_ready: bool) -> Option<Exit> {
+    let code = status.code()?;
+    if code == i32::from(Exit::Config.code()) {
+        return Some(Exit::Config);
+    }
+    // Once all was well, a broker that cannot serve us may be exchanged for one that can.
+    (code == i32::from(Exit::Unavailable.code()) && !was_ready).then_some(Exit::Unavailable)
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+async fn run_once(
+    program: &Program,
+    around: &Surroundings,
+    stop: &CancellationToken,
+) -> io::Result<(ExitStatus, Vec<String>)> {
+    let mut child = spawn(program)?;
+    note(around, program.name, child.id());
+    let last_lines = Mutex::new(VecDeque::new());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut listening = std::pin::pin!(async {
+        tokio::join!(
+            pass_on(stdout, program.name, &around.log, &last_lines),
+            pass_on(stderr, program.name, &around.log, &last_lines),
+        );
+    });
+    let mut listening_done = false;
+    let status = {
+        let mut ending = std::pin::pin!(end_of(&mut child, stop, &around.kill));
+        loop {
+            tokio::select! {
+                status = &mut ending => break status,
+                () = &mut listening, if !listening_done => listening_done = true,
+            }
+        }
+    };
+    if !listening_done {
+        // Whether or not the pipe was closed in time: the child is gone.
+        let _elapsed = tokio::time::timeout(LAST_WORDS, listening).await;
+    }
+    note(around, program.name, None);
+    let last_lines =
+        std::mem::take(&mut *last_lines.lock().unwrap_or_else(PoisonError::into_inner));
+    status.map(|status| (status, last_lines.into()))
+}
+
+fn spawn(program: &Program) -> io::Result<Child> {
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(wrapper) = &program.wrapper {
+        let parent = std::process::id().to_string();
+        words.push(wrapper.into());
+        words.extend(["__child", "--parent", &parent, "--"].map(OsString::from));
+    }
+    words.extend(program.command.iter().cloned());
+    let Some((first, rest)) = words.split_first() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
+    };
+    let mut command = Command::new(first);
+    command.args(rest).envs(program.env.iter().map(|(key, value)| (key, value)));
+    for key in &program.env_remove {
+        command.env_remove(key);
+    }
+    // A group of its own: Ctrl-C reaches us alone, and we end the children in order.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn()
+}
+
+/// Waits for the end of a child; brings it about when `stop` or `kill` comes.
+async fn end_of(
+    child: &mut Child,
+    stop: &CancellationToken,
+    kill: &CancellationToken,
+) -> io::Result<ExitStatus> {
+    tokio::select! {
+        status = child.wait() => return status,
+        () = stop.cancelled() => {}
+    }
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+        // It may have ended in between; then `wait` tells.
+        let _gone = kill_process(pid, Signal::TERM);
+    }
+    tokio::select! {
+        status = child.wait() => return status,
+        () = tokio::time::sleep(GRACE) => {}
+        () = kill.cancelled() => {}
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+fn note(around: &Surroundings, name: &str, pid: Option<u32>) {
+    let noted = around.roster.lock().unwrap_or_else(PoisonError::into_inner).note(name, pid);
+    if let Err(error) = noted {
+        around.log.say(Level::Warn, &format!("cannot note that {name} runs: {error}"));
+    }
+}
+
+async fn pass_on(
+    from: Option<impl AsyncRead + Unpin>,
+    name: &str,
+    log: &Log,
+    last_lines: &Mutex<VecDeque<String>>,
+) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let read = (&mut from).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).await;
+        if !matches!(read, Ok(n) if 0 < n) {
+            return;
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end_matches(['\n', '\r']);
+        log.pass(name, line);
+        let mut last_lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_lines.len() == LAST_LINES_MAX {
+            last_lines.pop_front();
+        }
+        last_lines.push_back(line.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt, path::Path};
+
+    use super::*;
+    use crate::up::{
+        backoff,
+        log::{Style, Writer},
+        state::DataDir,
+    };
+
+    /// Longest time that anything here may take.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Stage {
+        data: DataDir,
+        around: Surroundings,
+        _writer: Writer,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let name = format!("selfheal-child-{}", uuid::Uuid::new_v4());
+            let data = DataDir::open(&std::env::temp_dir().join(name)).unwrap();
+            let style = Style { json: false, color: false, verbose: false };
+            let (log, writer) = Log::start(style).unwrap();
+            let around = Surroundings {
+                log,
+                roster: Arc::new(Mutex::new(Roster::new(&data))),
+                ready: CancellationToken::new(),
+                kill: CancellationToken::new(),
+            };
+            Self { data, around, _writer: writer }
+        }
+
+        fn pid(&self) -> Option<i32> {
+            let text = std::fs::read(self.data.run.join("up.json")).ok()?;
+            let roster: serde_json::Value = serde_json::from_slice(&text).ok()?;
+            roster.get("test")?.get("pid")?.as_i64()?.try_into().ok()
+        }
+    }
+
+    fn program(words: &[&str]) -> Program {
+        Program {
+            name: "test",
+            command: words.iter().map(OsString::from).collect(),
+            env: Vec::new(),
+            env_remove: Vec::new(),
+            wrapper: None,
+        }
+    }
+
+    async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn kill(pid: i32) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    fn n_files(dir: &Path) -> usize {
+        std::fs::read_dir(dir).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_killed_child_runs_again_after_the_first_wait() {
+        let stage = Stage::new();
+        let stop = CancellationToken::new();
+        let keeper = keep_alive(program(&["sleep", "600"]), stage.around.clone(), stop.clone());
+        let watcher = async {
+            let first = eventually("it runs", || stage.pid()).await;
+            kill(first);
+            let killed_at = Instant::now();
+            eventually("it runs again", || stage.pid().filter(|pid| *pid != first)).await;
+            assert!(backoff::FIRST <= killed_at.elapsed(), "restarted in a tight loop");
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(keeper, watcher);
+        assert_eq!(ended, Ended::Stopped);
+        assert_eq!(stage.pid(), None);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_keeps_dying_is_started_ever_more_rarely() {
+        let stage = Stage::new();
+        let dir = stage.data.root.join("starts");
+        std::fs::create_dir(&dir).unwrap();
+        // Each start makes one file.
+        let command = program(&["mktemp", "-p", dir.to_str().unwrap()]);
+        let stop = CancellationToken::new();
+        let begun = Instant::now();
+        let keeper = keep_alive(command, stage.around.clone(), stop.clone());
+        let watcher = async {
+            eventually("four starts", || (4 <= n_files(&dir)).then_some(())).await;
+            stop.cancel();
+        };
+        tokio::join!(keeper, watcher);
+        assert!(backoff::FIRST * 7 <= begun.elapsed(), "waits: 100, 200 and 400 ms");
+        assert_eq!(n_files(&dir), 4);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_started_is_tried_again_until_stopped() {
+        let stage = Stage::new();
+        let stop = CancellationToken::new();
+        let command = program(&["/nowhere/selfheal-fixer"]);
+        let keeper = keep_alive(command, stage.around.clone(), stop.clone());
+        let stopper = async {
+            tokio::time::sleep(backoff::FIRST * 2).await;
+            stop.cancel();
+        };
+        assert_eq!(tokio::join!(keeper, stopper).0, Ended::Stopped);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_the_request_to_end_is_killed() {
+        let stage = Stage::new();
+        let stop = CancellationToken::new();
+        let command = program(&["env", "--ignore-signal=TERM", "sleep", "600"]);
+        let keeper = keep_alive(command, stage.around.clone(), stop.clone());
+        let watcher = async {
+            let pid = eventually("it runs", || stage.pid()).await;
+            let stat = format!("/proc/{pid}/comm");
+            eventually("it is the deaf sleep", || {
+                std::fs::read_to_string(&stat).ok().filter(|name| name.trim() == "sleep")
+            })
+            .await;
+            stop.cancel();
+            stage.around.kill.cancel();
+        };
+        assert_eq!(tokio::join!(keeper, watcher).0, Ended::Stopped);
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipe_does_not_hold_up_the_restart() {
+        let stage = Stage::new();
+        let stop = CancellationToken::new();
+        // `timeout` is killed, and the `sleep` that it started lives on with our pipe.
+        let command = program(&["timeout", "5", "sleep", "5"]);
+        let keeper = keep_alive(command, stage.around.clone(), stop.clone());
+        let watcher = async {
+            let first = eventually("it runs", || stage.pid()).await;
+            let children = format!("/proc/{first}/task/{first}/children");
+            eventually("it has a child", || {
+                std::fs::read_to_string(&children).ok().filter(|pids| !pids.trim().is_empty())
+            })
+            .await;
+            kill(first);
+            let killed_at = Instant::now();
+            eventually("it runs again", || stage.pid().filter(|pid| *pid != first)).await;
+            assert!(killed_at.elapsed() < Duration::from_secs(3));
+            stop.cancel();
+        };
+        tokio::join!(keeper, watcher);
+    }
+
+    #[test]
+    fn only_what_a_restart_cannot_cure_ends_everything() {
+        let code = |code: i32| ExitStatus::from_raw(code << 8);
+        let table = [
+            (code(78), false, Some(Exit::Config)),
+            (code(78), true, Some(Exit::Config)),
+            (code(69), false, Some(Exit::Unavailable)),
+            (code(69), true, None),
+            (code(1), false, None),
+            (code(0), false, None),
+            (ExitStatus::from_raw(9), false, None),
+        ];
+        for (status, was_ready, expected) in table {
+            assert_eq!(useless(status, was_ready), expected, "{status} {was_ready}");
+        }
+    }
+}

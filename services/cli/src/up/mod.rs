@@ -1,0 +1,168 @@
+//! `selfheal up`: the whole system on one machine, as children of one process.
+
+mod backoff;
+mod broker;
+mod child;
+mod log;
+mod plan;
+mod ready;
+mod state;
+pub(crate) mod wrapper;
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    broker::Broker,
+    child::{Ended, Surroundings, keep_alive},
+    log::{Level, Log, Style},
+    plan::Plan,
+    state::{DataDir, Roster, end_former},
+};
+use crate::{
+    args::{Global, Up},
+    exit::{Exit, Failure},
+    terminal::Terminal,
+};
+
+/// Runs everything until it is told to stop.
+///
+/// # Errors
+///
+/// When it cannot begin, or a child says that a restart is useless.
+pub(crate) async fn run(args: &Up, global: &Global, terminal: Terminal) -> Result<(), Failure> {
+    let signals = Signals::new()?;
+    plan::check_config(&args.config)?;
+    let data = DataDir::open(&args.data_dir)?;
+    let style =
+        Style { json: terminal.is_json(), color: terminal.has_color_err(), verbose: args.verbose };
+    let (log, writer) = Log::start(style)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start the log").because(error))?;
+    let result = supervise(args, global, terminal, signals, &data, log).await;
+    writer.finish();
+    result
+}
+
+async fn supervise(
+    args: &Up,
+    global: &Global,
+    terminal: Terminal,
+    mut signals: Signals,
+    data: &DataDir,
+    log: Log,
+) -> Result<(), Failure> {
+    end_former(data, &log).await;
+    let plan = Plan::make(args, global, data).await?;
+    let around = Surroundings {
+        log: log.clone(),
+        roster: Arc::new(Mutex::new(Roster::new(data))),
+        ready: CancellationToken::new(),
+        kill: CancellationToken::new(),
+    };
+    let (stop_agents, stop_broker) = (CancellationToken::new(), CancellationToken::new());
+    let mut broker = JoinSet::new();
+    if let Some(own) = &plan.broker {
+        log.say(Level::Info, &own.summary);
+        broker.spawn(keep_alive(own.program.clone(), around.clone(), stop_broker.clone()));
+        wait_for(own, &log).await;
+    }
+    let mut agents = JoinSet::new();
+    for program in plan.agents {
+        agents.spawn(keep_alive(program, around.clone(), stop_agents.clone()));
+    }
+    let mut announcing = std::pin::pin!(ready::announce(
+        plan.listen,
+        plan.url.clone(),
+        &log,
+        terminal,
+        &around.ready
+    ));
+    let mut announced = false;
+    let ended = loop {
+        tokio::select! {
+            () = &mut announcing, if !announced => announced = true,
+            which = signals.next() => {
+                log.say(Level::Info, &format!("{which}: stopping"));
+                break Ended::Stopped;
+            }
+            Some(Ok(ended)) = agents.join_next() => break ended,
+            Some(Ok(ended)) = broker.join_next() => break ended,
+        }
+    };
+    // The broker goes last: what the agents still have to say must reach it.
+    let stopping = async {
+        for (stop, children) in [(&stop_agents, &mut agents), (&stop_broker, &mut broker)] {
+            stop.cancel();
+            while children.join_next().await.is_some() {}
+        }
+    };
+    tokio::select! {
+        () = stopping => {}
+        () = kill_on_second_signal(&mut signals, &around) => {}
+    }
+    outcome(ended)
+}
+
+/// Waits for our own broker, but not for ever. A signal that comes meanwhile is kept for the loop that follows.
+async fn wait_for(own: &Broker, log: &Log) {
+    if !own.wait_until_it_accepts().await {
+        log.say(Level::Warn, "the broker is slow to begin; the agents will wait for it");
+    }
+}
+
+/// Never ends: after the second signal the children are killed, which ends the other branch.
+async fn kill_on_second_signal(signals: &mut Signals, around: &Surroundings) {
+    signals.next().await;
+    around.log.say(Level::Warn, "second signal: killing what has not ended");
+    around.kill.cancel();
+    std::future::pending::<()>().await;
+}
+
+fn outcome(ended: Ended) -> Result<(), Failure> {
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Useless { name, exit, last_lines } => {
+            let said = if last_lines.is_empty() {
+                String::new()
+            } else {
+                format!("; it said:\n  {}", last_lines.join("\n  "))
+            };
+            Err(Failure::new(exit, format!("{name} cannot work like this{said}")))
+        }
+    }
+}
+
+/// The signals that end us.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Failed, "cannot listen to signals").because(error)
+            })
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "told to end",
+            _ = self.hang_up.recv() => "terminal closed",
+        }
+    }
+}

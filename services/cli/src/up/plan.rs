@@ -1,0 +1,239 @@
+//! What `up` will run: which programs, with which arguments and environment.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    args::{Global, NATS_URL_DEFAULT, Up},
+    config_file,
+    exit::{Exit, Failure},
+    up::{
+        broker::{self, Broker},
+        child::Program,
+        state::DataDir,
+    },
+};
+
+/// How long an agent's running work may take to end, in seconds: less than we wait before we kill it.
+const AGENT_GRACE_SECONDS: &str = "8";
+
+/// A configuration that works, for the one who has none.
+const CONFIG_EXAMPLE: &str = "\
+targets:
+  - name: web
+    process: {command: [python3, -m, http.server, \"8000\"]}
+    checks: [{http: \"http://127.0.0.1:8000/\", every: 1s}]
+policy:
+  autonomy: auto";
+
+/// Everything that will run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Our own broker, unless a URL was given.
+    pub(crate) broker: Option<Broker>,
+    /// How the agents reach the broker.
+    pub(crate) url: String,
+    /// Where the gateway will listen.
+    pub(crate) listen: SocketAddr,
+    /// The agents.
+    pub(crate) agents: Vec<Program>,
+}
+
+/// Refuses a configuration that the supervisor would refuse, before anything is started.
+///
+/// # Errors
+///
+/// When there is none, or it has mistakes.
+pub(crate) fn check_config(path: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        let message = format!("there is no configuration `{}`", path.display());
+        return Err(Failure::new(Exit::Config, message).hint(format!(
+            "write one, or name another with --config; for a start:\n\n{CONFIG_EXAMPLE}\n"
+        )));
+    }
+    config_file::read(path).map(|_config| ())
+}
+
+impl Plan {
+    /// Looks for the programs, and at the ports that they will take.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing, a port is taken, or the flags contradict each other.
+    pub(crate) async fn make(args: &Up, global: &Global, data: &DataDir) -> Result<Self, Failure> {
+        let given = &global.broker;
+        let broker_given = given.nats_url.is_some() || given.nats_context.is_some();
+        if broker_given && args.nats_port.is_some() {
+            let message = "--nats-port is for a broker of our own, but another one was given";
+            return Err(Failure::new(Exit::Usage, message)
+                .hint("leave out --nats-port, or --nats-url and SELFHEAL_NATS_URL"));
+        }
+        let exe = std::env::current_exe().map_err(|error| {
+            Failure::new(Exit::Failed, "cannot find out where this program lies").because(error)
+        })?;
+        let binaries = Binaries::beside(&exe)?;
+        let listen = match args.listen.port() {
+            0 => broker::free_address(args.listen.ip())?,
+            _ => {
+                broker::check_free(
+                    args.listen,
+                    "the gateway",
+                    "end what listens there, or take another: --listen 127.0.0.1:0 takes a free one",
+                )?;
+                args.listen
+            }
+        };
+        let broker = if broker_given {
+            None
+        } else {
+            let mut own = broker::prepare(args, data).await?;
+            own.program.wrapper = Some(exe.clone());
+            Some(own)
+        };
+        let url = broker.as_ref().map_or_else(
+            || given.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
+            Broker::url,
+        );
+        let common =
+            Common { global, data, url: &url, own_broker: broker.is_some(), wrapper: &exe };
+        let agents = binaries.agents(args, &common, listen);
+        Ok(Self { broker, url, listen, agents })
+    }
+}
+
+/// Our own programs, which lie beside this one.
+#[derive(Debug)]
+struct Binaries {
+    dir: PathBuf,
+}
+
+/// What all agents are told.
+struct Common<'a> {
+    global: &'a Global,
+    data: &'a DataDir,
+    url: &'a str,
+    own_broker: bool,
+    wrapper: &'a Path,
+}
+
+impl Binaries {
+    /// In the order in which they are started: the supervisor makes the streams that the others wait for.
+    const NAMES: [&'static str; 5] = ["supervisor", "gateway", "monitor", "fixer", "analyzer"];
+
+    fn beside(exe: &Path) -> Result<Self, Failure> {
+        let dir = exe.parent().unwrap_or_else(|| Path::new(".")).to_owned();
+        let binaries = Self { dir };
+        let missing: Vec<_> = Self::NAMES
+            .iter()
+            .map(|name| binaries.path(name))
+            .filter(|path| !path.is_file())
+            .map(|path| path.display().to_string())
+            .collect();
+        if missing.is_empty() {
+            return Ok(binaries);
+        }
+        let message = format!("programs are missing beside `selfheal`: {}", missing.join(", "));
+        Err(Failure::new(Exit::Failed, message)
+            .hint("build them all with: cargo build --workspace --bins"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("selfheal-{name}"))
+    }
+
+    fn agents(&self, args: &Up, common: &Common<'_>, listen: SocketAddr) -> Vec<Program> {
+        Self::NAMES
+            .iter()
+            .map(|name| {
+                let mut command = vec![self.path(name).into_os_string()];
+                let mut env = common.env();
+                match *name {
+                    "supervisor" => command.extend([
+                        "--config".into(),
+                        args.config.clone().into_os_string(),
+                        "--data-dir".into(),
+                        common.data.root.clone().into_os_string(),
+                    ]),
+                    "gateway" => command.extend(["--listen".into(), listen.to_string().into()]),
+                    // One machine with one owner: whoever starts `up` may do all of it by hand.
+                    "fixer" if !is_set("SELFHEAL_FIXER_ALLOW") => {
+                        env.push(("SELFHEAL_FIXER_ALLOW", "all".into()));
+                    }
+                    _ => {}
+                }
+                Program {
+                    name,
+                    command,
+                    env,
+                    env_remove: common.env_remove(),
+                    wrapper: Some(common.wrapper.to_owned()),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Common<'_> {
+    fn env(&self) -> Vec<(&'static str, OsString)> {
+        let broker = &self.global.broker;
+        let mut env: Vec<(&'static str, OsString)> = vec![
+            ("SELFHEAL_PREFIX", broker.prefix.clone().into()),
+            ("SELFHEAL_STATE_DIR", self.data.run.clone().into()),
+            // We make it readable, or pass it on as it is.
+            ("SELFHEAL_LOG_FORMAT", "json".into()),
+        ];
+        // In the environment, not in the arguments: a URL may hold a password, and everybody can see arguments.
+        env.push(("SELFHEAL_NATS_URL", self.url.into()));
+        if !self.own_broker {
+            env.extend(broker.nats_creds.clone().map(|it| ("SELFHEAL_NATS_CREDS", it.into())));
+            env.extend(broker.nats_context.clone().map(|it| ("SELFHEAL_NATS_CONTEXT", it.into())));
+        }
+        if !is_set("SELFHEAL_GRACE_SECONDS") {
+            env.push(("SELFHEAL_GRACE_SECONDS", AGENT_GRACE_SECONDS.into()));
+        }
+        env
+    }
+
+    fn env_remove(&self) -> Vec<&'static str> {
+        // Five agents cannot share one address.
+        let mut names = vec!["SELFHEAL_HEALTH_LISTEN"];
+        if self.own_broker {
+            names.extend(["SELFHEAL_NATS_CREDS", "SELFHEAL_NATS_CONTEXT"]);
+        }
+        names
+    }
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_for_the_one_who_has_none_is_a_configuration() {
+        let config = domain::config::parse(CONFIG_EXAMPLE).unwrap();
+        assert_eq!(config.targets.len(), 1);
+        assert_eq!(config.warnings(), Vec::<String>::new());
+        assert_eq!(CONFIG_EXAMPLE.lines().count(), 6);
+    }
+
+    #[test]
+    fn without_a_configuration_an_example_is_shown() {
+        let failure = check_config(Path::new("/nowhere/selfheal.yaml")).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Config);
+        assert!(failure.hint_text().unwrap().contains("targets:"));
+    }
+
+    #[test]
+    fn missing_programs_are_named_with_what_builds_them() {
+        let failure = Binaries::beside(Path::new("/nowhere/selfheal")).unwrap_err();
+        assert!(failure.to_string().contains("/nowhere/selfheal-fixer"), "{failure}");
+        assert!(failure.hint_text().unwrap().contains("cargo build"));
+    }
+}
