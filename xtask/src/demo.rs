@@ -111,10 +111,11 @@ impl Demo {
         let log = OpenOptions::new().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
         // A process group of its own: Ctrl-C in our terminal is not meant for it. We end it.
-        let child = Command::new(self.binaries.join(program))
+        let mut child = Command::new(self.binaries.join(program))
             .args(args)
             .current_dir(&self.root)
             .env("SELFHEAL_TARGET", target.name)
+            .env("SELFHEAL_STATE_DIR", &self.run)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log file")?)
             .stderr(log)
@@ -122,8 +123,10 @@ impl Demo {
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
         let pid_file = self.pid_file(target);
-        std::fs::write(&pid_file, format!("{}\n", child.id()))
-            .with_context(|| format!("cannot write {}", pid_file.display()))
+        let written = std::fs::write(&pid_file, format!("{}\n", child.id()));
+        // Killed by the one who tries it out, it must not stay as a zombie of ours.
+        std::thread::spawn(move || child.wait());
+        written.with_context(|| format!("cannot write {}", pid_file.display()))
     }
 
     fn log_file(&self, target: &Target) -> PathBuf {
