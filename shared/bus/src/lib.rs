@@ -1,1 +1,71 @@
-//! bus.
+//! All that knows NATS: names, streams, limits, and how each is used safely.
+//!
+//! What stands on the broker is written once, in [`topology`]: streams are created
+//! and upgraded from that table, subjects are built from it, and `docs/wire.md` is
+//! printed from it ([`wire_markdown`]).
+//!
+//! What the parts promise, whoever is killed when:
+//!
+//! | part | promise |
+//! |---|---|
+//! | [`InboxWriter`] | resolves when the broker has stored the input, not before |
+//! | [`InboxReader`] | every stored input, once, in order, across restarts of the broker |
+//! | [`Ledger`] | of two writers that start from the same end, one is refused |
+//! | [`Claims`] | of all who claim an attempt, one wins |
+//! | [`Lease`] | speed, never safety: a leader that lost it unknowingly is refused by the ledger |
+//! | [`Work`] | at least once, again when a worker vanishes; forgotten with the broker's memory |
+//! | [`Members`] | who lives, within three seconds |
+//!
+//! The connection repairs itself. Nothing here has to be built anew after the broker
+//! was away.
+
+mod answers;
+mod bus;
+mod claims;
+mod config_store;
+mod connect;
+mod core;
+mod core_subjects;
+mod ensure;
+mod error;
+mod inbox;
+mod inbox_reader;
+mod lane;
+mod lease;
+mod ledger;
+mod link;
+mod log;
+mod members;
+mod micro;
+mod nats_context;
+mod options;
+mod publish;
+pub mod roles;
+mod serve;
+mod subjects;
+pub mod testing;
+pub mod topology;
+mod wire_doc;
+mod work;
+mod work_queue;
+
+pub use crate::{
+    answers::Asked,
+    bus::Bus,
+    claims::{Claimed, Claims},
+    config_store::ConfigStore,
+    connect::connect,
+    core_subjects::{CoreMessage, Subscription},
+    error::Error,
+    inbox::{Accepted, InboxWriter, NotAccepted},
+    inbox_reader::{InboxMessage, InboxReader},
+    lease::Lease,
+    ledger::{AppendError, Ledger, LedgerItem, LedgerMessage, LedgerReader},
+    members::Members,
+    micro::MicroService,
+    options::BrokerOptions,
+    serve::{ServeError, Served, Server},
+    subjects::{InboxSubject, Subjects},
+    wire_doc::wire_markdown,
+    work::{Job, KeepAlive, Work, WorkConsumer},
+};

@@ -1,0 +1,105 @@
+//! Answers to inputs: stored first, answered when decided.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use domain::wire::{Envelope, Input};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use crate::{Accepted, Error, InboxWriter, Subscription, core::Core};
+
+/// What became of an input that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked<A> {
+    /// It was decided.
+    Answer(A),
+    /// It is stored and will be decided; nobody answered in time.
+    Accepted(Accepted),
+}
+
+type Awaited = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
+
+/// Listens on one subject for all answers to this process.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    prefix: String,
+    awaited: Awaited,
+    _dispatcher: AbortOnDropHandle<()>,
+}
+
+/// Forgets an awaited answer when nobody waits any more.
+struct Await<'a> {
+    awaited: &'a Awaited,
+    token: &'a str,
+}
+
+impl Drop for Await<'_> {
+    fn drop(&mut self) {
+        lock(self.awaited).remove(self.token);
+    }
+}
+
+fn lock(awaited: &Awaited) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
+    awaited.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Answers {
+    pub(crate) async fn listen(core: &Core) -> Result<Self, Error> {
+        let prefix = core.client.new_inbox();
+        let subscription = Subscription::open(core, format!("{prefix}.*"), None).await?;
+        let awaited = Awaited::default();
+        let task = tokio::spawn(dispatch(subscription, Arc::clone(&awaited)));
+        Ok(Self { prefix, awaited, _dispatcher: AbortOnDropHandle::new(task) })
+    }
+
+    pub(crate) async fn ask<A: DeserializeOwned>(
+        &self,
+        writer: &InboxWriter,
+        input: Input,
+        id: String,
+        timeout: Duration,
+    ) -> Result<Asked<A>, Error> {
+        let deadline = Instant::now() + timeout;
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let (tx, answer) = oneshot::channel();
+        lock(&self.awaited).insert(token.clone(), tx);
+        let _await = Await { awaited: &self.awaited, token: &token };
+        let kind = input.kind();
+        let envelope = Envelope {
+            reply_to: Some(format!("{}.{token}", self.prefix)),
+            ..Envelope::new(id, input)
+        };
+        let accepted = writer.submit(kind, envelope).await.map_err(Error::NotAccepted)?;
+        let Ok(Ok(answer)) = timeout_at(deadline, answer).await else {
+            return Ok(Asked::Accepted(accepted));
+        };
+        serde_json::from_slice(&answer).map(Asked::Answer).or_else(|error| {
+            // The input is safe, whatever the answer was meant to say.
+            debug!(%error, "an answer cannot be read");
+            Ok(Asked::Accepted(accepted))
+        })
+    }
+}
+
+async fn dispatch(mut subscription: Subscription, awaited: Awaited) {
+    while let Some(message) = subscription.next().await {
+        let token = message.subject.rsplit('.').next().unwrap_or_default();
+        let Some(waiting) = lock(&awaited).remove(token) else {
+            debug!(subject = message.subject, "an answer came that nobody waits for");
+            continue;
+        };
+        if waiting.send(message.payload).is_err() {
+            debug!("the one who waited for the answer is gone");
+        }
+    }
+}

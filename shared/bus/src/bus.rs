@@ -1,0 +1,302 @@
+//! The handle to everything on the broker.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use domain::{id::Position, wire::Input};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    Asked, Claims, ConfigStore, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
+    MicroService, ServeError, Served, Server, Subjects, Subscription, Work, answers::Answers,
+    core::Core, ensure, inbox_reader, lease, ledger, members, micro, publish, serve,
+    topology::StreamId,
+};
+
+/// The handle to everything on the broker. Cheap to clone; the last one ends its tasks.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Core,
+    writer: OnceLock<InboxWriter>,
+    answers: tokio::sync::OnceCell<Answers>,
+    members: members::Shared,
+    append: ledger::InFlight,
+    work_made: watch::Sender<u64>,
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Bus {
+    pub(crate) fn new(core: Core) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                core,
+                writer: OnceLock::new(),
+                answers: tokio::sync::OnceCell::new(),
+                members: members::Shared::default(),
+                append: ledger::InFlight::default(),
+                work_made: watch::Sender::new(0),
+                keeper: Mutex::new(None),
+            }),
+        }
+    }
+
+    fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    /// Returns the names of everything.
+    #[must_use]
+    pub fn subjects(&self) -> &Subjects {
+        &self.core().subjects
+    }
+
+    /// Makes or upgrades all streams and buckets, and keeps them from then on: what the
+    /// broker forgets when it restarts is made again after the reconnection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Topology`] with a hint, or [`Error::Incompatible`].
+    pub async fn ensure_topology(&self) -> Result<(), Error> {
+        ensure::all(self.core(), &self.inner.work_made).await?;
+        let mut keeper = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_none() {
+            let keep = ensure::keep(self.core().clone(), self.inner.work_made.clone());
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+        }
+        Ok(())
+    }
+
+    /// Waits until a supervisor has made all streams and buckets.
+    ///
+    /// # Errors
+    ///
+    /// None now: it waits as long as it takes.
+    pub async fn wait_for_topology(&self) -> Result<(), Error> {
+        ensure::wait(self.core()).await;
+        Ok(())
+    }
+
+    /// Changes whenever the work queues were found to be new, as after a restart of the
+    /// broker: what is pending must be published again then. Follows
+    /// [`Self::ensure_topology`], so it is of use to supervisors alone.
+    #[must_use]
+    pub fn work_made(&self) -> watch::Receiver<u64> {
+        self.inner.work_made.subscribe()
+    }
+
+    /// Returns the writer of the inbox; all share one, so that their inputs share frames.
+    #[must_use]
+    pub fn inbox_writer(&self) -> InboxWriter {
+        self.inner.writer.get_or_init(|| InboxWriter::new(self.core())).clone()
+    }
+
+    /// Reads the inbox as a log, from behind `after`, in order, without gap or duplicate.
+    ///
+    /// # Errors
+    ///
+    /// None at once; what goes wrong is told by [`InboxReader::next_batch`].
+    pub async fn read_inbox(&self, after: u64) -> Result<InboxReader, Error> {
+        Ok(inbox_reader::open(self.core(), after))
+    }
+
+    /// Forgets inbox messages up to and with `seq`, which the ledger and a snapshot cover.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not do it.
+    pub async fn forget_inbox(&self, seq: u64) -> Result<(), Error> {
+        ensure::forget(self.core(), StreamId::Inbox, seq).await
+    }
+
+    /// Forgets ledger messages up to and with `seq`, which a snapshot covers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not do it.
+    pub async fn forget_ledger(&self, seq: u64) -> Result<(), Error> {
+        ensure::forget(self.core(), StreamId::Ledger, seq).await
+    }
+
+    /// Returns the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(self.core(), &self.inner.append)
+    }
+
+    /// Returns the claims.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        Claims::new(self.core())
+    }
+
+    /// Waits until the lease of the leader is ours.
+    ///
+    /// `node` names the data directory, whose lock the caller holds: a lease that the
+    /// same node still has belongs to a dead process, and is taken over at once.
+    ///
+    /// # Errors
+    ///
+    /// What [`Self::ensure_topology`] refuses.
+    pub async fn lead(&self, node: &str) -> Result<Lease, Error> {
+        lease::lead(self, self.core().clone(), node).await
+    }
+
+    /// Returns the work queues.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work::new(self.core())
+    }
+
+    /// Returns the living agents.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        Members::new(self.core(), &self.inner.members)
+    }
+
+    /// Returns the active configuration.
+    #[must_use]
+    pub fn config_store(&self) -> ConfigStore {
+        ConfigStore::new(self.core())
+    }
+
+    /// Tells whether there is a connection now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.core().link.is_connected()
+    }
+
+    /// Follows the connection.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.core().link.connection()
+    }
+
+    /// Returns what the broker last did not permit, in its own words.
+    #[must_use]
+    pub fn last_violation(&self) -> Option<String> {
+        self.core().link.last_violation()
+    }
+
+    /// Returns the server's name and version, for people.
+    #[must_use]
+    pub fn server(&self) -> (String, String) {
+        let info = self.core().client.server_info();
+        (info.server_name, info.version)
+    }
+
+    /// Publishes without storing: progress, answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the connection is closed or the payload too large.
+    pub async fn publish_core(&self, subject: String, payload: Bytes) -> Result<(), Error> {
+        let sent = self.core().client.publish(subject, payload).await;
+        sent.map_err(|error| Error::client("publish", error))
+    }
+
+    /// Subscribes to what is not stored; of a `queue`, one member gets each message.
+    /// The subscription has been sent to the broker when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the subject is no subject.
+    pub async fn subscribe(
+        &self,
+        subject: String,
+        queue: Option<String>,
+    ) -> Result<Subscription, Error> {
+        Subscription::open(self.core(), subject, queue).await
+    }
+
+    /// Asks, and waits for one answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoResponder`], [`Error::NoAnswer`], [`Error::Refused`].
+    pub async fn request(
+        &self,
+        subject: String,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, Error> {
+        serve::request(self.core(), subject, payload, timeout).await
+    }
+
+    /// Stores an input and waits for the answer to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAccepted`] when it was not stored; once it is, there is no error:
+    /// without an answer in time it is [`Asked::Accepted`].
+    pub async fn ask<A: DeserializeOwned>(
+        &self,
+        writer: &InboxWriter,
+        input: Input,
+        id: String,
+        timeout: Duration,
+    ) -> Result<Asked<A>, Error> {
+        let answers = self.inner.answers.get_or_try_init(|| Answers::listen(self.core())).await?;
+        answers.ask(writer, input, id, timeout).await
+    }
+
+    /// Keeps input that could not be understood, whole, with the reason.
+    ///
+    /// `reason` is one word for the subject, `why` a sentence for people. Doing it again for
+    /// the same position stores nothing new.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotStored`] when the broker does not take it in time.
+    pub async fn reject(
+        &self,
+        reason: &str,
+        position: Position,
+        raw: Bytes,
+        why: &str,
+    ) -> Result<(), Error> {
+        publish::reject(self.core(), reason, position, raw, why).await
+    }
+
+    /// Shows this process in `nats micro ls`, as `<prefix>-<kind>`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the version is not of three numbers.
+    pub async fn micro_service(
+        &self,
+        kind: &str,
+        version: &str,
+        id: &str,
+    ) -> Result<MicroService, Error> {
+        micro::start(self.core(), kind, version, id).await
+    }
+
+    /// Answers requests on `subject`, each in its own task, a bounded number at one time.
+    /// Of all with the same `queue`, one answers. Ends when the [`Server`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the subject is no subject.
+    pub async fn serve<H, F>(
+        &self,
+        subject: String,
+        queue: &str,
+        handler: H,
+    ) -> Result<Server, Error>
+    where
+        H: Fn(Served) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Bytes, ServeError>> + Send + 'static,
+    {
+        serve::serve(self.core(), subject, queue, handler).await
+    }
+}

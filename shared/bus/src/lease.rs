@@ -1,0 +1,312 @@
+//! The leader's lease: one key that ends by itself, renewed by whoever leads.
+//!
+//! It is for speed alone. A leader that was frozen and does not know that another leads
+//! is refused by the ledger. So a lease is kept through an outage of the broker, in which
+//! nobody else could have taken it, and is lost when another is seen in its place.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        ErrorCode,
+        message::{PublishMessage, StreamMessage},
+        stream::LastRawMessageErrorKind,
+    },
+};
+use bytes::Bytes;
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{info, warn};
+
+use crate::{
+    Bus, Error,
+    core::Core,
+    link::Backoff,
+    log::{LogItem, LogReader, Start},
+    publish::{self, Fault},
+    topology::{BucketId, HEARTBEAT, MEMBER_TTL},
+};
+
+/// How long one renewal may take before the next one is due.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// First and last wait between tries.
+const RETRY_FIRST: Duration = Duration::from_millis(25);
+const RETRY_LAST: Duration = Duration::from_millis(500);
+
+/// What stands in the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    /// The data directory's node.
+    node: String,
+    /// Random; tells one's own entry after an answer was lost.
+    id: String,
+    epoch: u64,
+}
+
+/// What was found in the key.
+enum Found {
+    /// Nobody; to be written with this expected sequence.
+    Free(u64),
+    Held(u64, Holder),
+    /// The bucket is not there (yet).
+    NoBucket,
+}
+
+/// The right to lead. Dropping it lets it end within [`MEMBER_TTL`]; [`Self::release`] ends it at once.
+#[derive(Debug)]
+pub struct Lease {
+    core: Core,
+    holder: Holder,
+    seq: watch::Receiver<u64>,
+    lost: CancellationToken,
+    stop: CancellationToken,
+    renewal: AbortOnDropHandle<()>,
+}
+
+impl Lease {
+    /// Returns a number that grows with every change of the leader.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.holder.epoch
+    }
+
+    /// Tells whether no other leader has been seen.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.lost.is_cancelled()
+    }
+
+    /// Resolves when another leads.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Gives the lease back, so that another takes over at once.
+    pub async fn release(self) {
+        self.stop.cancel();
+        // A renewal under way would write behind our back.
+        if timeout(RENEWAL_TIMEOUT, self.renewal).await.is_err() || self.lost.is_cancelled() {
+            return;
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        let seq = *self.seq.borrow();
+        let message = PublishMessage::build().headers(headers).expected_last_subject_sequence(seq);
+        let deadline = Instant::now() + RENEWAL_TIMEOUT;
+        let key = self.core.subjects.leader_key();
+        if let Err(fault) = publish::once(&self.core, &key, message, deadline).await {
+            info!(%fault, "the lease could not be given back, it ends by itself");
+        }
+    }
+}
+
+/// Waits until the lease is ours; see [`Bus::lead`].
+pub(crate) async fn lead(bus: &Bus, core: Core, node: &str) -> Result<Lease, Error> {
+    let mut watch: Option<LogReader> = None;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+    loop {
+        let (seq, before) = match look(&core).await {
+            Ok(Found::NoBucket) => {
+                bus.ensure_topology().await?;
+                continue;
+            }
+            Ok(Found::Free(seq)) => (seq, 0),
+            // The caller holds the lock of the data directory: who has the same node is dead.
+            Ok(Found::Held(seq, held)) if held.node == node => (seq, held.epoch),
+            Ok(Found::Held(..)) => {
+                let watch = watch.get_or_insert_with(|| open(&core));
+                until_free(watch).await;
+                continue;
+            }
+            Err(_) => {
+                backoff.wait().await;
+                continue;
+            }
+        };
+        let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
+        let holder = Holder {
+            node: node.to_owned(),
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            // By the clock, since the bucket forgets with the broker's memory.
+            epoch: now.max(before + 1),
+        };
+        // Whatever went wrong, a look at the key tells who has it.
+        let written = write(&core, &holder, seq).await;
+        let seq = match (written, look(&core).await) {
+            (Ok(seq), _) => seq,
+            (Err(_), Ok(Found::Held(seq, held))) if held.id == holder.id => seq,
+            (Err(_), _) => {
+                backoff.wait().await;
+                continue;
+            }
+        };
+        info!(node, epoch = holder.epoch, "leading");
+        return Ok(start(bus.clone(), core, holder, seq));
+    }
+}
+
+fn open(core: &Core) -> LogReader {
+    let stream = core.subjects.bucket_stream(BucketId::Members);
+    LogReader::open(core.clone(), stream, core.subjects.leader_key(), Start::LastPerSubject)
+}
+
+/// Waits for a mark in place of the holder, or for a holder that is silent for longer
+/// than the broker would have let it.
+async fn until_free(watch: &mut LogReader) {
+    let patience = MEMBER_TTL + HEARTBEAT;
+    loop {
+        match timeout(patience, watch.next()).await {
+            Ok(Ok(LogItem::Message(message))) if !is_mark(message.headers.as_ref()) => {}
+            Ok(Ok(LogItem::Opened | LogItem::CaughtUp)) => {}
+            Ok(Ok(LogItem::Message(_)) | Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// Tells whether a message of a bucket marks the end of a key.
+pub(crate) fn is_mark(headers: Option<&HeaderMap>) -> bool {
+    headers.is_some_and(|headers| {
+        headers.get("KV-Operation").is_some() || headers.get("Nats-Marker-Reason").is_some()
+    })
+}
+
+/// Looks at the key by way of the stream's leader: a copy may lag behind.
+async fn look(core: &Core) -> Result<Found, Error> {
+    let failed = |error: crate::error::Cause| Error::client("look at the lease", error);
+    let name = core.subjects.bucket_stream(BucketId::Members);
+    let stream = core.js.get_stream_no_info(name).await.map_err(|e| failed(e.into()))?;
+    match stream.get_last_raw_message_by_subject(&core.subjects.leader_key()).await {
+        Ok(message) => Ok(read(&message)),
+        Err(error) => match error.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(Found::Free(0)),
+            LastRawMessageErrorKind::JetStream(told) => match told.error_code() {
+                ErrorCode::NO_MESSAGE_FOUND => Ok(Found::Free(0)),
+                ErrorCode::STREAM_NOT_FOUND => Ok(Found::NoBucket),
+                _ => Err(failed(error.into())),
+            },
+            LastRawMessageErrorKind::InvalidSubject | LastRawMessageErrorKind::Other => {
+                Err(failed(error.into()))
+            }
+        },
+    }
+}
+
+fn read(message: &StreamMessage) -> Found {
+    if is_mark(Some(&message.headers)) {
+        return Found::Free(message.sequence);
+    }
+    match serde_json::from_slice(&message.payload) {
+        Ok(holder) => Found::Held(message.sequence, holder),
+        // Not ours to judge: it ends by itself.
+        Err(_) => Found::Held(
+            message.sequence,
+            Holder { node: String::new(), id: String::new(), epoch: 0 },
+        ),
+    }
+}
+
+/// Writes the key, with an end. The client's own way to make a key forgets the end when
+/// the key was there before, so this is done by hand.
+async fn write(core: &Core, holder: &Holder, expected: u64) -> Result<u64, Fault> {
+    let payload = serde_json::to_vec(holder).map_err(|e| Fault::Refused(e.to_string()))?;
+    let message = PublishMessage::build()
+        .payload(Bytes::from(payload))
+        .ttl(MEMBER_TTL)
+        .expected_last_subject_sequence(expected);
+    let deadline = Instant::now() + RENEWAL_TIMEOUT;
+    let ack = publish::once(core, &core.subjects.leader_key(), message, deadline).await?;
+    Ok(ack.sequence)
+}
+
+fn start(bus: Bus, core: Core, holder: Holder, seq: u64) -> Lease {
+    let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (told, seq) = watch::channel(seq);
+    let renewal = Renewal {
+        bus,
+        core: core.clone(),
+        holder: holder.clone(),
+        told,
+        lost: lost.clone(),
+        stop: stop.clone(),
+    };
+    let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
+    Lease { core, holder, seq, lost, stop, renewal }
+}
+
+struct Renewal {
+    bus: Bus,
+    core: Core,
+    holder: Holder,
+    told: watch::Sender<u64>,
+    lost: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Renewal {
+    async fn run(self) {
+        loop {
+            let generation = self.core.link.generation();
+            tokio::select! {
+                () = sleep(HEARTBEAT) => {}
+                // A broker that was started anew may have forgotten us: say at once that we lead.
+                () = self.core.link.newer_than(generation) => {}
+                () = self.stop.cancelled() => return,
+            }
+            if !self.renew().await {
+                self.lost.cancel();
+                warn!(epoch = self.holder.epoch, "the lease is lost: another supervisor leads");
+                return;
+            }
+        }
+    }
+
+    /// Renews the lease; `false` when another has it.
+    async fn renew(&self) -> bool {
+        let seq = *self.told.borrow();
+        if let Ok(seq) = write(&self.core, &self.holder, seq).await {
+            self.told.send_replace(seq);
+            return true;
+        }
+        // Nothing is certain but what stands in the key now.
+        match look(&self.core).await {
+            Ok(Found::Held(seq, held)) => {
+                self.told.send_replace(seq);
+                held.id == self.holder.id
+            }
+            // It ended, or was forgotten, while nobody else wanted it.
+            Ok(Found::Free(seq)) => self.regain(seq).await,
+            Ok(Found::NoBucket) => {
+                if let Err(error) = self.bus.ensure_topology().await {
+                    warn!(%error, "cannot make the bucket of the lease");
+                    return true;
+                }
+                self.regain(0).await
+            }
+            // The broker is away: so it is for everybody.
+            Err(_) => true,
+        }
+    }
+
+    async fn regain(&self, seq: u64) -> bool {
+        match write(&self.core, &self.holder, seq).await {
+            Ok(seq) => {
+                self.told.send_replace(seq);
+                true
+            }
+            Err(_) => match look(&self.core).await {
+                Ok(Found::Held(seq, held)) => {
+                    self.told.send_replace(seq);
+                    held.id == self.holder.id
+                }
+                Ok(Found::Free(_) | Found::NoBucket) | Err(_) => true,
+            },
+        }
+    }
+}

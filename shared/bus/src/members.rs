@@ -1,0 +1,225 @@
+//! Who lives.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{HeaderMap, jetstream::message::PublishMessage};
+use bytes::Bytes;
+use domain::wire::Member;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use crate::{
+    Error,
+    core::Core,
+    error::Cause,
+    lease::is_mark,
+    log::{LogItem, LogMessage, LogReader, Start},
+    publish,
+    topology::{BucketId, HEARTBEAT, MEMBER_KEY_PREFIX, MEMBER_TTL},
+};
+
+/// How long to wait before the next sign of life when one was not taken, for instance
+/// because a supervisor has not yet made the bucket anew.
+const HEARTBEAT_RETRY: Duration = Duration::from_millis(200);
+
+/// The living, by their ids.
+type Living = BTreeMap<String, Member>;
+
+/// Tasks that all handles share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    inner: Arc<Mutex<Tasks>>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    heartbeat: Option<(String, AbortOnDropHandle<()>)>,
+    watch: Option<(watch::Receiver<Living>, AbortOnDropHandle<()>)>,
+}
+
+/// The living agents.
+#[derive(Clone, Debug)]
+pub struct Members {
+    core: Core,
+    shared: Shared,
+}
+
+impl Members {
+    pub(crate) fn new(core: &Core, shared: &Shared) -> Self {
+        Self { core: core.clone(), shared: shared.clone() }
+    }
+
+    /// Enters the list, and stays in it until [`Self::leave`] or the end of the process.
+    ///
+    /// Signs of life come from a task of their own: a busy agent is not a dead one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotStored`] when the broker does not take the first sign of life.
+    pub async fn join(&self, member: Member) -> Result<(), Error> {
+        let key = self.core.subjects.member_key(&member.id);
+        let entry = serde_json::to_vec(&member).map(Bytes::from);
+        let entry = entry.map_err(|error| Error::client("write the member", error))?;
+        let first = publish::until_acked(&self.core, &key, || sign(&entry), publish::GIVE_UP).await;
+        first.map_err(|fault| Error::NotStored { what: "the member", source: fault.into() })?;
+        let task = tokio::spawn(live(self.core.clone(), key.clone(), entry));
+        let mut tasks = self.tasks();
+        tasks.heartbeat = Some((key, AbortOnDropHandle::new(task)));
+        Ok(())
+    }
+
+    /// Leaves the list at once, so that others take over without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotStored`] when the broker cannot be told; the entry ends by itself then.
+    pub async fn leave(&self) -> Result<(), Error> {
+        let Some((key, heartbeat)) = self.tasks().heartbeat.take() else {
+            return Ok(());
+        };
+        heartbeat.abort();
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        let message = PublishMessage::build().headers(headers).ttl(MEMBER_TTL);
+        let deadline = Instant::now() + HEARTBEAT;
+        let left = publish::once(&self.core, &key, message, deadline).await;
+        left.map(drop).map_err(|fault| Error::NotStored { what: "our leave", source: fault.into() })
+    }
+
+    /// Follows the living. While the broker is away the list stays as it was.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<BTreeMap<String, Member>> {
+        let mut tasks = self.tasks();
+        let (living, _task) = tasks.watch.get_or_insert_with(|| {
+            let (tx, living) = watch::channel(Living::new());
+            let task = tokio::spawn(follow(self.core.clone(), tx));
+            (living, AbortOnDropHandle::new(task))
+        });
+        living.clone()
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Tasks> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sign(entry: &Bytes) -> PublishMessage {
+    PublishMessage::build().payload(entry.clone()).ttl(MEMBER_TTL)
+}
+
+/// Gives a sign of life each second, and at once on a new connection.
+async fn live(core: Core, key: String, entry: Bytes) {
+    let mut wait = HEARTBEAT;
+    loop {
+        let generation = core.link.generation();
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = core.link.newer_than(generation) => {}
+        }
+        let deadline = Instant::now() + HEARTBEAT;
+        wait = match publish::once(&core, &key, sign(&entry), deadline).await {
+            Ok(_) => HEARTBEAT,
+            Err(fault) => {
+                debug!(%fault, "a sign of life was not taken");
+                HEARTBEAT_RETRY
+            }
+        };
+    }
+}
+
+/// The list as it is built from the log of the bucket.
+struct Roll {
+    key_prefix: String,
+    entries: BTreeMap<String, (Member, Instant)>,
+}
+
+impl Roll {
+    fn take(&mut self, message: &LogMessage) -> Result<(), Cause> {
+        let Some(key) = message.subject.strip_prefix(&self.key_prefix) else {
+            return Err("a key outside of the members".into());
+        };
+        if is_mark(message.headers.as_ref()) {
+            self.entries.remove(key);
+            return Ok(());
+        }
+        let member: Member = serde_json::from_slice(&message.payload)?;
+        self.entries.insert(key.to_owned(), (member, Instant::now()));
+        Ok(())
+    }
+
+    /// After an interruption everybody has the time of one life to give a sign again.
+    fn forgive(&mut self) {
+        let now = Instant::now();
+        for (_, seen) in self.entries.values_mut() {
+            *seen = now;
+        }
+    }
+
+    fn bury(&mut self) {
+        let now = Instant::now();
+        self.entries.retain(|_, (_, seen)| now < *seen + MEMBER_TTL);
+    }
+
+    fn next_death(&self) -> Option<Instant> {
+        self.entries.values().map(|(_, seen)| *seen + MEMBER_TTL).min()
+    }
+
+    fn living(&self) -> Living {
+        self.entries.values().map(|(member, _)| (member.id.clone(), member.clone())).collect()
+    }
+}
+
+async fn follow(core: Core, tx: watch::Sender<Living>) {
+    let stream = core.subjects.bucket_stream(BucketId::Members);
+    let key_prefix = core.subjects.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}."));
+    let filter = format!("{key_prefix}>");
+    let mut log = LogReader::open(core.clone(), stream, filter, Start::LastPerSubject);
+    let mut roll = Roll { key_prefix, entries: BTreeMap::new() };
+    let mut connected = core.link.connection();
+    // Until the first list is whole, a part of it must not be taken for all.
+    let mut whole = false;
+    loop {
+        let death = roll.next_death().filter(|_| *connected.borrow());
+        tokio::select! {
+            item = log.next() => match item {
+                Ok(LogItem::Opened) => roll.forgive(),
+                Ok(LogItem::CaughtUp) => whole = true,
+                Ok(LogItem::Message(message)) => if let Err(error) = roll.take(&message) {
+                    debug!(%error, subject = message.subject, "an entry of the members cannot be read");
+                },
+                Err(error) => {
+                    debug!(%error, "the list of members has ended");
+                    return;
+                }
+            },
+            () = sleep_until(death) => roll.bury(),
+            changed = connected.changed() => match changed {
+                Ok(()) => roll.forgive(),
+                Err(_closed) => return,
+            },
+        }
+        if whole {
+            tx.send_if_modified(|known| {
+                let living = roll.living();
+                let changed = *known != living;
+                *known = living;
+                changed
+            });
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

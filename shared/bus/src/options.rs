@@ -1,0 +1,187 @@
+//! How to reach the broker.
+
+use std::path::PathBuf;
+
+use async_nats::ServerAddr;
+
+use crate::{Error, topology::PREFIX_DEFAULT};
+
+/// How to reach the broker.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// One or several URLs, parted by commas. May hold user and password.
+    pub url: String,
+    /// A file with a JWT and its seed, as `nsc` writes it.
+    pub creds: Option<PathBuf>,
+    /// A context of the `nats` command line, by name, or the path of its file. What it
+    /// says goes before [`Self::url`] and [`Self::creds`].
+    pub context: Option<String>,
+    /// Prefix of all names, so that several installations can share one account.
+    pub prefix: String,
+    /// Name of this client in the broker's lists, such as `selfheal-monitor`.
+    pub name: String,
+    /// Prefix of subjects for answers, which permissions may be given for. Unless set,
+    /// it follows from the name: `selfheal-monitor` listens on `_INBOX_monitor.>`.
+    pub inbox_prefix: Option<String>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".to_owned(),
+            creds: None,
+            context: None,
+            prefix: PREFIX_DEFAULT.to_owned(),
+            name: PREFIX_DEFAULT.to_owned(),
+            inbox_prefix: None,
+        }
+    }
+}
+
+/// Servers and the user found in their URLs.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(crate) addresses: Vec<ServerAddr>,
+    pub(crate) user: Option<(String, String)>,
+    pub(crate) token: Option<String>,
+}
+
+impl BrokerOptions {
+    pub(crate) fn checked_prefix(&self) -> Result<&str, Error> {
+        let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if self.prefix.is_empty() || !self.prefix.chars().all(ok) {
+            return Err(Error::Option {
+                option: "prefix",
+                reason: format!(
+                    "`{}` must consist of lower-case letters, digits, _ and -",
+                    self.prefix
+                ),
+            });
+        }
+        Ok(&self.prefix)
+    }
+
+    pub(crate) fn inbox_prefix(&self) -> Result<String, Error> {
+        let Some(chosen) = &self.inbox_prefix else {
+            let kind = self.name.strip_prefix("selfheal-").unwrap_or(&self.name);
+            let kind: String =
+                kind.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
+            return Ok(if kind.is_empty() {
+                "_INBOX".to_owned()
+            } else {
+                format!("_INBOX_{kind}")
+            });
+        };
+        let part = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        };
+        if !chosen.split('.').all(part) {
+            return Err(Error::Option {
+                option: "inbox_prefix",
+                reason: format!("`{chosen}` is no legal subject"),
+            });
+        }
+        Ok(chosen.clone())
+    }
+}
+
+/// Reads a list of URLs. The client ignores what stands before the `@`, so it is taken here.
+pub(crate) fn servers(urls: &str) -> Result<Servers, Error> {
+    let bad = |reason: String| Error::Option { option: "url", reason };
+    let mut found = Servers { addresses: Vec::new(), user: None, token: None };
+    for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
+        let address: ServerAddr =
+            url.parse().map_err(|error| bad(format!("`{}`: {error}", without_secrets(url))))?;
+        match (address.username(), address.password()) {
+            (Some(user), Some(password)) => {
+                found.user = Some((decoded(user), decoded(password)));
+            }
+            (Some(token), None) => found.token = Some(decoded(token)),
+            (None, _) => {}
+        }
+        let mut bare = address.into_inner();
+        if bare.set_username("").is_err() || bare.set_password(None).is_err() {
+            return Err(bad(format!("`{}` names no host", without_secrets(url))));
+        }
+        let address = ServerAddr::from_url(bare).map_err(|error| bad(error.to_string()))?;
+        found.addresses.push(address);
+    }
+    if found.addresses.is_empty() {
+        return Err(bad("no URL is given".to_owned()));
+    }
+    Ok(found)
+}
+
+fn without_secrets(url: &str) -> &str {
+    url.rsplit('@').next().unwrap_or(url)
+}
+
+/// Decodes `%40` and its like; what is no such code stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (first, byte) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            (first, _) => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_are_taken_out_of_the_url() {
+        let found = servers("nats://me:p%40ss@host:4333, nats://other").unwrap();
+        assert_eq!(found.user, Some(("me".to_owned(), "p@ss".to_owned())));
+        let urls: Vec<_> = found.addresses.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(urls, ["nats://host:4333", "nats://other"]);
+        assert_eq!(found.addresses[1].port(), 4222);
+    }
+
+    #[test]
+    fn a_lone_user_is_a_token() {
+        assert_eq!(servers("nats://s3cret@host").unwrap().token.as_deref(), Some("s3cret"));
+    }
+
+    #[test]
+    fn a_bad_url_is_told_without_its_password() {
+        let error = servers("http://me:secret@host").unwrap_err();
+        assert!(error.to_string().contains("host"), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(servers(" , ").is_err());
+    }
+
+    #[test]
+    fn the_prefix_for_answers_follows_from_the_name() {
+        let named = |name: &str, chosen: Option<&str>| BrokerOptions {
+            name: name.to_owned(),
+            inbox_prefix: chosen.map(str::to_owned),
+            ..BrokerOptions::default()
+        };
+        assert_eq!(named("selfheal-fixer", None).inbox_prefix().unwrap(), "_INBOX_fixer");
+        assert_eq!(named("x", Some("_INBOX.y")).inbox_prefix().unwrap(), "_INBOX.y");
+        assert!(named("x", Some("a b")).inbox_prefix().is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_is_no_legal_name_is_refused() {
+        let prefixed =
+            |prefix: &str| BrokerOptions { prefix: prefix.to_owned(), ..BrokerOptions::default() };
+        assert!(prefixed("acme-1").checked_prefix().is_ok());
+        for bad in ["", "a.b", "a b", "Acme", "a*"] {
+            assert!(prefixed(bad).checked_prefix().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Names on the wire, built from the prefix and the table.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use domain::{
+    id::IncidentId,
+    wire::{InputKind, WorkKind},
+};
+
+use crate::topology::{BucketId, CONFIG_KEY, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId};
+
+/// Builds and reads every name that is on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    prefix: Arc<str>,
+}
+
+/// What the subject of an inbox message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboxSubject<'a> {
+    /// An observation, by anyone; the type may have several parts.
+    Event {
+        /// Such as `service_down` or `disk.full`.
+        event_type: &'a str,
+    },
+    /// Many inputs of one kind.
+    Frame(InputKind),
+    /// One report.
+    Report(InputKind),
+    /// One command.
+    Command {
+        /// Such as `approve`.
+        verb: &'a str,
+    },
+    /// One timer.
+    Timer,
+    /// None of ours: kept, and rejected with a reason.
+    Unknown,
+}
+
+impl Subjects {
+    /// Names everything with this prefix.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// Returns the prefix.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Puts the prefix before a subject of the table.
+    #[must_use]
+    pub fn full(&self, relative: &str) -> String {
+        format!("{}.{relative}", self.prefix)
+    }
+
+    /// Returns where an observation of this type goes; dots part the type.
+    #[must_use]
+    pub fn event(&self, event_type: &str) -> String {
+        let parts: Vec<_> = event_type.split('.').map(token).collect();
+        self.full(&format!("event.{}", parts.join(".")))
+    }
+
+    /// Returns where frames of this kind go.
+    #[must_use]
+    pub fn frame(&self, kind: InputKind) -> String {
+        self.full(&format!("frame.{}", kind.as_str()))
+    }
+
+    /// Returns where a single report goes.
+    #[must_use]
+    pub fn report(&self, kind: InputKind, incident: &IncidentId) -> String {
+        self.full(&format!("report.{}.{incident}", kind.as_str()))
+    }
+
+    /// Returns where a single command goes.
+    #[must_use]
+    pub fn command(&self, verb: &str) -> String {
+        self.full(&format!("command.{}", token(verb)))
+    }
+
+    /// Returns where a single timer goes.
+    #[must_use]
+    pub fn timer(&self, incident: &IncidentId) -> String {
+        self.full(&format!("timer.{incident}"))
+    }
+
+    /// Returns where decisions go.
+    #[must_use]
+    pub fn ledger(&self) -> String {
+        self.full("ledger")
+    }
+
+    /// Returns where work of a zone goes.
+    #[must_use]
+    pub fn work(&self, kind: WorkKind, zone: &str) -> String {
+        self.full(&format!("work.{}.{}", kind.as_str(), token(zone)))
+    }
+
+    /// Returns the name of the consumer that the workers of a zone share.
+    #[must_use]
+    pub fn work_consumer(&self, kind: WorkKind, zone: &str) -> String {
+        format!("{}-{}", kind.as_str(), token(zone))
+    }
+
+    /// Returns where an attempt is claimed.
+    #[must_use]
+    pub fn claim(&self, incident: &IncidentId, attempt: &str) -> String {
+        self.full(&format!("claim.{incident}.{}", token(attempt)))
+    }
+
+    /// Returns where input goes that was not understood.
+    #[must_use]
+    pub fn rejected(&self, reason: &str) -> String {
+        self.full(&format!("rejected.{}", token(reason)))
+    }
+
+    /// Returns where changes of an incident are told.
+    #[must_use]
+    pub fn live(&self, incident: &IncidentId) -> String {
+        self.full(&format!("live.{incident}"))
+    }
+
+    /// Returns what to subscribe to for the changes of all incidents.
+    #[must_use]
+    pub fn live_all(&self) -> String {
+        self.full("live.>")
+    }
+
+    /// Returns where supervisors are asked.
+    #[must_use]
+    pub fn query(&self, what: &str) -> String {
+        self.full(&format!("query.{}", token(what)))
+    }
+
+    /// Returns what a supervisor subscribes to for all questions.
+    #[must_use]
+    pub fn query_all(&self) -> String {
+        self.full("query.*")
+    }
+
+    /// Returns what was asked, of a subject of [`Self::query`].
+    #[must_use]
+    pub fn query_what<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        self.strip(subject)?.strip_prefix("query.")
+    }
+
+    /// Returns where the monitors of a zone are asked how targets are.
+    #[must_use]
+    pub fn probe(&self, zone: &str) -> String {
+        self.full(&format!("probe.{}", token(zone)))
+    }
+
+    /// Returns the name of a stream, such as `SELFHEAL_INBOX`.
+    #[must_use]
+    pub fn stream(&self, id: StreamId) -> String {
+        format!("{}_{}", self.prefix.to_ascii_uppercase(), id.spec().suffix)
+    }
+
+    /// Returns the name of a bucket, such as `selfheal_config`.
+    #[must_use]
+    pub fn bucket(&self, id: BucketId) -> String {
+        format!("{}_{}", self.prefix, id.spec().suffix)
+    }
+
+    /// Returns the stream behind a bucket.
+    #[must_use]
+    pub fn bucket_stream(&self, id: BucketId) -> String {
+        format!("KV_{}", self.bucket(id))
+    }
+
+    /// Returns the subject of a key.
+    #[must_use]
+    pub fn key(&self, id: BucketId, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket(id))
+    }
+
+    /// Returns the subject of the leader's lease.
+    #[must_use]
+    pub fn leader_key(&self) -> String {
+        self.key(BucketId::Members, LEADER_KEY)
+    }
+
+    /// Returns the subject of a member's entry.
+    #[must_use]
+    pub fn member_key(&self, member: &str) -> String {
+        self.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}.{}", token(member)))
+    }
+
+    /// Returns the subject of the active configuration.
+    #[must_use]
+    pub fn config_key(&self) -> String {
+        self.key(BucketId::Config, CONFIG_KEY)
+    }
+
+    /// Reads the subject of an inbox message.
+    #[must_use]
+    pub fn parse_inbox<'a>(&self, subject: &'a str) -> InboxSubject<'a> {
+        let Some((head, rest)) = self.strip(subject).and_then(|tail| tail.split_once('.')) else {
+            return InboxSubject::Unknown;
+        };
+        let kind = |name: &str| InputKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        match head {
+            "event" => InboxSubject::Event { event_type: rest },
+            "frame" => kind(rest).map_or(InboxSubject::Unknown, InboxSubject::Frame),
+            "report" => rest
+                .split('.')
+                .next()
+                .and_then(kind)
+                .map_or(InboxSubject::Unknown, InboxSubject::Report),
+            "command" => InboxSubject::Command { verb: rest },
+            "timer" => InboxSubject::Timer,
+            _ => InboxSubject::Unknown,
+        }
+    }
+
+    fn strip<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix(&*self.prefix)?.strip_prefix('.')
+    }
+}
+
+/// Makes one part of a subject of any text: what may not stand there becomes `=` and its
+/// hexadecimal bytes, so that two texts never become one.
+#[must_use]
+pub(crate) fn token(text: &str) -> String {
+    if text.is_empty() {
+        return "=".to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _infallible = write!(out, "={byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_becomes_one_part_and_two_texts_never_the_same() {
+        assert_eq!(token("default"), "default");
+        assert_eq!(token("a.b"), "a=2Eb");
+        assert_eq!(token("a b>*"), "a=20b=3E=2A");
+        assert_eq!(token(""), "=");
+        assert_ne!(token("a.b"), token("a=2Eb"));
+    }
+
+    #[test]
+    fn inbox_subjects_are_read_as_they_are_built() {
+        let names = Subjects::new("acme");
+        let incident = IncidentId::NONE;
+        let event = names.event("disk.full");
+        assert_eq!(event, "acme.event.disk.full");
+        assert_eq!(names.parse_inbox(&event), InboxSubject::Event { event_type: "disk.full" });
+        for kind in InputKind::ALL {
+            assert_eq!(names.parse_inbox(&names.frame(kind)), InboxSubject::Frame(kind));
+        }
+        let report = names.report(InputKind::Fix, &incident);
+        assert_eq!(names.parse_inbox(&report), InboxSubject::Report(InputKind::Fix));
+        let command = names.command("approve");
+        assert_eq!(names.parse_inbox(&command), InboxSubject::Command { verb: "approve" });
+        assert_eq!(names.parse_inbox(&names.timer(&incident)), InboxSubject::Timer);
+        assert_eq!(names.parse_inbox("acme.frame.cake"), InboxSubject::Unknown);
+        assert_eq!(names.parse_inbox("acmeX.event.a"), InboxSubject::Unknown);
+        assert_eq!(names.parse_inbox("selfheal.event.a"), InboxSubject::Unknown);
+    }
+
+    #[test]
+    fn names_of_streams_and_buckets_follow_the_prefix() {
+        let names = Subjects::new("acme");
+        assert_eq!(names.stream(StreamId::Inbox), "ACME_INBOX");
+        assert_eq!(names.bucket(BucketId::Members), "acme_members");
+        assert_eq!(names.leader_key(), "$KV.acme_members.leader");
+        assert_eq!(names.query_what("acme.query.incidents"), Some("incidents"));
+    }
+}

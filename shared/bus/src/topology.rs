@@ -1,0 +1,348 @@
+//! The one table of what stands on the broker: streams, buckets, queues, limits.
+//!
+//! Nothing else in the workspace names a stream or a limit of the broker. A change
+//! here is applied by the next supervisor that starts, and shows in `docs/wire.md`.
+
+use std::time::Duration;
+
+use domain::wire::WorkKind;
+
+/// The oldest server that is taken: below it, keys without an end and batches are missing.
+pub const SERVER_MIN: (u32, u32, u32) = (2, 12, 0);
+
+/// The prefix of all names, unless another is configured.
+pub const PREFIX_DEFAULT: &str = "selfheal";
+
+/// Largest frame, and largest single input, in bytes. Twice as large costs twice the
+/// time under `sync_interval: always` and gains nothing (measured).
+pub const FRAME_BYTES_MAX: usize = 256 * KIB_USIZE;
+
+/// Most inputs in one frame, so that one bad frame cannot hold up the desk for long.
+pub const FRAME_INPUTS_MAX: usize = 1000;
+
+/// Largest batch of decisions, in bytes: below the broker's own default of 1 MiB.
+pub const LEDGER_BYTES_MAX: usize = 960 * KIB_USIZE;
+
+/// Largest configuration, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 512 * KIB_USIZE;
+
+/// How long a member or a leader is believed to live without a sign of life.
+pub const MEMBER_TTL: Duration = Duration::from_secs(3);
+
+/// How often a member gives one.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long a worker may be silent before its work goes to another.
+pub const ACK_WAIT: Duration = Duration::from_secs(5);
+
+/// Deliveries of one piece of work, after which it rests until it is published anew.
+pub const DELIVERIES_MAX: i64 = 20;
+
+/// Key of the leader's lease in the bucket `members`.
+pub const LEADER_KEY: &str = "leader";
+
+/// Keys of living members start with this, so that permissions can tell them from the lease.
+pub const MEMBER_KEY_PREFIX: &str = "member";
+
+/// Key of the active configuration in the bucket `config`.
+pub const CONFIG_KEY: &str = "active";
+
+const KIB_USIZE: usize = 1024;
+const KIB: i64 = 1024;
+const MIB: i64 = 1024 * KIB;
+const MINUTE: u64 = 60;
+const DAY: u64 = 24 * 60 * MINUTE;
+
+/// Room for the headers of a message that is as large as may be.
+const HEADER_BYTES: i64 = 4 * KIB;
+
+/// The streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    /// Everything that can change an incident, in one order.
+    Inbox,
+    /// The decisions.
+    Ledger,
+    /// Wanted work.
+    Work,
+    /// Who may run which attempt.
+    Claims,
+    /// Input that could not be understood.
+    Rejected,
+}
+
+/// The key-value buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BucketId {
+    /// The active configuration, by revision.
+    Config,
+    /// The leader's lease and the living agents.
+    Members,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In the broker's memory: gone when it restarts, and made again by a supervisor.
+    Memory,
+}
+
+/// When messages leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// By age and size.
+    Limits,
+    /// When acknowledged.
+    WorkQueue,
+}
+
+/// What happens when a stream is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// New messages are refused: an honest answer to the sender.
+    Refuse,
+    /// The oldest message goes.
+    DropOldest,
+}
+
+/// A stream of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSpec {
+    /// Which one.
+    pub id: StreamId,
+    /// Its name behind the prefix.
+    pub suffix: &'static str,
+    /// What it takes, behind the prefix.
+    pub subjects: &'static [&'static str],
+    /// Where.
+    pub storage: Storage,
+    /// Until when.
+    pub retention: Retention,
+    /// What then.
+    pub when_full: WhenFull,
+    /// Size at which it is full.
+    pub bytes_max: i64,
+    /// Largest message, with its headers.
+    pub message_bytes_max: i64,
+    /// Age at which messages leave.
+    pub age_max: Option<Duration>,
+    /// How long a message id is remembered.
+    pub duplicate_window: Duration,
+    /// Whether single messages can never be deleted.
+    pub deny_delete: bool,
+    /// Whether it can never be emptied.
+    pub deny_purge: bool,
+    /// What for, in one sentence.
+    pub about: &'static str,
+}
+
+/// All streams.
+pub static STREAMS: [StreamSpec; 5] = [
+    StreamSpec {
+        id: StreamId::Inbox,
+        suffix: "INBOX",
+        subjects: &["event.>", "frame.*", "report.>", "command.*", "timer.*"],
+        storage: Storage::File,
+        retention: Retention::Limits,
+        when_full: WhenFull::Refuse,
+        bytes_max: 1024 * MIB,
+        message_bytes_max: 256 * KIB + HEADER_BYTES,
+        age_max: None,
+        duplicate_window: Duration::from_secs(10 * MINUTE),
+        deny_delete: false,
+        deny_purge: false,
+        about: "Everything that can change an incident, in one order. Read as a log, never by acknowledgements.",
+    },
+    StreamSpec {
+        id: StreamId::Ledger,
+        suffix: "LEDGER",
+        subjects: &["ledger"],
+        storage: Storage::File,
+        retention: Retention::Limits,
+        when_full: WhenFull::Refuse,
+        bytes_max: 1024 * MIB,
+        message_bytes_max: 960 * KIB + HEADER_BYTES,
+        age_max: None,
+        duplicate_window: Duration::from_secs(2 * MINUTE),
+        deny_delete: true,
+        deny_purge: false,
+        about: "The decisions. One append in flight, with the expected last sequence: of two leaders, one is refused.",
+    },
+    StreamSpec {
+        id: StreamId::Work,
+        suffix: "WORK",
+        subjects: &["work.*.*"],
+        storage: Storage::Memory,
+        retention: Retention::WorkQueue,
+        when_full: WhenFull::Refuse,
+        bytes_max: 64 * MIB,
+        message_bytes_max: 960 * KIB + HEADER_BYTES,
+        age_max: Some(Duration::from_secs(60 * MINUTE)),
+        // Short: a wish that is still pending must be heard again when its worker is gone for good.
+        duplicate_window: Duration::from_secs(30),
+        deny_delete: false,
+        deny_purge: false,
+        about: "Wanted work. In memory: what is pending is published again under the same id when the broker forgot it.",
+    },
+    StreamSpec {
+        id: StreamId::Claims,
+        suffix: "CLAIMS",
+        subjects: &["claim.*.*"],
+        storage: Storage::File,
+        retention: Retention::Limits,
+        when_full: WhenFull::Refuse,
+        bytes_max: 128 * MIB,
+        message_bytes_max: 64 * KIB,
+        // Far longer than any work lives: a claim that is forgotten could be won again.
+        age_max: Some(Duration::from_secs(30 * DAY)),
+        duplicate_window: Duration::from_secs(2 * MINUTE),
+        deny_delete: true,
+        deny_purge: true,
+        about: "One record for each attempt, written with expected sequence 0 before anything is touched. The first wins.",
+    },
+    StreamSpec {
+        id: StreamId::Rejected,
+        suffix: "REJECTED",
+        subjects: &["rejected.>"],
+        storage: Storage::File,
+        retention: Retention::Limits,
+        when_full: WhenFull::DropOldest,
+        bytes_max: 64 * MIB,
+        message_bytes_max: 512 * KIB,
+        age_max: None,
+        duplicate_window: Duration::from_secs(10 * MINUTE),
+        deny_delete: false,
+        deny_purge: false,
+        about: "Input that could not be understood, whole, with the reason. The only stream that drops: the newest matter most.",
+    },
+];
+
+/// A bucket of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct BucketSpec {
+    /// Which one.
+    pub id: BucketId,
+    /// Its name behind the prefix.
+    pub suffix: &'static str,
+    /// Where.
+    pub storage: Storage,
+    /// Values kept of each key.
+    pub history: i64,
+    /// Size at which it is full.
+    pub bytes_max: i64,
+    /// Largest value.
+    pub value_bytes_max: i64,
+    /// Whether keys may have an end; how long the mark of an ended key stays.
+    pub markers: Option<Duration>,
+    /// What for, in one sentence.
+    pub about: &'static str,
+}
+
+/// All buckets. The last one is made last: who sees it knows that all stand.
+pub static BUCKETS: [BucketSpec; 2] = [
+    BucketSpec {
+        id: BucketId::Config,
+        suffix: "config",
+        storage: Storage::File,
+        history: 16,
+        bytes_max: 16 * MIB,
+        value_bytes_max: 512 * KIB + HEADER_BYTES,
+        markers: None,
+        about: "The active configuration (key `active`), by revision. Every agent follows it.",
+    },
+    BucketSpec {
+        id: BucketId::Members,
+        suffix: "members",
+        storage: Storage::Memory,
+        history: 1,
+        bytes_max: 8 * MIB,
+        value_bytes_max: 16 * KIB,
+        markers: Some(Duration::from_secs(MINUTE)),
+        about: "The leader's lease (key `leader`) and the living agents (keys `member.<id>`); entries end after 3 s without renewal.",
+    },
+];
+
+/// Settings of a work queue's consumer: one for each kind and zone, shared by all workers of it.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSpec {
+    /// Which work.
+    pub kind: WorkKind,
+    /// Pieces that may be under way at one time, over all workers.
+    pub in_flight_max: i64,
+    /// Who takes it.
+    pub worker: &'static str,
+}
+
+/// All work queues.
+pub static QUEUES: [QueueSpec; 4] = [
+    QueueSpec { kind: WorkKind::Diagnose, in_flight_max: 1000, worker: "analyzers" },
+    QueueSpec { kind: WorkKind::Fix, in_flight_max: 1000, worker: "fixers" },
+    QueueSpec { kind: WorkKind::Verify, in_flight_max: 1000, worker: "monitors" },
+    QueueSpec { kind: WorkKind::Notify, in_flight_max: 1000, worker: "gateways" },
+];
+
+impl StreamId {
+    /// Returns the stream's line of the table.
+    #[must_use]
+    pub fn spec(self) -> &'static StreamSpec {
+        let [inbox, ledger, work, claims, rejected] = &STREAMS;
+        match self {
+            Self::Inbox => inbox,
+            Self::Ledger => ledger,
+            Self::Work => work,
+            Self::Claims => claims,
+            Self::Rejected => rejected,
+        }
+    }
+}
+
+impl BucketId {
+    /// Returns the bucket's line of the table.
+    #[must_use]
+    pub fn spec(self) -> &'static BucketSpec {
+        let [config, members] = &BUCKETS;
+        match self {
+            Self::Config => config,
+            Self::Members => members,
+        }
+    }
+}
+
+/// Returns the queue's line of the table.
+#[must_use]
+pub fn queue(kind: WorkKind) -> &'static QueueSpec {
+    let [diagnose, fix, verify, notify] = &QUEUES;
+    match kind {
+        WorkKind::Diagnose => diagnose,
+        WorkKind::Fix => fix,
+        WorkKind::Verify => verify,
+        WorkKind::Notify => notify,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_names_its_own_line() {
+        for spec in &STREAMS {
+            assert_eq!(spec.id.spec().suffix, spec.suffix);
+        }
+        for spec in &BUCKETS {
+            assert_eq!(spec.id.spec().suffix, spec.suffix);
+        }
+        for spec in &QUEUES {
+            assert_eq!(queue(spec.kind).kind, spec.kind);
+        }
+    }
+
+    #[test]
+    fn no_message_is_larger_than_the_broker_takes_by_default() {
+        for spec in &STREAMS {
+            assert!(spec.message_bytes_max <= MIB, "{}", spec.suffix);
+        }
+    }
+}
