@@ -1,7 +1,5 @@
 //! What a service is given.
 
-use std::future::Future;
-
 use bus::Bus;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

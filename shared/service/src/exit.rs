@@ -60,13 +60,38 @@ pub(crate) fn judge(error: &(dyn Error + 'static)) -> (u8, Option<String>) {
 fn judge_bus(error: &bus::Error) -> (u8, Option<String>) {
     let code = if matches!(error, bus::Error::TooOld { .. } | bus::Error::JetStreamOff { .. }) {
         EX_UNAVAILABLE
+    } else if matches!(error, bus::Error::Option { .. } | bus::Error::Credentials { .. }) {
+        EX_CONFIG
     } else {
         1
     };
-    (code, None)
+    (code, error.hint().map(str::to_owned))
 }
 
 /// Turns a number into what `main` returns.
 pub(crate) fn code(number: u8) -> ExitCode {
     ExitCode::from(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot start")]
+    struct Wrapped(#[source] BoxError);
+
+    fn too_old() -> bus::Error {
+        bus::Error::TooOld { found: "2.9.10".to_owned(), needed: "2.12.0".to_owned() }
+    }
+
+    #[test]
+    fn the_exit_code_is_found_behind_wrappings() {
+        assert_eq!(judge(&Wrapped("no luck".into())).0, 1);
+        assert_eq!(judge(&ConfigError::new("x", "y")), (EX_CONFIG, Some("y".to_owned())));
+        assert_eq!(judge(&Wrapped(ConfigError::new("x", "y").into())).0, EX_CONFIG);
+        let (code, hint) = judge(&Wrapped(too_old().into()));
+        assert_eq!(code, EX_UNAVAILABLE);
+        assert!(hint.is_some(), "the reader can act");
+    }
 }

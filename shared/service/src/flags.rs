@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
+use domain::span::Span;
 
 use crate::ConfigError;
 
@@ -56,9 +57,9 @@ pub struct Common {
     /// Where to answer /healthz, /readyz and /metrics, such as 127.0.0.1:9100
     #[arg(long, env = "SELFHEAL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<String>,
-    /// How long running work may take to end after the first signal, in seconds
-    #[arg(long, env = "SELFHEAL_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    grace_seconds: u64,
+    /// How long running work may take to end after the first signal
+    #[arg(long, env = "SELFHEAL_GRACE", default_value = "20s", value_name = "TIME")]
+    grace: Span,
     /// How log lines look
     #[arg(long, env = "SELFHEAL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -79,6 +80,7 @@ impl Common {
             context: present(self.nats_context.as_ref()).map(str::to_owned),
             prefix: self.prefix.clone(),
             name,
+            ..bus::BrokerOptions::default()
         }
     }
 
@@ -94,7 +96,7 @@ impl Common {
     /// Returns how long work may take to end.
     #[must_use]
     pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_seconds)
+        self.grace.to_std()
     }
 
     /// Returns where to answer health questions, if at all.
@@ -143,11 +145,11 @@ mod tests {
     use super::*;
 
     #[derive(Args, Debug)]
-    struct None {}
+    struct NoFlags {}
 
     fn parse(arguments: &[&str]) -> Result<Common, clap::Error> {
         let all = std::iter::once("selfheal-test").chain(arguments.iter().copied());
-        Flags::<None>::try_parse_from(all).map(|flags| flags.common)
+        Flags::<NoFlags>::try_parse_from(all).map(|flags| flags.common)
     }
 
     #[test]
@@ -178,8 +180,8 @@ mod tests {
     fn an_empty_value_counts_as_absent() {
         let common = parse(&["--nats-creds", "", "--nats-context=", "--health-listen="]).unwrap();
         let broker = common.broker("selfheal-test".to_owned());
-        assert_eq!((broker.creds, broker.context), (Option::None, Option::None));
-        assert_eq!(common.health_listen().unwrap(), Option::None);
+        assert_eq!((broker.creds, broker.context), (None, None));
+        assert_eq!(common.health_listen().unwrap(), None);
     }
 
     #[test]

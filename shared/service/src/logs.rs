@@ -41,8 +41,8 @@ pub(crate) fn init(service: &'static str, common: &Common) -> Result<(), ConfigE
         common.log_format == LogFormat::Text && std::io::stderr().is_terminal() && wants_colour();
     let lines = Lines { service, format: common.log_format, clock: Utc::now };
     let started = tracing_subscriber::fmt()
-        .event_format(lines)
         .with_ansi(colour)
+        .event_format(lines)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .try_init();
@@ -245,8 +245,8 @@ mod tests {
         let lines = Lines { service: "monitor", format, clock: || DateTime::UNIX_EPOCH };
         let copy = page.clone();
         let subscriber = tracing_subscriber::fmt()
-            .event_format(lines)
             .with_ansi(false)
+            .event_format(lines)
             .with_writer(move || copy.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, say);
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_text_line_reads_time_level_service_message_fields() {
         let line = write(LogFormat::Text, || {
-            tracing::warn!(target.name = "db", attempt = 2, "target is down")
+            tracing::warn!(target.name = "db", attempt = 2, "target is down");
         });
         assert_eq!(
             line,
@@ -267,19 +267,25 @@ mod tests {
 
     #[test]
     fn a_value_cannot_pretend_to_be_another_line() {
-        let line = write(LogFormat::Text, || tracing::info!(name = "a\nb c", "seen"));
+        let line = write(LogFormat::Text, || {
+            tracing::info!(name = "a\nb c", "seen");
+        });
         assert_eq!(line, "1970-01-01T00:00:00.000Z INFO  monitor: seen name=\"a\\nb c\"\n");
     }
 
     #[test]
     fn a_hint_has_a_line_of_its_own() {
-        let line = write(LogFormat::Text, || tracing::error!(hint = "start it", "no broker"));
+        let line = write(LogFormat::Text, || {
+            tracing::error!(hint = "start it", "no broker");
+        });
         assert_eq!(line, "1970-01-01T00:00:00.000Z ERROR monitor: no broker\n  hint: start it\n");
     }
 
     #[test]
     fn a_json_line_is_one_object_whose_own_fields_win() {
-        let line = write(LogFormat::Json, || tracing::info!(level = "fake", count = 3, "told"));
+        let line = write(LogFormat::Json, || {
+            tracing::info!(level = "fake", count = 3, "told");
+        });
         let told: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(told["level"], "info");
         assert_eq!(told["count"], 3);

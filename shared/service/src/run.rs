@@ -1,6 +1,6 @@
 //! The life of a process, from its flags to its exit code.
 
-use std::{future::Future, pin::pin, process::ExitCode, time::Duration};
+use std::{pin::pin, process::ExitCode, time::Duration};
 
 use bus::Bus;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
@@ -78,11 +78,11 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let (number, hint) = exit::judge(&*failure);
-            match hint {
-                Some(hint) => {
-                    error!(error = %Chain(&*failure), exit_code = number, hint, "ended by an error")
-                }
-                None => error!(error = %Chain(&*failure), exit_code = number, "ended by an error"),
+            let error = Chain(&*failure);
+            if let Some(hint) = hint {
+                error!(%error, exit_code = number, hint, "ended by an error");
+            } else {
+                error!(%error, exit_code = number, "ended by an error");
             }
             exit::code(number)
         }
@@ -144,10 +144,10 @@ where
     end.cancel();
     around.close();
     // Leaving the members' list needs the broker, which may be gone.
-    if tokio::time::timeout(SILENCE, around.wait()).await.is_err() {
+    let good_bye = async { tokio::join!(around.wait(), micro.stop()) };
+    if tokio::time::timeout(SILENCE, good_bye).await.is_err() {
         warn!("could not say good-bye in time");
     }
-    drop(micro);
     result
 }
 

@@ -1,0 +1,146 @@
+//! Who may come in.
+//!
+//! With a token: whoever sends it. Without one the gateway listens on loopback
+//! only, where two strangers still can knock: a page in the user's browser that
+//! posts to `127.0.0.1` (cross-site request), and one whose name resolves to
+//! `127.0.0.1` (DNS rebinding). Both give themselves away by their headers.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::{app::App, problem::Problem, settings::Token};
+
+/// Paths that never ask for a token: those who watch a process seldom have one.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Lets a request pass, or answers it.
+pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+    let allowed = match app.token() {
+        Some(token) if !OPEN_PATHS.contains(&request.uri().path()) => {
+            has_token(token, request.headers())
+        }
+        Some(_) => Ok(()),
+        None => is_local(request.uri(), request.headers()),
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn has_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
+    let refused = |code, message| {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            code,
+            message,
+            "send the header `Authorization: Bearer <the value of SELFHEAL_API_TOKEN>`",
+        )
+    };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(refused("token_missing", "this gateway asks for a token"));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let candidate = match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        Some(_) | None => {
+            return Err(refused("token_missing", "this gateway asks for a bearer token"));
+        }
+    };
+    if token.is(candidate) {
+        Ok(())
+    } else {
+        Err(refused("token_wrong", "this token is not known here"))
+    }
+}
+
+fn is_local(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    const HINT: &str =
+        "call http://127.0.0.1 or http://localhost from this host, or set SELFHEAL_API_TOKEN";
+    let refused = |code, message: String| Problem::new(StatusCode::FORBIDDEN, code, message, HINT);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
+        return Err(Problem::bad("host_missing", "the request has no valid Host header", HINT));
+    };
+    let in_uri = uri.host().is_none_or(is_loopback);
+    if !is_loopback(host.host()) || !in_uri {
+        let message = format!("without a token only this host is served, not `{}`", host.host());
+        return Err(refused("host_refused", message));
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("null");
+        let same =
+            origin.strip_prefix("http://").is_some_and(|at| at.eq_ignore_ascii_case(host.as_str()));
+        if !same {
+            return Err(refused(
+                "origin_refused",
+                format!("pages of `{origin}` may not call this API"),
+            ));
+        }
+    }
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if site == Some("cross-site") {
+        return Err(refused(
+            "origin_refused",
+            "pages of other sites may not call this API".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn local(headers: &[(&'static str, &str)]) -> Result<(), StatusCode> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        is_local(&Uri::from_static("/x"), &headers).map_err(|problem| problem.status())
+    }
+
+    #[test]
+    fn this_host_by_any_of_its_names_is_served() {
+        for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.2"] {
+            assert_eq!(local(&[("host", host)]), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_rebound_to_this_host_is_refused() {
+        for host in
+            ["evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"]
+        {
+            assert_eq!(local(&[("host", host)]), Err(StatusCode::FORBIDDEN), "{host}");
+        }
+        assert_eq!(local(&[]), Err(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused_and_our_own_served() {
+        let host = ("host", "localhost:8080");
+        assert_eq!(local(&[host, ("origin", "http://localhost:8080")]), Ok(()));
+        assert_eq!(local(&[host, ("sec-fetch-site", "same-origin")]), Ok(()));
+        for origin in
+            ["http://evil.example", "null", "http://localhost:3000", "https://localhost:8080"]
+        {
+            assert_eq!(local(&[host, ("origin", origin)]), Err(StatusCode::FORBIDDEN), "{origin}");
+        }
+        assert_eq!(local(&[host, ("sec-fetch-site", "cross-site")]), Err(StatusCode::FORBIDDEN));
+    }
+}

@@ -1,0 +1,173 @@
+//! The routes, and what their handlers share.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bus::{Bus, InboxWriter};
+use domain::wire::Member;
+use serde_json::json;
+use service::{Context, Probe};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    access, commands, events, incidents, layers,
+    problem::Problem,
+    settings::{Args, Settings, Token},
+    status,
+    stream::{self, Live},
+};
+
+/// Every route with its method and its purpose; `GET /` shows it.
+const ROUTES: [(&str, &str); 18] = [
+    ("POST /publish_event", "one event; answers what became of it"),
+    ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
+    (
+        "GET /api/v1/incidents",
+        "incidents, the newest first; filters status, open, target, type, severity, q, since; limit, cursor",
+    ),
+    ("GET /api/v1/incidents/{id}", "one incident, whole"),
+    ("POST /api/v1/incidents/{id}/approve", "carry the plan out; body: plan_hash, by"),
+    ("POST /api/v1/incidents/{id}/reject", "do not carry the plan out; body: reason, by"),
+    ("POST /api/v1/incidents/{id}/acknowledge", "somebody is looking at it; body: by"),
+    ("POST /api/v1/incidents/{id}/close", "it is over; body: reason, by"),
+    ("POST /api/v1/incidents/{id}/retry", "seek the cause anew; body: by"),
+    ("POST /api/v1/pause", "start no new fix; body: reason, by"),
+    ("POST /api/v1/resume", "start fixes again; body: by"),
+    ("GET /api/v1/status", "the system, its agents, the broker"),
+    ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
+    ("GET /healthz", "whether this process lives"),
+    ("GET /readyz", "whether this process may be given work"),
+    ("GET /metrics", "metrics in the format of Prometheus"),
+    ("GET /favicon.ico", "nothing, so that browsers are content"),
+    ("GET /", "this list"),
+];
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    bus: Bus,
+    writer: InboxWriter,
+    probe: Probe,
+    member_id: String,
+    version: &'static str,
+    stop: CancellationToken,
+    live: Live,
+    members: watch::Receiver<BTreeMap<String, Member>>,
+}
+
+impl App {
+    /// Gathers what the handlers need.
+    #[must_use]
+    pub(crate) fn new(cx: &Context<Args>, settings: Settings, live: Live) -> Self {
+        Self(Arc::new(Shared {
+            settings,
+            writer: cx.bus.inbox_writer(),
+            bus: cx.bus.clone(),
+            probe: cx.probe.clone(),
+            member_id: cx.member_id.clone(),
+            version: cx.version,
+            stop: cx.stop.clone(),
+            live,
+            members: cx.bus.members().watch(),
+        }))
+    }
+
+    /// Returns whether clients must send a token.
+    #[must_use]
+    pub fn asks_for_token(&self) -> bool {
+        self.0.settings.token.is_some()
+    }
+
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.0.settings.token.as_ref()
+    }
+
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.0.settings.answer_timeout
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    pub(crate) fn writer(&self) -> InboxWriter {
+        self.0.writer.clone()
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    pub(crate) fn identity(&self) -> (&str, &'static str) {
+        (&self.0.member_id, self.0.version)
+    }
+
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.0.members.borrow().values().cloned().collect()
+    }
+}
+
+/// Builds the routes with everything around them.
+pub fn router(app: App) -> Router {
+    let places = Arc::new(Semaphore::new(layers::REQUESTS_MAX));
+    Router::new()
+        .route("/publish_event", post(events::publish_event))
+        .route("/api/v1/events", post(events::events))
+        .route("/api/v1/incidents", get(incidents::list))
+        .route("/api/v1/incidents/{id}", get(incidents::one))
+        .route("/api/v1/incidents/{id}/{verb}", post(commands::incident))
+        .route("/api/v1/pause", post(commands::pause))
+        .route("/api/v1/resume", post(commands::resume))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/stream", get(stream::stream))
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
+        .route("/", get(index))
+        .with_state(app.clone())
+        .merge(app.0.probe.routes())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app, access::check))
+        .layer(from_fn(layers::limit_time))
+        .layer(from_fn_with_state(places, layers::shed))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn(layers::identify))
+}
+
+async fn index() -> Response {
+    let routes: BTreeMap<_, _> = ROUTES.into_iter().collect();
+    Json(json!({ "name": "selfheal-gateway", "routes": routes })).into_response()
+}
+
+async fn unknown_path() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_path",
+        "there is nothing at this path",
+        "GET / lists all paths",
+    )
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong_method",
+        "this path does not take this method",
+        "GET / lists all paths with their methods",
+    )
+}

@@ -1,0 +1,170 @@
+//! What people want done.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use domain::{
+    id::{IncidentId, sha256_hex},
+    view::{IncidentDetail, Query},
+    wire::{Answer, AnswerStatus, Command, Input, Verb},
+};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{app::App, body::Whole, events::idempotency_key, incidents, problem::Problem};
+
+/// Who acts when the request does not say.
+const BY_DEFAULT: &str = "api";
+
+/// Longest name or reason.
+const TEXT_CHARS_MAX: usize = 1000;
+
+/// The body of a command. Unknown fields are refused: a `plan_hash` with a typing
+/// mistake must not approve whatever plan there is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wish {
+    by: Option<String>,
+    reason: Option<String>,
+    plan_hash: Option<String>,
+}
+
+/// `POST /api/v1/incidents/{id}/{verb}`.
+pub(crate) async fn incident(
+    State(app): State<App>,
+    Path((id, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let incident = incidents::id(&id)?;
+    let wish = wish(&body)?;
+    let reason = wish.reason.clone().unwrap_or_default();
+    let verb = match verb.as_str() {
+        "approve" => {
+            let plan_hash = match wish.plan_hash.clone() {
+                Some(hash) => hash,
+                None => present_plan(&app, incident).await?,
+            };
+            Verb::Approve { incident, plan_hash }
+        }
+        "reject" => Verb::Reject { incident, reason },
+        "acknowledge" => Verb::Acknowledge { incident },
+        "close" => Verb::Close { incident, reason },
+        "retry" => Verb::Retry { incident },
+        other => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "unknown_verb",
+                format!("nothing is called `{}` here", other.chars().take(64).collect::<String>()),
+                "use approve, reject, acknowledge, close or retry",
+            ));
+        }
+    };
+    command(&app, &headers, wish, verb).await
+}
+
+/// `POST /api/v1/pause`.
+pub(crate) async fn pause(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let wish = wish(&body)?;
+    let reason = wish.reason.clone().unwrap_or_default();
+    command(&app, &headers, wish, Verb::Pause { reason }).await
+}
+
+/// `POST /api/v1/resume`.
+pub(crate) async fn resume(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let wish = wish(&body)?;
+    command(&app, &headers, wish, Verb::Resume).await
+}
+
+fn wish(body: &Whole) -> Result<Wish, Problem> {
+    let wish: Wish = body.fields("send {}, or an object with `by`, `reason` or `plan_hash`")?;
+    for (field, text) in
+        [("by", &wish.by), ("reason", &wish.reason), ("plan_hash", &wish.plan_hash)]
+    {
+        if text.as_ref().is_some_and(|text| TEXT_CHARS_MAX < text.chars().count()) {
+            return Err(Problem::bad(
+                "invalid_body",
+                format!("field `{field}` is longer than {TEXT_CHARS_MAX} characters"),
+                "say it in fewer words",
+            ));
+        }
+    }
+    Ok(wish)
+}
+
+/// Returns the hash of the plan that the incident has now.
+///
+/// The approval still names one exact plan: if another takes its place before the
+/// supervisor decides, it is refused.
+async fn present_plan(app: &App, incident: IncidentId) -> Result<String, Problem> {
+    let found: Option<IncidentDetail> = app.query(&Query::Incident { id: incident }).await?;
+    let Some(found) = found else { return Err(incidents::not_found(incident)) };
+    let plan = found.view.plan.ok_or_else(|| {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "nothing_to_approve",
+            format!("the incident is `{}` and has no plan", found.view.status.as_str()),
+            "see its timeline at GET /api/v1/incidents/{id}",
+        )
+    })?;
+    Ok(plan.hash)
+}
+
+async fn command(
+    app: &App,
+    headers: &HeaderMap,
+    wish: Wish,
+    verb: Verb,
+) -> Result<Response, Problem> {
+    let by = wish.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| BY_DEFAULT.to_owned());
+    let id = match idempotency_key(headers)? {
+        Some(key) => sha256_hex(format!("{}\n{key}", verb.as_str()).as_bytes()),
+        None => Uuid::now_v7().to_string(),
+    };
+    let answer = app.ask(Input::Command(Command { by, verb }), id.clone()).await?;
+    match answer {
+        Some(answer) => respond(&answer),
+        None => {
+            let body = json!({
+                "status": "accepted",
+                "command_id": id,
+                "message": "The command is stored and will be carried out; no supervisor answered in time.",
+            });
+            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        }
+    }
+}
+
+fn respond(answer: &Answer) -> Result<Response, Problem> {
+    match answer.status {
+        AnswerStatus::IncidentOpened
+        | AnswerStatus::IncidentUpdated
+        | AnswerStatus::IncidentResolved
+        | AnswerStatus::Suppressed
+        | AnswerStatus::Done => Ok(Json(answer).into_response()),
+        AnswerStatus::Refused => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "refused",
+            answer.message.clone(),
+            "see the incident's present state at GET /api/v1/incidents/{id}",
+        )),
+        AnswerStatus::NotFound => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_incident",
+            answer.message.clone(),
+            "GET /api/v1/incidents lists those that are known",
+        )),
+    }
+}

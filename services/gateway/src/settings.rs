@@ -1,0 +1,184 @@
+//! Flags, and the rule of who may listen where.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args as ClapArgs;
+use domain::{id::sha256_hex, span::Span};
+use service::ConfigError;
+use tracing::warn;
+
+/// A token of fewer characters can be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+/// The gateway's own flags.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Gateway")]
+pub struct Args {
+    /// Where to listen; without a token, only on loopback
+    #[arg(long, env = "SELFHEAL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: String,
+    /// Token that clients must send; give it by the environment, as command lines can be seen by others
+    #[arg(long, env = "SELFHEAL_API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub api_token: Option<String>,
+    /// File that holds the token
+    #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<String>,
+    /// How long to wait for a supervisor's answer before answering 202
+    #[arg(long, env = "SELFHEAL_ANSWER_TIMEOUT", default_value = "5s", value_name = "TIME")]
+    pub answer_timeout: Span,
+}
+
+/// The flags, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The token that clients must send.
+    pub(crate) token: Option<Token>,
+    /// How long to wait for a supervisor's answer.
+    pub answer_timeout: Duration,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("token", &self.token.is_some())
+            .field("answer_timeout", &self.answer_timeout)
+            .finish()
+    }
+}
+
+/// The hash of a token.
+///
+/// Hashes are compared, never tokens: how long a comparison takes then tells
+/// nothing about the token.
+#[derive(Clone)]
+pub(crate) struct Token(String);
+
+impl Token {
+    fn new(token: &str) -> Self {
+        Self(sha256_hex(token.as_bytes()))
+    }
+
+    /// Returns whether this is the token.
+    pub(crate) fn is(&self, candidate: &str) -> bool {
+        self.0 == sha256_hex(candidate.as_bytes())
+    }
+}
+
+impl Settings {
+    /// Checks the flags.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the address is none, when the token's file cannot be
+    /// read, or when without a token the address can be reached by others.
+    pub fn new(args: &Args) -> Result<Self, ConfigError> {
+        let listen: SocketAddr = args.listen.parse().map_err(|error| {
+            ConfigError::new(
+                format!("`{}` is not an address to listen on", args.listen),
+                "give --listen an IP address and a port, such as 127.0.0.1:8080",
+            )
+            .because(std::io::Error::other(format!("{error}")))
+        })?;
+        let token = token(args)?;
+        if token.is_none() && !listen.ip().is_loopback() {
+            return Err(ConfigError::new(
+                format!(
+                    "refused to listen on {listen} without a token: everybody who can reach it could act"
+                ),
+                "set SELFHEAL_API_TOKEN to a long random text (`openssl rand -hex 32`), or listen on 127.0.0.1",
+            ));
+        }
+        let token = token.map(|text| {
+            if text.chars().count() < TOKEN_CHARS_MIN {
+                warn!(
+                    hint = "make one with `openssl rand -hex 32`",
+                    "the token in SELFHEAL_API_TOKEN is short enough to be guessed"
+                );
+            }
+            Token::new(&text)
+        });
+        Ok(Self { listen, token, answer_timeout: args.answer_timeout.to_std() })
+    }
+}
+
+fn token(args: &Args) -> Result<Option<String>, ConfigError> {
+    let given = args.api_token.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    let file = args.api_token_file.as_deref().filter(|path| !path.is_empty());
+    match (given, file) {
+        (Some(_), Some(_)) => Err(ConfigError::new(
+            "both a token and a file with a token were given",
+            "set only one of SELFHEAL_API_TOKEN and SELFHEAL_API_TOKEN_FILE",
+        )),
+        (Some(text), None) => Ok(Some(text.to_owned())),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                ConfigError::new(
+                    format!("cannot read the token from `{path}`"),
+                    "name a file that this user may read",
+                )
+                .because(error)
+            })?;
+            let text = text.trim();
+            if text.is_empty() {
+                // An empty token would open the door instead of closing it.
+                return Err(ConfigError::new(
+                    format!("the token file `{path}` is empty"),
+                    "write a long random text into it (`openssl rand -hex 32`)",
+                ));
+            }
+            Ok(Some(text.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(listen: &str, api_token: Option<&str>) -> Args {
+        Args {
+            listen: listen.to_owned(),
+            api_token: api_token.map(str::to_owned),
+            api_token_file: None,
+            answer_timeout: Span::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn without_a_token_only_loopback_may_be_listened_on() {
+        for listen in ["127.0.0.1:8080", "127.9.9.9:1", "[::1]:8080"] {
+            assert!(Settings::new(&args(listen, None)).is_ok(), "{listen}");
+        }
+        for listen in ["0.0.0.0:8080", "[::]:8080", "192.168.1.1:8080", "[::ffff:10.0.0.1]:80"] {
+            let error = Settings::new(&args(listen, None)).unwrap_err();
+            assert!(error.hint().contains("SELFHEAL_API_TOKEN"), "{listen}: {}", error.hint());
+            assert!(Settings::new(&args(listen, Some(""))).is_err(), "an empty token is none");
+            assert!(Settings::new(&args(listen, Some("a long enough token"))).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_file_does_not_open_the_door() {
+        let path = std::env::temp_dir().join(format!("selfheal-token-{}", std::process::id()));
+        std::fs::write(&path, "\n").unwrap();
+        let mut args = args("127.0.0.1:8080", None);
+        args.api_token_file = Some(path.to_str().unwrap().to_owned());
+        assert!(Settings::new(&args).unwrap_err().to_string().contains("empty"));
+        std::fs::write(&path, "  s3cret-s3cret-s3cret\n").unwrap();
+        let settings = Settings::new(&args).unwrap();
+        let token = settings.token.unwrap();
+        assert!(token.is("s3cret-s3cret-s3cret"));
+        assert!(!token.is("s3cret-s3cret-s3cre"));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_no_address() {
+        let error = Settings::new(&args("localhost:8080", None)).unwrap_err();
+        assert!(error.hint().contains("127.0.0.1:8080"));
+    }
+}

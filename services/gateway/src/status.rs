@@ -1,0 +1,55 @@
+//! The system at a glance.
+
+use axum::{Json, extract::State};
+use domain::{
+    view::{Query, SystemView},
+    wire::Member,
+};
+use serde::Serialize;
+
+use crate::app::App;
+
+/// The answer of `GET /api/v1/status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    /// `ok`, or what is missing.
+    status: &'static str,
+    gateway: Gateway,
+    broker: Broker,
+    /// All living agents.
+    agents: Vec<Member>,
+    /// What the supervisor says; null when none answers.
+    system: Option<SystemView>,
+}
+
+#[derive(Debug, Serialize)]
+struct Gateway {
+    id: String,
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Broker {
+    connected: bool,
+}
+
+/// `GET /api/v1/status`. Answers always: what is missing is what one asks for.
+pub(crate) async fn status(State(app): State<App>) -> Json<Status> {
+    let connected = app.bus().is_connected();
+    let system = if connected { app.query::<SystemView>(&Query::Status).await.ok() } else { None };
+    let (id, version) = app.identity();
+    let status = match (&system, connected) {
+        (_, false) => "broker away",
+        (None, true) => "no supervisor answers",
+        (Some(system), true) if system.leader.is_none() => "no supervisor leads",
+        (Some(system), true) if system.paused.is_some() => "paused",
+        (Some(_), true) => "ok",
+    };
+    Json(Status {
+        status,
+        gateway: Gateway { id: id.to_owned(), version },
+        broker: Broker { connected },
+        agents: app.members(),
+        system,
+    })
+}
