@@ -1,0 +1,268 @@
+//! A case as the rules see it: the work, the target, and what was found.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    check::{Check, Probe},
+    target::{Handle, Target},
+    wire::{CheckResult, ContainerState, DiagnoseWork, ProcessState, TargetProbe},
+};
+
+use crate::{ending::Ending, findings::Findings};
+
+/// Log lines that are judged: older ones may tell of an earlier run.
+const LOG_LINES_JUDGED: usize = 10;
+
+/// What the rules judge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) work: &'a DiagnoseWork,
+    pub(crate) target: &'a Target,
+    pub(crate) findings: &'a Findings,
+}
+
+/// Whether a process or container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Alive,
+    Dead,
+    Unknown,
+}
+
+/// In which way a check failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The check of a handle: the process or container is not as it should be.
+    Handle,
+    /// No answer in time.
+    TimedOut,
+    /// Nobody listens.
+    Refused,
+    /// No way there.
+    NoRoute,
+    /// The name could not be resolved.
+    NoName,
+    /// An answer, and a wrong one.
+    Wrong,
+    /// The host's disk.
+    Disk,
+    /// The host's memory.
+    Memory,
+    /// The host's processors.
+    Cpu,
+}
+
+impl Failure {
+    /// Returns whether the failure says that the target does not work. A disk that fills
+    /// up is trouble too, but its target still answers.
+    pub(crate) const fn is_down(self) -> bool {
+        match self {
+            Self::Handle
+            | Self::TimedOut
+            | Self::Refused
+            | Self::NoRoute
+            | Self::NoName
+            | Self::Wrong => true,
+            Self::Disk | Self::Memory | Self::Cpu => false,
+        }
+    }
+
+    /// Returns whether one sample is enough: a refusal is no accident, a slow answer may be.
+    pub(crate) const fn is_hard(self) -> bool {
+        matches!(self, Self::Handle | Self::Refused)
+    }
+}
+
+/// A check that failed just now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed<'a> {
+    pub(crate) how: Failure,
+    pub(crate) result: &'a CheckResult,
+}
+
+impl Failed<'_> {
+    /// Returns the failure in words.
+    pub(crate) fn say(&self) -> String {
+        format!("check `{}` fails: {}", self.result.check, self.result.detail)
+    }
+}
+
+impl<'a> Case<'a> {
+    /// Returns the case, if its target is known.
+    pub(crate) fn new(work: &'a DiagnoseWork, findings: &'a Findings) -> Option<Self> {
+        work.target.as_ref().map(|target| Self { work, target, findings })
+    }
+
+    pub(crate) fn name(&self) -> &'a str {
+        &self.target.name
+    }
+
+    /// Returns the fresh look at the target, if a monitor took one.
+    pub(crate) fn probe(&self) -> Option<&'a TargetProbe> {
+        self.findings.target.as_ref()
+    }
+
+    /// Returns the state of the target's process, if that is its handle.
+    pub(crate) fn process(&self) -> Option<&'a ProcessState> {
+        match self.target.handle()? {
+            Handle::Process(_) => self.probe()?.process.as_ref(),
+            Handle::Docker(_) => None,
+        }
+    }
+
+    /// Returns the state of the target's container, if that is its handle.
+    pub(crate) fn container(&self) -> Option<&'a ContainerState> {
+        match self.target.handle()? {
+            Handle::Docker(_) => self.probe()?.container.as_ref(),
+            Handle::Process(_) => None,
+        }
+    }
+
+    /// Returns the checks that failed just now.
+    pub(crate) fn failed(&self) -> Vec<Failed<'a>> {
+        self.probe().map(|probe| failed(self.target, probe)).unwrap_or_default()
+    }
+
+    /// Returns the first check that failed in one of these ways.
+    pub(crate) fn failed_by(&self, ways: &[Failure]) -> Option<Failed<'a>> {
+        self.failed().into_iter().find(|it| ways.contains(&it.how))
+    }
+
+    /// Returns whether something says that the target does not work.
+    pub(crate) fn is_down(&self) -> bool {
+        self.life() == Life::Dead || self.failed().iter().any(|it| it.how.is_down())
+    }
+
+    /// Returns whether the target's process or container runs. Without a fresh look, an
+    /// event that tells how it ended is believed.
+    pub(crate) fn life(&self) -> Life {
+        let Some(probe) = self.probe() else {
+            let said = Ending::of_payload(&self.work.event.payload);
+            return match self.target.handle() {
+                Some(Handle::Process(_) | Handle::Docker(_)) if said.is_known() => Life::Dead,
+                Some(Handle::Process(_) | Handle::Docker(_)) | None => Life::Unknown,
+            };
+        };
+        life(self.target, probe)
+    }
+
+    /// Returns how the last run ended; what an event said counts where nobody saw it since.
+    pub(crate) fn ending(&self) -> Ending {
+        let fresh = match (self.process(), self.container()) {
+            (Some(process), _) => Ending::of_process(process),
+            (None, Some(container)) => Ending::of_container(container),
+            (None, None) => Ending::default(),
+        };
+        if fresh.is_known() { fresh } else { Ending::of_payload(&self.work.event.payload) }
+    }
+
+    /// Returns the last lines of the log, the newest last.
+    pub(crate) fn log(&self) -> &'a [String] {
+        let lines = self.probe().map(|probe| probe.log_tail.as_slice()).unwrap_or_default();
+        lines.get(lines.len().saturating_sub(LOG_LINES_JUDGED)..).unwrap_or_default()
+    }
+
+    /// Returns the newest of the last log lines that contains one of `words`, which are
+    /// lower case.
+    pub(crate) fn log_line(&self, words: &[&str]) -> Option<&'a str> {
+        let has = |line: &&String| {
+            let line = line.to_lowercase();
+            words.iter().any(|word| line.contains(word))
+        };
+        self.log().iter().rev().find(has).map(String::as_str)
+    }
+
+    /// Returns the last log line as a sentence of evidence.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.log().iter().rev().find(|line| !line.trim().is_empty()).map(|line| said(line))
+    }
+
+    /// Returns how many of `times` lie within `window` before now.
+    pub(crate) fn n_within(&self, times: &[DateTime<Utc>], window: TimeDelta) -> usize {
+        times.iter().filter(|at| self.findings.now - **at <= window).count()
+    }
+
+    /// Returns how long the process or container has been running.
+    pub(crate) fn age(&self) -> Option<TimeDelta> {
+        let process = self.process().filter(|it| it.running).and_then(|it| it.started_at);
+        let container = || self.container().filter(|it| it.status == "running")?.started_at;
+        process.or_else(container).map(|at| self.findings.now - at)
+    }
+
+    /// Returns whether the target's checks could have told of the event themselves.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.target.all_checks().iter().any(|check| check.event_type() == self.work.event.kind)
+    }
+}
+
+/// Returns a log line as a sentence of evidence.
+pub(crate) fn said(line: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let line: String = line.trim().chars().take(CHARS_MAX).collect();
+    format!("its log says: {line}")
+}
+
+/// Returns whether the process or container of a target runs.
+pub(crate) fn life(target: &Target, probe: &TargetProbe) -> Life {
+    match target.handle() {
+        Some(Handle::Process(_)) => match &probe.process {
+            Some(process) if process.running => Life::Alive,
+            Some(_) => Life::Dead,
+            None => Life::Unknown,
+        },
+        Some(Handle::Docker(_)) => match &probe.container {
+            Some(it) if !it.exists => Life::Dead,
+            Some(it) => match it.status.as_str() {
+                "exited" | "dead" | "created" | "removing" => Life::Dead,
+                "running" | "paused" | "restarting" => Life::Alive,
+                _ => Life::Unknown,
+            },
+            None => Life::Unknown,
+        },
+        None => Life::Unknown,
+    }
+}
+
+/// Returns the checks of a target that failed.
+pub(crate) fn failed<'a>(target: &Target, probe: &'a TargetProbe) -> Vec<Failed<'a>> {
+    let checks = target.all_checks();
+    let of = |result: &'a CheckResult| {
+        let check = checks.iter().find(|check| check.label() == result.check);
+        Failed { how: how(check, result), result }
+    };
+    probe.checks.iter().filter(|result| !result.ok).map(of).collect()
+}
+
+/// How resolvers say that they found nothing.
+const NO_NAME: [&str; 6] = [
+    "dns error",
+    "failed to lookup",
+    "name or service not known",
+    "name resolution",
+    "no such host",
+    "nxdomain",
+];
+
+fn how(check: Option<&Check>, result: &CheckResult) -> Failure {
+    match check.map(Check::probe) {
+        Some(Ok(Probe::Process | Probe::Docker)) => return Failure::Handle,
+        Some(Ok(Probe::Disk(_))) => return Failure::Disk,
+        Some(Ok(Probe::Memory)) => return Failure::Memory,
+        Some(Ok(Probe::Cpu)) => return Failure::Cpu,
+        Some(Ok(Probe::Http(_) | Probe::Tcp(_) | Probe::Command(_)) | Err(_)) | None => {}
+    }
+    let detail = result.detail.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    if has(&["refused"]) {
+        Failure::Refused
+    } else if has(&NO_NAME) {
+        Failure::NoName
+    } else if has(&["unreachable", "no route"]) {
+        Failure::NoRoute
+    } else if has(&["timed out", "timeout", "no answer", "deadline"])
+        || check.is_some_and(|check| check.timeout.as_millis() <= result.took_ms)
+    {
+        Failure::TimedOut
+    } else {
+        Failure::Wrong
+    }
+}

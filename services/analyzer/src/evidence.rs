@@ -1,0 +1,231 @@
+//! What was looked at, for people.
+//!
+//! Sources named after what was looked at (`check`, `process`, `container`,
+//! `dependency`) hold fresh looks only: the guards trust them. What others said is
+//! `event`, `attempt`, `change`.
+
+use domain::{
+    target::Target,
+    wire::{AttemptRecord, CheckResult, DiagnoseWork, Evidence, HostState, TargetProbe},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    case::{self, Life},
+    ending::Ending,
+    findings::Findings,
+};
+
+/// Log lines that are kept, and the length of each: enough for a stack trace, and a report
+/// stays far below the largest message.
+const LOG_LINES_MAX: usize = 40;
+const LOG_LINE_CHARS_MAX: usize = 400;
+
+/// Earlier attempts and changes that are told.
+const PAST_MAX: usize = 5;
+
+/// Returns everything that was looked at.
+pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
+    let mut evidence = vec![event(work)];
+    let Some(target) = &work.target else {
+        let named = work.event.target.as_deref().unwrap_or("nothing");
+        let summary = format!("no configured target matches; the event names {named}");
+        evidence.push(one("target", None, summary, Value::Null));
+        return evidence;
+    };
+    match &findings.target {
+        Some(probe) => look(target, probe, &mut evidence),
+        None => evidence.push(one(
+            "monitor",
+            Some(&target.name),
+            format!("no monitor of zone `{}` answered, so nothing was looked at", target.zone),
+            Value::Null,
+        )),
+    }
+    evidence.extend(findings.host.as_ref().map(host));
+    evidence.extend(work.dependencies.iter().map(|it| dependency(it, work, findings)));
+    for zone in findings.silent_zones.iter().filter(|zone| **zone != target.zone) {
+        let summary = format!("no monitor of zone `{zone}` answered");
+        evidence.push(one("monitor", None, summary, Value::Null));
+    }
+    evidence.extend(repeats(work));
+    evidence.extend(last(&work.attempts).iter().map(attempt));
+    for change in last(&work.changes) {
+        evidence.push(one("change", None, format!("{}: {}", change.at, change.what), Value::Null));
+    }
+    evidence
+}
+
+fn one(source: &str, target: Option<&str>, summary: String, detail: Value) -> Evidence {
+    Evidence { source: source.to_owned(), target: target.map(str::to_owned), summary, detail }
+}
+
+fn last<T>(all: &[T]) -> &[T] {
+    all.get(all.len().saturating_sub(PAST_MAX)..).unwrap_or_default()
+}
+
+fn event(work: &DiagnoseWork) -> Evidence {
+    let event = &work.event;
+    let said = event.payload.get("detail").and_then(Value::as_str);
+    let said = said.map(|it| format!(": {it}")).unwrap_or_default();
+    let summary = format!("{} reports `{}`{said}", event.source, event.kind);
+    one("event", event.target.as_deref(), summary, event.payload.clone())
+}
+
+fn look(target: &Target, probe: &TargetProbe, evidence: &mut Vec<Evidence>) {
+    let name = Some(target.name.as_str());
+    evidence.extend(probe.checks.iter().map(|result| check(&target.name, result)));
+    if let Some(process) = &probe.process {
+        let summary = match (case::life(target, probe), process.pid) {
+            (Life::Alive, Some(pid)) => format!("process {pid} runs"),
+            (Life::Alive, None) => "its process runs".to_owned(),
+            (Life::Dead | Life::Unknown, _) => {
+                format!("its process does not run: {}", Ending::of_process(process))
+            }
+        };
+        evidence.push(one("process", name, summary, value(process)));
+    }
+    if let Some(container) = &probe.container {
+        let summary = match (container.exists, case::life(target, probe)) {
+            (false, _) => "the engine knows no such container".to_owned(),
+            (true, Life::Alive) => format!("its container is {}", container.status),
+            (true, Life::Dead | Life::Unknown) => {
+                format!(
+                    "its container is {}: {}",
+                    container.status,
+                    Ending::of_container(container)
+                )
+            }
+        };
+        evidence.push(one("container", name, summary, value(container)));
+    }
+    if 1 < probe.recent_starts.len() {
+        let summary = format!("{} starts seen lately", probe.recent_starts.len());
+        evidence.push(one("start", name, summary, value(&probe.recent_starts)));
+    }
+    evidence.extend(log(&target.name, &probe.log_tail));
+}
+
+fn value(it: &impl serde::Serialize) -> Value {
+    // Plain data always has a form in JSON.
+    serde_json::to_value(it).unwrap_or_default()
+}
+
+fn check(target: &str, result: &CheckResult) -> Evidence {
+    let verdict = if result.ok { "passes" } else { "fails" };
+    let summary = format!("check `{}` {verdict}: {}", result.check, result.detail);
+    one("check", Some(target), summary, json!({"ok": result.ok, "took_ms": result.took_ms}))
+}
+
+fn log(target: &str, lines: &[String]) -> Option<Evidence> {
+    let cut = |line: &String| line.chars().take(LOG_LINE_CHARS_MAX).collect::<String>();
+    let from = lines.len().saturating_sub(LOG_LINES_MAX);
+    let lines: Vec<String> = lines.get(from..).unwrap_or_default().iter().map(cut).collect();
+    let newest = lines.iter().rev().find(|line| !line.trim().is_empty())?;
+    let summary = format!("its log ends with: {newest}");
+    Some(one("log", Some(target), summary, json!(lines)))
+}
+
+fn host(host: &HostState) -> Evidence {
+    let full = host.disks_percent.iter().max_by(|a, b| a.1.total_cmp(b.1));
+    let full = full.map(|(mount, it)| format!(", disk {mount} {it:.0} % used")).unwrap_or_default();
+    let summary = format!(
+        "processors {:.0} % busy, load {:.1}, memory {:.0} % used{full}",
+        host.cpu_percent, host.load_1m, host.memory_percent
+    );
+    one("host", None, summary, value(host))
+}
+
+fn dependency(dependency: &Target, work: &DiagnoseWork, findings: &Findings) -> Evidence {
+    let name = &dependency.name;
+    let incident =
+        if work.sick_dependencies.contains(name) { ", has an open incident" } else { "" };
+    let Some(probe) = findings.dependency(name) else {
+        let summary = format!("{name}: no monitor could look at it{incident}");
+        return one("monitor", Some(name), summary, Value::Null);
+    };
+    let failed = case::failed(dependency, probe);
+    let state = match failed.first() {
+        Some(failed) => failed.say(),
+        None if case::life(dependency, probe) == Life::Dead => "does not run".to_owned(),
+        None if probe.checks.is_empty() => "has no checks".to_owned(),
+        None => format!("all {} checks pass", probe.checks.len()),
+    };
+    let detail = json!({"healthy": probe.healthy, "checks": value(&probe.checks)});
+    one("dependency", Some(name), format!("{name}: {state}{incident}"), detail)
+}
+
+fn repeats(work: &DiagnoseWork) -> Option<Evidence> {
+    let n = work.recent_incidents.len();
+    let since = work.recent_incidents.first()?;
+    let summary = format!("{n} incidents of this kind since {since}");
+    (1 < n).then(|| one("incident", None, summary, value(&work.recent_incidents)))
+}
+
+fn attempt(record: &AttemptRecord) -> Evidence {
+    let AttemptRecord { attempt, runbook, failure, .. } = record;
+    let how = failure.as_deref().unwrap_or("under way");
+    one("attempt", None, format!("attempt {attempt}, `{runbook}`: {how}"), value(record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{HTTP, Scene};
+
+    fn summaries(scene: &Scene) -> Vec<String> {
+        let all = of(&scene.work, &scene.findings);
+        all.into_iter().map(|it| format!("{}: {}", it.source, it.summary)).collect()
+    }
+
+    #[test]
+    fn everything_that_was_looked_at_is_told() {
+        let scene = Scene::process("all")
+            .exited(70)
+            .log(&["listening", "fatal: no more", ""])
+            .fails(HTTP, "connection refused")
+            .needs("db", &[])
+            .failing_dependency("db", "timed out")
+            .open_incident("db")
+            .tried("restart-process", 1)
+            .changed("configuration 7")
+            .starts_s_ago(&[1, 2])
+            .incidents_s_ago(&[1, 2])
+            .cpu(12.0);
+        let told = summaries(&scene);
+        for wanted in [
+            "event: test reports `service_down`",
+            "check: check `process` fails",
+            "connection refused",
+            "process: its process does not run: ended with exit code 70",
+            "start: 2 starts seen lately",
+            "log: its log ends with: fatal: no more",
+            "host: processors 12 % busy",
+            "dependency: db: check `process` passes",
+            "attempt: attempt 1, `restart-process`: in vain",
+            "change: ",
+            "incident: 2 incidents",
+        ] {
+            let wanted = wanted.replace("check `process` passes", "check `tcp 127.0.0.1:2` fails");
+            assert!(told.iter().any(|it| it.contains(&wanted)), "{wanted} in {told:#?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_told_and_is_no_fresh_look() {
+        let scene = Scene::process("unseen").unseen().says("signal", 9);
+        let evidence = of(&scene.work, &scene.findings);
+        assert!(evidence.iter().any(|it| it.summary.contains("no monitor of zone")));
+        let fresh = ["check", "process", "container", "dependency"];
+        assert!(evidence.iter().all(|it| !fresh.contains(&it.source.as_str())), "{evidence:?}");
+    }
+
+    #[test]
+    fn a_long_log_stays_small() {
+        let line = "x".repeat(10_000);
+        let lines: Vec<&str> = std::iter::repeat_n(line.as_str(), 1000).collect();
+        let scene = Scene::process("long").log(&lines);
+        let size = serde_json::to_vec(&of(&scene.work, &scene.findings)).unwrap().len();
+        assert!(size < 64 << 10, "{size}");
+    }
+}

@@ -1,0 +1,42 @@
+//! What was seen of a target and of what it needs.
+
+use chrono::{DateTime, Utc};
+use domain::wire::{HostState, TargetProbe};
+
+/// What monitors answered. The rules judge this and the work itself, nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    /// When it was seen, by the analyzer's clock.
+    pub now: DateTime<Utc>,
+    /// The target; `None` when no monitor could say.
+    pub target: Option<TargetProbe>,
+    /// What it needs, as far as monitors could say.
+    pub dependencies: Vec<TargetProbe>,
+    /// The host of the monitor that saw the target.
+    pub host: Option<HostState>,
+    /// Zones from which nobody answered.
+    pub silent_zones: Vec<String>,
+    /// How often the target was looked at; a doubtful sample is taken twice.
+    pub n_samples: u32,
+}
+
+impl Findings {
+    /// Returns findings that hold nothing yet.
+    #[must_use]
+    pub fn none(now: DateTime<Utc>) -> Self {
+        Self {
+            now,
+            target: None,
+            dependencies: Vec::new(),
+            host: None,
+            silent_zones: Vec::new(),
+            n_samples: 0,
+        }
+    }
+
+    /// Returns what was seen of a dependency.
+    #[must_use]
+    pub fn dependency(&self, name: &str) -> Option<&TargetProbe> {
+        self.dependencies.iter().find(|probe| probe.target == name)
+    }
+}

@@ -1,0 +1,158 @@
+//! Asks the monitors how things are.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bus::Bus;
+use bytes::Bytes;
+use chrono::Utc;
+use domain::{
+    target::Target,
+    wire::{DiagnoseWork, ProbeReply, ProbeRequest, TargetProbe},
+};
+use futures_util::future::{join, join_all};
+use service::Chain;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{case, findings::Findings};
+
+/// Dependencies that are looked at; the nearest come first.
+const DEPENDENCIES_MAX: usize = 20;
+
+/// A look takes at least this long before it is given up, and at most that long, whatever
+/// the checks allow themselves.
+const LOOK_MIN: Duration = Duration::from_millis(1500);
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// What the answer may take on its way, on top of the look itself.
+const ON_THE_WAY: Duration = Duration::from_millis(300);
+
+/// Kept back from the time that is left, for judging and reporting.
+const REPORTING: Duration = Duration::from_secs(1);
+
+/// There is always time for one try: our clock may differ from the broker's.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Other zones are asked for dependencies only; the target's cause is not kept waiting.
+const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(4);
+
+/// Pause after a question that nobody heard; doubles up to the second one.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A doubtful sample is taken again after this time.
+const DOUBT: Duration = Duration::from_millis(300);
+
+/// Events of monitors come after several failed samples; those of others may tell of one.
+const THRESHOLDS_KEPT_BY: &str = "monitor";
+
+/// Looks at the target of a piece of work, and at what it needs.
+///
+/// While no monitor answers it asks again, until nobody waits for the diagnosis any more
+/// or `stop` is cancelled.
+pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationToken) -> Findings {
+    let mut findings = Findings::none(Utc::now());
+    let Some(target) = &work.target else { return findings };
+    let left = (work.not_after - findings.now).to_std().unwrap_or_default();
+    let patience = left.saturating_sub(REPORTING).clamp(PATIENCE_MIN, PATIENCE_MAX);
+    let until = Instant::now() + patience;
+
+    let mut zones: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
+    for dependency in work.dependencies.iter().take(DEPENDENCIES_MAX) {
+        zones.entry(&dependency.zone).or_default().push(dependency);
+    }
+    let mut near = vec![target];
+    near.extend(zones.remove(target.zone.as_str()).unwrap_or_default());
+    let soon = until.min(Instant::now() + PATIENCE_ELSEWHERE);
+    let here = ask(bus, &target.zone, &near, until, stop);
+    let there = zones.iter().map(|(zone, targets)| ask(bus, zone, targets, soon, stop));
+    let (here, there) = join(here, join_all(there)).await;
+
+    for (zone, reply) in zones.keys().zip(there) {
+        match reply {
+            Some(reply) => findings.dependencies.extend(reply.targets),
+            None => findings.silent_zones.push((*zone).to_owned()),
+        }
+    }
+    let Some(reply) = here else {
+        findings.silent_zones.push(target.zone.clone());
+        return findings;
+    };
+    findings.n_samples = 1;
+    let again = is_doubtful(work, target, &reply);
+    take(&mut findings, target, reply);
+    if again && stop.run_until_cancelled(sleep(DOUBT)).await.is_some() {
+        let soon = until.min(Instant::now() + LOOK_MAX);
+        if let Some(reply) = ask(bus, &target.zone, &[target], soon, stop).await {
+            findings.n_samples = 2;
+            take(&mut findings, target, reply);
+        }
+    }
+    // The rules count back from the last look.
+    findings.now = Utc::now();
+    findings
+}
+
+fn take(findings: &mut Findings, target: &Target, reply: ProbeReply) {
+    let (own, others): (Vec<_>, Vec<_>) =
+        reply.targets.into_iter().partition(|probe| probe.target == target.name);
+    findings.target = own.into_iter().next();
+    findings.dependencies.extend(others);
+    findings.host = Some(reply.host);
+}
+
+/// Returns whether one more sample could turn the picture.
+fn is_doubtful(work: &DiagnoseWork, target: &Target, reply: &ProbeReply) -> bool {
+    let Some(probe) = find(reply, &target.name) else { return false };
+    let failed = case::failed(target, probe);
+    let is_soft = !failed.is_empty() && failed.iter().all(|it| !it.how.is_hard());
+    is_soft && !work.event.source.starts_with(THRESHOLDS_KEPT_BY)
+}
+
+fn find<'a>(reply: &'a ProbeReply, name: &str) -> Option<&'a TargetProbe> {
+    reply.targets.iter().find(|probe| probe.target == name)
+}
+
+/// Asks the monitors of a zone until one answers.
+async fn ask(
+    bus: &Bus,
+    zone: &str,
+    targets: &[&Target],
+    until: Instant,
+    stop: &CancellationToken,
+) -> Option<ProbeReply> {
+    let first = targets.first()?;
+    let look = look(targets);
+    let subject = bus.subjects().probe(zone);
+    let request = ProbeRequest {
+        targets: targets.iter().map(|target| (*target).clone()).collect(),
+        logs: true,
+        timeout_ms: u64::try_from(look.as_millis()).unwrap_or(u64::MAX),
+    };
+    // Plain data always has a form in JSON.
+    let payload = Bytes::from(serde_json::to_vec(&request).ok()?);
+    let mut pause = PAUSE_MIN;
+    loop {
+        let asked = bus.request(subject.clone(), payload.clone(), look + ON_THE_WAY);
+        let answer = timeout_at(until, asked).await.ok()?;
+        match answer.map(|bytes| serde_json::from_slice::<ProbeReply>(&bytes)) {
+            Ok(Ok(reply)) if find(&reply, &first.name).is_some() => return Some(reply),
+            Ok(Ok(_)) => debug!(zone, "a monitor answered about other targets"),
+            Ok(Err(error)) => debug!(zone, %error, "a monitor's answer cannot be read"),
+            Err(error) => debug!(zone, error = %Chain(&error), "no monitor answered yet"),
+        }
+        let rest = stop.run_until_cancelled(sleep(pause));
+        timeout_at(until, rest).await.ok()??;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Returns how long a look may take: a check that has its own time must be given it, or a
+/// slow answer would pass for none.
+fn look(targets: &[&Target]) -> Duration {
+    let checks = targets.iter().flat_map(|target| &target.checks);
+    let longest = checks.map(|check| check.timeout.to_std()).max().unwrap_or_default();
+    (longest + ON_THE_WAY).clamp(LOOK_MIN, LOOK_MAX)
+}

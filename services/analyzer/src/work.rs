@@ -1,0 +1,88 @@
+//! One piece of work: look, judge, report, and only then acknowledge.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Bus, InboxWriter, Job};
+use domain::wire::{AnalysisReport, DiagnoseWork, Envelope, Input, InputKind, WorkKind};
+use service::Chain;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{diagnosis::diagnose, gather::gather, live::Live};
+
+/// When the inbox did not take the report, the work comes again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What every diagnosis needs.
+pub(crate) struct Bench {
+    pub(crate) bus: Bus,
+    pub(crate) inbox: InboxWriter,
+    pub(crate) live: Live,
+    pub(crate) member_id: String,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Does a piece of work. Done twice, it reports twice under one id.
+pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
+    let begun = Instant::now();
+    let alive = job.keep_alive();
+    let work: DiagnoseWork = match serde_json::from_slice(&job.payload) {
+        Ok(work) => work,
+        Err(error) => {
+            // Whoever published it waits for its deadline; delivered again it is no better.
+            error!(subject = job.subject, %error, "work cannot be read; are all versions the same?");
+            metrics::counter!("selfheal_work_unreadable_total").increment(1);
+            return job.ack().await;
+        }
+    };
+    let incident = work.work.incident;
+    let (findings, catalogue) =
+        futures_util::future::join(gather(&bench.bus, &work, &bench.stop), bench.live.catalogue())
+            .await;
+    let unseen = work.target.is_some() && findings.target.is_none();
+    if unseen && bench.stop.is_cancelled() {
+        debug!(incident.id = %incident, "given back, as we end before a monitor answered");
+        return job.nak(Duration::ZERO).await;
+    }
+    let found = diagnose(&work, &findings, &catalogue);
+    let took = begun.elapsed();
+    let cause = found.hypotheses.first().map_or_else(|| "none".to_owned(), |it| it.cause.clone());
+    let report = AnalysisReport {
+        work: work.work,
+        by: bench.member_id.clone(),
+        hypotheses: found.hypotheses,
+        evidence: found.evidence,
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    };
+    let id = format!("{}/report", work.work.wish_id(WorkKind::Diagnose));
+    let envelope = Envelope::new(id, Input::Analysis(report));
+    match bench.inbox.submit(InputKind::Analysis, envelope).await {
+        Ok(_) => {
+            metrics::counter!("selfheal_diagnoses_total", "cause" => cause.clone()).increment(1);
+            metrics::histogram!("selfheal_diagnosis_seconds").record(took.as_secs_f64());
+            let took_ms = took.as_millis();
+            info!(incident.id = %incident, cause, took_ms, "diagnosed");
+            job.ack().await;
+        }
+        Err(error) => {
+            warn!(incident.id = %incident, error = %Chain(&error), "report not stored, the work comes again");
+            job.nak(AGAIN).await;
+        }
+    }
+    drop(alive);
+}
+
+/// Names the metrics for those who read them.
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(
+        "selfheal_diagnoses_total",
+        "reported diagnoses, by likeliest cause"
+    );
+    metrics::describe_histogram!(
+        "selfheal_diagnosis_seconds",
+        metrics::Unit::Seconds,
+        "from the receipt of work to the diagnosis, looks of monitors included"
+    );
+    metrics::describe_counter!("selfheal_work_unreadable_total", "work that could not be read");
+}
