@@ -1,1 +1,75 @@
-//! supervisor.
+//! Decides: reads the inbox, writes the ledger and the log, publishes what is wanted.
+//!
+//! Every supervisor folds the ledger and keeps the log. The one that has the lease
+//! leads ([`reign`]); the others are ready to. A leader that is not one any more is
+//! refused by the ledger, forgets what it thought, and follows again: there is one
+//! path from the ledger to a state, whatever happened before.
+
+mod config_file;
+mod data_dir;
+mod decode;
+mod following;
+mod journal;
+mod queries;
+mod reign;
+mod settings;
+mod state;
+mod timers;
+
+use std::sync::Arc;
+
+use service::{BoxError, Context};
+use tokio::sync::{RwLock, watch};
+use tracing::info;
+
+use crate::{
+    config_file::ConfigFile,
+    data_dir::DataDir,
+    journal::Journal,
+    queries::About,
+    reign::{End, Reign},
+    state::Log,
+};
+
+pub use settings::Args;
+
+/// Runs until told to stop.
+///
+/// # Errors
+///
+/// When the data directory, the log or the configuration cannot be used, or the ledger
+/// cannot be folded.
+pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
+    let dir = DataDir::open(&cx.args.data_dir)?;
+    let journal = Journal::open(&dir.log_path(), cx.args.rotation())
+        .map_err(|error| settings::log_refused(&dir.log_path(), error))?;
+    let mut file = ConfigFile::new(cx.args.config.clone());
+    let given = file.first()?;
+    cx.bus.ensure_topology().await?;
+
+    let log = Log::new(journal);
+    let (caught_up, mut reader) = following::catch_up(&cx.bus, log.clone()).await?;
+    let state = Arc::new(RwLock::new(caught_up));
+    let inbox_last = watch::Sender::new(0);
+    let about = About {
+        member_id: cx.member_id.clone(),
+        bus: cx.bus.clone(),
+        inbox_last: inbox_last.subscribe(),
+    };
+    // Questions are answered once all that is stored has been folded, whoever leads.
+    let _servers = queries::serve(&cx.bus, &state, &about).await?;
+    let mut reign = Reign::new(&cx, dir, state.clone(), file, given, inbox_last);
+    drop(cx.ready);
+    loop {
+        let lease = following::follow(&cx.bus, &state, reader, reign.node(), &cx.stop).await?;
+        let Some(lease) = lease else { return Ok(()) };
+        match reign.run(lease, &cx.stop).await? {
+            End::Stopped => return Ok(()),
+            End::Deposed => info!("following again"),
+        }
+        // What was decided but not stored is forgotten with the old state.
+        let (fresh, follower) = following::catch_up(&cx.bus, log.clone()).await?;
+        *state.write().await = fresh;
+        reader = follower;
+    }
+}

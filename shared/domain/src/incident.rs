@@ -86,6 +86,7 @@ pub enum Phase {
 
 /// What a verification is for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum Purpose {
     /// To see whether the fix helped.
     Fix {
@@ -364,6 +365,7 @@ impl Incident {
     }
 
     /// Returns the phase that follows, or `None` when the phase stays.
+    #[expect(clippy::too_many_lines, reason = "the whole life of an incident, in one place")]
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {

@@ -1,0 +1,204 @@
+//! From messages of the inbox to inputs.
+//!
+//! What cannot be understood is kept and reported, and never stops what comes after it.
+
+use bus::{InboxMessage, InboxSubject, Subjects};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::{
+    event,
+    id::Position,
+    wire::{Command, Envelope, Input, InputKind},
+};
+use serde_json::Value;
+
+/// Larger messages are rejected: with the decision about them they would not fit into
+/// the ledger.
+const BYTES_MAX: usize = 512 * 1024;
+
+/// One input, or why it is none.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its place in the inbox.
+    pub(crate) position: Position,
+    /// When the broker stored it.
+    pub(crate) at: DateTime<Utc>,
+    /// The input and where its answer goes.
+    pub(crate) content: Result<(Input, Option<String>), Rejection>,
+}
+
+/// Why an input could not be understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// One word, for the subject.
+    pub(crate) reason: &'static str,
+    /// A sentence for people.
+    pub(crate) why: String,
+    /// The input, whole.
+    pub(crate) raw: Bytes,
+}
+
+/// Reads the parts of a message, in their order.
+#[must_use]
+pub(crate) fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
+    let single =
+        |content| vec![Part { position: Position::new(message.seq, 0), at: message.at, content }];
+    let reject = |reason, why: String| Rejection { reason, why, raw: message.payload.clone() };
+    if BYTES_MAX < message.payload.len() {
+        let why = format!("{} bytes, allowed are {BYTES_MAX}", message.payload.len());
+        return single(Err(reject("too_large", why)));
+    }
+    match subjects.parse_inbox(&message.subject) {
+        InboxSubject::Event { event_type } => {
+            let context = event::Context {
+                id: header(message, "nats-msg-id")
+                    .unwrap_or_else(|| format!("inbox-{}", message.seq)),
+                kind: Some(event_type.to_owned()),
+                at: message.at,
+            };
+            let decoded = event::message(&message.headers, &message.payload, &context);
+            single(match decoded {
+                Ok(event) => Ok((Input::Event(event), None)),
+                Err(error) => Err(reject(error.code, error.message)),
+            })
+        }
+        InboxSubject::Frame(kind) => frame(message, kind),
+        InboxSubject::Report(kind) => single(envelope(&message.payload, kind)),
+        InboxSubject::Command { .. } => {
+            single(envelope(&message.payload, InputKind::Command).or_else(|rejection| {
+                // A person with a NATS client may send the bare command.
+                let bare = serde_json::from_slice::<Command>(&message.payload);
+                bare.map(|it| (Input::Command(it), None)).map_err(|_not_bare_either| rejection)
+            }))
+        }
+        InboxSubject::Timer => single(envelope(&message.payload, InputKind::Timer)),
+        InboxSubject::Unknown => {
+            let why = format!("nobody knows the subject {}", message.subject);
+            single(Err(reject("unknown_subject", why)))
+        }
+    }
+}
+
+fn header(message: &InboxMessage, name: &str) -> Option<String> {
+    let found = message.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.clone())
+}
+
+fn frame(message: &InboxMessage, kind: InputKind) -> Vec<Part> {
+    let part = |idx: usize, content| Part {
+        position: Position::new(message.seq, u32::try_from(idx).unwrap_or(u32::MAX)),
+        at: message.at,
+        content,
+    };
+    if let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(&message.payload) {
+        let contents = envelopes.into_iter().map(|it| accept(it, kind));
+        return contents.enumerate().map(|(idx, it)| part(idx, it)).collect();
+    }
+    // One part is broken at least: find out which, so that the others are not lost.
+    match serde_json::from_slice::<Vec<Value>>(&message.payload) {
+        Ok(values) => {
+            let contents =
+                values.into_iter().map(|value| envelope(&Bytes::from(value.to_string()), kind));
+            contents.enumerate().map(|(idx, it)| part(idx, it)).collect()
+        }
+        Err(error) => {
+            let why = format!("the frame is not a JSON array: {error}");
+            let raw = message.payload.clone();
+            vec![part(0, Err(Rejection { reason: "invalid_frame", why, raw }))]
+        }
+    }
+}
+
+fn envelope(raw: &Bytes, kind: InputKind) -> Result<(Input, Option<String>), Rejection> {
+    let reject = |reason, why| Rejection { reason, why, raw: raw.clone() };
+    match serde_json::from_slice::<Envelope>(raw) {
+        Ok(envelope) => accept(envelope, kind),
+        Err(error) => Err(reject("invalid_input", format!("not an input of ours: {error}"))),
+    }
+}
+
+fn accept(envelope: Envelope, kind: InputKind) -> Result<(Input, Option<String>), Rejection> {
+    if envelope.input.kind() == kind {
+        return Ok((envelope.input, envelope.reply_to));
+    }
+    let why = format!("a {} inside of {}", envelope.input.kind().as_str(), kind.as_str());
+    let raw = Bytes::from(serde_json::to_vec(&envelope).unwrap_or_default());
+    Err(Rejection { reason: "wrong_kind", why, raw })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        event::{Event, EventType},
+        wire::Verb,
+    };
+
+    use super::*;
+
+    fn message(subject: &str, payload: impl Into<Bytes>) -> InboxMessage {
+        InboxMessage {
+            seq: 7,
+            at: DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
+            subject: subject.to_owned(),
+            headers: Vec::new(),
+            payload: payload.into(),
+        }
+    }
+
+    fn read(subject: &str, payload: impl Into<Bytes>) -> Vec<Part> {
+        parts(&Subjects::new("selfheal"), &message(subject, payload))
+    }
+
+    fn event_envelope(id: &str) -> Envelope {
+        let event = Event::new(id, EventType::known("service_down"), "test");
+        Envelope::new(id, Input::Event(event))
+    }
+
+    #[test]
+    fn a_plain_event_of_another_client_takes_its_type_from_the_subject() {
+        let parts = read("selfheal.event.disk.full", r#"{"payload": {"host": "a"}}"#);
+        let (input, reply_to) = parts[0].content.as_ref().unwrap();
+        assert!(matches!(input, Input::Event(event) if event.kind.as_str() == "disk.full"));
+        assert_eq!(*reply_to, None);
+    }
+
+    #[test]
+    fn one_broken_part_of_a_frame_does_not_take_the_others_with_it() {
+        let good = serde_json::to_value(event_envelope("a")).unwrap();
+        let wrong = Command { by: "x".to_owned(), verb: Verb::Resume };
+        let wrong = serde_json::to_value(Envelope::new("c", Input::Command(wrong))).unwrap();
+        let frame = serde_json::json!([good, {"v": 1, "id": "b", "novelty": {}}, wrong, good]);
+        let parts = read("selfheal.frame.event", frame.to_string());
+        let reasons: Vec<_> =
+            parts.iter().map(|it| it.content.as_ref().err().map(|it| it.reason)).collect();
+        assert_eq!(reasons, [None, Some("invalid_input"), Some("wrong_kind"), None]);
+        assert_eq!(parts[3].position, Position::new(7, 3));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_rejected_with_its_reason() {
+        for (subject, payload, reason) in [
+            ("selfheal.event.a", "{", "invalid_json"),
+            ("selfheal.event.a", "{\"type\": 5}", "invalid_field"),
+            ("selfheal.frame.event", "{}", "invalid_frame"),
+            ("selfheal.report.fix.0199", "{}", "invalid_input"),
+            ("selfheal.command.dance", "{\"by\": \"x\", \"verb\": \"dance\"}", "invalid_input"),
+            ("selfheal.timer.0199", "[]", "invalid_input"),
+            ("selfheal.novelty", "{}", "unknown_subject"),
+        ] {
+            let parts = read(subject, payload);
+            assert_eq!(parts.len(), 1, "{subject}");
+            let rejection = parts[0].content.as_ref().unwrap_err();
+            assert_eq!(rejection.reason, reason, "{subject} {payload}");
+            assert_eq!(rejection.raw, payload.as_bytes(), "kept whole");
+        }
+        let large = read("selfheal.event.a", "x".repeat(BYTES_MAX + 1));
+        assert_eq!(large[0].content.as_ref().unwrap_err().reason, "too_large");
+    }
+
+    #[test]
+    fn a_bare_command_is_understood() {
+        let parts = read("selfheal.command.pause", r#"{"by": "me", "verb": "pause"}"#);
+        assert!(matches!(parts[0].content, Ok((Input::Command(_), None))));
+    }
+}

@@ -1,0 +1,368 @@
+//! The log on disk: line n is decision n.
+//!
+//! It is a projection of the ledger, synced once per batch. After a crash the last line
+//! tells where to go on; a line that was torn is cut off and written again.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use chrono::{DateTime, Utc};
+use domain::view::LogLine;
+
+/// When a file of the log is closed and the next one begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rotation {
+    /// A file that has grown to this size is closed.
+    pub(crate) bytes_max: u64,
+    /// A file that was begun so long ago is closed.
+    pub(crate) age_max: Duration,
+    /// Closed files that are kept; older ones are removed. 0 keeps all.
+    pub(crate) files_max: usize,
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file cannot be read or written.
+    #[error("cannot use the log {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A line in the middle is none of ours.
+    #[error("the last whole line of the log {} is not a log line", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+}
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    rotation: Rotation,
+    file: File,
+    /// Length of what is whole and synced.
+    len: u64,
+    begun_at: SystemTime,
+    last: Option<LogLine>,
+}
+
+impl Journal {
+    /// Opens the log, and cuts off a last line that was torn by a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when it cannot be read or written, or holds something else.
+    pub(crate) fn open(path: &Path, rotation: Rotation) -> Result<Self, Error> {
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        let mut file = open_append(path).map_err(failed)?;
+        let len = whole_lines_len(&mut file).map_err(failed)?;
+        if len < file.metadata().map_err(failed)?.len() {
+            file.set_len(len).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        let mut last = last_line(&mut file, len).map_err(failed)?;
+        if last.is_none() {
+            // Just rotated: the newest closed file has the last line.
+            if let Some(closed) = closed_files(path).map_err(failed)?.pop() {
+                let mut closed = File::open(closed).map_err(failed)?;
+                let len = closed.metadata().map_err(failed)?.len();
+                last = last_line(&mut closed, len).map_err(failed)?;
+            }
+        }
+        let last = last
+            .map(|line| serde_json::from_str(&line))
+            .transpose()
+            .map_err(|source| Error::Foreign { path: path.to_owned(), source })?;
+        let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
+        let begun_at = created.unwrap_or_else(|_| SystemTime::now());
+        Ok(Self { path: path.to_owned(), rotation, file, len, begun_at, last })
+    }
+
+    /// Returns the number of the last decision in the log; 0 when it is empty.
+    #[must_use]
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last.as_ref().map_or(0, |line| line.seq)
+    }
+
+    /// Returns the last line.
+    #[must_use]
+    pub(crate) const fn last(&self) -> Option<&LogLine> {
+        self.last.as_ref()
+    }
+
+    /// Appends lines and syncs them. Lines that are there already are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], such as when the disk is full. Nothing of the batch is in the log
+    /// then; the caller tries again later with the same lines.
+    pub(crate) fn append(&mut self, lines: &[LogLine]) -> Result<(), Error> {
+        let new: Vec<&LogLine> = lines.iter().filter(|it| self.last_seq() < it.seq).collect();
+        let Some(last) = new.last() else { return Ok(()) };
+        let mut text = Vec::with_capacity(new.len() * 512);
+        for line in &new {
+            serde_json::to_writer(&mut text, line).map_err(|error| self.failed(error.into()))?;
+            text.push(b'\n');
+        }
+        if let Err(source) = self.write(&text) {
+            // A part may have got through; what follows must not stick to it.
+            if let Err(error) = self.file.set_len(self.len) {
+                tracing::error!(%error, "cannot cut off a half-written batch of the log");
+            }
+            return Err(self.failed(source));
+        }
+        self.len += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.last = Some((*last).clone());
+        self.rotate_if_due()
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        self.file.sync_data()
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Io { path: self.path.clone(), source }
+    }
+
+    /// Closes the file between two batches, never within a line.
+    fn rotate_if_due(&mut self) -> Result<(), Error> {
+        let age = self.begun_at.elapsed().unwrap_or_default();
+        if self.len < self.rotation.bytes_max && age < self.rotation.age_max {
+            return Ok(());
+        }
+        let name = closed_name(&self.path, self.last_seq());
+        std::fs::rename(&self.path, &name).map_err(|source| self.failed(source))?;
+        self.file = open_append(&self.path).map_err(|source| self.failed(source))?;
+        self.len = 0;
+        self.begun_at = SystemTime::now();
+        if let Some(dir) = self.path.parent() {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| self.failed(source))?;
+        }
+        self.remove_oldest();
+        Ok(())
+    }
+
+    fn remove_oldest(&self) {
+        if self.rotation.files_max == 0 {
+            return;
+        }
+        let Ok(mut closed) = closed_files(&self.path) else { return };
+        while self.rotation.files_max < closed.len() {
+            let oldest = closed.remove(0);
+            if let Err(error) = std::fs::remove_file(&oldest) {
+                tracing::warn!(file = %oldest.display(), %error, "cannot remove an old log file");
+            }
+        }
+    }
+}
+
+fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).open(path)
+}
+
+/// `incident_logs.jsonl` closed at decision 42 is `incident_logs.<time>.000000000042.jsonl`.
+fn closed_name(path: &Path, seq: u64) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let now: DateTime<Utc> = SystemTime::now().into();
+    path.with_file_name(format!("{stem}.{}.{seq:012}.jsonl", now.format("%Y%m%dT%H%M%SZ")))
+}
+
+/// Returns the closed files of a log, the oldest first: by the number in their names.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn closed_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir.unwrap_or_else(|| Path::new(".")))? {
+        let file = entry?.path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let middle =
+            name.strip_prefix(&format!("{stem}.")).and_then(|it| it.strip_suffix(".jsonl"));
+        let seq = middle.and_then(|it| it.rsplit('.').next()).and_then(|it| it.parse::<u64>().ok());
+        if let Some(seq) = seq {
+            found.push((seq, file));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, file)| file).collect())
+}
+
+/// Returns the length up to and with the last line feed.
+fn whole_lines_len(file: &mut File) -> io::Result<u64> {
+    const BLOCK: u64 = 64 * 1024;
+    let mut end = file.metadata()?.len();
+    while 0 < end {
+        let start = end.saturating_sub(BLOCK);
+        let mut block = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        if let Some(idx) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + u64::try_from(idx).unwrap_or(0) + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// Returns the last of the whole lines in the first `len` bytes.
+fn last_line(file: &mut File, len: u64) -> io::Result<Option<String>> {
+    if len == 0 {
+        return Ok(None);
+    }
+    // Lines are at most as long as a message of the broker, twice for escaping.
+    const LONGEST: u64 = 4 * 1024 * 1024;
+    let start = len.saturating_sub(LONGEST);
+    file.seek(SeekFrom::Start(start))?;
+    let mut last = None;
+    for line in BufReader::new(Read::by_ref(file).take(len - start)).split(b'\n') {
+        last = Some(line?);
+    }
+    Ok(last.map(|line| String::from_utf8_lossy(&line).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        fact::{Decision, Fact},
+        id::{IncidentId, Position},
+    };
+
+    use super::*;
+
+    const KEEP: Rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
+
+    fn line(seq: u64) -> LogLine {
+        let at = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+        let cause = Position::new(seq, 0);
+        let fact = Fact::Resumed { by: "somebody".to_owned() };
+        let decision =
+            Decision { seq, at, cause, incident: None, fact, reason: "because".to_owned() };
+        LogLine {
+            incident_id: IncidentId::NONE,
+            timestamp: at,
+            incident_type: "selfheal.resumed".to_owned(),
+            analysis: None,
+            resolution: None,
+            seq,
+            status: None,
+            decision: "resumed".to_owned(),
+            cause,
+            reason: "because".to_owned(),
+            target: None,
+            entry: seq,
+            covers: cause,
+            detail: decision,
+        }
+    }
+
+    fn seqs(path: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|it| serde_json::from_str::<LogLine>(it).unwrap().seq).collect()
+    }
+
+    #[test]
+    fn each_line_has_the_five_fields_and_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        Journal::open(&path, KEEP).unwrap().append(&[line(1)]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        for field in ["incident_id", "timestamp", "incident_type", "analysis", "resolution"] {
+            assert!(value.get(field).is_some(), "{field} is missing in {value}");
+        }
+        assert_eq!(serde_json::from_str::<LogLine>(text.trim()).unwrap(), line(1));
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off_and_the_log_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        Journal::open(&path, KEEP).unwrap().append(&[line(1), line(2)]).unwrap();
+        let whole = std::fs::metadata(&path).unwrap().len();
+        for torn in [1, 40, 200] {
+            let text = serde_json::to_string(&line(3)).unwrap();
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(&text.as_bytes()[..torn]).unwrap();
+            let journal = Journal::open(&path, KEEP).unwrap();
+            assert_eq!(journal.last_seq(), 2);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
+        }
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        journal.append(&[line(2), line(3), line(4)]).unwrap();
+        assert_eq!(seqs(&path), [1, 2, 3, 4], "no gap and no duplicate");
+    }
+
+    #[test]
+    fn rotation_keeps_every_line_once_and_goes_on_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let rotation = Rotation { bytes_max: 1000, ..KEEP };
+        for seq in 1..=20 {
+            // Opened anew each time: as after a crash at every line.
+            Journal::open(&path, rotation).unwrap().append(&[line(seq)]).unwrap();
+        }
+        let mut all = Vec::new();
+        let closed = closed_files(&path).unwrap();
+        assert!(3 < closed.len(), "{closed:?}");
+        for file in closed {
+            all.extend(seqs(&file));
+        }
+        all.extend(seqs(&path));
+        assert_eq!(all, (1..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn old_files_go_when_a_limit_is_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let rotation = Rotation { bytes_max: 1, files_max: 2, ..KEEP };
+        let mut journal = Journal::open(&path, rotation).unwrap();
+        for seq in 1..=5 {
+            journal.append(&[line(seq)]).unwrap();
+        }
+        let closed = closed_files(&path).unwrap();
+        assert_eq!(closed.len(), 2);
+        assert_eq!(seqs(&closed[1]), [5]);
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        std::fs::write(&path, "hello\n").unwrap();
+        let error = Journal::open(&path, KEEP).unwrap_err();
+        assert!(error.to_string().contains("not a log line"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_loses_no_line() {
+        // /dev/full fails every write with ENOSPC.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        journal.append(&[line(1)]).unwrap();
+        let good = std::mem::replace(
+            &mut journal.file,
+            OpenOptions::new().write(true).open("/dev/full").unwrap(),
+        );
+        assert!(journal.append(&[line(2)]).is_err());
+        assert_eq!(journal.last_seq(), 1);
+        journal.file = good;
+        journal.append(&[line(2), line(3)]).unwrap();
+        assert_eq!(seqs(&path), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,136 @@
+//! Reads, answered by any supervisor from its folded state.
+
+use bus::{Bus, ServeError, Served, Server};
+use bytes::Bytes;
+use domain::view::{Filter, Query};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::state::Shared;
+
+/// Queue of all supervisors: one of them answers.
+const QUEUE: &str = "supervisor";
+/// What only the one that leads answers: who it is.
+const LEADER: &str = "leader";
+/// How long to wait for the one that leads to say so.
+const LEADER_WAIT: Duration = Duration::from_millis(300);
+
+/// What the shell knows besides the state.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// Who we are.
+    pub(crate) member_id: String,
+    /// The broker, to ask who leads when we do not.
+    pub(crate) bus: Bus,
+    /// Sequence of the newest inbox message that we have heard of.
+    pub(crate) inbox_last: watch::Receiver<u64>,
+}
+
+/// Begins to answer all questions.
+///
+/// # Errors
+///
+/// When the subjects cannot be subscribed to.
+pub(crate) async fn serve(
+    bus: &Bus,
+    state: &Shared,
+    about: &About,
+) -> Result<Vec<Server>, bus::Error> {
+    let mut servers = Vec::new();
+    for what in Query::SUBJECTS {
+        let (state, about) = (state.clone(), about.clone());
+        let handler = move |served: Served| {
+            let (state, about) = (state.clone(), about.clone());
+            async move { answer(what, &served.payload, &state, &about).await }
+        };
+        servers.push(bus.serve(bus.subjects().query(what), QUEUE, handler).await?);
+    }
+    Ok(servers)
+}
+
+async fn answer(
+    what: &str,
+    payload: &Bytes,
+    state: &Shared,
+    about: &About,
+) -> Result<Bytes, ServeError> {
+    if what == "status" {
+        return status(state, about).await;
+    }
+    let state = state.read().await;
+    match what {
+        "incidents" => match query(what, payload)? {
+            Some(Query::Incidents(filter)) => json(&state.desk.page(&filter)),
+            _ => json(&state.desk.page(&Filter::default())),
+        },
+        "incident" => match query(what, payload)? {
+            Some(Query::Incident { id }) => json(&state.desk.detail(id)),
+            _ => Err(ServeError::new(400, "the query names no incident: send {\"id\": \"...\"}")),
+        },
+        "config" => json(state.desk.config()),
+        _ => Err(ServeError::new(404, format!("there is no query {what}"))),
+    }
+}
+
+async fn status(state: &Shared, about: &About) -> Result<Bytes, ServeError> {
+    let (mut view, leading) = {
+        let state = state.read().await;
+        let mut view = state.desk.system();
+        view.log_lag = u64::try_from(state.log.n_waiting()).unwrap_or(u64::MAX);
+        view.n_rejected = state.n_rejected;
+        (view, state.leading)
+    };
+    view.answered_by.clone_from(&about.member_id);
+    view.inbox_lag = about.inbox_last.borrow().saturating_sub(view.position.seq);
+    view.leader = if leading { Some(about.member_id.clone()) } else { leader(&about.bus).await };
+    json(&view)
+}
+
+/// Asks who leads; `None` when nobody says so in time.
+async fn leader(bus: &Bus) -> Option<String> {
+    let subject = bus.subjects().query(LEADER);
+    let answer = bus.request(subject, Bytes::new(), LEADER_WAIT).await.ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Begins to say that we lead, until the result is dropped.
+///
+/// # Errors
+///
+/// When the subject cannot be subscribed to.
+pub(crate) async fn serve_leader(bus: &Bus, member_id: &str) -> Result<Server, bus::Error> {
+    let member_id = Bytes::from(member_id.to_owned());
+    let handler = move |_: Served| {
+        let member_id = member_id.clone();
+        async move { Ok(member_id) }
+    };
+    bus.serve(bus.subjects().query(LEADER), QUEUE, handler).await
+}
+
+/// Reads a query with or without the field `what`, which the subject says already.
+fn query(what: &str, payload: &[u8]) -> Result<Option<Query>, ServeError> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    let mut value: Value = parsed(payload)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("what".to_owned(), Value::from(what));
+    }
+    serde_json::from_value(value)
+        .map(Some)
+        .map_err(|error| ServeError::new(400, format!("not a query for {what}: {error}")))
+}
+
+fn parsed<T: DeserializeOwned>(payload: &[u8]) -> Result<T, ServeError> {
+    serde_json::from_slice(payload)
+        .map_err(|error| ServeError::new(400, format!("the query is not JSON: {error}")))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Bytes, ServeError> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| ServeError::new(500, format!("cannot write the answer: {error}")))
+}

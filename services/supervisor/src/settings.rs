@@ -1,0 +1,56 @@
+//! Flags of the supervisor.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use domain::span::Span;
+use service::ConfigError;
+
+use crate::{
+    config_file,
+    journal::{self, Rotation},
+};
+
+/// Flags of the supervisor.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file; the default may be absent
+    #[arg(long, env = "SELFHEAL_CONFIG", value_name = "FILE", default_value = config_file::DEFAULT)]
+    pub config: PathBuf,
+    /// Directory of the log and of this supervisor's state
+    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Size in MiB at which a file of the log is closed and the next begun
+    #[arg(long, env = "SELFHEAL_LOG_MAX_MIB", value_name = "MIB", default_value_t = 256)]
+    pub log_max_mib: u64,
+    /// Age at which a file of the log is closed and the next begun
+    #[arg(long, env = "SELFHEAL_LOG_MAX_AGE", value_name = "TIME", default_value = "30d")]
+    pub log_max_age: Span,
+    /// Closed files of the log that are kept; 0 keeps all
+    #[arg(long, env = "SELFHEAL_LOG_MAX_FILES", value_name = "N", default_value_t = 0)]
+    pub log_max_files: usize,
+}
+
+impl Args {
+    pub(crate) fn rotation(&self) -> Rotation {
+        const MIB: u64 = 1024 * 1024;
+        Rotation {
+            bytes_max: self.log_max_mib.max(1).saturating_mul(MIB),
+            age_max: self.log_max_age.to_std().max(Duration::from_secs(60)),
+            files_max: self.log_max_files,
+        }
+    }
+}
+
+/// Says what to do about a log that cannot be used.
+pub(crate) fn log_refused(path: &Path, error: journal::Error) -> ConfigError {
+    let hint = match &error {
+        journal::Error::Io { .. } => "make it readable and writable for this user",
+        journal::Error::Foreign { .. } => {
+            "move the file away, or name another directory with --data-dir"
+        }
+    };
+    ConfigError::new(format!("cannot open the log {}", path.display()), hint).because(error)
+}
