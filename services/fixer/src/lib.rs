@@ -1,1 +1,86 @@
-//! fixer.
+//! The fixer: does what was decided, once, and says what it did.
+//!
+//! It takes orders from `work.fix.<zone>`. An order has passed all guards of the
+//! supervisor; here it is looked at again, at the moment of execution:
+//!
+//! 1. It must not be too old, its plan must have the hash that was authorized, and
+//!    everything in it must be on the **local list** ([`AllowList`]), which no message
+//!    can widen.
+//! 2. The attempt is **claimed**. Of all fixers one wins, for good: an attempt is never
+//!    run twice, whoever dies when. Who loses to a living fixer leaves it alone; who
+//!    finds the claim of a dead one reports the outcome as unknown, and the
+//!    verification finds out what is true.
+//! 3. The steps are carried out, each after its pre-check and within its timeout. When
+//!    one fails, those that were done are taken back, the last first.
+//! 4. The report is stored, and only then the order is acknowledged.
+//!
+//! # Flags
+//!
+//! | flag | environment | default |
+//! |---|---|---|
+//! | `--state-dir` | `SELFHEAL_STATE_DIR` | `./data/run` |
+//! | `--parallel` | `SELFHEAL_FIXER_PARALLEL` | 4 |
+//! | `--allow` | `SELFHEAL_FIXER_ALLOW` | `process.restart`, `docker.restart`, `docker.start`, `http.request` |
+//! | `--allow-file` | `SELFHEAL_FIXER_ALLOW_FILE` | none |
+//!
+//! `command.run`, `docker.stop` and `disk.clean` must be allowed by name, or with
+//! `all`. The file narrows further:
+//!
+//! ```yaml
+//! actions: [process.restart, command.run, disk.clean]
+//! programs: [demo-store, "/opt/shop/bin/*"]  # process.restart, command.run
+//! directories: [/var/log/shop]               # disk.clean
+//! hosts: ["127.0.0.1:8081", "*.internal"]    # http.request
+//! containers: ["shop/*"]                     # docker.*
+//! ```
+//!
+//! A mistake in it ends the process with 78, with line and column.
+//!
+//! # Processes
+//!
+//! A process that is started outlives its fixer: it has a group of its own, and prints
+//! into a file. (A service manager that kills whole control groups must be told not to:
+//! `KillMode=process` for systemd. In a container, all ends with the container.) It is
+//! known again by its pid file and by `SELFHEAL_TARGET` in its environment; a number in
+//! a file alone is not trusted, as process ids are used again. In the state directory
+//! lie, for a target `shop`, the files that others read as evidence:
+//!
+//! | file | content |
+//! |---|---|
+//! | `shop.pid` | the process id, as a decimal line |
+//! | `shop.log` | what it prints |
+//! | `shop.exit.json` | `{"pid":1,"exit_code":null,"signal":9,"at":"RFC 3339"}` |
+//! | `shop.starts.jsonl` | the last 200 starts: `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` |
+//!
+//! # Metrics
+//!
+//! `selfheal_fixer_orders_total{outcome}`, `selfheal_fixer_attempts_total{action,outcome}`
+//! (one for each step), `selfheal_fixer_step_seconds{action}`.
+
+mod actions;
+mod allow;
+mod args;
+mod containers;
+mod environment;
+mod memory;
+mod orders;
+mod output;
+mod precheck;
+mod process;
+mod program;
+mod progress;
+mod runner;
+mod start;
+mod turns;
+
+#[cfg(test)]
+mod testing;
+
+pub use crate::{
+    actions::Tools,
+    allow::AllowList,
+    args::Args,
+    progress::Progress,
+    runner::{Ended, carry_out},
+    start::{Hand, serve, start},
+};

@@ -1,0 +1,226 @@
+//! The actions: the closed list of what this fixer can do.
+//!
+//! To add one: a file in `actions/`, its `mod` line and its line in [`ACTIONS`]. A
+//! test compares the list with the folder and with the domain's list of names.
+
+use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use domain::action::{Action, ActionName};
+use futures_util::future::BoxFuture;
+use service::Chain;
+use tokio::{sync::OnceCell, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    allow::{AllowList, Denied},
+    containers::Engine,
+    environment::Environment,
+    process::{MARK_ATTEMPT, MARK_INCIDENT, start::Cause},
+};
+
+mod command_run;
+mod disk_clean;
+mod docker_restart;
+mod docker_start;
+mod docker_stop;
+mod http_request;
+mod process_restart;
+
+pub(crate) use http_request::client as http_client;
+
+/// Everything that can be done.
+pub(crate) static ACTIONS: &[Listed] = &[
+    command_run::LISTED,
+    disk_clean::LISTED,
+    docker_restart::LISTED,
+    docker_start::LISTED,
+    docker_stop::LISTED,
+    http_request::LISTED,
+    process_restart::LISTED,
+];
+
+/// One action of the list.
+pub(crate) struct Listed {
+    /// Its name.
+    pub(crate) name: ActionName,
+    /// Whether it is allowed where nothing is said: only what a target recovers from
+    /// by itself.
+    pub(crate) by_default: bool,
+    /// Whether the local list allows its arguments.
+    pub(crate) permit: fn(&Action, &AllowList, &Environment) -> Result<(), Denied>,
+    /// Carries it out.
+    pub(crate) run: for<'a> fn(&'a Action, &'a Tools, &'a Attempt) -> Running<'a>,
+}
+
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)
+    }
+}
+
+/// An action under way. Dropping it ends what can be ended.
+pub(crate) type Running<'a> = BoxFuture<'a, Result<Done, Failure>>;
+
+/// What the actions work with.
+#[derive(Debug)]
+pub struct Tools {
+    pub(crate) allow: AllowList,
+    pub(crate) environment: Environment,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) engine: Engine,
+    pub(crate) http: OnceCell<reqwest::Client>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Tools {
+    /// Returns the tools of a fixer. What needs a connection is made at its first use.
+    #[must_use]
+    pub fn new(
+        allow: AllowList,
+        state_dir: PathBuf,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            allow,
+            environment: Environment::of_this_process(),
+            state_dir,
+            engine: Engine::default(),
+            http: OnceCell::new(),
+            tasks,
+            stop,
+        })
+    }
+}
+
+/// For what an action is carried out, and until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) cause: Cause,
+    pub(crate) deadline: Instant,
+    pub(crate) timeout: Duration,
+}
+
+impl Attempt {
+    /// Begins to count the time of one step.
+    #[must_use]
+    pub(crate) fn begin(incident: String, attempt: u32, timeout: Duration) -> Self {
+        let deadline = Instant::now() + timeout;
+        Self { cause: Cause { incident, attempt }, deadline, timeout }
+    }
+
+    /// Returns what programs are told about why they run.
+    pub(crate) fn marks(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (MARK_INCIDENT, self.cause.incident.clone()),
+            (MARK_ATTEMPT, self.cause.attempt.to_string()),
+        ]
+    }
+
+    /// Returns the time that is left.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What an action did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// One line for people.
+    pub(crate) summary: String,
+    /// What was printed.
+    pub(crate) output: String,
+}
+
+impl Done {
+    pub(crate) fn silently(summary: impl Into<String>) -> Self {
+        Self { summary: summary.into(), output: String::new() }
+    }
+}
+
+/// Why an action was not carried out, in words, with what the reader can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct Failure {
+    /// One line for people.
+    pub(crate) reason: String,
+    /// What was printed.
+    pub(crate) output: String,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), output: String::new() }
+    }
+
+    /// Tells an error with its causes and a hint.
+    pub(crate) fn of(error: &(dyn StdError + 'static), hint: &str) -> Self {
+        Self::new(format!("{}; {hint}", Chain(error)))
+    }
+
+    /// Says that the arguments are another action's.
+    pub(crate) fn misled(action: &Action) -> Self {
+        Self::new(format!("`{}` was given to another action", action.name()))
+    }
+
+    pub(crate) fn timed_out(what: &str, after: Duration) -> Self {
+        Self::new(format!("{what} did not end within {}", Seconds(after)))
+    }
+}
+
+/// Writes a duration in seconds.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
+    }
+}
+
+/// Finds an action in the list.
+pub(crate) fn listed(name: ActionName) -> Option<&'static Listed> {
+    ACTIONS.iter().find(|it| it.name == name)
+}
+
+/// Carries an action out.
+///
+/// # Errors
+///
+/// [`Failure`] when it was not carried out, or not wholly.
+pub(crate) async fn run(
+    action: &Action,
+    tools: &Tools,
+    attempt: &Attempt,
+) -> Result<Done, Failure> {
+    let Some(listed) = listed(action.name()) else {
+        return Err(Failure::new(format!("this fixer does not know {}", action.name())));
+    };
+    (listed.run)(action, tools, attempt).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_action_of_the_domain_is_listed_once() {
+        let listed: Vec<_> = ACTIONS.iter().map(|it| it.name).collect();
+        let all: BTreeSet<_> = listed.iter().copied().collect();
+        assert_eq!(all, ActionName::ALL.into());
+        assert_eq!(all.len(), listed.len());
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_list() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actions");
+        let files: BTreeSet<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|it| it.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let names = ACTIONS.iter().map(|it| it.name.as_str().replace('.', "_")).collect();
+        assert_eq!(files, names);
+    }
+}

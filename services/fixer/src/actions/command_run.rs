@@ -1,0 +1,43 @@
+//! `command.run`: runs a program without a shell.
+
+use domain::action::{Action, ActionName};
+
+use super::{Attempt, Done, Failure, Listed, Running, Tools};
+use crate::{
+    allow::{AllowList, Denied},
+    environment::Environment,
+    process::reap::describe,
+    program::{Error, Program},
+};
+
+pub(super) const LISTED: Listed =
+    Listed { name: ActionName::CommandRun, by_default: false, permit, run };
+
+fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
+    let Action::CommandRun { command, dir, env } = action else { return Ok(()) };
+    allow.program(command, dir.as_deref(), env, environment)
+}
+
+fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
+    Box::pin(async move {
+        let Action::CommandRun { command, dir, env } = action else {
+            return Err(Failure::misled(action));
+        };
+        let program = Program { command, dir: dir.as_deref(), env, marks: attempt.marks() };
+        let ended = program.run(&tools.environment, attempt.deadline).await.map_err(told)?;
+        let what = format!("{} ended with {}", command.join(" "), describe(ended.status));
+        if ended.status.success() {
+            Ok(Done { summary: what, output: ended.output })
+        } else {
+            Err(Failure { reason: what, output: ended.output })
+        }
+    })
+}
+
+fn told(error: Error) -> Failure {
+    let failure = Failure::of(&error, error.hint());
+    match error {
+        Error::TimedOut { output, .. } => Failure { output, ..failure },
+        Error::NotFound(_) | Error::Spawn { .. } => failure,
+    }
+}

@@ -1,0 +1,38 @@
+//! `docker.start`: starts a container; one that runs is left alone.
+
+use bollard::query_parameters::StartContainerOptions;
+use domain::action::{Action, ActionName};
+
+use super::{Attempt, Done, Failure, Listed, Running, Tools};
+use crate::{
+    allow::{AllowList, Denied},
+    containers::{Which, refused, within},
+    environment::Environment,
+};
+
+pub(super) const LISTED: Listed =
+    Listed { name: ActionName::DockerStart, by_default: true, permit, run };
+
+fn permit(action: &Action, allow: &AllowList, _: &Environment) -> Result<(), Denied> {
+    let Action::DockerStart { container } = action else { return Ok(()) };
+    allow.container(container)
+}
+
+fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
+    Box::pin(async move {
+        let Action::DockerStart { container } = action else {
+            return Err(Failure::misled(action));
+        };
+        let work = async {
+            let (docker, names) = tools.engine.find(container, Which::DeadFirst).await?;
+            for name in &names {
+                docker
+                    .start_container(name, None::<StartContainerOptions>)
+                    .await
+                    .map_err(|error| refused(name, &error))?;
+            }
+            Ok(Done::silently(format!("started container {}", names.join(", "))))
+        };
+        within(attempt, container, work).await
+    })
+}

@@ -1,0 +1,141 @@
+//! `process.restart`: stops a process if it lives, and starts it.
+
+use std::{path::PathBuf, process::ExitStatus, sync::Arc};
+
+use domain::{
+    action::{Action, ActionName},
+    target::ProcessHandle,
+};
+
+use super::{Attempt, Done, Failure, Listed, Running, Tools};
+use crate::{
+    allow::{AllowList, Denied},
+    environment::Environment,
+    process::{
+        files::Files,
+        find::{Living, find},
+        reap::{describe, reap, record},
+        start::{Started, start},
+        stop::stop,
+    },
+};
+
+/// Most bytes of a log that tell why a process ended at once.
+const LOG_BYTES: u64 = 4096;
+
+pub(super) const LISTED: Listed =
+    Listed { name: ActionName::ProcessRestart, by_default: true, permit, run };
+
+fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
+    let Action::ProcessRestart { process, .. } = action else { return Ok(()) };
+    allow.program(&process.command, process.dir.as_deref(), &process.env, environment)
+}
+
+fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
+    Box::pin(async move {
+        let Action::ProcessRestart { target, process } = action else {
+            return Err(Failure::misled(action));
+        };
+        restart(target, process, tools, attempt).await
+    })
+}
+
+async fn restart(
+    target: &str,
+    process: &ProcessHandle,
+    tools: &Tools,
+    attempt: &Attempt,
+) -> Result<Done, Failure> {
+    // What cannot be started again is not stopped.
+    let program = tools
+        .environment
+        .find(&process.command, process.dir.as_deref(), &process.env)
+        .map_err(|error| Failure::of(&error, error.hint()))?;
+    let files = Files::new(&tools.state_dir, target, process)
+        .map_err(|error| Failure::of(&error, error.hint()))?;
+    let seek = (files.clone(), process.clone());
+    let (_lock, living) = blocking(move || {
+        let (files, process) = seek;
+        let lock = files.lock().map_err(|error| Failure::of(&error, error.hint()))?;
+        Ok((lock, find(&files, &process)))
+    })
+    .await?;
+    let stopped = stop_all(living, process, attempt).await?;
+    let started = begin(program, process, &files, tools, attempt).await?;
+    let pid = started.pid;
+    if let Some(status) = started.exited {
+        record(pid, status, files.clone()).await;
+        return exited(pid, status, &stopped, files).await;
+    }
+    tools.tasks.spawn(reap(started.child, pid, files, tools.stop.clone()));
+    Ok(Done::silently(format!("{stopped}started process {pid}")))
+}
+
+/// Ends what lives of the target; returns the beginning of the summary.
+async fn stop_all(
+    living: Vec<Living>,
+    process: &ProcessHandle,
+    attempt: &Attempt,
+) -> Result<String, Failure> {
+    if living.is_empty() {
+        return Ok(String::new());
+    }
+    let pids: Vec<_> = living.iter().map(|it| it.pid.as_raw_nonzero().to_string()).collect();
+    let pids = pids.join(", ");
+    let patience = process.stop_timeout.to_std().min(attempt.remaining());
+    let stopped =
+        stop(living, patience).await.map_err(|error| Failure::of(&error, error.hint()))?;
+    Ok(if stopped.killed {
+        format!(
+            "killed process {pids}, which had not ended {} after SIGTERM, and ",
+            process.stop_timeout
+        )
+    } else {
+        format!("stopped process {pids} and ")
+    })
+}
+
+async fn begin(
+    program: PathBuf,
+    process: &ProcessHandle,
+    files: &Files,
+    tools: &Tools,
+    attempt: &Attempt,
+) -> Result<Started, Failure> {
+    let (process, files) = (process.clone(), files.clone());
+    let (environment, cause) = (Arc::new(tools.environment.clone()), attempt.cause.clone());
+    blocking(move || {
+        start(&program, &process, &files, &environment, &cause)
+            .map_err(|error| Failure::of(&error, error.hint()))
+    })
+    .await
+}
+
+/// A process that has ended while its start was written down. Success is for the
+/// verification to say; but an error at this time is one for certain.
+async fn exited(
+    pid: i32,
+    status: ExitStatus,
+    stopped: &str,
+    files: Files,
+) -> Result<Done, Failure> {
+    let what =
+        format!("{stopped}started process {pid}, which ended at once with {}", describe(status));
+    let output = blocking(move || Ok(files.log_tail(LOG_BYTES))).await?;
+    if status.success() {
+        return Ok(Done { summary: what, output });
+    }
+    Err(Failure { reason: format!("{what}; its log tells why"), output })
+}
+
+/// Runs what blocks for a moment where it holds nobody up.
+async fn blocking<T, F>(work: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Failure> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failure::of(&error, "this is a fault of the fixer: please report it")),
+    }
+}

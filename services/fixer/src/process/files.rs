@@ -1,0 +1,355 @@
+//! The files beside a process: who it is, how it ended, how often it was started.
+//!
+//! In the state directory, for a target `shop`:
+//!
+//! | file | content | written |
+//! |---|---|---|
+//! | `shop.pid` | the process id, as a decimal line | at each start, whole or not at all |
+//! | `shop.log` | what it prints | appended by the process itself |
+//! | `shop.exit.json` | `{"pid":1,"exit_code":null,"signal":9,"at":"RFC 3339"}` | when it ends while its fixer lives |
+//! | `shop.starts.jsonl` | `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` a line | at each start; the last 200 are kept |
+//! | `shop.starting` | nothing | there from before a start until its process id is written |
+//! | `shop.lock` | nothing | locked while a fixer works on the target |
+//!
+//! The first four are read by others, such as monitors, as evidence.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use domain::target::ProcessHandle;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Pid,
+};
+use serde::Serialize;
+
+/// Starts that are remembered of one target: days of a target that crashes each hour.
+const STARTS_MAX: usize = 200;
+
+/// Size from which a log is set aside, as `<log>.1`, at the next start.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why the files of a process cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The name cannot be part of a file name.
+    #[error("`{0}` cannot be part of a file name")]
+    Name(String),
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another one works on the target.
+    #[error("another fixer works on `{0}` at this moment")]
+    Locked(String),
+}
+
+impl Error {
+    /// Returns what the reader can do.
+    #[must_use]
+    pub(crate) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name the target with letters, digits, `-`, `_` and `.`",
+            Self::Write { .. } => {
+                "see that the directory exists, has room and is writable, or name another with --state-dir or SELFHEAL_STATE_DIR"
+            }
+            Self::Locked(_) => "let it end; the next attempt will find the target free",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Serialize)]
+pub(crate) struct Exit {
+    pub(crate) pid: i32,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) at: String,
+}
+
+/// That a process was started.
+#[derive(Debug, Serialize)]
+pub(crate) struct Start<'a> {
+    pub(crate) pid: i32,
+    pub(crate) at: String,
+    pub(crate) incident: &'a str,
+    pub(crate) attempt: u32,
+}
+
+/// The files of one target.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    target: String,
+    state_dir: PathBuf,
+    pid: PathBuf,
+    log: PathBuf,
+}
+
+/// Held while one works on a target; freed when dropped, also by death.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Files {
+    /// Names the files. Relative paths of the handle count from our working directory.
+    pub(crate) fn new(
+        state_dir: &Path,
+        target: &str,
+        handle: &ProcessHandle,
+    ) -> Result<Self, Error> {
+        let plain = |it: char| it.is_alphanumeric() || matches!(it, '-' | '_' | '.');
+        if target.is_empty() || target.starts_with('.') || !target.chars().all(plain) {
+            return Err(Error::Name(target.to_owned()));
+        }
+        let state_dir = std::path::absolute(state_dir)
+            .map_err(|source| Error::Write { path: state_dir.to_path_buf(), source })?;
+        let own = |path: &Option<String>, ending: &str| {
+            path.as_ref()
+                .map_or_else(|| state_dir.join(format!("{target}.{ending}")), PathBuf::from)
+        };
+        Ok(Self {
+            target: target.to_owned(),
+            pid: own(&handle.pid_file, "pid"),
+            log: own(&handle.log, "log"),
+            state_dir,
+        })
+    }
+
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        self.state_dir.join(format!("{}.{ending}", self.target))
+    }
+
+    /// Takes the target, or says that another one has it.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        create_dir(&self.state_dir)?;
+        let path = self.beside("lock");
+        let refused = |source| Error::Write { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(refused)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(self.target.clone())),
+            Err(source) => Err(refused(source.into())),
+        }
+    }
+
+    /// Reads the process id and when it was written.
+    pub(crate) fn read_pid(&self) -> Option<(Pid, SystemTime)> {
+        let pid = fs::read_to_string(&self.pid).ok()?.trim().parse().ok()?;
+        let written = fs::metadata(&self.pid).ok()?.modified().ok()?;
+        // 1 is init, and 0 would be a whole group.
+        (1 < pid).then(|| Pid::from_raw(pid)).flatten().map(|pid| (pid, written))
+    }
+
+    /// Tells whether a start was begun whose process id was never written.
+    pub(crate) fn has_unfinished_start(&self) -> bool {
+        self.beside("starting").exists()
+    }
+
+    /// Notes that a start begins.
+    pub(crate) fn begin_start(&self) -> Result<(), Error> {
+        create_dir(&self.state_dir)?;
+        let path = self.beside("starting");
+        File::create(&path).map(drop).map_err(|source| Error::Write { path, source })
+    }
+
+    /// Writes the process id, and that the start is no longer under way.
+    pub(crate) fn write_pid(&self, pid: i32) -> Result<(), Error> {
+        replace(&self.pid, format!("{pid}\n").as_bytes())?;
+        self.end_start();
+        Ok(())
+    }
+
+    /// Notes that no start is under way. One that cannot be removed costs a search.
+    pub(crate) fn end_start(&self) {
+        if let Err(error) = fs::remove_file(self.beside("starting")) {
+            tracing::debug!(%error, target.name = self.target, "no mark of a start to remove");
+        }
+    }
+
+    /// Opens the log for appending; one that is too large is set aside first.
+    pub(crate) fn open_log(&self) -> Result<File, Error> {
+        if let Some(parent) = self.log.parent() {
+            create_dir(parent)?;
+        }
+        let refused = |source| Error::Write { path: self.log.clone(), source };
+        if fs::metadata(&self.log).is_ok_and(|it| LOG_BYTES_MAX < it.len()) {
+            let mut aside = self.log.clone().into_os_string();
+            aside.push(".1");
+            fs::rename(&self.log, aside).map_err(refused)?;
+        }
+        OpenOptions::new().create(true).append(true).open(&self.log).map_err(refused)
+    }
+
+    /// Reads the last part of the log.
+    pub(crate) fn log_tail(&self, bytes_max: u64) -> String {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut tail = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(bytes_max)))?;
+            file.take(bytes_max).read_to_end(&mut tail)
+        });
+        read.map(|_| crate::output::printable(&tail)).unwrap_or_default()
+    }
+
+    /// Adds a start to the list, which keeps the last [`STARTS_MAX`].
+    pub(crate) fn add_start(&self, start: &Start<'_>) -> Result<(), Error> {
+        let path = self.beside("starts.jsonl");
+        let mut line = json(start);
+        line.push('\n');
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        let n_old = old.lines().count();
+        if n_old < STARTS_MAX && (old.is_empty() || old.ends_with('\n')) {
+            let append = |line: &str| {
+                OpenOptions::new().create(true).append(true).open(&path)?.write_all(line.as_bytes())
+            };
+            return append(&line).map_err(|source| Error::Write { path: path.clone(), source });
+        }
+        let mut kept: String = old
+            .lines()
+            .skip((n_old + 1).saturating_sub(STARTS_MAX))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        kept.push_str(&line);
+        replace(&path, kept.as_bytes())
+    }
+
+    /// Writes how the process ended.
+    pub(crate) fn write_exit(&self, exit: &Exit) -> Result<(), Error> {
+        replace(&self.beside("exit.json"), json(exit).as_bytes())
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    // Plain fields cannot fail to serialise.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn create_dir(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+}
+
+/// Writes a file whole or not at all.
+///
+/// Not synced: after a crash of the machine no process of ours lives either.
+fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    static N_REPLACED: AtomicU64 = AtomicU64::new(0);
+    let n = N_REPLACED.fetch_add(1, Ordering::Relaxed);
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}-{n}.new", std::process::id()));
+    let new = PathBuf::from(new);
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    let written = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
+    written.map_err(|source| {
+        if let Err(error) = fs::remove_file(&new) {
+            tracing::debug!(%error, path = %new.display(), "nothing to remove");
+        }
+        Error::Write { path: path.to_path_buf(), source }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TempDir, handle};
+
+    fn files(dir: &TempDir) -> Files {
+        Files::new(dir.path(), "shop", &handle(&["sleep"])).unwrap()
+    }
+
+    #[test]
+    fn only_the_last_starts_are_kept() {
+        let dir = TempDir::new();
+        let files = files(&dir);
+        fs::create_dir_all(dir.path()).unwrap();
+        for attempt in 0..250 {
+            files
+                .add_start(&Start { pid: 7, at: "now".to_owned(), incident: "i", attempt })
+                .unwrap();
+        }
+        let text = fs::read_to_string(dir.path().join("shop.starts.jsonl")).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), STARTS_MAX);
+        assert_eq!(*lines.last().unwrap(), r#"{"pid":7,"at":"now","incident":"i","attempt":249}"#);
+    }
+
+    #[test]
+    fn a_line_torn_by_a_crash_does_not_spoil_the_next() {
+        let dir = TempDir::new();
+        let files = files(&dir);
+        fs::write(dir.path().join("shop.starts.jsonl"), "{\"pid\":1").unwrap();
+        files
+            .add_start(&Start { pid: 2, at: "now".to_owned(), incident: "i", attempt: 1 })
+            .unwrap();
+        let text = fs::read_to_string(dir.path().join("shop.starts.jsonl")).unwrap();
+        assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
+    fn a_target_is_worked_on_by_one_at_a_time() {
+        let dir = TempDir::new();
+        let files = files(&dir);
+        let first = files.lock().unwrap();
+        assert!(matches!(files.lock(), Err(Error::Locked(_))));
+        drop(first);
+        files.lock().unwrap();
+    }
+
+    #[test]
+    fn a_name_that_would_leave_the_directory_is_refused() {
+        for name in ["../x", "a/b", "", ".", ".."] {
+            let found = Files::new(Path::new("/tmp"), name, &handle(&["sleep"]));
+            assert!(matches!(found, Err(Error::Name(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pid_file_by_somebody_else_may_be_a_bare_number() {
+        let dir = TempDir::new();
+        let files = files(&dir);
+        for (text, expected) in [
+            ("4711", Some(4711)),
+            (" 12\n", Some(12)),
+            ("1", None),
+            ("0", None),
+            ("-5", None),
+            ("x", None),
+        ] {
+            fs::write(dir.path().join("shop.pid"), text).unwrap();
+            let found = files.read_pid().map(|(pid, _)| pid.as_raw_nonzero().get());
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_grew_too_large_is_set_aside() {
+        let dir = TempDir::new();
+        let files = files(&dir);
+        let log = dir.path().join("shop.log");
+        File::create(&log).unwrap().set_len(LOG_BYTES_MAX + 1).unwrap();
+        drop(files.open_log().unwrap());
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        assert!(dir.path().join("shop.log.1").exists());
+    }
+}

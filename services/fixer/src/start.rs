@@ -1,0 +1,106 @@
+//! The life of the fixer.
+
+use std::sync::Arc;
+
+use bus::Bus;
+use bytes::Bytes;
+use domain::{id::IncidentId, wire::WorkKind};
+use metrics::{Unit, describe_counter, describe_histogram};
+use service::{BoxError, Chain, Context};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info};
+
+use crate::{AllowList, Args, Progress, Tools, memory::Memory, orders::Orders, turns::Turns};
+
+/// Runs the fixer until it is told to stop; orders under way are carried out to their end.
+///
+/// # Errors
+///
+/// [`service::ConfigError`] when the local list is refused.
+pub async fn start(ctx: Context<Args>) -> Result<(), BoxError> {
+    describe();
+    let allow = AllowList::load(&ctx.args)?;
+    info!(actions = %allow, state_dir = %ctx.args.state_dir.display(), "what this fixer may do");
+    if ctx.stop.run_until_cancelled(ctx.bus.wait_for_topology()).await.transpose()?.is_none() {
+        return Ok(());
+    }
+    let tools = Tools::new(allow, ctx.args.state_dir, ctx.tasks.clone(), ctx.stop.clone());
+    let hand = Hand {
+        bus: ctx.bus,
+        id: ctx.member_id,
+        zones: ctx.zones,
+        parallel: usize::from(ctx.args.parallel),
+        stop: ctx.stop,
+        tasks: ctx.tasks,
+    };
+    drop(ctx.ready);
+    serve(hand, tools).await;
+    Ok(())
+}
+
+/// Who takes orders, from where, and how many at once.
+#[derive(Debug)]
+pub struct Hand {
+    /// The broker.
+    pub bus: Bus,
+    /// The id among the members.
+    pub id: String,
+    /// The zones whose orders are taken.
+    pub zones: Vec<String>,
+    /// Most orders at once.
+    pub parallel: usize,
+    /// Cancelled when no more orders are to be taken.
+    pub stop: CancellationToken,
+    /// Tasks that are waited for at the end.
+    pub tasks: TaskTracker,
+}
+
+/// Takes orders and handles them, until told to stop.
+pub async fn serve(hand: Hand, tools: Arc<Tools>) {
+    let Hand { bus, id, zones, parallel, stop, tasks } = hand;
+    let (progress, lines) = Progress::new(id.clone());
+    tasks.spawn(publish(bus.clone(), lines));
+    let mut work = bus.work().consume(WorkKind::Fix, &zones, parallel);
+    let orders = Arc::new(Orders {
+        writer: bus.inbox_writer(),
+        members: bus.members().watch(),
+        bus,
+        tools,
+        progress,
+        by: id,
+        memory: Memory::default(),
+        turns: Turns::default(),
+        stop: stop.clone(),
+    });
+    let slots = Arc::new(Semaphore::new(parallel));
+    loop {
+        // The slot first: what is taken must not wait here while another fixer is idle.
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, work.next().await)
+        };
+        let Some((slot, job)) = stop.run_until_cancelled(next).await else { return };
+        let orders = Arc::clone(&orders);
+        tasks.spawn(async move {
+            orders.handle(job).await;
+            drop(slot);
+        });
+    }
+}
+
+/// Publishes progress lines until nobody can tell any more.
+async fn publish(bus: Bus, mut lines: mpsc::Receiver<(IncidentId, Bytes)>) {
+    while let Some((incident, line)) = lines.recv().await {
+        let subject = bus.subjects().live(&incident);
+        if let Err(error) = bus.publish_core(subject, line).await {
+            debug!(incident.id = %incident, error = %Chain(&error), "a progress line was not sent");
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!("selfheal_fixer_orders_total", "Orders handled, by outcome");
+    describe_counter!("selfheal_fixer_attempts_total", "Steps carried out, by action and outcome");
+    describe_histogram!("selfheal_fixer_step_seconds", Unit::Seconds, "Time of a step, by action");
+}
