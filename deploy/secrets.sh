@@ -25,7 +25,7 @@ fi
 
 secrets() {
   echo "SELFHEAL_API_TOKEN=$(random)"
-  for user in SUPERVISOR MONITOR ANALYZER FIXER GATEWAY OPERATOR PUBLISHER; do
+  for user in SUPERVISOR MONITOR ANALYZER FIXER GATEWAY CLI PUBLISHER; do
     echo "NATS_${user}_PASSWORD=$(random)"
   done
   echo "DOCKER_GID=$gid"

@@ -26,15 +26,14 @@ async fn start(args: &[&str]) -> (ContainerAsync<GenericImage>, String) {
 fn options(url: &str) -> BrokerOptions {
     BrokerOptions {
         url: url.to_owned(),
-        creds: None,
-        context: None,
-        prefix: "selfheal".to_owned(),
         name: "selfheal-test".to_owned(),
+        ..BrokerOptions::default()
     }
 }
 
 async fn connect(url: &str) -> Bus {
-    let connecting = bus::connect(&options(url));
+    let options = options(url);
+    let connecting = bus::connect(&options);
     tokio::time::timeout(Duration::from_secs(20), connecting).await.unwrap().unwrap()
 }
 
@@ -55,7 +54,8 @@ async fn the_container_takes_the_whole_topology_and_keeps_the_ledger() {
 #[tokio::test]
 async fn a_container_without_jetstream_is_refused_with_a_hint() {
     let (_container, url) = start(&["--port", "4222"]).await;
-    let connecting = bus::connect(&options(&url));
+    let options = options(&url);
+    let connecting = bus::connect(&options);
     let refused = tokio::time::timeout(Duration::from_secs(20), connecting).await.unwrap();
     assert!(matches!(refused, Err(bus::Error::JetStreamOff { .. })), "{refused:?}");
 }

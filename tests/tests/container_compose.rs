@@ -1,5 +1,5 @@
 //! `docker compose up` as a person would do it: scaled agents, a killed container, what each may do.
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests panic as tests do")]
 
 use std::time::{Duration, Instant};
 

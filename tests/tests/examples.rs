@@ -1,5 +1,4 @@
-//! The configurations that the repository hands out.
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+//! The configurations and generated files that the repository hands out.
 
 #[test]
 fn every_example_configuration_is_valid_and_raises_no_warning() {
@@ -18,4 +17,17 @@ fn every_example_configuration_is_valid_and_raises_no_warning() {
         n_examples += 1;
     }
     assert!(2 <= n_examples, "{dir} holds {n_examples} examples");
+}
+
+#[test]
+fn the_generated_files_are_those_of_the_table() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let generated = [
+        ("deploy/nats.conf", tests::broker_conf::nats_conf()),
+        ("docs/wire.md", bus::wire_markdown()),
+    ];
+    for (path, wanted) in generated {
+        let found = std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+        assert_eq!(found, wanted, "{path} is out of date: run `cargo xtask docs`");
+    }
 }

@@ -21,6 +21,10 @@ pub(crate) const BINARIES: [&str; 8] = [
     "demo-shop",
 ];
 
+/// Files that are generated: path, package, and the example of it that prints the file.
+const GENERATED: [(&str, &str, &str); 2] =
+    [("docs/wire.md", "bus", "wire"), ("deploy/nats.conf", "tests", "nats_conf")];
+
 /// Where the source lies and where cargo builds.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -92,21 +96,21 @@ impl Workspace {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Writes `docs/wire.md` from the table of the bus.
+    /// Writes what is generated from the table of the bus.
     pub(crate) fn docs(&self) -> anyhow::Result<ExitCode> {
-        let output = self
-            .cargo(["run", "--quiet", "--package", "bus", "--example", "wire"])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run the example `wire` of the bus")?;
-        if !output.status.success() {
-            bail!("the example `wire` of the bus failed: {}", output.status);
+        for (path, package, example) in GENERATED {
+            let output = self
+                .cargo(["run", "--quiet", "--package", package, "--example", example])
+                .stderr(Stdio::inherit())
+                .output()
+                .with_context(|| format!("cannot run the example `{example}` of {package}"))?;
+            if !output.status.success() {
+                bail!("the example `{example}` of {package} failed: {}", output.status);
+            }
+            std::fs::write(self.root.join(path), output.stdout)
+                .with_context(|| format!("cannot write {path}"))?;
+            println!("{path} is written");
         }
-        if !output.stdout.is_empty() {
-            std::fs::write(self.root.join("docs/wire.md"), output.stdout)
-                .context("cannot write docs/wire.md")?;
-        }
-        println!("docs/wire.md is written");
         Ok(ExitCode::SUCCESS)
     }
 }
