@@ -50,6 +50,9 @@ const ROUTES: [(&str, &str); 18] = [
     ("GET /", "this list"),
 ];
 
+/// The broker syncs to a disk that may be busy: less would refuse what is well.
+const GIVE_UP_MIN: Duration = Duration::from_secs(1);
+
 /// What handlers share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct App(Arc<Shared>);
@@ -72,8 +75,8 @@ impl App {
     #[must_use]
     pub(crate) fn new(cx: &Context<Args>, settings: Settings, live: Live) -> Self {
         Self(Arc::new(Shared {
-            settings,
-            writer: cx.bus.inbox_writer(),
+            // Who waits for an answer waits no longer for the broker than for the supervisor.
+            writer: cx.bus.inbox_writer().with_give_up(settings.answer_timeout.max(GIVE_UP_MIN)),
             bus: cx.bus.clone(),
             probe: cx.probe.clone(),
             member_id: cx.member_id.clone(),
@@ -81,6 +84,7 @@ impl App {
             stop: cx.stop.clone(),
             live,
             members: cx.bus.members().watch(),
+            settings,
         }))
     }
 

@@ -45,7 +45,15 @@ impl App {
         let subject = self.bus().subjects().query(query.subject());
         let asked = self.bus().request(subject, question.into(), QUERY_TIMEOUT).await;
         asked.map_err(|error| {
-            warn!(error = %Chain(&error), what = query.subject(), "no supervisor answers");
+            warn!(error = %Chain(&error), what = query.subject(), "a question was not answered");
+            if let Error::Refused { message, .. } = error {
+                return Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "question_refused",
+                    message,
+                    "see that gateway and supervisor have the same version",
+                );
+            }
             Problem::later(
                 "no_supervisor",
                 "no supervisor answers",

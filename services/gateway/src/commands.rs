@@ -8,7 +8,7 @@ use axum::{
 };
 use domain::{
     id::{IncidentId, sha256_hex},
-    view::{IncidentDetail, Query},
+    view::Query,
     wire::{Answer, AnswerStatus, Command, Input, Verb},
 };
 use serde::Deserialize;
@@ -31,6 +31,18 @@ struct Wish {
     by: Option<String>,
     reason: Option<String>,
     plan_hash: Option<String>,
+}
+
+/// What an approval needs to know of an incident; the rest may be of another version.
+#[derive(Debug, Deserialize)]
+struct Planned {
+    status: String,
+    plan: Option<Hashed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hashed {
+    hash: String,
 }
 
 /// `POST /api/v1/incidents/{id}/{verb}`.
@@ -109,13 +121,13 @@ fn wish(body: &Whole) -> Result<Wish, Problem> {
 /// The approval still names one exact plan: if another takes its place before the
 /// supervisor decides, it is refused.
 async fn present_plan(app: &App, incident: IncidentId) -> Result<String, Problem> {
-    let found: Option<IncidentDetail> = app.query(&Query::Incident { id: incident }).await?;
+    let found: Option<Planned> = app.query(&Query::Incident { id: incident }).await?;
     let Some(found) = found else { return Err(incidents::not_found(incident)) };
-    let plan = found.view.plan.ok_or_else(|| {
+    let plan = found.plan.ok_or_else(|| {
         Problem::new(
             StatusCode::CONFLICT,
             "nothing_to_approve",
-            format!("the incident is `{}` and has no plan", found.view.status.as_str()),
+            format!("the incident is `{}` and has no plan", found.status),
             "see its timeline at GET /api/v1/incidents/{id}",
         )
     })?;

@@ -112,7 +112,8 @@ where
         let listener = health::bind(address).await?;
         around.spawn(health::serve(listener, probe.clone(), end.clone()));
     }
-    let member_id = format!("{kind}-{:.8}", uuid::Uuid::new_v4().simple());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let member_id = format!("{kind}-{}", random.get(..8).unwrap_or(&random));
     let bus = tokio::select! {
         connected = connect(kind, &common) => connected?,
         which = signals.next() => {
