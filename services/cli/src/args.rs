@@ -10,6 +10,9 @@ use crate::exit::EXIT_CODES;
 /// Where `up` and the supervisor look for the configuration.
 pub(crate) const CONFIG_DEFAULT: &str = "selfheal.yaml";
 
+/// How many incidents are listed unless another number is asked for.
+const LIMIT_DEFAULT: usize = 50;
+
 /// Where every command looks for the broker.
 pub(crate) const NATS_URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 
@@ -298,8 +301,15 @@ pub(crate) struct List {
     #[arg(value_name = "TEXT")]
     pub(crate) q: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
     pub(crate) limit: usize,
+}
+
+impl List {
+    /// Returns what `incidents` alone means.
+    pub(crate) fn first_page() -> Self {
+        Self { limit: LIMIT_DEFAULT, ..Self::default() }
+    }
 }
 
 /// What `selfheal restore` may be told.

@@ -2,17 +2,24 @@
 
 mod args;
 mod config_file;
+mod connection;
 mod exit;
 mod http;
+mod incidents;
+mod restore;
+mod status;
 mod terminal;
 mod up;
+mod verbs;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use domain::wire::Verb;
 
 use crate::{
-    args::{Cli, Command},
+    args::{Cli, Command, Global, Incidents, List},
+    connection::System,
     exit::{Exit, Failure},
     terminal::Terminal,
 };
@@ -48,20 +55,41 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").because(error))?;
-    runtime.block_on(dispatch(cli, terminal))
+    runtime.block_on(dispatch(cli.command, &cli.global, terminal))
 }
 
-async fn dispatch(cli: Cli, terminal: Terminal) -> Result<(), Failure> {
-    let global = cli.global;
-    match cli.command {
-        Command::Up(args) => up::run(&args, &global, terminal).await,
+async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Result<(), Failure> {
+    let connect = || System::connect(global, terminal);
+    match command {
+        Command::Up(args) => up::run(&args, global, terminal).await,
         Command::Check { file } => config_file::check(&file, terminal),
         Command::Health { url } => http::health(&url, global.broker.timeout, terminal).await,
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "selfheal", &mut script);
-            terminal.print(String::from_utf8_lossy(&script).trim_end())
+        Command::Completions { shell } => completions(shell, terminal),
+        Command::Apply { file, by } => verbs::apply(global, terminal, &file, &by).await,
+        Command::Publish(args) => verbs::publish(&connect().await?, args).await,
+        Command::Incidents { command } => {
+            let command = command.unwrap_or_else(|| Incidents::Ls(List::first_page()));
+            incidents::run(&connect().await?, command).await
         }
-        _ => Err(Failure::new(Exit::Failed, "not yet")),
+        Command::Approve { incident, plan, by } => {
+            verbs::approve(&connect().await?, &incident, plan, &by).await
+        }
+        Command::Reject(args) => verbs::reject(&connect().await?, args).await,
+        Command::Acknowledge(args) => verbs::acknowledge(&connect().await?, args).await,
+        Command::Close(args) => verbs::close(&connect().await?, args).await,
+        Command::Retry(args) => verbs::retry(&connect().await?, args).await,
+        Command::Pause { reason, by } => {
+            connect().await?.command(&by.by, Verb::Pause { reason }).await
+        }
+        Command::Resume { by } => connect().await?.command(&by.by, Verb::Resume).await,
+        Command::Status => status::run(&connect().await?).await,
+        Command::Restore(args) => restore::run(&args, global, terminal).await,
+        Command::Child { parent, command } => up::wrapper::become_child(parent, &command),
     }
+}
+
+fn completions(shell: clap_complete::Shell, terminal: Terminal) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "selfheal", &mut script);
+    terminal.print(String::from_utf8_lossy(&script).trim_end())
 }

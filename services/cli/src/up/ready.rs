@@ -16,6 +16,9 @@ use crate::{
 /// How often the gateway is asked while it is not ready.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How often after [`PATIENCE`]: something must change first.
+const POLL_SLOW: Duration = Duration::from_millis(250);
+
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -40,7 +43,7 @@ pub(crate) async fn announce(
             let broker = without_password(&broker_url);
             log.say(Level::Warn, &format!("not ready yet; is the broker {broker} there, and do the lines above tell of trouble?"));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(if warned { POLL_SLOW } else { POLL }).await;
     }
     ready.cancel();
     let printed = if terminal.is_json() {

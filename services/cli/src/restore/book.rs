@@ -1,0 +1,269 @@
+//! The log of decisions on disk, read back as the messages of the ledger that it came from.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Lines},
+    path::{Path, PathBuf},
+    vec,
+};
+
+use domain::{
+    id::Position,
+    view::LogLine,
+    wire::{LedgerEntry, SCHEMA},
+};
+
+use crate::exit::{Exit, Failure};
+
+/// One message of the ledger, as the log tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Message {
+    /// Its number in the ledger.
+    pub(super) seq: u64,
+    /// What it says.
+    pub(super) entry: LedgerEntry,
+}
+
+/// Reads all parts of a log, the oldest first.
+#[derive(Debug)]
+pub(super) struct Book {
+    files: vec::IntoIter<PathBuf>,
+    lines: Option<(PathBuf, Lines<BufReader<File>>)>,
+    n_line: u64,
+    /// The first line behind the last message that was returned.
+    next: Option<LogLine>,
+    last_seq: u64,
+}
+
+impl Book {
+    /// Opens a log and what was rotated away from it.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::NotFound`] without a log.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let mut files = closed_files(path).map_err(|error| {
+            Failure::new(Exit::NotFound, format!("cannot look for the log `{}`", path.display()))
+                .hint("name the supervisor's data directory with --data-dir, or the log with --log")
+                .because(error)
+        })?;
+        if path.is_file() {
+            files.push(path.to_owned());
+        }
+        if files.is_empty() {
+            let message = format!("there is no log `{}`", path.display());
+            return Err(Failure::new(Exit::NotFound, message).hint(
+                "name the supervisor's data directory with --data-dir, or the log with --log",
+            ));
+        }
+        Ok(Self { files: files.into_iter(), lines: None, n_line: 0, next: None, last_seq: 0 })
+    }
+
+    /// Returns the next message; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// When a line cannot be read, or is not the one that must follow.
+    pub(super) fn next(&mut self) -> Result<Option<Message>, Failure> {
+        let first = match self.next.take() {
+            Some(line) => line,
+            None => match self.line()? {
+                Some(line) => line,
+                None => return Ok(None),
+            },
+        };
+        let (seq, covers) = (first.entry, first.covers);
+        let mut decisions = vec![first.detail];
+        while let Some(line) = self.line()? {
+            if line.entry != seq {
+                self.next = Some(line);
+                break;
+            }
+            decisions.push(line.detail);
+        }
+        let entry = LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions };
+        Ok(Some(Message { seq, entry }))
+    }
+
+    fn line(&mut self) -> Result<Option<LogLine>, Failure> {
+        loop {
+            let Some((path, lines)) = &mut self.lines else {
+                let Some(path) = self.files.next() else { return Ok(None) };
+                let file = File::open(&path).map_err(|error| {
+                    Failure::new(Exit::Failed, format!("cannot read `{}`", path.display()))
+                        .because(error)
+                })?;
+                self.n_line = 0;
+                self.lines = Some((path, BufReader::new(file).lines()));
+                continue;
+            };
+            let Some(text) = lines.next() else {
+                self.lines = None;
+                continue;
+            };
+            self.n_line += 1;
+            let place = format!("{}:{}", path.display(), self.n_line);
+            let text = text.map_err(|error| {
+                Failure::new(Exit::Failed, format!("cannot read {place}")).because(error)
+            })?;
+            let line = match serde_json::from_str::<LogLine>(&text) {
+                Ok(line) => line,
+                // A crash tears the very last line; its decision was not told to anybody.
+                Err(error) if error.is_eof() && self.files.len() == 0 && is_last(lines) => {
+                    return Ok(None);
+                }
+                Err(error) => {
+                    let message = format!("{place} is not a line of the log");
+                    return Err(Failure::new(Exit::Failed, message).because(error));
+                }
+            };
+            self.check(&line, &place)?;
+            return Ok(Some(line));
+        }
+    }
+
+    /// Line n is decision n, over all files.
+    fn check(&mut self, line: &LogLine, place: &str) -> Result<(), Failure> {
+        if line.seq == self.last_seq + 1 && line.detail.seq == line.seq {
+            self.last_seq = line.seq;
+            return Ok(());
+        }
+        let wanted = self.last_seq + 1;
+        let message =
+            format!("{place} holds decision {}, but decision {wanted} must follow", line.seq);
+        let hint = if self.last_seq == 0 {
+            "older parts of the log are missing: put them beside it"
+        } else {
+            "a part of the log is missing or was changed"
+        };
+        Err(Failure::new(Exit::Failed, message).hint(hint))
+    }
+}
+
+fn is_last(lines: &mut Lines<BufReader<File>>) -> bool {
+    lines.next().is_none()
+}
+
+/// Returns the closed parts of a log, the oldest first: `<stem>.<time>.<decision>.jsonl`.
+fn closed_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir.unwrap_or_else(|| Path::new(".")))? {
+        let file = entry?.path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let middle =
+            name.strip_prefix(&format!("{stem}.")).and_then(|it| it.strip_suffix(".jsonl"));
+        let seq = middle.and_then(|it| it.rsplit('.').next()).and_then(|it| it.parse::<u64>().ok());
+        found.extend(seq.map(|seq| (seq, file)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, file)| file).collect())
+}
+
+/// Where the inbox stood, and by which input that can be recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bookmark {
+    /// All inputs up to here were decided.
+    pub(super) covers: Position,
+    /// The input that caused the last decision, and the broker's time of it.
+    pub(super) cause: Position,
+    /// That time.
+    pub(super) at: chrono::DateTime<chrono::Utc>,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write as _;
+
+    use chrono::{DateTime, Utc};
+    use domain::{
+        fact::{Decision, Fact},
+        id::IncidentId,
+    };
+
+    use super::*;
+
+    pub(in crate::restore) fn line(seq: u64, entry: u64) -> LogLine {
+        let at = DateTime::<Utc>::from_timestamp(1_700_000_000, 0).unwrap();
+        let cause = Position::new(seq, 0);
+        let fact = Fact::Paused { by: "ann".to_owned() };
+        let reason = "storm".to_owned();
+        let detail = Decision { seq, at, cause, incident: None, fact, reason: reason.clone() };
+        LogLine {
+            incident_id: IncidentId::NONE,
+            timestamp: at,
+            incident_type: "selfheal.paused".to_owned(),
+            analysis: None,
+            resolution: None,
+            seq,
+            status: None,
+            decision: "paused".to_owned(),
+            cause,
+            reason,
+            target: None,
+            entry,
+            covers: cause,
+            detail,
+        }
+    }
+
+    fn directory() -> PathBuf {
+        let path = std::env::temp_dir().join(format!("selfheal-book-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn write(path: &Path, lines: &[LogLine]) {
+        let text: String =
+            lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn read(path: &Path) -> Result<Vec<(u64, Vec<u64>)>, Failure> {
+        let mut book = Book::open(path)?;
+        let mut all = Vec::new();
+        while let Some(message) = book.next()? {
+            let seqs = message.entry.decisions.iter().map(|it| it.seq).collect();
+            all.push((message.seq, seqs));
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn rotated_parts_are_one_book_and_lines_of_one_message_belong_together() {
+        let path = directory().join("incident_logs.jsonl");
+        let older = path.with_file_name("incident_logs.20260101T000000Z.000000000003.jsonl");
+        write(&older, &[line(1, 1), line(2, 3), line(3, 3)]);
+        write(&path, &[line(4, 3), line(5, 4)]);
+        assert_eq!(read(&path).unwrap(), [(1, vec![1]), (3, vec![2, 3, 4]), (4, vec![5])]);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_a_torn_middle_one_is_refused() {
+        let path = directory().join("incident_logs.jsonl");
+        write(&path, &[line(1, 1), line(2, 2)]);
+        let text = serde_json::to_string(&line(3, 3)).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(&text.as_bytes()[..60]).unwrap();
+        assert_eq!(read(&path).unwrap(), [(1, vec![1]), (2, vec![2])]);
+        file.write_all(b"\n{}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("jsonl:3"));
+    }
+
+    #[test]
+    fn a_gap_is_refused_with_its_place() {
+        let path = directory().join("incident_logs.jsonl");
+        write(&path, &[line(1, 1), line(3, 2)]);
+        let failure = read(&path).unwrap_err();
+        assert!(failure.to_string().contains(":2 holds decision 3, but decision 2"), "{failure}");
+        write(&path, &[line(7, 7)]);
+        assert!(read(&path).unwrap_err().hint_text().unwrap().contains("older parts"));
+    }
+
+    #[test]
+    fn without_a_log_nothing_is_restored() {
+        let failure = read(&directory().join("incident_logs.jsonl")).unwrap_err();
+        assert_eq!(failure.exit(), Exit::NotFound);
+    }
+}
