@@ -1,0 +1,18 @@
+//! A file system has room.
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use super::Question;
+use crate::sample::Finding;
+
+pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
+    Box::pin(async {
+        let path = question.check.disk.clone().unwrap_or_default();
+        match question.instruments.disk_percent(path.clone()).await {
+            Ok(percent) => Finding::percent(&question.check, percent, &format!("{path} used"))
+                .with("path", json!(path)),
+            Err(error) => Finding::failed(format!("cannot look at {path}: {error}")),
+        }
+    })
+}

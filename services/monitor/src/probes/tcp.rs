@@ -1,0 +1,26 @@
+//! A TCP connection can be made.
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+
+use super::Question;
+use crate::sample::Finding;
+
+pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
+    Box::pin(async {
+        let address = question.check.tcp.as_deref().unwrap_or_default();
+        match TcpStream::connect(address).await {
+            // On a port of the range for outgoing connections a socket can meet itself
+            // when nobody listens.
+            Ok(stream) if is_itself(&stream) => {
+                Finding::failed(format!("nobody listens on {address}"))
+            }
+            Ok(_) => Finding::passed("connected"),
+            Err(error) => Finding::failed(format!("cannot connect to {address}: {error}")),
+        }
+    })
+}
+
+fn is_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}

@@ -1,0 +1,108 @@
+//! Verifications on request: taken from the queue, done, reported, then acknowledged.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Bus, InboxWriter, Job, NotAccepted};
+use domain::wire::{Envelope, Input, InputKind, VerificationReport, VerifyWork, WorkKind};
+use service::Chain;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, info, warn};
+
+use crate::{instruments::Instruments, sample::Begun, verify};
+
+/// Verifications of one zone at the same time. Each mostly waits.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Clocks may differ so much; work that is later than this is of no use to anybody.
+const CLOCK_TOLERANCE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
+/// How long to wait before a report is sent again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Who verifies, and with what.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    /// The member that reports.
+    pub member: Arc<str>,
+    /// Zones whose targets can be reached.
+    pub zones: Arc<[String]>,
+    /// What all probes share.
+    pub instruments: Instruments,
+    /// Takes the reports.
+    pub writer: InboxWriter,
+}
+
+/// Takes work until `stop`.
+pub async fn serve(bus: Bus, verifier: Verifier, tasks: TaskTracker, stop: CancellationToken) {
+    let mut queue = bus.work().consume(WorkKind::Verify, &verifier.zones, IN_FLIGHT_MAX);
+    while let Some(job) = stop.run_until_cancelled(queue.next()).await {
+        let (verifier, stop) = (verifier.clone(), stop.clone());
+        tasks.spawn(async move { verifier.handle(job, stop).await });
+    }
+}
+
+impl Verifier {
+    async fn handle(&self, job: Job, stop: CancellationToken) {
+        let received = Begun::now();
+        let work: VerifyWork = match serde_json::from_slice(&job.payload) {
+            Ok(work) => work,
+            Err(error) => {
+                error!(subject = job.subject, %error, "a request to verify cannot be read");
+                return job.ack().await;
+            }
+        };
+        if work.not_after + CLOCK_TOLERANCE < received.utc {
+            debug!(incident.id = %work.work.incident, "nobody waits for this verification any more");
+            return job.ack().await;
+        }
+        let alive = job.keep_alive();
+        let verified =
+            verify::verify(&work, &self.instruments, &self.member, &self.zones, received);
+        let Some(report) = stop.run_until_cancelled(verified).await else {
+            drop(alive);
+            // Another monitor begins anew: half a soak proves nothing.
+            return job.nak(Duration::ZERO).await;
+        };
+        info!(
+            incident.id = %work.work.incident,
+            attempt = work.work.attempt,
+            target = work.target.name,
+            passed = report.passed,
+            summary = report.summary,
+            "verified"
+        );
+        metrics::counter!("selfheal_verifications_total",
+            "result" => if report.passed { "passed" } else { "failed" })
+        .increment(1);
+        if self.store(&work, report, &stop).await {
+            drop(alive);
+            job.ack().await;
+        }
+    }
+
+    /// Returns whether the report is stored, or never can be.
+    async fn store(
+        &self,
+        work: &VerifyWork,
+        report: VerificationReport,
+        stop: &CancellationToken,
+    ) -> bool {
+        let id = format!("{}/{}", work.work.wish_id(WorkKind::Verify), self.member);
+        let envelope = Envelope::new(id, Input::Verification(report));
+        loop {
+            match self.writer.submit(InputKind::Verification, envelope.clone()).await {
+                Ok(_) => return true,
+                Err(error @ (NotAccepted::TooLarge { .. } | NotAccepted::Unwritable(_))) => {
+                    error!(incident.id = %work.work.incident, error = %Chain(&error), "verification cannot be reported");
+                    return true;
+                }
+                Err(error @ (NotAccepted::Full(_) | NotAccepted::Unavailable(_))) => {
+                    warn!(incident.id = %work.work.incident, error = %Chain(&error), "verification not stored yet, trying again");
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+                return false;
+            }
+        }
+    }
+}
