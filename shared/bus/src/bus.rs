@@ -205,7 +205,7 @@ impl Bus {
     }
 
     /// Subscribes to what is not stored; of a `queue`, one member gets each message.
-    /// The subscription has been sent to the broker when this returns.
+    /// The broker has the subscription when this returns.
     ///
     /// # Errors
     ///

@@ -66,14 +66,11 @@ impl Claims {
         loop {
             let message =
                 PublishMessage::build().payload(payload.clone()).expected_last_subject_sequence(0);
-            let fault = match publish::once(&self.core, &subject, message, deadline).await {
-                Ok(_) => return Ok(Claimed::Won),
-                Err(fault) => fault,
-            };
+            let sent = publish::once(&self.core, &subject, message, deadline).await;
+            let Err(fault) = sent else { return Ok(Claimed::Won) };
             match fault {
                 // Taken: by another, or by our own try whose answer was lost.
-                Fault::WrongSequence | Fault::Unknown(_) => {}
-                Fault::NoStream => {}
+                Fault::WrongSequence | Fault::Unknown(_) | Fault::NoStream => {}
                 Fault::Full(_) | Fault::TooLarge(_) | Fault::Refused(_) => {
                     return Err(Error::ClaimUnknown(Unsettled(fault.to_string())));
                 }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions,
-    jetstream::{self, ErrorCode, context::ContextBuilder},
+    jetstream::{
+        self, ErrorCode,
+        context::{AccountError, AccountErrorKind, ContextBuilder},
+    },
 };
 use tracing::{debug, warn};
 
@@ -204,21 +207,23 @@ async fn judge_account(client: &Client, js: &jetstream::Context, link: &Link) ->
     };
     match answer {
         Ok(Ok(_account)) => Ok(()),
-        Ok(Err(error)) => match error.kind() {
-            jetstream::context::AccountErrorKind::JetStream(told)
-                if told.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
-            {
-                Err(off("it is not enabled for this account".to_owned()))
-            }
-            _ if !here => Err(off("it is not enabled on this server".to_owned())),
-            _ => {
-                debug!(%error, "the broker does not tell about the account");
-                Ok(())
-            }
-        },
+        Ok(Err(error)) if is_off_for_account(&error) => {
+            Err(off("it is not enabled for this account".to_owned()))
+        }
+        Ok(Err(_)) if !here => Err(off("it is not enabled on this server".to_owned())),
+        Ok(Err(error)) => {
+            debug!(%error, "the broker does not tell about the account");
+            Ok(())
+        }
         Err(_elapsed) if !here => Err(off("it is not enabled on this server".to_owned())),
         Err(_elapsed) => Ok(()),
     }
+}
+
+fn is_off_for_account(error: &AccountError) -> bool {
+    let code = ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT;
+    matches!(error.kind(), AccountErrorKind::JetStream(told) if told.error_code() == code)
+        || matches!(error.kind(), AccountErrorKind::JetStreamUnavailable)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What every part needs to talk to the broker. Tasks hold this, never the [`Bus`](crate::Bus),
 //! so that dropping the last handle ends them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::{Client, jetstream};
+
+use tokio::time::timeout;
+use tracing::debug;
 
 use crate::{Subjects, link::Link};
 
@@ -22,6 +25,29 @@ impl fmt::Debug for Core {
             .field("link", &self.link)
             .field("subjects", &self.subjects)
             .finish_non_exhaustive()
+    }
+}
+
+/// How long the broker may take to show that it has read what we sent.
+const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Core {
+    /// Waits until the broker has read all that was sent before, such as a subscription:
+    /// flushing only empties our own buffers, and another's message may be there first.
+    ///
+    /// Without a connection there is nothing to wait for: subscriptions go out with the next
+    /// one before everything else. A user who may not ask this gets no answer, and goes on.
+    pub(crate) async fn round_trip(&self) {
+        if !self.link.is_connected() {
+            return;
+        }
+        let answer = timeout(ROUND_TRIP_TIMEOUT, self.js.query_account());
+        tokio::select! {
+            answer = answer => if !matches!(answer, Ok(Ok(_))) {
+                debug!("the broker does not answer a round trip");
+            },
+            () = self.link.violated() => {}
+        }
     }
 }
 

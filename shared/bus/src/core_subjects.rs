@@ -34,12 +34,7 @@ impl Subscription {
             None => core.client.subscribe(subject).await,
         };
         let subscriber = subscriber.map_err(|error| Error::client("subscribe", error))?;
-        // Else the subscription would still lie in a buffer of ours. Without a connection
-        // it goes out with the next one, before everything else.
-        if core.link.is_connected() {
-            let flushed = core.client.flush().await;
-            flushed.map_err(|error| Error::client("send the subscription", error))?;
-        }
+        core.round_trip().await;
         Ok(Self { subscriber })
     }
 

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use async_nats::{
     HeaderMap,
-    jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    jetstream::{
+        self,
+        consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    },
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -207,32 +210,12 @@ impl Pump {
                 Some(Err(error)) => return (true, Stop::Again(error.into())),
                 None => return (true, Stop::Again("the consumer ended".into())),
             };
-            let info = match message.info() {
-                Ok(info) => info,
-                Err(error) => return (true, Stop::Again(error)),
-            };
-            // The consumer counts what it sends: a number left out is a message lost on the way.
             n_delivered += 1;
-            if info.consumer_sequence != n_delivered {
-                return (true, Stop::Again("a message was lost on the way".into()));
-            }
-            let (seq, pending) = (info.stream_sequence, info.pending);
-            if let Start::After(last) = self.start {
-                if seq <= last {
-                    return (true, Stop::Again("the broker went back".into()));
-                }
-                self.start = Start::After(seq);
-            }
-            let at = utc(info.published);
-            let message = message.message;
-            let item = LogItem::Message(LogMessage {
-                seq,
-                at,
-                subject: message.subject.into_string(),
-                headers: message.headers,
-                payload: message.payload,
-            });
-            if self.tx.send(Ok(item)).await.is_err() {
+            let (message, pending) = match self.check(message, n_delivered) {
+                Ok(checked) => checked,
+                Err(cause) => return (true, Stop::Again(cause)),
+            };
+            if self.tx.send(Ok(LogItem::Message(message))).await.is_err() {
                 return (true, Stop::Gone);
             }
             if !caught_up && pending == 0 {
@@ -242,6 +225,35 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Takes a message if it is the one that must come now; also tells how many remain.
+    fn check(
+        &mut self,
+        message: jetstream::Message,
+        n_delivered: u64,
+    ) -> Result<(LogMessage, u64), Cause> {
+        let info = message.info()?;
+        // The consumer counts what it sends: a number left out is a message lost on the way.
+        if info.consumer_sequence != n_delivered {
+            return Err("a message was lost on the way".into());
+        }
+        let (seq, at, pending) = (info.stream_sequence, utc(info.published), info.pending);
+        if let Start::After(last) = self.start {
+            if seq <= last {
+                return Err("the broker went back".into());
+            }
+            self.start = Start::After(seq);
+        }
+        let message = message.message;
+        let message = LogMessage {
+            seq,
+            at,
+            subject: message.subject.into_string(),
+            headers: message.headers,
+            payload: message.payload,
+        };
+        Ok((message, pending))
     }
 
     async fn consumer(&self) -> Result<PullConsumer, Stop> {

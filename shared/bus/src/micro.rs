@@ -16,6 +16,7 @@ const UNDER_WAY_MAX: usize = 64;
 
 /// This process, as it answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`.
 pub struct MicroService {
+    core: Core,
     service: Service,
 }
 
@@ -40,7 +41,7 @@ pub(crate) async fn start(
         .start(name, version)
         .await;
     let service = started.map_err(|error| Error::client("become a micro service", error))?;
-    Ok(MicroService { service })
+    Ok(MicroService { core: core.clone(), service })
 }
 
 impl MicroService {
@@ -64,6 +65,7 @@ impl MicroService {
         let builder = self.service.endpoint_builder().name(name).queue_group(queue);
         let added = builder.add(subject).await;
         let endpoint = added.map_err(|error| Error::client("add an endpoint", error))?;
+        self.core.round_trip().await;
         let task = tokio::spawn(answer_all(endpoint, Arc::new(handler)));
         Ok(Server::of(AbortOnDropHandle::new(task)))
     }

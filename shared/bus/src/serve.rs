@@ -86,10 +86,7 @@ where
 {
     let subscriber = core.client.queue_subscribe(subject, queue.to_owned()).await;
     let subscriber = subscriber.map_err(|error| Error::client("subscribe", error))?;
-    if core.link.is_connected() {
-        let flushed = core.client.flush().await;
-        flushed.map_err(|error| Error::client("send the subscription", error))?;
-    }
+    core.round_trip().await;
     let task = tokio::spawn(answer_all(core.client.clone(), subscriber, Arc::new(handler)));
     Ok(Server { _task: AbortOnDropHandle::new(task) })
 }

@@ -2,7 +2,6 @@
 //! and gone with its files when the test ends.
 
 use std::{
-    ffi::OsString,
     fs,
     io::{self, Read as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -220,7 +219,7 @@ fn server() -> io::Result<PathBuf> {
     if let Some(path) = named {
         return Ok(path.into());
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools");
     let mut places = std::env::split_paths(&path).chain([tools]);
     let found = places.find_map(|dir| Some(dir.join(NAME)).filter(|file| file.is_file()));

@@ -1,0 +1,89 @@
+use std::time::{Duration, Instant};
+
+use bus::{AppendError, testing::Broker};
+use tokio::time::timeout;
+
+/// A life of three seconds, and what a busy machine adds.
+const WITHIN: Duration = Duration::from_millis(6500);
+
+#[tokio::test]
+async fn another_node_takes_over_when_the_life_of_a_dead_leader_ends() {
+    let broker = Broker::start().await;
+    let (one, two) = (broker.bus().await.unwrap(), broker.bus().await.unwrap());
+    let first = one.lead("node-1").await.unwrap();
+    let epoch = first.epoch();
+    let mut coming =
+        tokio::spawn(async move { two.lead("node-2").await.map(|lease| (lease, two)) });
+    // While the leader lives, nobody else leads: twice as long as its entry would last.
+    assert!(timeout(Duration::from_secs(6), &mut coming).await.is_err());
+    assert!(first.is_held());
+    let death = Instant::now();
+    drop((first, one));
+    let (second, _two) = timeout(WITHIN, coming).await.unwrap().unwrap().unwrap();
+    assert!(epoch < second.epoch());
+    assert!(Duration::from_millis(1500) < death.elapsed(), "{:?}", death.elapsed());
+}
+
+#[tokio::test]
+async fn the_same_node_takes_over_at_once_and_the_former_holder_hears_of_it() {
+    let broker = Broker::start().await;
+    let (one, two) = (broker.bus().await.unwrap(), broker.bus().await.unwrap());
+    let first = one.lead("node-1").await.unwrap();
+    let start = Instant::now();
+    let second = two.lead("node-1").await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(first.epoch() < second.epoch());
+    timeout(Duration::from_secs(5), first.lost()).await.unwrap();
+    assert!(!first.is_held() && second.is_held());
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_is_taken_at_once() {
+    let broker = Broker::start().await;
+    let (one, two) = (broker.bus().await.unwrap(), broker.bus().await.unwrap());
+    let first = one.lead("node-1").await.unwrap();
+    let mut coming =
+        tokio::spawn(async move { two.lead("node-2").await.map(|lease| (lease, two)) });
+    // So that it watches the key: before that, it would find it free by looking.
+    assert!(timeout(Duration::from_millis(500), &mut coming).await.is_err());
+    let start = Instant::now();
+    first.release().await;
+    let (second, _two) = coming.await.unwrap().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(second.is_held());
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_know_that_another_leads_is_refused_by_the_ledger() {
+    let broker = Broker::start().await;
+    let (one, two) = (broker.bus().await.unwrap(), broker.bus().await.unwrap());
+    let _first = one.lead("node-1").await.unwrap();
+    let end = one.ledger().append(0, "by the first".into(), &[]).await.unwrap();
+    let _second = two.lead("node-1").await.unwrap();
+    two.ledger().append(end, "by the second".into(), &[]).await.unwrap();
+    let refused = one.ledger().append(end, "by the first".into(), &[]).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Fenced { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_leader_keeps_the_lease_through_a_restart_of_the_broker() {
+    let mut broker = Broker::start().await;
+    let (one, two) = (broker.bus().await.unwrap(), broker.bus().await.unwrap());
+    let first = one.lead("node-1").await.unwrap();
+    let mut coming =
+        tokio::spawn(async move { two.lead("node-2").await.map(|lease| (lease, two)) });
+    broker.restart().await;
+    // One of the two leads: the first, or, if it was quicker at the new broker, the second.
+    match timeout(WITHIN, &mut coming).await {
+        Ok(second) => {
+            timeout(WITHIN, first.lost()).await.unwrap();
+            assert!(second.unwrap().unwrap().0.is_held());
+        }
+        Err(_) => {
+            assert!(first.is_held());
+            drop((first, one));
+            let (second, _two) = timeout(WITHIN, coming).await.unwrap().unwrap().unwrap();
+            assert!(second.is_held());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+use async_nats::jetstream::stream::{Config, StorageType};
+use bus::{Error, testing::Broker, topology::StreamId};
+
+use crate::outside;
+
+#[tokio::test]
+async fn making_everything_again_changes_nothing() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let js = outside(&broker.url()).await;
+    let name = bus.subjects().stream(StreamId::Inbox);
+    let before = js.get_stream(&name).await.unwrap().cached_info().clone();
+    let mut made = bus.work_made();
+    made.mark_unchanged();
+    bus.ensure_topology().await.unwrap();
+    let after = js.get_stream(&name).await.unwrap().cached_info().clone();
+    assert_eq!((before.created, &before.config), (after.created, &after.config));
+    assert!(!made.has_changed().unwrap());
+    let log = std::fs::read_to_string(broker.dir().join("log")).unwrap();
+    assert!(!log.contains("[ERR]"), "{log}");
+}
+
+#[tokio::test]
+async fn a_stream_of_an_older_build_is_upgraded_and_keeps_what_the_operator_chose() {
+    let broker = Broker::start().await;
+    let bus = broker.connect().await.unwrap();
+    let js = outside(&broker.url()).await;
+    let name = bus.subjects().stream(StreamId::Inbox);
+    let older = Config {
+        name: name.clone(),
+        subjects: vec![bus.subjects().full("event.>")],
+        max_bytes: 3 << 30,
+        ..Config::default()
+    };
+    js.create_stream(older).await.unwrap();
+    js.publish(bus.subjects().event("a"), "kept".into()).await.unwrap().await.unwrap();
+    bus.ensure_topology().await.unwrap();
+    let now = js.get_stream(&name).await.unwrap().cached_info().clone();
+    assert_eq!(now.config.subjects.len(), StreamId::Inbox.spec().subjects.len());
+    assert_eq!(now.config.max_bytes, 3 << 30);
+    assert_eq!(now.state.messages, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_upgraded_is_refused_with_a_hint() {
+    let broker = Broker::start().await;
+    let bus = broker.connect().await.unwrap();
+    let js = outside(&broker.url()).await;
+    let foreign = Config {
+        name: bus.subjects().stream(StreamId::Work),
+        subjects: vec!["something.else".to_owned()],
+        storage: StorageType::File,
+        ..Config::default()
+    };
+    js.create_stream(foreign).await.unwrap();
+    let error = bus.ensure_topology().await.unwrap_err();
+    assert!(matches!(error, Error::Incompatible { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("--prefix"));
+}
+
+#[tokio::test]
+async fn an_account_with_too_little_room_is_told_with_a_hint() {
+    let small = "accounts { A { jetstream { max_mem: 10MB, max_file: 100MB }, users: [{user: a, password: a}] } }";
+    let broker = Broker::with_config(small).await;
+    let options =
+        bus::BrokerOptions { url: broker.url_for("a", "a"), ..bus::BrokerOptions::default() };
+    let bus = bus::connect(&options).await.unwrap();
+    let error = bus.ensure_topology().await.unwrap_err();
+    assert!(matches!(error, Error::Topology { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("too little room"), "{error:?}");
+}
+
+#[tokio::test]
+async fn two_installations_share_one_account() {
+    let broker = Broker::start().await;
+    let ours = broker.bus().await.unwrap();
+    let options = bus::BrokerOptions {
+        url: broker.url(),
+        prefix: "acme".to_owned(),
+        ..bus::BrokerOptions::default()
+    };
+    let theirs = bus::connect(&options).await.unwrap();
+    theirs.ensure_topology().await.unwrap();
+    theirs.ledger().append(0, "theirs".into(), &[]).await.unwrap();
+    assert_eq!(ours.ledger().last_seq().await.unwrap(), 0);
+    assert_eq!(theirs.ledger().last_seq().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn hands_wait_until_a_supervisor_has_made_everything() {
+    let broker = Broker::start().await;
+    let hand = broker.connect().await.unwrap();
+    let waiting = tokio::spawn(async move { hand.wait_for_topology().await });
+    let supervisor = broker.connect().await.unwrap();
+    assert!(!waiting.is_finished());
+    supervisor.ensure_topology().await.unwrap();
+    waiting.await.unwrap().unwrap();
+}

@@ -1,0 +1,126 @@
+use std::time::{Duration, Instant};
+
+use bus::testing::Broker;
+use domain::wire::WorkKind;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_millis(500);
+
+fn zones() -> Vec<String> {
+    vec!["default".to_owned()]
+}
+
+#[tokio::test]
+async fn a_wish_published_twice_is_heard_once() {
+    let broker = Broker::start().await;
+    let work = broker.bus().await.unwrap().work();
+    for _ in 0..2 {
+        work.publish(WorkKind::Fix, "default", "wish", "do".into()).await.unwrap();
+    }
+    let mut consumer = work.consume(WorkKind::Fix, &zones(), 4);
+    let job = timeout(SOON, consumer.next()).await.unwrap();
+    assert_eq!((&job.payload[..], job.deliveries), (&b"do"[..], 1));
+    job.ack().await;
+    assert!(timeout(MOMENT, consumer.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn work_of_a_worker_that_vanished_goes_to_another() {
+    let broker = Broker::start().await;
+    let (leader, one, two) = (
+        broker.bus().await.unwrap(),
+        broker.connect().await.unwrap(),
+        broker.connect().await.unwrap(),
+    );
+    leader.work().publish(WorkKind::Diagnose, "default", "wish", "do".into()).await.unwrap();
+    let mut dying = one.work().consume(WorkKind::Diagnose, &zones(), 1);
+    let job = timeout(SOON, dying.next()).await.unwrap();
+    let taken = Instant::now();
+    drop((job, dying, one));
+    let mut other = two.work().consume(WorkKind::Diagnose, &zones(), 1);
+    let again = timeout(SOON, other.next()).await.unwrap();
+    assert_eq!((&again.payload[..], again.deliveries), (&b"do"[..], 2));
+    assert!(Duration::from_secs(4) < taken.elapsed(), "{:?}", taken.elapsed());
+    again.ack().await;
+}
+
+#[tokio::test]
+async fn long_work_with_signs_of_life_is_not_given_to_another() {
+    let broker = Broker::start().await;
+    let (leader, other) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
+    leader.work().publish(WorkKind::Fix, "default", "wish", "long".into()).await.unwrap();
+    let mut worker = leader.work().consume(WorkKind::Fix, &zones(), 1);
+    let job = timeout(SOON, worker.next()).await.unwrap();
+    let alive = job.keep_alive();
+    let mut idle = other.work().consume(WorkKind::Fix, &zones(), 1);
+    // Longer than the broker waits for a worker without a sign of life.
+    assert!(timeout(Duration::from_secs(7), idle.next()).await.is_err());
+    drop(alive);
+    job.ack().await;
+    assert!(timeout(MOMENT, idle.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn no_more_is_taken_than_there_are_slots_and_the_rest_is_for_others() {
+    let broker = Broker::start().await;
+    let (leader, other) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
+    let mut worker = leader.work().consume(WorkKind::Verify, &zones(), 2);
+    for n in 0..4 {
+        let wish = n.to_string();
+        leader
+            .work()
+            .publish(WorkKind::Verify, "default", &wish, wish.clone().into())
+            .await
+            .unwrap();
+    }
+    let first = timeout(SOON, worker.next()).await.unwrap();
+    let _second = timeout(SOON, worker.next()).await.unwrap();
+    assert!(timeout(MOMENT, worker.next()).await.is_err());
+    let mut helper = other.work().consume(WorkKind::Verify, &zones(), 2);
+    for wish in ["2", "3"] {
+        let job = timeout(MOMENT * 4, helper.next()).await.unwrap();
+        assert_eq!(&job.payload[..], wish.as_bytes());
+        job.ack().await;
+    }
+    first.ack().await;
+    leader.work().publish(WorkKind::Verify, "default", "4", "4".into()).await.unwrap();
+    drop(helper);
+    let next = timeout(SOON, worker.next()).await.unwrap();
+    assert_eq!(&next.payload[..], b"4");
+}
+
+#[tokio::test]
+async fn each_zone_has_its_own_work() {
+    let broker = Broker::start().await;
+    let work = broker.bus().await.unwrap().work();
+    let both = ["north".to_owned(), "rack.7".to_owned()];
+    let mut worker = work.consume(WorkKind::Fix, &both, 1);
+    let mut south = work.consume(WorkKind::Fix, &["south".to_owned()], 1);
+    for zone in &both {
+        work.publish(WorkKind::Fix, zone, zone, zone.clone().into()).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let job = timeout(SOON, worker.next()).await.unwrap();
+        seen.push(String::from_utf8(job.payload.to_vec()).unwrap());
+        job.ack().await;
+    }
+    seen.sort();
+    assert_eq!(seen, both);
+    assert!(timeout(MOMENT, south.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn work_given_back_comes_again_after_its_delay() {
+    let broker = Broker::start().await;
+    let work = broker.bus().await.unwrap().work();
+    work.publish(WorkKind::Notify, "default", "wish", "do".into()).await.unwrap();
+    let mut worker = work.consume(WorkKind::Notify, &zones(), 1);
+    let job = timeout(SOON, worker.next()).await.unwrap();
+    let given_back = Instant::now();
+    job.nak(Duration::from_secs(1)).await;
+    let again = timeout(SOON, worker.next()).await.unwrap();
+    assert_eq!(again.deliveries, 2);
+    assert!(Duration::from_millis(900) < given_back.elapsed());
+}
