@@ -1,6 +1,10 @@
 //! The routes, and what their handlers share.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -67,7 +71,7 @@ struct Shared {
     version: &'static str,
     stop: CancellationToken,
     live: Live,
-    members: watch::Receiver<BTreeMap<String, Member>>,
+    members: OnceLock<watch::Receiver<BTreeMap<String, Member>>>,
 }
 
 impl App {
@@ -83,7 +87,7 @@ impl App {
             version: cx.version,
             stop: cx.stop.clone(),
             live,
-            members: cx.bus.members().watch(),
+            members: OnceLock::new(),
             settings,
         }))
     }
@@ -122,8 +126,15 @@ impl App {
         (&self.0.member_id, self.0.version)
     }
 
+    /// Returns the living agents; nobody before [`Self::watch_members`].
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.0.members.borrow().values().cloned().collect()
+        let members = self.0.members.get().map(|members| members.borrow().clone());
+        members.unwrap_or_default().into_values().collect()
+    }
+
+    /// Starts to follow the list of living agents, which a supervisor must have made.
+    pub(crate) fn watch_members(&self) {
+        self.0.members.get_or_init(|| self.0.bus.members().watch());
     }
 }
 
@@ -147,7 +158,7 @@ pub fn router(app: App) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app, access::check))
-        .layer(from_fn(layers::limit_time))
+        .layer(from_fn_with_state(layers::REQUEST_TIME_MAX, layers::limit_time))
         .layer(from_fn_with_state(places, layers::shed))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn(layers::identify))

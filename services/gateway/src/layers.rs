@@ -89,13 +89,17 @@ pub(crate) async fn shed(
 
 /// Ends what takes too long. Only a body that does not come takes so long: all
 /// that waits for others has a shorter limit of its own.
-pub(crate) async fn limit_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+pub(crate) async fn limit_time(
+    State(time_max): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match tokio::time::timeout(time_max, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request_timeout",
-            format!("the request took longer than {} s", REQUEST_TIME_MAX.as_secs()),
+            format!("the request took longer than {time_max:?}"),
             "send it again, and the whole body at once",
         )
         .into_response(),
@@ -112,4 +116,63 @@ pub(crate) fn panicked(_cause: Box<dyn Any + Send + 'static>) -> Response {
         "please report it with the gateway's log line of this moment",
     )
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        middleware::{from_fn, from_fn_with_state},
+        routing::get,
+    };
+    use tower::ServiceExt as _;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn asked(router: Router, id: &str) -> (Response<()>, serde_json::Value) {
+        let request = Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_is_refused_at_once_with_a_time_to_come_back() {
+        let no_place = Arc::new(Semaphore::new(0));
+        let router = Router::new().route("/", get(async || "well"));
+        let router = router.layer(from_fn_with_state(no_place, shed));
+        let (answer, told) = asked(router, "1").await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "1");
+        assert_eq!(told["error"]["code"], "overloaded");
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended() {
+        let router = Router::new().route("/", get(std::future::pending::<&'static str>));
+        let time_max = Duration::from_millis(1);
+        let router = router.layer(from_fn_with_state(time_max, limit_time));
+        let (answer, told) = asked(router, "1").await;
+        assert_eq!(answer.status(), 408);
+        assert_eq!(told["error"]["code"], "request_timeout");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_and_ids_that_are_no_text_are_replaced() {
+        async fn defect() -> &'static str {
+            panic!("a defect")
+        }
+        let router = Router::new().route("/", get(defect));
+        let router = router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(identify));
+        let (answer, told) = asked(router.clone(), "mine").await;
+        assert_eq!(answer.status(), 500);
+        assert_eq!(told["error"]["code"], "defect");
+        assert_eq!(answer.headers()["x-request-id"], "mine");
+        for id in ["two words", "", &"x".repeat(129)] {
+            let (answer, _) = asked(router.clone(), id).await;
+            assert_eq!(answer.headers()["x-request-id"].len(), 36, "{id}");
+        }
+    }
 }

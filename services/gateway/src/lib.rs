@@ -47,6 +47,7 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         Some(result) => result?,
         None => return Ok(()),
     }
+    app.watch_members();
     let outbox = notifiers::Outbox::new(&cx, app.writer())?;
     cx.essential("notifiers", outbox.run());
     drop(cx.ready);

@@ -58,3 +58,42 @@ impl<A> Context<A> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Readiness;
+
+    #[tokio::test]
+    async fn a_process_ends_with_the_first_task_it_cannot_do_without() {
+        let broker = bus::testing::Broker::start().await;
+        let stop = CancellationToken::new();
+        let (readiness, ready) = Readiness::new(stop.clone());
+        let (failures, mut failed) = mpsc::channel(1);
+        let cx = Context {
+            args: (),
+            bus: broker.connect().await.unwrap(),
+            member_id: "test-00000000".to_owned(),
+            zones: Vec::new(),
+            stop: stop.clone(),
+            tasks: TaskTracker::new(),
+            ready,
+            probe: Probe::install("test", "0.0.0", readiness).unwrap(),
+            version: "0.0.0",
+            failures,
+        };
+        cx.essential("ends by itself", async { Ok(()) });
+        assert_eq!(failed.recv().await.unwrap().to_string(), "ends by itself ended by itself");
+        cx.essential("fails", async { Err("no luck".into()) });
+        assert_eq!(failed.recv().await.unwrap().to_string(), "no luck");
+        cx.essential("panics", async { panic!("a defect") });
+        assert!(failed.recv().await.unwrap().to_string().contains("a defect"));
+
+        // When the process stops, all its tasks end, and that is well.
+        stop.cancel();
+        cx.essential("stops", async { Ok(()) });
+        cx.tasks.close();
+        cx.tasks.wait().await;
+        assert!(failed.try_recv().is_err());
+    }
+}

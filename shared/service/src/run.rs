@@ -225,7 +225,9 @@ fn without_secrets(urls: &str) -> String {
 
 /// Says once that the process is ready: others wait for this line.
 async fn announce(readiness: Readiness, stop: CancellationToken, member: String) {
-    if stop.run_until_cancelled(readiness.released()).await.is_some() {
+    let released = stop.run_until_cancelled(readiness.released()).await;
+    // Work that ends drops its latch too: a process that stops is not ready.
+    if released.is_some() && !stop.is_cancelled() {
         info!(member, version = VERSION, "ready");
     }
 }
@@ -233,6 +235,32 @@ async fn announce(readiness: Readiness, stop: CancellationToken, member: String)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Says whether the drain ended in time, with work that never ends.
+    async fn drain(grace: Duration, n_signals: u32) -> String {
+        let mut signals = StopSignal::new().unwrap();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (_failures, failed) = mpsc::channel(1);
+        let me = rustix::process::getpid();
+        let send = || rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
+        let work = async {
+            send();
+            stop.cancelled().await;
+            for _ in 1..n_signals {
+                send();
+            }
+            std::future::pending().await
+        };
+        live(work, &mut signals, &stop, &tasks, failed, grace).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn work_has_the_grace_period_and_a_second_signal_ends_it_at_once() {
+        let long = Duration::from_secs(3600);
+        assert_eq!(drain(long, 2).await, "stopped before its work had ended");
+        let short = Duration::from_millis(10);
+        assert!(drain(short, 1).await.starts_with("the grace period was over"));
+    }
 
     #[test]
     fn the_password_of_the_broker_is_never_written() {
