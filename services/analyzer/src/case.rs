@@ -136,9 +136,10 @@ impl<'a> Case<'a> {
     /// event that tells how it ended is believed.
     pub(crate) fn life(&self) -> Life {
         let Some(probe) = self.probe() else {
-            let said = Ending::of_payload(&self.work.event.payload);
             return match self.target.handle() {
-                Some(Handle::Process(_) | Handle::Docker(_)) if said.is_known() => Life::Dead,
+                Some(Handle::Process(_) | Handle::Docker(_)) if self.said().is_known() => {
+                    Life::Dead
+                }
                 Some(Handle::Process(_) | Handle::Docker(_)) | None => Life::Unknown,
             };
         };
@@ -152,7 +153,18 @@ impl<'a> Case<'a> {
             (None, Some(container)) => Ending::of_container(container),
             (None, None) => Ending::default(),
         };
-        if fresh.is_known() { fresh } else { Ending::of_payload(&self.work.event.payload) }
+        if fresh.is_known() { fresh } else { self.said() }
+    }
+
+    /// Returns what the event says about the end of the target's last run.
+    fn said(&self) -> Ending {
+        // An exit code that a command printed is not the target's own.
+        let by_command = self.work.event.labels.get("probe").is_some_and(|it| it == "command");
+        if by_command {
+            return Ending::default();
+        }
+        let pid = self.process().and_then(|process| process.pid);
+        Ending::of_payload(&self.work.event.payload, pid)
     }
 
     /// Returns the last lines of the log, the newest last.
@@ -252,7 +264,10 @@ fn how(check: Option<&Check>, result: &CheckResult) -> Failure {
     }
     let detail = result.detail.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
-    if has(&["refused"]) {
+    if detail.starts_with("answered") {
+        // By a status that names a time-out of its own, perhaps.
+        Failure::Wrong
+    } else if has(&["refused", "nobody listens"]) {
         Failure::Refused
     } else if has(&NO_NAME) {
         Failure::NoName

@@ -43,17 +43,21 @@ impl Ending {
         Self { exit_code: container.exit_code, signal: None, is_oom: container.oom_killed }
     }
 
-    /// Reads what an event says: its fields at the top of the payload, or below
-    /// `process`, `container` or `exit`.
-    pub(crate) fn of_payload(payload: &Value) -> Self {
-        let places = [Some(payload), payload.get("process"), payload.get("container")];
-        let places = || places.iter().flatten().copied().chain(payload.get("exit"));
-        let number = |key| places().find_map(|place| place.get(key).and_then(Value::as_i64));
-        let flag = places().find_map(|place| place.get("oom_killed").and_then(Value::as_bool));
+    /// Reads what an event says: at the top of its payload, or below `exit`, `process` or
+    /// `container`. What it says about another process than `pid`, or about a container
+    /// that runs, is not about the last run.
+    pub(crate) fn of_payload(payload: &Value, pid: Option<u32>) -> Self {
+        let below = ["exit", "process", "container"].iter().filter_map(|key| payload.get(key));
+        let places: Vec<&Value> = std::iter::once(payload)
+            .chain(below)
+            .filter(|place| is_over(place) && is_about(place, pid))
+            .collect();
+        let number = |key| places.iter().find_map(|place| place.get(key).and_then(Value::as_i64));
+        let is_oom = |place: &&Value| place.get("oom_killed").and_then(Value::as_bool);
         Self {
             exit_code: number("exit_code"),
             signal: number("signal"),
-            is_oom: flag == Some(true),
+            is_oom: places.iter().find_map(is_oom) == Some(true),
         }
     }
 
@@ -74,6 +78,16 @@ impl Ending {
             (true | false, Some(_) | None) => Doing::Own,
         }
     }
+}
+
+fn is_over(place: &Value) -> bool {
+    let status = place.get("status").and_then(Value::as_str);
+    status.is_none_or(|status| matches!(status, "exited" | "dead"))
+}
+
+fn is_about(place: &Value, pid: Option<u32>) -> bool {
+    let named = place.get("pid").and_then(Value::as_u64);
+    named.zip(pid).is_none_or(|(named, pid)| named == u64::from(pid))
 }
 
 fn signal_name(signal: i64) -> Option<&'static str> {
@@ -151,13 +165,21 @@ mod tests {
 
     #[test]
     fn an_events_payload_tells_it_at_the_top_or_below() {
-        let read = |payload| Ending::of_payload(&payload);
+        let read = |payload| Ending::of_payload(&payload, Some(7));
         let nine = Ending { signal: Some(9), ..Ending::default() };
         assert_eq!(read(serde_json::json!({"signal": 9})), nine);
         assert_eq!(read(serde_json::json!({"process": {"signal": 9}})), nine);
         assert_eq!(read(serde_json::json!({"exit": {"signal": 9}})), nine);
         assert!(read(serde_json::json!({"container": {"oom_killed": true}})).is_oom);
-        for nothing in [serde_json::json!(null), serde_json::json!("9"), serde_json::json!([9])] {
+        let of = |pid| serde_json::json!({"pid": pid, "exit": {"pid": pid, "signal": 9}});
+        assert_eq!(read(of(7)), nine);
+        for nothing in [
+            serde_json::json!(null),
+            serde_json::json!("9"),
+            serde_json::json!([9]),
+            serde_json::json!({"container": {"status": "running", "exit_code": 0}}),
+            of(8),
+        ] {
             assert_eq!(read(nothing), Ending::default());
         }
     }

@@ -21,6 +21,11 @@ use crate::{
 const LOG_LINES_MAX: usize = 40;
 const LOG_LINE_CHARS_MAX: usize = 400;
 
+/// The largest detail of one piece of evidence, and the longest line: what others wrote
+/// must not make the report too large for the inbox.
+const DETAIL_BYTES_MAX: usize = 16 << 10;
+const SUMMARY_CHARS_MAX: usize = 600;
+
 /// Earlier attempts and changes that are told.
 const PAST_MAX: usize = 5;
 
@@ -57,6 +62,12 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
 }
 
 fn one(source: &str, target: Option<&str>, summary: String, detail: Value) -> Evidence {
+    let summary = match summary.char_indices().nth(SUMMARY_CHARS_MAX) {
+        Some((cut, _)) => format!("{}…", summary.get(..cut).unwrap_or_default()),
+        None => summary,
+    };
+    let bytes = detail.to_string().len();
+    let detail = if DETAIL_BYTES_MAX < bytes { json!({ "left_out_bytes": bytes }) } else { detail };
     Evidence { source: source.to_owned(), target: target.map(str::to_owned), summary, detail }
 }
 
@@ -218,6 +229,15 @@ mod tests {
         assert!(evidence.iter().any(|it| it.summary.contains("no monitor of zone")));
         let fresh = ["check", "process", "container", "dependency"];
         assert!(evidence.iter().all(|it| !fresh.contains(&it.source.as_str())), "{evidence:?}");
+    }
+
+    #[test]
+    fn what_others_wrote_stays_small() {
+        let mut scene = Scene::process("large").fails(HTTP, &"x".repeat(100_000));
+        let detail = "y".repeat(200_000);
+        scene.work.event.payload = json!({ "detail": detail, "service": "shop" });
+        let size = serde_json::to_vec(&of(&scene.work, &scene.findings)).unwrap().len();
+        assert!(size < 16 << 10, "{size}");
     }
 
     #[test]

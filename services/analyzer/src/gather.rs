@@ -46,7 +46,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const DOUBT: Duration = Duration::from_millis(300);
 
 /// Events of monitors come after several failed samples; those of others may tell of one.
-const THRESHOLDS_KEPT_BY: &str = "monitor";
+const THRESHOLDS_KEPT_BY: &str = "selfheal/monitor";
 
 /// Looks at the target of a piece of work, and at what it needs.
 ///
@@ -108,7 +108,7 @@ fn is_doubtful(work: &DiagnoseWork, target: &Target, reply: &ProbeReply) -> bool
     let Some(probe) = find(reply, &target.name) else { return false };
     let failed = case::failed(target, probe);
     let is_soft = !failed.is_empty() && failed.iter().all(|it| !it.how.is_hard());
-    is_soft && !work.event.source.starts_with(THRESHOLDS_KEPT_BY)
+    is_soft && work.event.source != THRESHOLDS_KEPT_BY
 }
 
 fn find<'a>(reply: &'a ProbeReply, name: &str) -> Option<&'a TargetProbe> {

@@ -7,19 +7,22 @@ use bytes::Bytes;
 use domain::config::Config;
 use tokio::{
     sync::{Mutex, watch},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tracing::{info, warn};
 
 use crate::catalogue::Catalogue;
 
-/// Work comes from a configuration, so it is there; its copy may come a moment later.
+/// Work comes from a configuration, so there is one; after our start its copy may come a
+/// moment later than the first work.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 
 /// Follows the active configuration.
 pub(crate) struct Live {
     bus: Bus,
     built_in: Catalogue,
+    /// Until then, the first work waits for the first configuration.
+    wait_until: Instant,
     state: Mutex<State>,
 }
 
@@ -35,20 +38,18 @@ impl Live {
         let configs = bus.config_store().watch();
         let current = Arc::new(built_in.clone());
         let state = Mutex::new(State { configs, revision: 0, current });
-        Self { bus: bus.clone(), built_in, state }
+        Self { bus: bus.clone(), built_in, wait_until: Instant::now() + FIRST_WAIT, state }
     }
 
     /// Returns the catalogue of the newest configuration that is known here.
     pub(crate) async fn catalogue(&self) -> Arc<Catalogue> {
+        let mut first = self.state.lock().await.configs.clone();
+        // Without one there are no runbooks but the built-in ones.
+        drop(timeout_at(self.wait_until, first.wait_for(Option::is_some)).await);
         let mut state = self.state.lock().await;
         if state.configs.has_changed().is_err() {
             // The old one ended; what it said last is kept until the new one speaks.
             state.configs = self.bus.config_store().watch();
-        }
-        if state.revision == 0 {
-            let first = state.configs.wait_for(Option::is_some);
-            // Without one there are no runbooks but the built-in ones.
-            drop(timeout(FIRST_WAIT, first).await);
         }
         let newest = state.configs.borrow_and_update().clone();
         if let Some((revision, bytes)) = newest.filter(|(revision, _)| *revision != state.revision)

@@ -1,6 +1,7 @@
 //! The diagnosis rules: one file each, and two lines here.
 
 mod configuration_error;
+mod container_engine_away;
 mod container_exited;
 mod container_hung;
 mod container_missing;
@@ -30,6 +31,7 @@ use crate::suspicion::Rule;
 /// the same confidence.
 pub(crate) static RULES: &[Rule] = &[
     configuration_error::RULE,
+    container_engine_away::RULE,
     container_exited::RULE,
     container_hung::RULE,
     container_missing::RULE,

@@ -82,6 +82,7 @@ pub(crate) fn all_scenes() -> Vec<Scene> {
         Scene::container("missing").missing(),
         Scene::container("paused").container_state("paused"),
         Scene::container("hung").fails(HTTP, "timed out"),
+        Scene::container("away").engine_away(),
     ]
 }
 
@@ -277,6 +278,12 @@ impl Scene {
         self.dead("docker")
     }
 
+    /// Nobody can say how the container is.
+    pub(crate) fn engine_away(mut self) -> Self {
+        self.probe().container = None;
+        self.fails("docker", "cannot reach the container engine")
+    }
+
     pub(crate) fn health(mut self, health: &str) -> Self {
         self.probe().container.as_mut().unwrap().health = health.to_owned();
         if health == "unhealthy" { self.fails("docker", "unhealthy") } else { self }
@@ -298,6 +305,12 @@ impl Scene {
     pub(crate) fn says(mut self, key: &str, number: i64) -> Self {
         self.work.event.payload = serde_json::json!({ key: number });
         self
+    }
+
+    /// The event is about a check that runs a program, which failed.
+    pub(crate) fn by_command(mut self) -> Self {
+        self.work.event.labels.insert("probe".to_owned(), "command".to_owned());
+        self.says("exit_code", 1)
     }
 
     pub(crate) fn kind(mut self, kind: &str) -> Self {
@@ -395,6 +408,16 @@ impl Scene {
 
     pub(crate) fn failing_dependency(self, name: &str, detail: &str) -> Self {
         self.dependency(name, DEPENDENCY, false, detail)
+    }
+
+    /// A dependency whose container nobody can look at.
+    pub(crate) fn blind_dependency(mut self, name: &str) -> Self {
+        let target = self.work.dependencies.iter_mut().find(|it| it.name == name).unwrap();
+        target.process = None;
+        target.docker = Some(DockerHandle { container: name.to_owned() });
+        let probe = self.findings.dependencies.iter_mut().find(|it| it.target == name).unwrap();
+        (probe.process, probe.checks) = (None, Vec::new());
+        self.dependency(name, "docker", false, "cannot reach the container engine")
     }
 
     pub(crate) fn full_dependency(self, name: &str) -> Self {

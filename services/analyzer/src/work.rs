@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, InboxWriter, Job};
+use bus::{Bus, InboxWriter, Job, NotAccepted};
 use domain::wire::{AnalysisReport, DiagnoseWork, Envelope, Input, InputKind, WorkKind};
 use service::Chain;
 use tokio::time::Instant;
@@ -55,10 +55,8 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
         evidence: found.evidence,
         took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     };
-    let id = format!("{}/report", work.work.wish_id(WorkKind::Diagnose));
-    let envelope = Envelope::new(id, Input::Analysis(report));
-    match bench.inbox.submit(InputKind::Analysis, envelope).await {
-        Ok(_) => {
+    match store(&bench.inbox, report).await {
+        Ok(()) => {
             metrics::counter!("selfheal_diagnoses_total", "cause" => cause.clone()).increment(1);
             metrics::histogram!("selfheal_diagnosis_seconds").record(took.as_secs_f64());
             let took_ms = took.as_millis();
@@ -71,6 +69,22 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
         }
     }
     drop(alive);
+}
+
+/// Stores a report; one that is too large for the inbox without its evidence.
+async fn store(inbox: &InboxWriter, report: AnalysisReport) -> Result<(), NotAccepted> {
+    let id = format!("{}/report", report.work.wish_id(WorkKind::Diagnose));
+    let incident = report.work.incident;
+    let whole = Envelope::new(id.clone(), Input::Analysis(report.clone()));
+    match inbox.submit(InputKind::Analysis, whole).await {
+        Err(error @ NotAccepted::TooLarge { .. }) => {
+            warn!(incident.id = %incident, error = %Chain(&error), "evidence left out of a report");
+            let bare = AnalysisReport { evidence: Vec::new(), ..report };
+            let bare = Envelope::new(id, Input::Analysis(bare));
+            inbox.submit(InputKind::Analysis, bare).await.map(drop)
+        }
+        stored => stored.map(drop),
+    }
 }
 
 /// Names the metrics for those who read them.

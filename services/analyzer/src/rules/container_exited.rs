@@ -25,7 +25,8 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
         return None;
     }
     let because = format!("the engine says `{}`", container.status);
-    let how = ending.is_known().then(|| format!("the last run {ending}"));
+    let has_run = container.status != "created";
+    let how = (has_run && ending.is_known()).then(|| format!("the last run {ending}"));
     let error = Some(container.error.as_str()).filter(|it| !it.is_empty());
     let error = error.map(|it| format!("the engine could not start it: {it}"));
     Some(

@@ -3,7 +3,7 @@
 use domain::{target::Target, wire::cause::DEPENDENCY_DOWN};
 
 use crate::{
-    case::{self, Case, Life},
+    case::{self, Case, Failure, Life},
     suspicion::{Rule, Suspicion},
 };
 
@@ -77,11 +77,15 @@ fn look<'a>(case: &Case<'_>, dependency: &'a Target) -> Option<Sick<'a>> {
         return has_incident.then(|| sick(Sickness::Certain, because))?;
     };
     let failed = case::failed(dependency, probe);
-    let is_dead = case::life(dependency, probe) == Life::Dead;
+    let life = case::life(dependency, probe);
+    let is_dead = life == Life::Dead;
+    // A handle that nobody can look behind, as with a container engine that is away.
+    let is_blind = |how| how == Failure::Handle && life == Life::Unknown;
     let worst = failed.iter().filter(|it| it.how.is_down()).min_by_key(|it| !it.how.is_hard());
     match worst {
         Some(failed) => {
-            let is_certain = is_dead || has_incident || failed.how.is_hard();
+            let is_hard = failed.how.is_hard() && !is_blind(failed.how);
+            let is_certain = is_dead || has_incident || is_hard;
             let sickness = if is_certain { Sickness::Certain } else { Sickness::Doubtful };
             sick(sickness, format!("{name}: {}", failed.say()))
         }
@@ -154,6 +158,7 @@ mod tests {
                 Some(98),
             ),
             (sick_shop("db recovers").needs("db", &[]).open_incident("db"), Some(88)),
+            (sick_shop("blind").needs("db", &[]).blind_dependency("db"), Some(90)),
             (sick_shop("db unseen").needs("db", &[]).unseen_dependency("db"), None),
             (
                 sick_shop("db unseen, with an incident")

@@ -51,6 +51,7 @@ mod tests {
             (Scene::process("crashed").exited(1).log(&["fatal: no more"]), Some(95)),
             (Scene::process("nobody saw it end").vanished(), Some(95)),
             (Scene::process("its workers live on").killed(9).passes("tcp 127.0.0.1:1"), Some(85)),
+            (Scene::process("the exit code is a command's").unseen().by_command(), None),
             (
                 Scene::process("no monitor, but the event tells").unseen().says("signal", 9),
                 Some(70),

@@ -1,0 +1,413 @@
+//! The analyzer as a process, on a real broker, with a monitor that says what the test wants.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in what it calls as well"
+)]
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bus::{Bus, InboxReader, ServeError, Served, Server, testing::Broker};
+use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
+use domain::{
+    event::{Event, EventType},
+    id::{IncidentId, Position},
+    span::Span,
+    target::Target,
+    wire::{
+        AnalysisReport, CheckResult, DiagnoseWork, Envelope, Input, ProbeReply, ProbeRequest,
+        ProcessState, TargetProbe, WorkKind, WorkRef,
+    },
+};
+use tokio::{
+    process::{Child, Command},
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+/// No test waits longer for anything; a busy machine needs some of it.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// An analyzer process, killed with SIGKILL when dropped.
+struct Analyzer(Child);
+
+impl Analyzer {
+    fn start(broker: &Broker) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_selfheal-analyzer"))
+            .args(["--nats-url", &broker.url()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    async fn kill(&mut self) {
+        self.0.kill().await.unwrap();
+    }
+
+    /// Sends SIGTERM and returns the exit code.
+    async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.0.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        assert!(sent.success());
+        timeout(PATIENCE, self.0.wait()).await.expect("it does not end").unwrap().code()
+    }
+}
+
+/// What a monitor of the test saw and was asked.
+#[derive(Clone, Default)]
+struct Monitor {
+    questions: Arc<Mutex<Vec<ProbeRequest>>>,
+    asked: Arc<Notify>,
+}
+
+impl Monitor {
+    /// Answers for a zone, by a function of the target.
+    async fn serve(
+        &self,
+        bus: &Bus,
+        zone: &str,
+        look: impl Fn(&Target) -> TargetProbe + Clone + Send + Sync + 'static,
+    ) -> Server {
+        let this = self.clone();
+        let answer = move |served: Served| {
+            let (this, look) = (this.clone(), look.clone());
+            async move {
+                let request: ProbeRequest = serde_json::from_slice(&served.payload)
+                    .map_err(|error| ServeError::new(400, error.to_string()))?;
+                let targets = request.targets.iter().map(look).collect();
+                this.questions.lock().unwrap().push(request);
+                this.asked.notify_one();
+                let reply =
+                    ProbeReply { by: "monitor-1".to_owned(), targets, ..ProbeReply::default() };
+                Ok(Bytes::from(serde_json::to_vec(&reply).unwrap()))
+            }
+        };
+        bus.serve(bus.subjects().probe(zone), "monitors", answer).await.unwrap()
+    }
+
+    /// Is asked and never answers.
+    async fn serve_silence(&self, bus: &Bus) -> Server {
+        let asked = Arc::clone(&self.asked);
+        let answer = move |_served: Served| {
+            asked.notify_one();
+            std::future::pending::<Result<Bytes, ServeError>>()
+        };
+        bus.serve(bus.subjects().probe("default"), "monitors", answer).await.unwrap()
+    }
+
+    async fn was_asked(&self) {
+        timeout(PATIENCE, self.asked.notified()).await.expect("nobody asked");
+    }
+}
+
+/// Starts a broker with everything a supervisor puts there.
+async fn set_up() -> (Broker, Bus) {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    bus.config_store().put(Bytes::from_static(b"{}")).await.unwrap();
+    (broker, bus)
+}
+
+fn result(check: &str, ok: bool, detail: &str) -> CheckResult {
+    CheckResult { check: check.to_owned(), ok, detail: detail.to_owned(), took_ms: 1 }
+}
+
+fn dead(target: &Target) -> TargetProbe {
+    TargetProbe {
+        target: target.name.clone(),
+        checks: vec![result("process", false, "no process of the target runs")],
+        process: Some(ProcessState { signal: Some(9), ..ProcessState::default() }),
+        log_tail: vec!["listening".to_owned()],
+        ..TargetProbe::default()
+    }
+}
+
+fn well(target: &Target) -> TargetProbe {
+    TargetProbe {
+        target: target.name.clone(),
+        healthy: true,
+        checks: vec![result("process", true, "process 7 runs")],
+        process: Some(ProcessState { running: true, ..ProcessState::default() }),
+        ..TargetProbe::default()
+    }
+}
+
+fn target(name: &str) -> Target {
+    let target = serde_json::json!({"name": name, "process": {"command": [name]}});
+    serde_json::from_value(target).unwrap()
+}
+
+fn work(n: u64) -> DiagnoseWork {
+    let incident = IncidentId::derive(Utc::now(), Position::new(n, 0), "test");
+    DiagnoseWork {
+        work: WorkRef { incident, attempt: 0, revision: 1 },
+        event: Event::new(n.to_string(), EventType::known("service_down"), "test"),
+        target: Some(target("shop")),
+        dependencies: Vec::new(),
+        sick_dependencies: Vec::new(),
+        attempts: Vec::new(),
+        recent_incidents: Vec::new(),
+        changes: Vec::new(),
+        soak: Span::from_secs(3),
+        within: Span::from_secs(30),
+        not_after: Utc::now() + TimeDelta::minutes(1),
+    }
+}
+
+async fn publish(bus: &Bus, work: &DiagnoseWork) {
+    let id = work.work.wish_id(WorkKind::Diagnose);
+    let payload = Bytes::from(serde_json::to_vec(work).unwrap());
+    bus.work().publish(WorkKind::Diagnose, "default", &id, payload).await.unwrap();
+}
+
+/// The reports in the inbox, in order.
+struct Reports {
+    reader: InboxReader,
+    seen: Vec<(String, AnalysisReport)>,
+}
+
+impl Reports {
+    async fn of(bus: &Bus) -> Self {
+        Self { reader: bus.read_inbox(0).await.unwrap(), seen: Vec::new() }
+    }
+
+    /// Waits for the next report, and returns it with the id of its envelope.
+    async fn next(&mut self) -> (String, AnalysisReport) {
+        let begun = Instant::now();
+        while self.seen.is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "no report came");
+            let batch = self.reader.next_batch(16, Duration::from_secs(1)).await.unwrap();
+            for message in batch {
+                let frame: Vec<Envelope> = serde_json::from_slice(&message.payload).unwrap();
+                for envelope in frame {
+                    let Input::Analysis(report) = envelope.input else { panic!("{envelope:?}") };
+                    self.seen.push((envelope.id, report));
+                }
+            }
+        }
+        self.seen.remove(0)
+    }
+}
+
+fn runbooks(report: &AnalysisReport) -> Vec<&str> {
+    let plans = report.hypotheses.iter().filter_map(|it| it.plan.as_ref());
+    plans.map(|plan| plan.runbook.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_dead_process_is_reported_with_its_cure_in_a_few_milliseconds() {
+    let (broker, bus) = set_up().await;
+    let monitor = Monitor::default();
+    let _server = monitor.serve(&bus, "default", dead).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let mut took = Vec::new();
+    for n in 1..12 {
+        let work = work(n);
+        publish(&bus, &work).await;
+        let (_, report) = reports.next().await;
+        assert_eq!(report.work, work.work);
+        assert_eq!(report.hypotheses[0].cause, "process_exited");
+        assert_eq!(runbooks(&report), ["restart-process"]);
+        assert!(report.evidence.iter().any(|it| it.source == "process"), "{report:?}");
+        took.push(report.took_ms);
+    }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= 20, "median of {took:?} ms");
+    let questions = monitor.questions.lock().unwrap();
+    assert!(questions.iter().all(|it| it.logs && it.targets[0].name == "shop"));
+}
+
+#[tokio::test]
+async fn it_asks_again_until_a_monitor_is_there() {
+    let (broker, bus) = set_up().await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    let silent = Monitor::default();
+    let server = silent.serve_silence(&bus).await;
+    silent.was_asked().await;
+    drop(server);
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let (_, report) = reports.next().await;
+    assert_eq!(runbooks(&report), ["restart-process"]);
+}
+
+#[tokio::test]
+async fn without_any_monitor_it_says_so_in_time() {
+    let (broker, bus) = set_up().await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let mut work = work(1);
+    work.not_after = Utc::now() + TimeDelta::seconds(1);
+    publish(&bus, &work).await;
+    let (_, report) = reports.next().await;
+    assert_eq!(report.hypotheses, []);
+    assert!(report.evidence.iter().any(|it| it.summary.contains("no monitor of zone `default`")));
+}
+
+#[tokio::test]
+async fn what_a_killed_analyzer_had_taken_another_one_reports_in_the_same_form() {
+    let (broker, bus) = set_up().await;
+    let silent = Monitor::default();
+    let server = silent.serve_silence(&bus).await;
+    let mut first = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let wanted = work(1);
+    publish(&bus, &wanted).await;
+    silent.was_asked().await;
+    first.kill().await;
+    drop(server);
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let _second = Analyzer::start(&broker);
+    let (id, report) = reports.next().await;
+    assert_eq!((report.work, runbooks(&report)), (wanted.work, vec!["restart-process"]));
+
+    // Once more, as after a lost acknowledgement: the same id and the same causes.
+    let payload = Bytes::from(serde_json::to_vec(&wanted).unwrap());
+    bus.work().publish(WorkKind::Diagnose, "default", "again", payload).await.unwrap();
+    let (id_again, again) = reports.next().await;
+    assert_eq!((id_again, again.work), (id, report.work));
+    assert_eq!(again.hypotheses, report.hypotheses);
+}
+
+#[tokio::test]
+async fn ones_own_runbooks_are_followed_live() {
+    let (broker, bus) = set_up().await;
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let config = |name: &str| {
+        let runbook = serde_json::json!({
+            "name": name, "title": "t", "when": {"causes": ["process_exited"]}, "risk": "low",
+            "steps": [{"action": "command.run", "command": ["true"]}],
+        });
+        Bytes::from(serde_json::json!({ "runbooks": [runbook] }).to_string())
+    };
+    bus.config_store().put(config("mine")).await.unwrap();
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    assert_eq!(runbooks(&reports.next().await.1), ["mine"]);
+    // A copy may lag behind; what counts is that it comes without a restart.
+    bus.config_store().put(config("another")).await.unwrap();
+    let begun = Instant::now();
+    for n in 2.. {
+        publish(&bus, &work(n)).await;
+        if runbooks(&reports.next().await.1) == ["another"] {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the new configuration was never taken");
+    }
+}
+
+#[tokio::test]
+async fn dependencies_of_other_zones_are_asked_there() {
+    let (broker, bus) = set_up().await;
+    let (here, there) = (Monitor::default(), Monitor::default());
+    let sick = |target: &Target| TargetProbe {
+        healthy: false,
+        checks: vec![result("http", false, "answered 503")],
+        ..well(target)
+    };
+    let _here = here.serve(&bus, "default", sick).await;
+    let _there = there.serve(&bus, "west", dead).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let mut work = work(1);
+    let database = Target { zone: "west".to_owned(), ..target("database") };
+    work.dependencies.push(database);
+    work.target.as_mut().unwrap().depends_on.push("database".to_owned());
+    publish(&bus, &work).await;
+    let (_, report) = reports.next().await;
+    assert_eq!(report.hypotheses[0].cause, "dependency_down");
+    assert_eq!(report.hypotheses[0].elsewhere.as_deref(), Some("database"));
+    let asked: Vec<_> = here.questions.lock().unwrap().iter().map(|it| it.targets.len()).collect();
+    assert!(asked.iter().all(|n| *n == 1), "{asked:?}");
+}
+
+#[tokio::test]
+async fn one_failed_sample_of_an_outside_event_is_taken_again() {
+    let (broker, bus) = set_up().await;
+    let monitor = Monitor::default();
+    let questions = Arc::clone(&monitor.questions);
+    let blip = move |target: &Target| {
+        let is_first = questions.lock().unwrap().is_empty();
+        let checks = vec![result("http", false, "answered 500")];
+        if is_first { TargetProbe { healthy: false, checks, ..well(target) } } else { well(target) }
+    };
+    let _server = monitor.serve(&bus, "default", blip).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    let (_, report) = reports.next().await;
+    assert_eq!(report.hypotheses[0].cause, "healthy", "{report:?}");
+    assert_eq!(runbooks(&report), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn work_that_cannot_be_read_does_not_stop_what_comes_after_it() {
+    let (broker, bus) = set_up().await;
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    for (id, raw) in [("a", "no json"), ("b", "{}"), ("c", "[1]")] {
+        let raw = Bytes::from_static(raw.as_bytes());
+        bus.work().publish(WorkKind::Diagnose, "default", id, raw).await.unwrap();
+    }
+    publish(&bus, &work(1)).await;
+    assert_eq!(runbooks(&reports.next().await.1), ["restart-process"]);
+}
+
+#[tokio::test]
+async fn an_event_of_any_size_is_reported() {
+    let (broker, bus) = set_up().await;
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let mut work = work(1);
+    work.event.payload = serde_json::json!({ "detail": "x".repeat(240_000) });
+    publish(&bus, &work).await;
+    assert_eq!(runbooks(&reports.next().await.1), ["restart-process"]);
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_broker_work_goes_on() {
+    let (mut broker, bus) = set_up().await;
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    reports.next().await;
+    let mut made: watch::Receiver<u64> = bus.work_made();
+    made.mark_unchanged();
+    broker.restart().await;
+    // The queues were in memory: what is pending is published again when they stand.
+    timeout(PATIENCE, made.changed()).await.expect("queues").unwrap();
+    publish(&bus, &work(2)).await;
+    assert_eq!(runbooks(&reports.next().await.1), ["restart-process"]);
+}
+
+#[tokio::test]
+async fn told_to_stop_it_gives_back_what_no_monitor_answers() {
+    let (broker, bus) = set_up().await;
+    let silent = Monitor::default();
+    let server = silent.serve_silence(&bus).await;
+    let mut first = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    silent.was_asked().await;
+    let begun = Instant::now();
+    assert_eq!(first.terminate().await, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10), "it waited for the monitor");
+    drop(server);
+    let _server = Monitor::default().serve(&bus, "default", dead).await;
+    let _second = Analyzer::start(&broker);
+    assert_eq!(runbooks(&reports.next().await.1), ["restart-process"]);
+}
