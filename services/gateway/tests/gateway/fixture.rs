@@ -80,6 +80,11 @@ impl Gateway {
         }
     }
 
+    /// Returns whether there has been a log line with this message.
+    pub(crate) fn has_said(&self, message: &str) -> bool {
+        self.log.borrow().iter().any(|line| line["message"] == message)
+    }
+
     pub(crate) fn post(&self, path: &str) -> reqwest::RequestBuilder {
         self.http.post(format!("{}{path}", self.url))
     }
@@ -148,7 +153,14 @@ impl Desk {
         broker: &Broker,
         decide: impl Fn(&Envelope) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
-        let bus = broker.bus().await.unwrap();
+        Self::at(broker.bus().await.unwrap(), decide).await
+    }
+
+    /// Opens a desk on a connection of one's own.
+    pub(crate) async fn at(
+        bus: Bus,
+        decide: impl Fn(&Envelope) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let (tx, seen) = watch::channel(Vec::new());
         let reading = tokio::spawn(read(bus.clone(), Arc::new(decide), tx));
         let all = bus.subjects().query_all();

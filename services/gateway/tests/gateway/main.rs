@@ -11,6 +11,8 @@ mod fixture;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod permissions;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
