@@ -281,3 +281,35 @@ fn how(check: Option<&Check>, result: &CheckResult) -> Failure {
         Failure::Wrong
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_apart_by_what_monitors_say() {
+        use Failure as F;
+        for (detail, wanted) in [
+            ("cannot connect to 127.0.0.1:1: Connection refused (os error 111)", F::Refused),
+            ("cannot connect: Connection refused (os error 111)", F::Refused),
+            ("nobody listens on 127.0.0.1:40000", F::Refused),
+            ("no answer within 2000 ms", F::TimedOut),
+            ("cannot connect to 10.0.0.1:1: Connection timed out (os error 110)", F::TimedOut),
+            ("answered 503", F::Wrong),
+            ("answered 200 without `timeout: none`", F::Wrong),
+            ("Connection reset by peer (os error 104)", F::Wrong),
+            ("connection closed before message completed", F::Wrong),
+            ("exit code 1: no such table", F::Wrong),
+            ("cannot connect: No route to host (os error 113)", F::NoRoute),
+            ("cannot connect: Network is unreachable (os error 101)", F::NoRoute),
+            (
+                "cannot connect to db:1: failed to lookup address information: Name or service not known",
+                F::NoName,
+            ),
+        ] {
+            let check = "http".to_owned();
+            let result = CheckResult { check, ok: false, detail: detail.to_owned(), took_ms: 1 };
+            assert_eq!(how(None, &result), wanted, "{detail}");
+        }
+    }
+}

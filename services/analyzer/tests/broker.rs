@@ -352,6 +352,37 @@ async fn one_failed_sample_of_an_outside_event_is_taken_again() {
 }
 
 #[tokio::test]
+async fn a_target_that_keeps_its_monitor_waiting_delays_no_other() {
+    let (broker, bus) = set_up().await;
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, until) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let answer = move |served: Served| {
+        let (told, until) = (Arc::clone(&told), Arc::clone(&until));
+        async move {
+            let request: ProbeRequest = serde_json::from_slice(&served.payload).unwrap();
+            let [target] = request.targets.as_slice() else { panic!("{request:?}") };
+            if target.name == "slow" {
+                told.notify_one();
+                until.notified().await;
+            }
+            let targets = vec![dead(target)];
+            let reply = ProbeReply { targets, ..ProbeReply::default() };
+            Ok(Bytes::from(serde_json::to_vec(&reply).unwrap()))
+        }
+    };
+    let _server = bus.serve(bus.subjects().probe("default"), "monitors", answer).await.unwrap();
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let (slow, quick) = (DiagnoseWork { target: Some(target("slow")), ..work(1) }, work(2));
+    publish(&bus, &slow).await;
+    timeout(PATIENCE, asked.notified()).await.expect("nobody asked");
+    publish(&bus, &quick).await;
+    assert_eq!(reports.next().await.1.work, quick.work);
+    go_on.notify_one();
+    assert_eq!(reports.next().await.1.work, slow.work);
+}
+
+#[tokio::test]
 async fn work_that_cannot_be_read_does_not_stop_what_comes_after_it() {
     let (broker, bus) = set_up().await;
     let _server = Monitor::default().serve(&bus, "default", dead).await;
