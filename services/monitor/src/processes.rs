@@ -80,9 +80,10 @@ impl Processes {
         let handle = target.process.clone()?;
         let name = target.name.clone();
         let pid_file = self.pid_file(&name, &handle);
+        let state_dir = Arc::clone(&self.state_dir);
         let found = tokio::task::spawn_blocking(move || {
             identity::of_file(&pid_file, &name, &handle)
-                .or_else(|| if scan { identity::of_scan(&name) } else { None })
+                .or_else(|| if scan { identity::of_scan(&name, &state_dir) } else { None })
         });
         found.await.ok().flatten()
     }

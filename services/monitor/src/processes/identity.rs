@@ -12,13 +12,15 @@ use super::{Living, Stat};
 
 /// The variable by which a process of ours is known.
 const NAME_VARIABLE: &[u8] = b"SELFHEAL_TARGET=";
+/// The variable that tells the installations of one host apart.
+const STATE_VARIABLE: &[u8] = b"SELFHEAL_STATE_DIR=";
 
 /// Returns the living process that a pid file names, if it is the target's.
 pub(super) fn of_file(pid_file: &Path, name: &str, handle: &ProcessHandle) -> Option<Living> {
     let pid = pid_in(pid_file)?;
     let stat = Stat::read(pid).filter(Stat::is_living)?;
     let is_ours = match named_target(pid) {
-        Some(carried) => carried == name.as_bytes(),
+        Some(carried) => carried == name,
         None => runs_program(pid, handle.command.first()?),
     };
     is_ours.then_some(Living { pid, start_ticks: stat.start_ticks })
@@ -29,27 +31,39 @@ pub(super) fn pid_in(pid_file: &Path) -> Option<Pid> {
     Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)
 }
 
-/// Returns the oldest living leader of a process group that carries the target's name.
+/// Returns the oldest living leader of a process group that carries the target's name
+/// and this state directory.
 ///
-/// Its children carry the name as well, but lead no group.
-pub(super) fn of_scan(name: &str) -> Option<Living> {
+/// Its children carry both as well, but lead no group. Another installation on this host
+/// may have a target of the same name, but not the same directory.
+pub(super) fn of_scan(name: &str, state_dir: &Path) -> Option<Living> {
+    let state_dir = std::path::absolute(state_dir).ok()?;
     let entries = fs::read_dir("/proc").ok()?;
     let pids =
         entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
     let living = pids.filter_map(|pid| {
         let stat = Stat::read(pid)?;
         let leads = stat.group == pid.as_raw_nonzero().get();
-        let is_ours = stat.is_living() && leads && named_target(pid)? == name.as_bytes();
+        let is_ours = stat.is_living()
+            && leads
+            && named_target(pid)? == name
+            && Path::new(&variable(pid, STATE_VARIABLE)?) == state_dir;
         is_ours.then_some(Living { pid, start_ticks: stat.start_ticks })
     });
     living.min_by_key(|living| living.start_ticks)
 }
 
 /// Returns the target's name that a process carries in its environment, if it can be read.
-fn named_target(pid: Pid) -> Option<Vec<u8>> {
+fn named_target(pid: Pid) -> Option<String> {
+    variable(pid, NAME_VARIABLE)
+}
+
+/// Returns what follows `prefix` in the environment that a process was started with.
+fn variable(pid: Pid, prefix: &[u8]) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
-    variables.find_map(|variable| variable.strip_prefix(NAME_VARIABLE)).map(<[u8]>::to_vec)
+    let value = variables.find_map(|variable| variable.strip_prefix(prefix))?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// Returns whether a process runs this program: as its executable, as the name it was
@@ -57,12 +71,13 @@ fn named_target(pid: Pid) -> Option<Vec<u8>> {
 fn runs_program(pid: Pid, program: &str) -> bool {
     let file_name = |path: &Path| path.file_name().map(std::ffi::OsStr::to_owned);
     let Some(wanted) = file_name(Path::new(program)) else { return false };
-    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    if executable.is_some_and(|path| file_name(&path) == Some(wanted.clone())) {
-        return true;
-    }
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    if line.is_empty() {
+        // It is being started this very moment, and its environment cannot be read yet either.
+        return false;
+    }
+    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let called = line.split(|byte| *byte == 0).take(2);
-    let mut called = called.map(|text| PathBuf::from(String::from_utf8_lossy(text).into_owned()));
-    called.any(|path| file_name(&path) == Some(wanted.clone()))
+    let called = called.map(|text| PathBuf::from(String::from_utf8_lossy(text).into_owned()));
+    executable.into_iter().chain(called).any(|path| file_name(&path) == Some(wanted.clone()))
 }

@@ -1,0 +1,156 @@
+//! Probes against the real thing.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use crate::kit::{Dir, Mood, Process, Server, eventually, every, process_target, unique};
+use domain::{check::Check, span::Span, target::Target, wire::ProbeRequest};
+use monitor::{
+    answer::Answerer,
+    host,
+    probes::{self, Question},
+    sample::{Outcome, Sample},
+};
+
+async fn look(dir: &Dir, check: Check) -> Sample {
+    let target = Arc::new(Target::named("it"));
+    probes::look(&Question { target, check, instruments: dir.instruments() }).await
+}
+
+fn command(arguments: &[&str]) -> Check {
+    Check { command: Some(arguments.iter().map(|it| (*it).to_owned()).collect()), ..Check::blank() }
+}
+
+#[tokio::test]
+async fn a_command_is_well_when_it_ends_with_0() {
+    let dir = Dir::new();
+    let sample = look(&dir, command(&["sh", "-c", "echo all is well"])).await;
+    assert_eq!(sample.finding.outcome, Outcome::Passed);
+    assert_eq!(sample.finding.detail, "exit code 0: all is well");
+    let sample = look(&dir, command(&["sh", "-c", "echo first; echo why >&2; exit 3"])).await;
+    assert_eq!(sample.finding.outcome, Outcome::Failed);
+    assert_eq!(sample.finding.detail, "exit code 3: why");
+    assert_eq!(sample.finding.evidence["output"], "first\nwhy\n");
+    let sample = look(&dir, command(&["/no/such/program"])).await;
+    assert!(sample.finding.detail.starts_with("cannot start /no/such/program"));
+}
+
+#[tokio::test]
+async fn a_command_gets_no_environment_of_ours_and_no_shell() {
+    let dir = Dir::new();
+    let sample = look(&dir, command(&["env"])).await;
+    let output = sample.finding.evidence["output"].as_str().unwrap().to_owned();
+    assert!(
+        output
+            .lines()
+            .all(|line| { ["PATH=", "HOME=", "LANG="].iter().any(|name| line.starts_with(name)) }),
+        "{output}"
+    );
+    let sample = look(&dir, command(&["echo", "$HOME; exit 1"])).await;
+    assert_eq!(sample.finding.detail, "exit code 0: $HOME; exit 1");
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_killed_with_all_that_it_has_started() {
+    let dir = Dir::new();
+    let pids = dir.path().join("pids");
+    let script = format!("sleep 3600 & echo $! > {}; wait", pids.display());
+    let check = Check { timeout: Span::from_millis(500), ..command(&["sh", "-c", &script]) };
+    let sample = look(&dir, check).await;
+    assert_eq!(sample.finding.detail, "no answer within 500 ms");
+    let grandchild = fs::read_to_string(&pids).unwrap().trim().to_owned();
+    eventually("the grandchild is dead", || async {
+        let stat = fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_leaves_something_behind_is_not_waited_for() {
+    let dir = Dir::new();
+    let pids = dir.path().join("pids");
+    let script = format!("sleep 3600 & echo $! > {}; echo done", pids.display());
+    let check = Check { timeout: Span::from_secs(20), ..command(&["sh", "-c", &script]) };
+    let sample = look(&dir, check).await;
+    assert_eq!(sample.finding.detail, "exit code 0: done");
+    let left = fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+    let left = rustix::process::Pid::from_raw(left).unwrap();
+    rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_is_judged_by_its_present_usage() {
+    let dir = Dir::new();
+    let path = dir.path().to_str().unwrap().to_owned();
+    let used = host::disk_percent(&path).unwrap();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
+    let floor = used.floor() as u8;
+    let disk = |above, clear| Check {
+        disk: Some(path.clone()),
+        above: Some(above),
+        clear: Some(clear),
+        ..Check::blank()
+    };
+    assert!((2..98).contains(&floor), "the disk of the tests is {used} % full");
+    for (above, clear, outcome) in [
+        (floor - 1, floor - 2, Outcome::Failed),
+        (floor + 2, floor + 2, Outcome::Passed),
+        (floor + 2, floor - 1, Outcome::Between),
+    ] {
+        let sample = look(&dir, disk(above, clear)).await;
+        assert_eq!(sample.finding.outcome, outcome, "{above} {clear}: {}", sample.finding.detail);
+    }
+    let sample = look(&dir, Check { disk: Some("/no/such/place".to_owned()), ..Check::blank() });
+    assert_eq!(sample.await.finding.outcome, Outcome::Failed);
+}
+
+#[tokio::test]
+async fn memory_and_processors_are_judged_by_their_thresholds() {
+    let dir = Dir::new();
+    let memory = |above| Check { memory: Some(true), above: Some(above), ..Check::blank() };
+    assert_eq!(look(&dir, memory(100)).await.finding.outcome, Outcome::Passed);
+    let cpu = Check { cpu: Some(true), above: Some(100), clear: Some(100), ..Check::blank() };
+    assert_eq!(look(&dir, cpu).await.finding.outcome, Outcome::Passed);
+}
+
+#[tokio::test]
+async fn a_probe_tells_at_once_that_a_process_is_dead_and_what_is_known_of_it() {
+    let dir = Dir::new();
+    let mut server = Server::start().await;
+    let http = Check { http: Some(server.url()), ..every(1000) };
+    let living = Target { checks: vec![http], ..process_target(&unique("living")) };
+    let dead = process_target(&unique("dead"));
+    let hangs = Check { http: Some(server.url()), contains: None, ..every(1000) };
+    let hanging = Target { checks: vec![hangs], ..Target::named("hanging") };
+    let (_living, mut killed) = (Process::start(&dir, &living), Process::start(&dir, &dead));
+    killed.kill();
+    fs::write(dir.path().join(format!("{}.log", dead.name)), "one\ntwo\n").unwrap();
+    let starts = "{\"pid\":1,\"at\":\"2026-01-02T03:04:05Z\",\"incident\":null,\"attempt\":null}\n";
+    fs::write(dir.path().join(format!("{}.starts.jsonl", dead.name)), starts).unwrap();
+    let answerer = Answerer {
+        member: "monitor-test".into(),
+        instruments: dir.instruments(),
+        standings: Arc::default(),
+    };
+    let request = |targets| ProbeRequest { targets, logs: true, timeout_ms: 1000 };
+    let reply = answerer.answer(request(vec![living, dead])).await;
+    let [living, dead] = reply.targets.as_slice() else { panic!("{reply:#?}") };
+    assert!(living.healthy && living.checks.len() == 2, "{living:#?}");
+    let process = living.process.as_ref().unwrap();
+    assert!(process.running && process.started_at.is_some());
+    assert!(0 < process.rss_bytes.unwrap() && 0 < process.n_fds.unwrap());
+    assert!(!dead.healthy);
+    let process = dead.process.as_ref().unwrap();
+    assert_eq!((process.running, process.pid), (false, Some(killed.pid())));
+    assert_eq!(process.signal, Some(9), "the zombie tells its signal");
+    assert_eq!(dead.log_tail, ["one", "two"]);
+    assert_eq!(dead.recent_starts.len(), 1);
+    assert!(0.0 < reply.host.memory_percent);
+
+    server.set(Mood::Hang);
+    server.after_requests(0).await;
+    let short = ProbeRequest { timeout_ms: 200, ..request(vec![hanging]) };
+    let reply = tokio::time::timeout(Duration::from_secs(20), answerer.answer(short)).await;
+    let reply = reply.unwrap();
+    assert_eq!(reply.targets[0].checks[0].detail, "no answer within 200 ms");
+}
