@@ -94,6 +94,7 @@ impl Target {
         let mut child = Command::new(program)
             .args(args)
             .env("SELFHEAL_TARGET", self.name)
+            .env("SELFHEAL_STATE_DIR", &self.state_dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

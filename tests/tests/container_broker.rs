@@ -3,29 +3,32 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream;
+use bus::roles::Role;
 use bus::{BrokerOptions, Bus};
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
-use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
+use tokio::sync::mpsc;
 
 const IMAGE: (&str, &str) = ("nats", "2.15.1-alpine");
 const PORT: u16 = 4222;
 
-async fn start(args: &[&str]) -> (ContainerAsync<GenericImage>, String) {
-    let container = GenericImage::new(IMAGE.0, IMAGE.1)
+fn image() -> GenericImage {
+    GenericImage::new(IMAGE.0, IMAGE.1)
         .with_exposed_port(PORT.tcp())
         .with_wait_for(WaitFor::message_on_stderr("Server is ready"))
-        .with_cmd(args.iter().copied())
-        .start()
-        .await
-        .unwrap();
+}
+
+async fn start(request: ContainerRequest<GenericImage>) -> (ContainerAsync<GenericImage>, String) {
+    let container = request.start().await.unwrap();
     let port = container.get_host_port_ipv4(PORT).await.unwrap();
-    (container, format!("nats://127.0.0.1:{port}"))
+    (container, format!("127.0.0.1:{port}"))
 }
 
 fn options(url: &str) -> BrokerOptions {
     BrokerOptions {
-        url: url.to_owned(),
+        url: format!("nats://{url}"),
         name: "selfheal-test".to_owned(),
         ..BrokerOptions::default()
     }
@@ -39,7 +42,7 @@ async fn connect(url: &str) -> Bus {
 
 #[tokio::test]
 async fn the_container_takes_the_whole_topology_and_keeps_the_ledger() {
-    let (_container, url) = start(&["--jetstream"]).await;
+    let (_container, url) = start(image().with_cmd(["--jetstream"])).await;
     let bus = connect(&url).await;
     bus.ensure_topology().await.unwrap();
     let ledger = bus.ledger();
@@ -53,7 +56,7 @@ async fn the_container_takes_the_whole_topology_and_keeps_the_ledger() {
 
 #[tokio::test]
 async fn a_container_without_jetstream_is_refused_with_a_hint() {
-    let (_container, url) = start(&["--port", "4222"]).await;
+    let (_container, url) = start(image().with_cmd(["--port", "4222"])).await;
     let options = options(&url);
     let connecting = bus::connect(&options);
     let refused = tokio::time::timeout(Duration::from_secs(20), connecting).await.unwrap();
@@ -62,4 +65,131 @@ async fn a_container_without_jetstream_is_refused_with_a_hint() {
 
 fn bytes_of(text: &'static str) -> bytes::Bytes {
     bytes::Bytes::from_static(text.as_bytes())
+}
+
+/// One user of `deploy/nats.conf`, and what the broker tells it.
+struct User {
+    js: jetstream::Context,
+    violations: mpsc::UnboundedReceiver<String>,
+}
+
+impl User {
+    async fn connect(address: &str, role: Role) -> Self {
+        let (tell, violations) = mpsc::unbounded_channel();
+        let name = role.as_str();
+        let client =
+            async_nats::ConnectOptions::with_user_and_password(name.into(), password(role))
+                .custom_inbox_prefix(format!("_INBOX_{name}"))
+                .event_callback(move |event| {
+                    if let async_nats::Event::ServerError(error) = event {
+                        // The test may have ended.
+                        tell.send(error.to_string()).ok();
+                    }
+                    std::future::ready(())
+                })
+                .connect(address)
+                .await
+                .unwrap();
+        Self { js: jetstream::new(client), violations }
+    }
+
+    /// Publishes and tells whether the broker stored it, or refused it for want of permission.
+    async fn may_publish(&mut self, subject: &str) -> bool {
+        let stored = self.js.publish(subject.to_owned(), bytes_of("{}")).await.unwrap();
+        let told = async {
+            tokio::select! {
+                stored = stored => stored.is_ok(),
+                violation = self.violations.recv() => {
+                    let violation = violation.unwrap();
+                    assert!(violation.contains(subject), "{violation}");
+                    false
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), told).await.unwrap()
+    }
+}
+
+fn password(role: Role) -> String {
+    format!("secret-of-{}", role.as_str())
+}
+
+#[tokio::test]
+async fn each_user_may_publish_what_is_its_own_and_nothing_else() {
+    let conf = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/nats.conf")).unwrap();
+    let mut request = image()
+        .with_copy_to("/etc/nats/selfheal.conf", conf)
+        .with_cmd(["--config", "/etc/nats/selfheal.conf"]);
+    for role in Role::ALL {
+        let variable = format!("NATS_{}_PASSWORD", role.as_str().to_uppercase());
+        request = request.with_env_var(variable, password(role));
+    }
+    let (_container, address) = start(request).await;
+    let supervisor = format!("supervisor:{}@{address}", password(Role::Supervisor));
+    let mut options = options(&supervisor);
+    options.name = "selfheal-supervisor".to_owned();
+    let bus = bus::connect(&options).await.unwrap();
+    bus.ensure_topology().await.unwrap();
+
+    use Role::{Analyzer, Cli, Fixer, Gateway, Monitor, Publisher, Supervisor};
+    for (role, allowed, refused) in [
+        (
+            Publisher,
+            ["selfheal.event.disk.full"].as_slice(),
+            [
+                "selfheal.frame.event",
+                "selfheal.command.pause",
+                "selfheal.report.verification.i",
+                "selfheal.ledger",
+                "selfheal.work.fix.default",
+                "selfheal.claim.i.1",
+                "$JS.API.STREAM.PURGE.SELFHEAL_INBOX",
+            ]
+            .as_slice(),
+        ),
+        // Who fixes does not say that it helped, and cannot order fixes.
+        (
+            Fixer,
+            &["selfheal.claim.i.1", "selfheal.frame.fix"],
+            &[
+                "selfheal.frame.verification",
+                "selfheal.frame.event",
+                "selfheal.frame.command",
+                "selfheal.work.fix.default",
+                "selfheal.ledger",
+                "$KV.selfheal_config.active",
+                "$KV.selfheal_members.leader",
+                "$JS.API.STREAM.DELETE.SELFHEAL_CLAIMS",
+            ],
+        ),
+        (
+            Monitor,
+            &["selfheal.frame.event", "selfheal.frame.verification"],
+            &["selfheal.claim.i.2", "selfheal.frame.fix", "selfheal.work.fix.default"],
+        ),
+        (
+            Analyzer,
+            &["selfheal.frame.analysis"],
+            &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.frame.command"],
+        ),
+        (
+            Gateway,
+            &["selfheal.frame.event", "selfheal.frame.command", "selfheal.frame.notice"],
+            &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.ledger"],
+        ),
+        (Cli, &["selfheal.frame.command"], &["selfheal.claim.i.2", "selfheal.work.fix.default"]),
+        (
+            Supervisor,
+            &["selfheal.ledger", "selfheal.work.fix.default", "selfheal.frame.timer"],
+            &["selfheal.claim.i.2"],
+        ),
+    ] {
+        let mut user = User::connect(&address, role).await;
+        for subject in allowed {
+            assert!(user.may_publish(subject).await, "{role:?} may not publish {subject}");
+        }
+        for subject in refused {
+            assert!(!user.may_publish(subject).await, "{role:?} may publish {subject}");
+        }
+    }
 }

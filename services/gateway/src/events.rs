@@ -10,7 +10,7 @@ use chrono::Utc;
 use domain::{
     event::{self, Event},
     id::sha256_hex,
-    wire::{Answer, Input},
+    wire::Input,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ async fn submit(app: &App, event: Event) -> Result<(bool, Value), Problem> {
     let outcome = if answer.is_some() { "answered" } else { "accepted" };
     metrics::counter!("selfheal_gateway_events_total", "outcome" => outcome).increment(1);
     Ok(match answer {
-        Some(answer) => (true, told(&answer, &event_id)),
+        Some(answer) => (true, json!(answer)),
         None => (
             false,
             json!({
@@ -95,14 +95,6 @@ async fn submit(app: &App, event: Event) -> Result<(bool, Value), Problem> {
             }),
         ),
     })
-}
-
-fn told(answer: &Answer, event_id: &str) -> Value {
-    let mut body = json!(answer);
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("event_id".to_owned(), event_id.into());
-    }
-    body
 }
 
 #[derive(Debug)]

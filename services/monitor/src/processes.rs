@@ -129,6 +129,16 @@ impl Processes {
         }
     }
 
+    /// Returns how the last run of a dead target has ended, as far as it is known.
+    pub async fn how_it_ended(&self, target: &Target) -> Option<Ending> {
+        let handle = target.process.clone()?;
+        let (it, name) = (self.clone(), target.name.clone());
+        let ending = tokio::task::spawn_blocking(move || {
+            state::of_last_run(&it.pid_file(&name, &handle), it.last_ending(&name))
+        });
+        ending.await.ok().flatten()
+    }
+
     /// Returns the last lines of what the target's process has printed.
     pub async fn log_tail(&self, target: &Target, n_lines: usize) -> Vec<String> {
         let Some(handle) = &target.process else { return Vec::new() };

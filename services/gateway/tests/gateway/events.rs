@@ -33,7 +33,7 @@ async fn the_documented_event_is_answered_with_its_incident() {
     let inputs = desk.inputs(1).await;
     let event = event(&inputs[0]);
     assert_eq!(event.target.as_deref(), Some("database"));
-    assert_eq!(told["event_id"], event.id);
+    assert_eq!(told.as_object().map(serde_json::Map::len), Some(3), "as documented: {told}");
     // An old time is kept, and noted.
     assert!(event.annotations["selfheal.starts_at"].contains("past"), "{:?}", event.annotations);
 }

@@ -13,7 +13,15 @@ const N_FDS_MAX: usize = 1_000_000;
 /// Describes a living process and how the run before it ended, or the last run.
 pub(super) fn of(living: Option<&Living>, pid_file: &Path, last: Option<Ending>) -> ProcessState {
     let mut state = living.map_or_else(ProcessState::default, of_living);
-    let ending = if living.is_some() { last } else { of_last_run(pid_file, last, &mut state) };
+    let ending = if living.is_some() {
+        last
+    } else {
+        let ending = of_last_run(pid_file, last);
+        let pid =
+            ending.as_ref().map(|it| it.pid).or_else(|| identity::pid_in(pid_file).map(number));
+        state.pid = pid.and_then(|pid| u32::try_from(pid).ok());
+        ending.map(Ending::with_kernel_log)
+    };
     if let Some(ending) = ending {
         state.exit_code = ending.exit_code;
         state.signal = ending.signal;
@@ -24,16 +32,15 @@ pub(super) fn of(living: Option<&Living>, pid_file: &Path, last: Option<Ending>)
 
 /// Finds out how the run ended that the pid file names: what is remembered may be about
 /// an older one.
-fn of_last_run(pid_file: &Path, last: Option<Ending>, state: &mut ProcessState) -> Option<Ending> {
-    let number = |pid: Pid| pid.as_raw_nonzero().get();
-    let named = identity::pid_in(pid_file);
-    let ending = match named {
+pub(super) fn of_last_run(pid_file: &Path, last: Option<Ending>) -> Option<Ending> {
+    match identity::pid_in(pid_file) {
         Some(pid) => last.filter(|it| it.pid == number(pid)).or_else(|| Ending::of_dead(pid)),
         None => last,
-    };
-    let pid = named.map(number).or_else(|| ending.as_ref().map(|it| it.pid));
-    state.pid = pid.and_then(|pid| u32::try_from(pid).ok());
-    ending.map(Ending::with_kernel_log)
+    }
+}
+
+fn number(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
 }
 
 fn of_living(living: &Living) -> ProcessState {
