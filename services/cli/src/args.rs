@@ -1,10 +1,13 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
+mod values;
+
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use domain::{event::Severity, view::Status};
 
+use self::values::{json, severity, status, sync_interval, time, token};
 use crate::exit::EXIT_CODES;
 
 /// Where `up` and the supervisor look for the configuration.
@@ -148,6 +151,9 @@ pub(crate) enum Command {
     /// Shows agents, leader, queues and broker at a glance
     Status,
     /// Rebuilds the ledger of a broker that lost its disk from the log of decisions
+    ///
+    /// End all supervisors first. In a data directory of `selfheal up`, and without --nats-url, the broker of
+    /// that directory is started for it.
     Restore(Restore),
     /// Asks a URL and ends with 0 if the answer is 2xx: the health check of our containers
     Health {
@@ -187,6 +193,17 @@ pub(crate) struct Up {
     /// Where the log of decisions, the broker's store and the state of processes are kept
     #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
+    /// The broker of our own.
+    #[command(flatten)]
+    pub(crate) own: OwnBroker,
+    /// Shows the broker's own remarks too
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// How a broker of our own is run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OwnBroker {
     /// Port of our own broker, when no --nats-url is given; 0 takes a free one [default: 4222]
     #[arg(long, value_name = "PORT")]
     pub(crate) nats_port: Option<u16>,
@@ -196,9 +213,6 @@ pub(crate) struct Up {
     /// The nats-server to run; else it is searched for
     #[arg(long, env = "SELFHEAL_NATS_SERVER", value_name = "FILE")]
     pub(crate) nats_server: Option<PathBuf>,
-    /// Shows the broker's own remarks too
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
 }
 
 /// In whose name a command is given.
@@ -313,6 +327,9 @@ impl List {
 }
 
 /// What `selfheal restore` may be told.
+///
+/// In a data directory of `selfheal up`, and without --nats-url, the broker of that directory is
+/// started for it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Restore {
     /// Where the log of decisions is
@@ -327,61 +344,9 @@ pub(crate) struct Restore {
     /// Only says what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
-}
-
-fn json(text: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("{error}; quote it for the shell, such as '{{\"a\": 1}}'"))
-}
-
-/// Reads a word as serde knows it, and names the choices when there is no such word.
-fn word<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|_unknown| format!("expected one of: {choices}"))
-}
-
-fn severity(text: &str) -> Result<Severity, String> {
-    word(text, "info, warning, error, critical")
-}
-
-fn status(text: &str) -> Result<Status, String> {
-    word(text, &Status::ALL.map(Status::as_str).join(", "))
-}
-
-/// Reads a time such as `500ms`, `5s`, `2m`, `3h`, `1d`.
-fn time(text: &str) -> Result<Duration, String> {
-    let (digits, unit) =
-        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let expected = || "expected a number and a unit, such as 500ms, 5s, 2m, 3h or 1d".to_owned();
-    let number: u64 = digits.parse().map_err(|_none| expected())?;
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(expected()),
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(expected)
-}
-
-fn sync_interval(text: &str) -> Result<String, String> {
-    if text == "always" {
-        return Ok(text.to_owned());
-    }
-    let interval = time(text)?;
-    if interval.is_zero() {
-        return Err("say `always` to sync every message".to_owned());
-    }
-    Ok(format!("{}ms", interval.as_millis()))
-}
-
-fn token(text: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if text.is_empty() || !text.bytes().all(legal) {
-        return Err("expected one or more of the characters A-Z a-z 0-9 - _".to_owned());
-    }
-    Ok(text.to_owned())
+    /// The broker of our own.
+    #[command(flatten)]
+    pub(crate) own: OwnBroker,
 }
 
 #[cfg(test)]
@@ -444,17 +409,6 @@ mod tests {
         ];
         for line in lines {
             assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
-        }
-    }
-
-    #[test]
-    fn times_have_a_unit() {
-        let table = [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("3h", 10_800_000)];
-        for (text, ms) in table {
-            assert_eq!(time(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "5", "s", "-1s", "5 s", "99999999999999999999s"] {
-            assert!(time(text).is_err(), "{text}");
         }
     }
 }

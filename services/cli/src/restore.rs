@@ -27,6 +27,7 @@ use crate::{
     connection::{System, of_bus},
     exit::{Exit, Failure},
     terminal::{Terminal, Tone, toned},
+    up,
 };
 
 /// The supervisor's log in its data directory.
@@ -66,11 +67,32 @@ pub(crate) async fn run(
     let log = args.log.clone().unwrap_or_else(|| args.data_dir.join(LOG_FILE));
     let _lock = lock(&args.data_dir)?;
     let found = survey(&log)?;
+    let given = &global.broker;
+    let broker_given = given.nats_url.is_some() || given.nats_context.is_some();
+    if broker_given || !up::has_own_broker(&args.data_dir) {
+        return rebuild(args, global, terminal, &log, found).await;
+    }
+    let rebuild = async |url: String| {
+        let mut global = global.clone();
+        global.broker.nats_url = Some(url);
+        rebuild(args, &global, terminal, &log, found).await
+    };
+    up::with_broker(&args.own, &args.data_dir, terminal, rebuild).await
+}
+
+async fn rebuild(
+    args: &Restore,
+    global: &Global,
+    terminal: Terminal,
+    log: &Path,
+    found: Found,
+) -> Result<(), Failure> {
     let system = System::connect(global, terminal).await?;
     refuse_living(&system).await?;
     let bus = &system.bus;
     if !args.dry_run {
-        bus.ensure_topology().await.map_err(|error| of_bus("cannot set up the broker", error))?;
+        let made = Box::pin(bus.ensure_topology()).await;
+        made.map_err(|error| of_bus("cannot set up the broker", error))?;
     }
     let ledger = bus.ledger();
     let last = match ledger.last_seq().await {
@@ -81,7 +103,7 @@ pub(crate) async fn run(
     };
     let n_known = match (last, args.append) {
         (0, _) => 0,
-        (_, true) => known(&ledger, &log).await?,
+        (_, true) => known(&ledger, log).await?,
         (_, false) => {
             let message = format!("the ledger is not empty: it holds {last} messages");
             return Err(Failure::new(Exit::Refused, message)
@@ -90,7 +112,7 @@ pub(crate) async fn run(
     };
     let n_missing = found.n_decisions.saturating_sub(n_known);
     if !args.dry_run && 0 < n_missing {
-        let last = write(&ledger, &log, last, n_known).await?;
+        let last = write(&ledger, log, last, n_known).await?;
         reposition(bus, &ledger, last, found.bookmark).await?;
     }
     report(terminal, args.dry_run, found, n_missing)

@@ -186,12 +186,14 @@ fn summary(view: &SystemView, now: DateTime<Utc>) -> String {
 }
 
 fn numbers(view: &SystemView) -> String {
-    let mut parts = vec![format!("{} targets", view.n_targets)];
+    let count = |n: u64, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    let n_targets = u64::try_from(view.n_targets).unwrap_or(u64::MAX);
+    let mut parts = vec![count(n_targets, "target")];
     let incidents: Vec<String> =
         view.incidents.iter().map(|(status, n)| format!("{n} {}", plain(status))).collect();
     let incidents = if incidents.is_empty() { "none".to_owned() } else { incidents.join(", ") };
     parts.push(format!("incidents: {incidents}"));
-    parts.push(format!("{} decisions", view.n_decisions));
+    parts.push(count(view.n_decisions, "decision"));
     for (n, what) in [
         (view.inbox_lag, "inputs wait for a decision"),
         (view.log_lag, "decisions wait for the log's disk"),

@@ -70,13 +70,15 @@ fn decision_text(line: &LogLine) -> String {
     )
 }
 
-/// Shows a progress line, of which only the message is certain.
+/// Shows a progress line.
 fn progress_text(incident: &str, value: &Value) -> Option<String> {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
-    let message = text("message").or_else(|| text("text")).or_else(|| text("summary"))?;
+    let message = text("progress")?;
     let id = incident.parse().map_or_else(|_not_an_id| plain(incident), short);
     let by = text("by").map(|by| format!(" ({by})")).unwrap_or_default();
-    Some(toned(Tone::Faint, format!("{:13} {id:<12} {:<17} {message}{by}", "", "  …")))
+    let at = text("at").and_then(|at| chrono::DateTime::parse_from_rfc3339(at).ok());
+    let at = at.map(|at| at.to_utc().format("%H:%M:%S%.3fZ").to_string()).unwrap_or_default();
+    Some(toned(Tone::Faint, format!("{at:<13} {id:<12} {:<17} {message}{by}", "  …")))
 }
 
 #[cfg(test)]
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn progress_is_shown_and_what_says_nothing_is_not() {
-        let progress = json!({"message": "stopping", "by": "fixer-1"}).to_string();
+        let progress = json!({"progress": "stopping", "by": "fixer-1"}).to_string();
         let shown = plain(&line(SUBJECT, progress.as_bytes(), false).unwrap());
         assert!(shown.contains("0000000000ab") && shown.ends_with("stopping (fixer-1)"), "{shown}");
         assert_eq!(line(SUBJECT, b"{}", false), None);

@@ -12,7 +12,7 @@ use std::{
 use tokio::{net::TcpStream, process::Command};
 
 use crate::{
-    args::Up,
+    args::OwnBroker,
     exit::{Exit, Failure},
     up::{child::Program, state::DataDir},
 };
@@ -90,10 +90,10 @@ impl Broker {
 /// # Errors
 ///
 /// When there is none that is new enough, or its port is taken.
-pub(crate) async fn prepare(args: &Up, data: &DataDir) -> Result<Broker, Failure> {
-    let (server, version) = find(args.nats_server.as_deref(), &candidates(&data.root)).await?;
+pub(crate) async fn prepare(own: &OwnBroker, data: &DataDir) -> Result<Broker, Failure> {
+    let (server, version) = find(own.nats_server.as_deref(), &candidates(&data.root)).await?;
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let address = match args.nats_port {
+    let address = match own.nats_port {
         Some(0) => free_address(loopback)?,
         port => {
             let address = SocketAddr::new(loopback, port.unwrap_or(PORT_DEFAULT));
@@ -110,7 +110,7 @@ pub(crate) async fn prepare(args: &Up, data: &DataDir) -> Result<Broker, Failure
     };
     let store = data.root.join("nats");
     let config = data.run.join("nats.conf");
-    std::fs::write(&config, configuration(address, &store, &args.nats_sync)).map_err(|error| {
+    std::fs::write(&config, configuration(address, &store, &own.nats_sync)).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot write `{}`", config.display())).because(error)
     })?;
     let program = Program {
@@ -124,7 +124,7 @@ pub(crate) async fn prepare(args: &Up, data: &DataDir) -> Result<Broker, Failure
         "broker: nats-server {version} ({}) on nats://{address}, store {}, sync {}",
         server.display(),
         store.display(),
-        args.nats_sync
+        own.nats_sync
     );
     Ok(Broker { program, address, summary })
 }
@@ -140,6 +140,10 @@ logtime: false
 jetstream {{
   store_dir: {store}
   sync_interval: {sync}
+  # Above the sum of our streams' limits, whatever the disk has left now: by default the broker would
+  # refuse to make them on a small disk, even though most installations never fill them.
+  max_file: 4294967296
+  max_mem: 268435456
 }}
 ",
         listen = quoted(&address.to_string()),

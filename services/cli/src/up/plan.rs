@@ -57,6 +57,17 @@ pub(crate) fn check_config(path: &Path) -> Result<(), Failure> {
     config_file::read(path).map(|_config| ())
 }
 
+/// Returns where this program lies.
+///
+/// # Errors
+///
+/// When the system does not tell.
+pub(crate) fn our_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::Failed, "cannot find out where this program lies").because(error)
+    })
+}
+
 impl Plan {
     /// Looks for the programs, and at the ports that they will take.
     ///
@@ -66,14 +77,12 @@ impl Plan {
     pub(crate) async fn make(args: &Up, global: &Global, data: &DataDir) -> Result<Self, Failure> {
         let given = &global.broker;
         let broker_given = given.nats_url.is_some() || given.nats_context.is_some();
-        if broker_given && args.nats_port.is_some() {
+        if broker_given && args.own.nats_port.is_some() {
             let message = "--nats-port is for a broker of our own, but another one was given";
             return Err(Failure::new(Exit::Usage, message)
                 .hint("leave out --nats-port, or --nats-url and SELFHEAL_NATS_URL"));
         }
-        let exe = std::env::current_exe().map_err(|error| {
-            Failure::new(Exit::Failed, "cannot find out where this program lies").because(error)
-        })?;
+        let exe = our_program()?;
         let binaries = Binaries::beside(&exe)?;
         let listen = match args.listen.port() {
             0 => broker::free_address(args.listen.ip())?,
@@ -89,7 +98,7 @@ impl Plan {
         let broker = if broker_given {
             None
         } else {
-            let mut own = broker::prepare(args, data).await?;
+            let mut own = broker::prepare(&args.own, data).await?;
             own.program.wrapper = Some(exe.clone());
             Some(own)
         };

@@ -19,6 +19,9 @@ use crate::{
 /// How long the children of a former `up`, which was killed, may take to end.
 const FORMER_GRACE: Duration = Duration::from_secs(10);
 
+/// Names the children that run.
+const ROSTER: &str = "up.json";
+
 /// How often we look whether they have.
 const FORMER_POLL: Duration = Duration::from_millis(20);
 
@@ -69,8 +72,13 @@ impl DataDir {
         }
     }
 
+    /// Tells whether an `up` has run on a directory.
+    pub(crate) fn was_used(root: &Path) -> bool {
+        root.join("run").join(ROSTER).exists()
+    }
+
     fn roster(&self) -> PathBuf {
-        self.run.join("up.json")
+        self.run.join(ROSTER)
     }
 }
 

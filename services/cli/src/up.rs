@@ -9,7 +9,7 @@ mod ready;
 mod state;
 pub(crate) mod wrapper;
 
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,10 +22,10 @@ use self::{
     child::{Ended, Surroundings, keep_alive},
     log::{Level, Log, Style},
     plan::Plan,
-    state::{DataDir, Roster, end_former},
+    state::{DataDir, end_former},
 };
 use crate::{
-    args::{Global, Up},
+    args::{Global, OwnBroker, Up},
     exit::{Exit, Failure},
     terminal::Terminal,
 };
@@ -48,6 +48,46 @@ pub(crate) async fn run(args: &Up, global: &Global, terminal: Terminal) -> Resul
     result
 }
 
+/// Runs the broker of a data directory, and nothing else, while `work` is done with its URL.
+///
+/// # Errors
+///
+/// When it cannot be run, and what `work` returns.
+pub(crate) async fn with_broker(
+    own: &OwnBroker,
+    data_dir: &Path,
+    terminal: Terminal,
+    work: impl AsyncFnOnce(String) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let data = DataDir::open(data_dir)?;
+    let style = Style { json: terminal.is_json(), color: terminal.has_color_err(), verbose: false };
+    let (log, writer) = Log::start(style)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start the log").because(error))?;
+    end_former(&data, &log).await;
+    // Any port will do, and none that a waiting agent knows.
+    let own = OwnBroker { nats_port: own.nats_port.or(Some(0)), ..own.clone() };
+    let mut broker = broker::prepare(&own, &data).await?;
+    broker.program.wrapper = Some(plan::our_program()?);
+    let stop = CancellationToken::new();
+    let around = Surroundings::new(log.clone(), &data);
+    let running = keep_alive(broker.program.clone(), around, stop.clone());
+    let working = async {
+        wait_for(&broker, &log).await;
+        let result = work(broker.url()).await;
+        stop.cancel();
+        result
+    };
+    let (_ended, result) = tokio::join!(running, working);
+    drop(log);
+    writer.finish();
+    result
+}
+
+/// Tells whether a data directory belongs to an `up`, so that its broker is there too.
+pub(crate) fn has_own_broker(data_dir: &Path) -> bool {
+    DataDir::was_used(data_dir)
+}
+
 async fn supervise(
     args: &Up,
     global: &Global,
@@ -58,12 +98,7 @@ async fn supervise(
 ) -> Result<(), Failure> {
     end_former(data, &log).await;
     let plan = Plan::make(args, global, data).await?;
-    let around = Surroundings {
-        log: log.clone(),
-        roster: Arc::new(Mutex::new(Roster::new(data))),
-        ready: CancellationToken::new(),
-        kill: CancellationToken::new(),
-    };
+    let around = Surroundings::new(log.clone(), data);
     let (stop_agents, stop_broker) = (CancellationToken::new(), CancellationToken::new());
     let mut broker = JoinSet::new();
     if let Some(own) = &plan.broker {

@@ -1,0 +1,183 @@
+//! The ledger rebuilt from the log, on a real broker.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
+
+use bus::{Bus, LedgerItem, testing::Broker};
+use chrono::{DateTime, Utc};
+use domain::{
+    desk::Desk,
+    event::{Event, EventType},
+    id::Position,
+    view::LogLine,
+    wire::{Command, Envelope, Input, InputKind, LedgerEntry, SCHEMA, Verb},
+};
+
+/// What a supervisor has when its broker's disk is lost.
+struct Past {
+    desk: Desk,
+    lines: Vec<LogLine>,
+    entries: Vec<LedgerEntry>,
+}
+
+impl Past {
+    /// Lives through pauses and events, the last at `at`.
+    fn until(at: DateTime<Utc>) -> Self {
+        let (mut desk, mut lines, mut entries) = (Desk::default(), Vec::new(), Vec::new());
+        for seq in 1..=6_u64 {
+            let at = at - Duration::from_secs(6 - seq);
+            let position = Position::new(seq + 100, 0);
+            let event = Event::new(seq.to_string(), EventType::known("service_down"), "test");
+            let input = match seq % 3 {
+                0 => Input::Command(Command { by: "ann".to_owned(), verb: Verb::Resume }),
+                1 => Input::Command(Command {
+                    by: "ann".to_owned(),
+                    verb: Verb::Pause { reason: "storm".to_owned() },
+                }),
+                _ => Input::Event(Event { target: Some(format!("t{seq}")), ..event }),
+            };
+            let recorded = desk.receive(&input, position, at).recorded;
+            assert!(!recorded.is_empty(), "every input of this past decides something");
+            // Message 1 of that ledger held no decision.
+            lines.extend(recorded.iter().map(|it| it.line(seq + 1, position)));
+            let decisions = recorded.into_iter().map(|it| it.decision).collect();
+            entries.push(LedgerEntry { v: SCHEMA, epoch: 0, covers: position, decisions });
+        }
+        Self { desk, lines, entries }
+    }
+
+    fn write(&self) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("selfheal-restore-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&dir).unwrap();
+        let text: String =
+            self.lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        fs::write(dir.join("incident_logs.jsonl"), text).unwrap();
+        dir
+    }
+}
+
+async fn restore(broker: &Broker, dir: &Path, more: &[&str]) -> Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_selfheal"))
+        .args(["restore", "--nats-url", &broker.url(), "--data-dir"])
+        .arg(dir)
+        .args(more)
+        .output()
+        .await
+        .unwrap()
+}
+
+/// Folds the ledger as a supervisor does.
+async fn fold(bus: &Bus) -> (Desk, u64) {
+    let mut desk = Desk::default();
+    let mut reader = bus.ledger().read(0);
+    let mut last = 0;
+    while let LedgerItem::Message(message) = reader.next().await.unwrap() {
+        let entry: LedgerEntry = serde_json::from_slice(&message.payload).unwrap();
+        for decision in &entry.decisions {
+            desk.apply(decision).unwrap();
+        }
+        desk.cover(entry.covers);
+        last = message.seq;
+    }
+    (desk, last)
+}
+
+fn assert_done(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn submit(bus: &Bus, id: &str) -> u64 {
+    let event = Event::new(id, EventType::known("service_down"), "test");
+    let envelope = Envelope::new(id, Input::Event(event));
+    bus.inbox_writer().submit(InputKind::Event, envelope).await.unwrap().position.seq
+}
+
+#[tokio::test]
+async fn a_lost_ledger_is_rebuilt_and_a_new_inbox_is_read_from_its_beginning() {
+    let broker = Broker::start().await;
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    let dir = past.write();
+    assert_done(&restore(&broker, &dir, &[]).await);
+    let bus = broker.connect().await.unwrap();
+    let (desk, last) = fold(&bus).await;
+    assert_eq!(desk.position(), Position::default(), "the new inbox counts from 1 again");
+    assert_eq!(last, 8, "one empty message, six of the log, one about the inbox");
+    let mut wanted = past.desk.clone();
+    wanted.cover(desk.position());
+    assert_eq!(desk, wanted);
+}
+
+#[tokio::test]
+async fn what_arrived_before_the_restoration_is_decided_after_it() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    // Events that came while no supervisor ran on the new broker.
+    for id in ["a", "b"] {
+        submit(&bus, id).await;
+    }
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    assert_done(&restore(&broker, &past.write(), &[]).await);
+    assert_eq!(fold(&bus).await.0.position(), Position::default());
+}
+
+#[tokio::test]
+async fn what_the_log_decided_of_this_inbox_is_not_decided_again() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let seq = submit(&bus, "old").await;
+    let past = Past::until(Utc::now() + Duration::from_secs(60));
+    assert_done(&restore(&broker, &past.write(), &[]).await);
+    assert_eq!(fold(&bus).await.0.position(), Position::new(seq, u32::MAX));
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_not_empty_is_left_alone() {
+    let broker = Broker::start().await;
+    let past = Past::until(Utc::now());
+    let dir = past.write();
+    assert_done(&restore(&broker, &dir, &[]).await);
+    let bus = broker.connect().await.unwrap();
+    let (_, last) = fold(&bus).await;
+    let again = restore(&broker, &dir, &[]).await;
+    assert_eq!(again.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--append"));
+    assert_eq!(fold(&bus).await.1, last);
+}
+
+#[tokio::test]
+async fn a_ledger_that_lost_its_end_gets_it_back_and_a_foreign_one_is_refused() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    let mut last = 0;
+    for entry in &past.entries[..2] {
+        let payload = serde_json::to_vec(entry).unwrap().into();
+        last = bus.ledger().append(last, payload, &[]).await.unwrap();
+    }
+    let foreign = Past::until(Utc::now());
+    let refused = restore(&broker, &foreign.write(), &["--append"]).await;
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    let dir = past.write();
+    assert_done(&restore(&broker, &dir, &["--append"]).await);
+    let (desk, _) = fold(&bus).await;
+    assert_eq!(desk.n_decisions(), past.desk.n_decisions());
+    assert_done(&restore(&broker, &dir, &["--append"]).await);
+    assert_eq!(fold(&bus).await.0.n_decisions(), past.desk.n_decisions(), "twice is once");
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let broker = Broker::start().await;
+    let past = Past::until(Utc::now());
+    let output = restore(&broker, &past.write(), &["--dry-run", "--json"]).await;
+    assert_done(&output);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["restored"], json["decisions"]);
+    let bus = broker.bus().await.unwrap();
+    assert_eq!(bus.ledger().last_seq().await.unwrap(), 0);
+}
