@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{ErrorCode, message::PublishMessage, stream::LastRawMessageErrorKind};
+use async_nats::jetstream::{
+    ErrorCode,
+    message::PublishMessage,
+    stream::{LastRawMessageError, LastRawMessageErrorKind},
+};
 use bytes::Bytes;
 use domain::{id::IncidentId, wire::Claim};
 use tokio::time::Instant;
@@ -10,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     Error,
     core::Core,
-    link::Backoff,
+    link::{Backoff, CONNECTION_LOST},
     publish::{self, Fault, GIVE_UP},
     topology::StreamId,
 };
@@ -107,28 +111,30 @@ impl Claims {
             if !self.core.link.connected_by(deadline).await {
                 return Err(unsettled("no connection".to_owned()));
             }
-            let error = match stream.get_last_raw_message_by_subject(subject).await {
-                Ok(found) => {
+            let look = stream.get_last_raw_message_by_subject(subject);
+            let error = match self.core.link.while_it_lasts(look).await {
+                Some(Ok(found)) => {
                     let claim = serde_json::from_slice(&found.payload);
                     return claim.map(Some).map_err(|error| unsettled(error.to_string()));
                 }
-                Err(error) => error,
+                Some(Err(error)) if is_nothing(&error) => return Ok(None),
+                Some(Err(error)) => error.to_string(),
+                None => CONNECTION_LOST.to_owned(),
             };
-            match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => return Ok(None),
-                LastRawMessageErrorKind::JetStream(told)
-                    if told.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
-                {
-                    return Ok(None);
-                }
-                LastRawMessageErrorKind::JetStream(_)
-                | LastRawMessageErrorKind::InvalidSubject
-                | LastRawMessageErrorKind::Other => {}
-            }
             if deadline <= Instant::now() {
-                return Err(unsettled(error.to_string()));
+                return Err(unsettled(error));
             }
             backoff.wait().await;
         }
+    }
+}
+
+fn is_nothing(error: &LastRawMessageError) -> bool {
+    match error.kind() {
+        LastRawMessageErrorKind::NoMessageFound => true,
+        LastRawMessageErrorKind::JetStream(told) => {
+            told.error_code() == ErrorCode::NO_MESSAGE_FOUND
+        }
+        LastRawMessageErrorKind::InvalidSubject | LastRawMessageErrorKind::Other => false,
     }
 }

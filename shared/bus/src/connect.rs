@@ -9,6 +9,7 @@ use async_nats::{
         context::{AccountError, AccountErrorKind, ContextBuilder},
     },
 };
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
@@ -81,6 +82,9 @@ pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
             },
         }
     };
+    // The event comes by a task of the client: without it, the first connection would look
+    // like a second one to those who watch for reconnections.
+    link.connected_by(Instant::now() + STEP_TIMEOUT).await;
     judge_version(&client)?;
     let js = jetstream_context(&client, &context);
     judge_account(&client, &js, &link).await?;

@@ -68,7 +68,7 @@ pub(crate) async fn wait(core: &Core) {
     let last = core.subjects.bucket_stream(BucketId::Members);
     let mut backoff = Backoff::new(WAIT_FIRST, WAIT_LAST);
     let mut n_tries = 0_u32;
-    while core.js.get_stream(&last).await.is_err() {
+    while !matches!(core.link.while_it_lasts(core.js.get_stream(&last)).await, Some(Ok(_))) {
         n_tries += 1;
         if n_tries == TRIES_MAX {
             info!("waiting for a supervisor to set up the broker");
@@ -91,13 +91,20 @@ async fn one(core: &Core, wanted: Config) -> Result<Info, Error> {
     let mut backoff = Backoff::new(WAIT_FIRST, WAIT_LAST);
     let mut n_tries = 0;
     loop {
-        n_tries += 1;
-        match try_one(core, wanted.clone()).await {
-            Ok(info) => return Ok(info),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing(error)) if n_tries == TRIES_MAX => return Err(error),
-            Err(Failure::Passing(_)) => backoff.wait().await,
+        core.link.connected().await;
+        // A connection that broke meanwhile says nothing about the broker.
+        match core.link.while_it_lasts(Box::pin(try_one(core, wanted.clone()))).await {
+            Some(Ok(info)) => return Ok(info),
+            Some(Err(Failure::Final(error))) => return Err(error),
+            Some(Err(Failure::Passing(error))) => {
+                n_tries += u32::from(core.link.is_connected());
+                if TRIES_MAX <= n_tries {
+                    return Err(error);
+                }
+            }
+            None => {}
         }
+        backoff.wait().await;
     }
 }
 

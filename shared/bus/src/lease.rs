@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use crate::{
     Bus, Error,
     core::Core,
-    link::Backoff,
+    link::{Backoff, CONNECTION_LOST},
     log::{LogItem, LogReader, Start},
     publish::{self, Fault},
     topology::{BucketId, HEARTBEAT, MEMBER_TTL},
@@ -179,6 +179,11 @@ pub(crate) fn is_mark(headers: Option<&HeaderMap>) -> bool {
 
 /// Looks at the key by way of the stream's leader: a copy may lag behind.
 async fn look(core: &Core) -> Result<Found, Error> {
+    let seen = core.link.while_it_lasts(try_look(core)).await;
+    seen.unwrap_or_else(|| Err(Error::client("look at the lease", CONNECTION_LOST)))
+}
+
+async fn try_look(core: &Core) -> Result<Found, Error> {
     let failed = |error: crate::error::Cause| Error::client("look at the lease", error);
     let name = core.subjects.bucket_stream(BucketId::Members);
     let stream = core.js.get_stream_no_info(name).await.map_err(|e| failed(e.into()))?;

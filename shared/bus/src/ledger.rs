@@ -6,6 +6,7 @@ use async_nats::{
     HeaderMap,
     jetstream::{
         ErrorCode,
+        context::GetStreamErrorKind,
         message::{PublishMessage, StreamMessage},
         stream::{LastRawMessageErrorKind, Stream},
     },
@@ -19,7 +20,7 @@ use crate::{
     Error,
     core::Core,
     error::Cause,
-    link::Backoff,
+    link::{Backoff, CONNECTION_LOST},
     log::{LogItem, LogReader, Start},
     publish::{self, Fault, GIVE_UP},
     topology::{LEDGER_BYTES_MAX, StreamId},
@@ -125,12 +126,27 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`Error::Client`] when the broker does not tell.
+    /// [`Error::Client`] when there is no ledger, or the broker does not tell in time.
     pub async fn last_seq(&self) -> Result<u64, Error> {
         let name = self.core.subjects.stream(StreamId::Ledger);
-        let stream = self.core.js.get_stream(name).await;
-        let stream = stream.map_err(|error| Error::client("look at the ledger", error))?;
-        Ok(stream.cached_info().state.last_sequence)
+        let deadline = Instant::now() + GIVE_UP;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+        loop {
+            self.core.link.connected_by(deadline).await;
+            let stream = self.core.link.while_it_lasts(self.core.js.get_stream(&name)).await;
+            let error: Cause = match stream {
+                Some(Ok(stream)) => return Ok(stream.cached_info().state.last_sequence),
+                Some(Err(error)) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
+                    return Err(Error::client("look at the ledger", error));
+                }
+                Some(Err(error)) => error.into(),
+                None => CONNECTION_LOST.into(),
+            };
+            if deadline <= Instant::now() {
+                return Err(Error::client("look at the ledger", error));
+            }
+            backoff.wait().await;
+        }
     }
 
     /// Appends one batch behind `expected_last`, and returns its sequence.
@@ -222,7 +238,8 @@ impl Ledger {
             if !self.core.link.connected_by(deadline).await {
                 return Err("no connection".into());
             }
-            match self.place(expected_last + 1, id).await {
+            let place = self.core.link.while_it_lasts(self.place(expected_last + 1, id)).await;
+            match place.unwrap_or_else(|| Err(CONNECTION_LOST.into())) {
                 Ok(place) => return Ok(place),
                 Err(error) if deadline <= Instant::now() => return Err(error),
                 Err(_) => backoff.wait().await,

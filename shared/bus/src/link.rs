@@ -9,6 +9,13 @@ use async_nats::{Event, ServerError};
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
+/// How long an answer may take after a reconnection, before we assume that what was asked
+/// went down with the old connection.
+const AFTER_RECONNECTION: Duration = Duration::from_millis(250);
+
+/// What is told in place of an answer that can no longer come.
+pub(crate) const CONNECTION_LOST: &str = "the connection was lost";
+
 /// The state of the connection, kept up by the client's events.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -94,6 +101,30 @@ impl Link {
         let mut watch = self.generation.subscribe();
         // The sender lives in self, so that waiting cannot fail.
         if watch.wait_for(|now| *now > generation).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for an answer of the broker for as long as it can come: not when the connection
+    /// over which it was asked for is gone. The client would wait for its whole timeout.
+    pub(crate) async fn while_it_lasts<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let generation = self.generation();
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            () = async {
+                self.newer_than(generation).await;
+                // What was asked for while there was no connection goes out with the new one.
+                tokio::time::sleep(AFTER_RECONNECTION).await;
+            } => None,
+        }
+    }
+
+    /// Waits until connected.
+    pub(crate) async fn connected(&self) {
+        let mut watch = self.connected.subscribe();
+        // The sender lives in self, so that waiting cannot fail.
+        if watch.wait_for(|connected| *connected).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     Error,
     core::{Core, utc},
     error::Cause,
-    link::Backoff,
+    link::{Backoff, CONNECTION_LOST},
 };
 
 /// Messages read ahead of the reader, and asked for at one time.
@@ -172,9 +172,10 @@ impl Pump {
     /// Reads through one consumer for as long as all is well. Tells whether there was one.
     async fn read(&mut self) -> (bool, Stop) {
         let generation = self.core.link.generation();
-        let consumer = match self.consumer().await {
-            Ok(consumer) => consumer,
-            Err(stop) => return (false, stop),
+        let consumer = match self.core.link.while_it_lasts(self.consumer()).await {
+            Some(Ok(consumer)) => consumer,
+            Some(Err(stop)) => return (false, stop),
+            None => return (false, Stop::Again(CONNECTION_LOST.into())),
         };
         let pull = consumer
             .stream()

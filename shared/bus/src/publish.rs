@@ -15,15 +15,14 @@ use bytes::Bytes;
 use domain::id::Position;
 use tokio::time::{Instant, sleep};
 
-use crate::{Error, core::Core, link::Backoff};
+use crate::{
+    Error,
+    core::Core,
+    link::{Backoff, CONNECTION_LOST},
+};
 
 /// How long one publish may take before it is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an acknowledgement may take after a reconnection, before we assume that
-/// what was sent went down with the old connection. The client would wait for all of
-/// [`ATTEMPT_TIMEOUT`], although the answer can no longer come.
-const AFTER_RECONNECTION: Duration = Duration::from_millis(250);
 
 /// First and last wait between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -69,17 +68,14 @@ pub(crate) async fn once(
     if !core.link.connected_by(deadline).await {
         return Err(Fault::Unknown("no connection".to_owned()));
     }
-    let generation = core.link.generation();
-    let sent = core.js.send_publish(subject.to_owned(), message).await.map_err(|e| fault(&e))?;
     let until = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-    tokio::select! {
-        biased;
-        acked = sent.into_future() => acked.map_err(|error| fault(&error)),
-        () = async {
-            core.link.newer_than(generation).await;
-            sleep(AFTER_RECONNECTION).await;
-        } => Err(Fault::Unknown("the connection was lost".to_owned())),
-        () = tokio::time::sleep_until(until) => Err(Fault::Unknown("timed out".to_owned())),
+    let acked = core
+        .link
+        .while_it_lasts(async { core.js.send_publish(subject.to_owned(), message).await?.await });
+    match tokio::time::timeout_at(until, acked).await {
+        Ok(Some(acked)) => acked.map_err(|error| fault(&error)),
+        Ok(None) => Err(Fault::Unknown(CONNECTION_LOST.to_owned())),
+        Err(_elapsed) => Err(Fault::Unknown("timed out".to_owned())),
     }
 }
 

@@ -80,6 +80,9 @@ impl Role {
                 frames(names, &mut may, &[InputKind::Event, InputKind::Verification]);
                 work(names, &mut may, WorkKind::Verify, zones);
                 may.subscribe.extend(zones.iter().map(|zone| names.probe(zone)));
+                // To learn which of its incidents are open, and when one ends.
+                may.publish.push(names.query_all());
+                may.subscribe.push(names.live_all());
             }
             Self::Analyzer => {
                 agent(names, &mut may);
@@ -110,6 +113,10 @@ impl Role {
                 frames(names, &mut may, &[InputKind::Event, InputKind::Command]);
                 may.publish.push(names.query_all());
                 may.publish.push("$SRV.>".to_owned());
+                // How full the streams are.
+                for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
+                    may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(id)));
+                }
                 may.subscribe.push(names.live_all());
             }
             Self::Publisher => may.publish.push(names.full("event.>")),
@@ -130,6 +137,8 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         names.key(BucketId::Members, LEADER_KEY),
         names.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}.*")),
         "$JS.API.>".to_owned(),
+        // One asks the others who leads.
+        names.query_all(),
         // Answers to inputs, whose senders name the subject.
         Role::Gateway.inbox(),
         Role::Cli.inbox(),

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::{
     core::Core,
     error::Cause,
-    link::Backoff,
+    link::{Backoff, CONNECTION_LOST},
     topology::{ACK_WAIT, DELIVERIES_MAX, StreamId, queue},
 };
 
@@ -79,7 +79,9 @@ impl WorkQueue {
     /// there was a consumer, and what went wrong.
     async fn take(&self) -> Result<(), (bool, Cause)> {
         let generation = self.core.link.generation();
-        let consumer = self.consumer().await.map_err(|cause| (false, cause))?;
+        let consumer = self.core.link.while_it_lasts(self.consumer()).await;
+        let consumer = consumer.unwrap_or_else(|| Err(CONNECTION_LOST.into()));
+        let consumer = consumer.map_err(|cause| (false, cause))?;
         // One at a time: what is asked for is held by us, and must be worked on at once.
         let pull = consumer
             .stream()

@@ -1,6 +1,8 @@
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
-use bus::{BrokerOptions, Bus, Claimed, Subjects, roles::Role, testing::Broker};
+use bus::{
+    BrokerOptions, Bus, Claimed, Subjects, roles::Role, testing::Broker, topology::StreamId,
+};
 use chrono::Utc;
 use domain::{
     id::IncidentId,
@@ -10,6 +12,8 @@ use domain::{
 use crate::{eventually, input};
 
 const ZONE: &str = "default";
+const WAIT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Writes the accounts of a broker on which each role may do what the table says, and no more.
 fn accounts() -> String {
@@ -123,16 +127,19 @@ async fn the_documented_permissions_are_enough_for_every_role() {
     }
     probe(&monitor, &analyzer).await;
     claim(&fixer).await;
-    for asker in [&gateway, &cli] {
-        let answer =
-            asker.request(names.query("x"), "hi".into(), std::time::Duration::from_secs(5));
+    for asker in [&gateway, &cli, &monitor] {
+        let answer = asker.request(names.query("x"), "hi".into(), WAIT);
         assert_eq!(&answer.await.unwrap()[..], b"hi");
         let _live = asker.subscribe(names.live_all(), None).await.unwrap();
+    }
+    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
+        let asked = format!("$JS.API.STREAM.INFO.{}", names.stream(id));
+        cli.request(asked, "".into(), WAIT).await.unwrap();
     }
     cli.inbox_writer().submit(InputKind::Command, input("id")).await.unwrap();
     cli.config_store().watch().wait_for(Option::is_some).await.unwrap();
     publish_event(&broker, &names).await;
-    let read = inbox.next_batch(1, std::time::Duration::from_secs(10)).await.unwrap();
+    let read = inbox.next_batch(1, WAIT).await.unwrap();
     assert_eq!(read[0].seq, 1);
     lease.release().await;
     for bus in [&supervisor, &monitor, &analyzer, &fixer, &gateway, &cli, &publisher] {
@@ -146,7 +153,7 @@ async fn probe(monitor: &Bus, analyzer: &Bus) {
     let serve = monitor.serve(subject.clone(), "m", |request| async move { Ok(request.payload) });
     let _server = serve.await.unwrap();
     let answer = eventually("the probe is answered", || {
-        analyzer.request(subject.clone(), "x".into(), std::time::Duration::from_secs(1))
+        analyzer.request(subject.clone(), "x".into(), SHORT)
     });
     assert_eq!(&answer.await[..], b"x");
     let live = analyzer.subjects().live(&IncidentId::NONE);
