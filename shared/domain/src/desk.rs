@@ -27,6 +27,7 @@ use crate::{
     guard::FixRecord,
     id::{IncidentId, Position},
     incident::{Circumstance, Corrupt, Incident},
+    span::Span,
     view::{LogLine, Status},
     wire::{Answer, AnswerStatus, Change, Input},
 };
@@ -375,11 +376,20 @@ impl Desk {
     /// Returns what has a deadline, the next first.
     #[must_use]
     pub fn deadlines(&self) -> Vec<(DateTime<Utc>, IncidentId)> {
-        let policy = &self.config.policy;
         let mut due: Vec<_> =
-            self.open_incidents().filter_map(|it| Some((it.deadline(policy)?, it.id))).collect();
+            self.open_incidents().filter_map(|it| Some((self.deadline(it)?, it.id))).collect();
         due.sort_unstable();
         due
+    }
+
+    fn deadline(&self, incident: &Incident) -> Option<DateTime<Utc>> {
+        incident.deadline(&self.config.policy, self.soak(incident))
+    }
+
+    /// Returns how long an incident's target must stay well when no plan says it.
+    fn soak(&self, incident: &Incident) -> Span {
+        let target = incident.target.as_deref().and_then(|name| self.config.target(name));
+        target.and_then(|it| it.soak).unwrap_or(self.config.policy.soak)
     }
 }
 

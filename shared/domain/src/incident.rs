@@ -14,6 +14,7 @@ use crate::{
     id::IncidentId,
     plan::Plan,
     policy::Policy,
+    span::Span,
     view::{Status, TimelineEntry},
     wire::{AttemptRecord, Evidence, FixOutcome, FixReport, Hypothesis, WorkRef},
 };
@@ -196,6 +197,8 @@ pub struct Incident {
     pub hypotheses: Vec<Hypothesis>,
     /// What it looked at.
     pub evidence: Vec<Evidence>,
+    /// Since when guards hold its plans; a plan that is made anew meanwhile changes nothing.
+    pub held_since: Option<DateTime<Utc>>,
     /// A person's yes, while it is worth something.
     pub approval: Option<Approval>,
     /// Number of events.
@@ -241,6 +244,7 @@ impl Incident {
             attempts: Vec::new(),
             hypotheses: Vec::new(),
             evidence: Vec::new(),
+            held_since: None,
             approval: None,
             count: 1,
             previous: *previous,
@@ -320,13 +324,15 @@ impl Incident {
         )
     }
 
-    /// Returns when the present phase ends by itself.
+    /// Returns when the present phase ends by itself. `soak` is how long the target must
+    /// stay well when no plan says it.
     #[must_use]
-    pub fn deadline(&self, policy: &Policy) -> Option<DateTime<Utc>> {
+    pub fn deadline(&self, policy: &Policy, soak: Span) -> Option<DateTime<Utc>> {
         match &self.phase {
             Phase::Diagnosing => Some(self.entered_at + policy.diagnosis_timeout.to_delta()),
             Phase::Proposed { hold, diagnosed_at, .. } => {
-                let last = *diagnosed_at + policy.hold_timeout.to_delta();
+                let last = self.held_since.unwrap_or(*diagnosed_at);
+                let last = last + policy.hold_timeout.to_delta();
                 Some(hold.as_ref().map_or(last, |(_, until)| (*until).min(last)))
             }
             Phase::AwaitingApproval { expires_at, .. } => Some(*expires_at),
@@ -337,7 +343,7 @@ impl Incident {
                 let (soak, within) = match purpose {
                     Purpose::Fix { plan, .. } => (plan.success.soak, plan.success.within),
                     Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
-                        (policy.soak, policy.verify_within)
+                        (soak, policy.verify_within)
                     }
                 };
                 Some(self.entered_at + soak.plus(within).to_delta() + VERIFY_GRACE)
@@ -505,10 +511,17 @@ impl Incident {
                     expires_at: now.at + crate::guard::APPROVAL_WORTH,
                 });
             }
-            Fact::ApprovalRequested { .. } => self.owe("approval wanted", now),
+            Fact::Held { .. } => {
+                self.held_since.get_or_insert(now.at);
+            }
+            Fact::ApprovalRequested { .. } => {
+                self.held_since = None;
+                self.owe("approval wanted", now);
+            }
             Fact::FixStarted { attempt, plan, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
+                self.held_since = None;
                 self.attempts.push(AttemptRecord {
                     attempt: *attempt,
                     runbook: plan.runbook.clone(),
@@ -523,11 +536,13 @@ impl Incident {
             }
             Fact::Released => {
                 self.cause = None;
+                self.held_since = None;
                 self.n_rechecks_failed += 1;
             }
             Fact::Retried { .. } => {
                 self.attempts_before_retry = self.attempt;
                 self.n_rechecks_failed = 0;
+                self.held_since = None;
                 self.resolution = None;
             }
             Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),

@@ -112,9 +112,12 @@ impl Desk {
             let before = on == target && !matches!(it.phase, Phase::Escalated(_));
             it.id != id && (elsewhere || before) && !matches!(it.phase, Phase::Symptom { .. })
         };
-        // What is needed counts more than what stands beside; the oldest counts most.
+        // What is needed counts more than what stands beside, and what is being healed
+        // more than what a person has; then the oldest counts most.
+        let with_person = |it: &Incident| matches!(it.phase, Phase::Escalated(_));
+        let beside = |it: &Incident| it.target.as_deref() == Some(&target);
         let found = self.open_incidents().filter(is_cause);
-        let found = found.min_by_key(|it| (it.target.as_deref() == Some(&target), it.id));
+        let found = found.min_by_key(|it| (with_person(it), beside(it), it.id));
         let Some((of, on)) = found.map(|it| (it.id, it.target.clone().unwrap_or_default())) else {
             return false;
         };

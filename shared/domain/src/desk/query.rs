@@ -55,7 +55,7 @@ impl Desk {
             }),
             waiting,
             acknowledged_by: incident.acknowledged_by.clone(),
-            deadline: incident.deadline(&self.config.policy),
+            deadline: self.deadline(incident),
         }
     }
 

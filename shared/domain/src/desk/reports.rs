@@ -33,6 +33,7 @@ impl Desk {
         let n_tried = incident.attempt - incident.attempts_before_retry;
         let usable = |it: &&Hypothesis| {
             CONFIDENCE_MIN_PERCENT <= it.confidence_percent
+                && !it.because.is_empty()
                 && (it.plan.is_some()
                     || it.cause == cause::HEALTHY
                     || it.cause == cause::DEPENDENCY_DOWN)
@@ -52,6 +53,9 @@ impl Desk {
         self.record(turn, Some(id), fact, why);
         match hypothesis {
             Some(it) if it.cause == cause::HEALTHY && has_target => self.recheck(turn, id),
+            Some(it) if it.cause == cause::HEALTHY => {
+                self.escalate_without_plan(turn, id, report, has_target, n_tried);
+            }
             Some(it) if it.cause == cause::DEPENDENCY_DOWN && it.plan.is_none() => {
                 self.blame(turn, id, &it);
             }
@@ -96,18 +100,29 @@ impl Desk {
     }
 
     fn recheck(&mut self, turn: &mut Turn, id: IncidentId) {
-        let n_failed = self.incidents.get(&id).map_or(0, |it| it.n_rechecks_failed);
-        if RECHECKS_MAX <= n_failed {
-            let why = format!("it was found well and sick again {n_failed} times: it flaps");
-            self.escalate(turn, id, Escalation::NoCause, why);
-        } else {
+        if !self.flaps(turn, id) {
             let why = "all checks pass; fresh samples must prove it";
             self.record(turn, Some(id), Fact::RecheckStarted, why);
         }
     }
 
+    /// Asks a person when a target was found well, by itself or with its cause, and sick
+    /// again too often.
+    fn flaps(&mut self, turn: &mut Turn, id: IncidentId) -> bool {
+        let n_failed = self.incidents.get(&id).map_or(0, |it| it.n_rechecks_failed);
+        if n_failed < RECHECKS_MAX {
+            return false;
+        }
+        let why = format!("it was found well and sick again {n_failed} times: it flaps");
+        self.escalate(turn, id, Escalation::NoCause, why);
+        true
+    }
+
     /// Makes the incident a symptom of the one on the target that was found to be the cause.
     fn blame(&mut self, turn: &mut Turn, id: IncidentId, hypothesis: &Hypothesis) {
+        if self.flaps(turn, id) {
+            return;
+        }
         let on = hypothesis.elsewhere.clone().unwrap_or_default();
         let own = self.incidents.get(&id).and_then(|it| it.target.clone());
         let cause = if own.as_deref() == Some(on.as_str()) {
@@ -137,7 +152,8 @@ impl Desk {
         | FixOutcome::Refused { reason }) = &report.outcome
         else {
             let done: Vec<_> = report.steps.iter().map(|it| it.summary.as_str()).collect();
-            return self.fix_ended(turn, id, report, &done.join("; "));
+            let why = format!("{} carried it out: {}", report.by, done.join("; "));
+            return self.fix_ended(turn, id, report, &why);
         };
         let by = &report.by;
         let why = match &report.outcome {
@@ -179,9 +195,9 @@ impl Desk {
         let id = report.work.incident;
         let Some(incident) = self.awaited(report.work) else { return };
         let Phase::Verifying { purpose, since } = incident.phase.clone() else { return };
-        if report.samples_from < since {
-            // Samples from before the fix prove nothing; the deadline or a repeated
-            // verification brings better ones.
+        if report.samples_from < since || (report.passed && report.n_samples == 0) {
+            // Samples from before the fix prove nothing, nor does a verification without
+            // any; the deadline or a repeated verification brings better ones.
             return;
         }
         let broken = &report.broken_neighbours;
@@ -264,6 +280,11 @@ impl Desk {
 
     fn attempt_failed(&mut self, turn: &mut Turn, id: IncidentId, why: &str) {
         self.record(turn, Some(id), Fact::AttemptFailed, why);
+        self.trip_breaker(turn);
+    }
+
+    /// Trips the breaker when too many fixes failed lately.
+    fn trip_breaker(&mut self, turn: &mut Turn) {
         let breaker = self.config.policy.breaker;
         let from = turn.at - breaker.within.to_delta();
         let from = self.breaker_since.map_or(from, |since| since.max(from));
@@ -290,7 +311,11 @@ impl Desk {
         why: Escalation,
         text: impl Into<String>,
     ) {
+        let fix_failed = self.incidents.get(&id).is_some_and(Incident::is_under_treatment);
         self.record(turn, Some(id), Fact::Escalated { why }, text);
+        if fix_failed {
+            self.trip_breaker(turn);
+        }
     }
 
     pub(super) fn on_notice(&mut self, turn: &mut Turn, report: &NoticeReport) {
@@ -310,17 +335,18 @@ impl Desk {
     pub(super) fn on_timer(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if incident.deadline(policy).is_none_or(|due| turn.at < due) {
+        if self.deadline(incident).is_none_or(|due| turn.at < due) {
             return;
         }
-        let held_since = incident.entered_at;
+        let held_since = incident.held_since.unwrap_or(incident.entered_at);
         match incident.phase.clone() {
             Phase::Diagnosing => {
                 let why = "nobody diagnosed it in time; is an analyzer running for its zone?";
                 self.escalate(turn, id, Escalation::NotDiagnosed, why);
             }
             Phase::Proposed { hold, diagnosed_at, .. } => {
-                let last = diagnosed_at + policy.hold_timeout.to_delta();
+                let last = incident.held_since.unwrap_or(diagnosed_at);
+                let last = last + policy.hold_timeout.to_delta();
                 if last <= turn.at || hold.is_none() {
                     let guard = hold.map_or_else(String::new, |(guard, _)| guard);
                     let why = format!("held by `{guard}` since {held_since}, which is too long");

@@ -45,9 +45,23 @@ impl Desk {
                 Some(Some(root)) if root == id => {
                     self.record(turn, Some(id), Fact::RecheckStarted, "its cause waits for itself");
                 }
+                Some(None) if self.stands_beside_escalated(id, of) => {
+                    let why = format!("{of} on the same target went to a person");
+                    self.record(turn, Some(id), Fact::Released, why);
+                }
                 Some(_) => {}
             }
         }
+    }
+
+    /// Returns whether a symptom waits for an incident on its own target that was
+    /// escalated. Had it been opened later, it would not have become a symptom either.
+    fn stands_beside_escalated(&self, id: IncidentId, of: IncidentId) -> bool {
+        let (Some(symptom), Some(cause)) = (self.incidents.get(&id), self.incidents.get(&of))
+        else {
+            return false;
+        };
+        symptom.target == cause.target && matches!(cause.phase, Phase::Escalated(_))
     }
 
     fn start_recheck_of_symptom(&mut self, turn: &mut Turn, id: IncidentId, why: &str) {

@@ -1,1 +1,15 @@
+//! What a desk promises, from single rules to random histories.
+//!
+//! Every test drives a [`world::World`], which checks the [`laws`] after each input,
+//! so that a rule holds on all paths and not only where a test names it.
 
+pub(super) mod laws;
+pub(super) mod world;
+
+mod budgets;
+mod correlation;
+mod guards;
+mod histories;
+mod round_trips;
+mod rules;
+mod verification;

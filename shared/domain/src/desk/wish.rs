@@ -87,7 +87,7 @@ impl Desk {
     }
 
     fn wishes(&self, incident: &Incident) -> Vec<Wish> {
-        let due = incident.deadline(&self.config.policy).unwrap_or(incident.entered_at);
+        let due = self.deadline(incident).unwrap_or(incident.entered_at);
         let work = match &incident.phase {
             Phase::Diagnosing => Some(Work::Diagnose(Box::new(self.diagnose(incident, due)))),
             Phase::Fixing { plan, not_after, .. } => {
@@ -135,13 +135,16 @@ impl Desk {
             self.incidents.values().rev().filter(|it| it.fingerprint == incident.fingerprint);
         let mut recent_incidents: Vec<_> = recent.take(20).map(|it| it.opened_at).collect();
         recent_incidents.reverse();
+        // What was tried before a person asked for another try does not speak against it.
+        let tried =
+            incident.attempts.iter().filter(|it| incident.attempts_before_retry < it.attempt);
         DiagnoseWork {
             work: incident.work(),
             event: incident.event.clone(),
             target: self.config.target(name).cloned(),
             sick_dependencies: sick.collect(),
             dependencies,
-            attempts: incident.attempts.clone(),
+            attempts: tried.cloned().collect(),
             recent_incidents,
             changes: self.changes.iter().cloned().collect(),
             soak: self.config.policy.soak,
@@ -169,7 +172,7 @@ impl Desk {
                 neighbours.as_slice(),
             ),
             Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
-                (own(&target), target.soak.unwrap_or(policy.soak), policy.verify_within, &[][..])
+                (own(&target), self.soak(incident), policy.verify_within, &[][..])
             }
         };
         let known = |name: &String| self.config.target(name).cloned();

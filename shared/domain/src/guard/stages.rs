@@ -54,6 +54,14 @@ pub(super) fn autonomy(it: &Situation<'_>) -> Opinion {
 
 /// Is the evidence still true?
 pub(super) fn staleness(it: &Situation<'_>) -> Opinion {
+    let about = it.incident.target.as_deref();
+    if about != Some(it.plan.target.as_str()) || it.target.name != it.plan.target {
+        return Opinion::Refuse(format!(
+            "the plan is for `{}`, the incident is about `{}`",
+            it.plan.target,
+            about.unwrap_or("no configured target")
+        ));
+    }
     if it.diagnosed_at + it.policy.plan_max_age.to_delta() < it.now {
         return Opinion::Stale(format!(
             "the plan's evidence is older than {}",
@@ -70,9 +78,6 @@ pub(super) fn staleness(it: &Situation<'_>) -> Opinion {
             it.policy.event_max_age
         ));
     }
-    if it.target.name != it.plan.target {
-        return Opinion::Stale("the plan is for another target".to_owned());
-    }
     Opinion::Allow
 }
 
@@ -87,7 +92,7 @@ pub(super) fn one_fix_per_target(it: &Situation<'_>) -> Opinion {
     Opinion::Allow
 }
 
-/// Has enough time passed since the last fix?
+/// Has enough time passed since the end of the last fix?
 pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
     let cooldown = it.policy.cooldown;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
@@ -99,8 +104,11 @@ pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
         ("the fleet", cooldown.fleet, &|_| true),
     ];
     for (whose, wait, concerns) in waits {
-        let last = it.history.iter().rev().find(|one| concerns(one));
-        let until = last.map(|one| one.ended_at.unwrap_or(one.started_at) + wait.to_delta());
+        // The one that began last need not be the one that ends last, and what is under
+        // way has not ended yet.
+        let ends = it.history.iter().filter(|one| concerns(one));
+        let last = ends.map(|one| one.ended_at.unwrap_or(it.now)).max();
+        let until = last.map(|last| last + wait.to_delta());
         if let Some(until) = until.filter(|until| it.now < *until) {
             return Opinion::Hold(until, format!("cool-down of {whose}, {wait}"));
         }

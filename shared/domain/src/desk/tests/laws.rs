@@ -1,0 +1,303 @@
+//! What must hold whatever happens. Kept apart from the code that it judges: it sees
+//! the decisions, has its own memory of them, and looks at the desk from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    config::Config,
+    desk::Desk,
+    fact::{Decision, Fact},
+    id::IncidentId,
+    incident::Phase,
+    plan::Plan,
+    policy::Autonomy,
+    span::{Rate, Span},
+    wire::WorkKind,
+};
+
+/// How long an approval is worth something.
+const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
+
+/// The memory of the laws.
+#[derive(Clone, Default)]
+pub(in crate::desk) struct Laws {
+    config: Config,
+    paused: bool,
+    breaker_until: Option<DateTime<Utc>>,
+    last_seq: u64,
+    cases: BTreeMap<IncidentId, Case>,
+    /// The newest incident of each fingerprint.
+    newest: BTreeMap<String, IncidentId>,
+    starts: Vec<Start>,
+    /// Number of decisions by name, so that a test can show that it is not vacuous.
+    pub(in crate::desk) counts: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Clone, Default)]
+struct Case {
+    target: Option<String>,
+    is_over: bool,
+    attempt: u32,
+    attempts_before_retry: u32,
+    /// The target that is being acted upon, until it is known whether it helped.
+    treating: Option<String>,
+    diagnosed_at: Option<DateTime<Utc>>,
+    /// Samples must not be older.
+    since: Option<DateTime<Utc>>,
+    is_proven: bool,
+    asked: Option<(String, DateTime<Utc>)>,
+    approved: Option<(String, String, DateTime<Utc>)>,
+    n_undos: u32,
+}
+
+/// A fix, as the laws saw it begin.
+#[derive(Clone)]
+struct Start {
+    incident: IncidentId,
+    target: String,
+    runbook: String,
+    at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+impl Laws {
+    /// Judges one decision.
+    pub(in crate::desk) fn observe(&mut self, decision: &Decision) {
+        assert_eq!(decision.seq, self.last_seq + 1, "decisions are numbered without a gap");
+        assert!(!decision.reason.is_empty(), "without a reason: {decision:?}");
+        self.last_seq = decision.seq;
+        *self.counts.entry(decision.fact.name()).or_default() += 1;
+        match decision.incident {
+            None => self.observe_all(decision),
+            Some(id) => self.observe_one(id, decision),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
+    fn observe_all(&mut self, decision: &Decision) {
+        match &decision.fact {
+            Fact::Configured { config, .. } => self.config = (**config).clone(),
+            Fact::Paused { .. } => self.paused = true,
+            Fact::Resumed { .. } => {
+                self.paused = false;
+                self.breaker_until = None;
+            }
+            Fact::BreakerTripped { until } => self.breaker_until = Some(*until),
+            fact => panic!("{fact:?} is about an incident"),
+        }
+    }
+
+    fn observe_one(&mut self, id: IncidentId, decision: &Decision) {
+        let fact = &decision.fact;
+        if let Fact::Opened { target, fingerprint, previous, .. } = fact {
+            return self.opened(id, target.as_ref(), fingerprint, *previous);
+        }
+        if let Fact::FixStarted { attempt, plan, approved_by, not_after, .. } = fact {
+            assert!(decision.at < *not_after);
+            self.fix_started(id, decision.at, *attempt, plan, approved_by.as_deref());
+        }
+        let has_check = self.has_check(id);
+        let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
+        let told = matches!(fact, Fact::Notified { .. });
+        assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
+        match fact {
+            Fact::Diagnosed { .. } => case.diagnosed_at = Some(decision.at),
+            Fact::ApprovalRequested { plan_hash, expires_at } => {
+                case.asked = Some((plan_hash.clone(), *expires_at));
+            }
+            Fact::Approved { by, plan_hash } => {
+                let (hash, expires_at) = case.asked.as_ref().expect("nobody was asked");
+                assert_eq!(hash, plan_hash, "approved is what was asked for");
+                assert!(decision.at < *expires_at, "approved too late");
+                case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
+            }
+            Fact::FixEnded { .. } | Fact::RecheckStarted => {
+                case.since = Some(decision.at);
+                case.is_proven = false;
+            }
+            Fact::Verified { report } => {
+                let since = case.since.expect("verified is what was fixed or reported well");
+                assert!(report.passed && since <= report.samples_from, "{report:?}");
+                assert!(0 < report.n_samples && report.broken_neighbours.is_empty(), "{report:?}");
+                case.is_proven = true;
+            }
+            Fact::UndoStarted { .. } => {
+                case.n_undos += 1;
+                assert!(case.treating.is_some() && case.n_undos <= case.attempt);
+            }
+            Fact::Resolved => assert!(case.is_proven, "resolved without a proof"),
+            Fact::SelfResolved => {
+                assert!(case.is_proven || !has_check, "closed without a proof");
+            }
+            Fact::Retried { .. } => case.attempts_before_retry = case.attempt,
+            _ => {}
+        }
+        self.ended(id, decision);
+    }
+
+    /// Notes what ends a treatment, and what ends an incident.
+    fn ended(&mut self, id: IncidentId, decision: &Decision) {
+        let over =
+            matches!(decision.fact, Fact::Resolved | Fact::SelfResolved | Fact::Closed { .. });
+        let ended = matches!(decision.fact, Fact::AttemptFailed | Fact::Escalated { .. });
+        if over || ended {
+            let case = self.cases.get_mut(&id).unwrap();
+            case.is_over = over;
+            if case.treating.take().is_some() {
+                let start = self.starts.iter_mut().rev().find(|it| it.incident == id).unwrap();
+                start.ended_at = Some(decision.at);
+            }
+        }
+    }
+
+    fn has_check(&self, id: IncidentId) -> bool {
+        let name = self.cases.get(&id).and_then(|it| it.target.as_deref());
+        let target = name.and_then(|name| self.config.target(name));
+        target.is_some_and(|it| !it.all_checks().is_empty())
+    }
+
+    fn opened(
+        &mut self,
+        id: IncidentId,
+        target: Option<&String>,
+        fingerprint: &str,
+        previous: Option<IncidentId>,
+    ) {
+        let former = self.newest.insert(fingerprint.to_owned(), id);
+        let is_over = former.is_none_or(|former| self.cases[&former].is_over);
+        assert!(is_over, "two open incidents of {fingerprint}");
+        assert_eq!(previous, former, "it is linked to the former one");
+        let case = Case { target: target.cloned(), ..Case::default() };
+        assert!(self.cases.insert(id, case).is_none(), "{id} was there before");
+    }
+
+    fn fix_started(
+        &mut self,
+        id: IncidentId,
+        at: DateTime<Utc>,
+        attempt: u32,
+        plan: &Plan,
+        approved_by: Option<&str>,
+    ) {
+        let policy = &self.config.policy;
+        let case = self.cases.get(&id).expect("a fix belongs to an incident");
+        assert!(!self.paused, "begun while paused");
+        let frozen = policy.freeze.iter().any(|it| it.from <= at && at < it.until);
+        assert!(!frozen, "begun in a freeze");
+        assert!(self.breaker_until.is_none_or(|until| until <= at), "begun with a tripped breaker");
+        assert_eq!(attempt, case.attempt + 1, "attempts are numbered without a gap");
+        let tried = attempt - case.attempts_before_retry;
+        assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
+        assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
+        let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");
+        assert!(at <= diagnosed_at + policy.plan_max_age.to_delta(), "begun on stale evidence");
+        self.may_act(case, at, plan, approved_by);
+        self.is_alone(plan);
+        self.is_cool(id, at, plan);
+        let (target, runbook) = (plan.target.clone(), plan.runbook.clone());
+        self.starts.push(Start { incident: id, target, runbook, at, ended_at: None });
+        self.is_in_budget(plan, at);
+        let case = self.cases.get_mut(&id).unwrap();
+        case.attempt = attempt;
+        case.treating = Some(plan.target.clone());
+        case.approved = None;
+    }
+
+    /// An approval is by a person, for this exact plan, asked for, and not too old.
+    fn may_act(&self, case: &Case, at: DateTime<Utc>, plan: &Plan, approved_by: Option<&str>) {
+        let target = self.config.target(&plan.target).expect("its target is configured");
+        let stated = (plan.autonomy, plan.risk, target.autonomy);
+        match self.config.policy.autonomy_of(&plan.runbook, stated.0, stated.1, stated.2) {
+            Autonomy::Auto => {}
+            Autonomy::Approve => {
+                let (by, hash, approved_at) = case.approved.as_ref().expect("nobody approved it");
+                assert_eq!(approved_by, Some(by.as_str()));
+                assert_eq!(*hash, plan.hash(), "approved was another plan");
+                assert!(at < *approved_at + APPROVAL_WORTH, "the approval had expired");
+            }
+            autonomy @ (Autonomy::Suggest | Autonomy::Observe) => {
+                panic!("begun with autonomy {autonomy:?}");
+            }
+        }
+    }
+
+    /// One fix per target, and no more targets than the blast radius.
+    fn is_alone(&self, plan: &Plan) {
+        let treated: BTreeSet<_> =
+            self.cases.values().filter_map(|it| it.treating.as_ref()).collect();
+        assert!(!treated.contains(&plan.target), "two fixes of {} at once", plan.target);
+        let allowed = self.config.policy.budget.blast_radius.of(self.config.targets.len());
+        assert!(
+            treated.len() < allowed,
+            "{} targets at once, allowed {allowed}",
+            treated.len() + 1
+        );
+    }
+
+    fn is_cool(&self, id: IncidentId, at: DateTime<Utc>, plan: &Plan) {
+        let cooldown = self.config.policy.cooldown;
+        for start in &self.starts {
+            let mut wait = cooldown.fleet;
+            if start.target == plan.target {
+                wait = wait.max(cooldown.per_target);
+            }
+            if start.runbook == plan.runbook {
+                wait = wait.max(cooldown.per_runbook);
+            }
+            if start.incident == id {
+                wait = wait.max(self.config.policy.backoff);
+            }
+            if wait != Span::ZERO {
+                let ended_at = start.ended_at.expect("begun before the former one had ended");
+                assert!(ended_at + wait.to_delta() <= at, "begun within the cool-down");
+            }
+        }
+    }
+
+    /// No window of any budget holds more fixes than allowed; this one is in already.
+    fn is_in_budget(&self, plan: &Plan, at: DateTime<Utc>) {
+        let budget = &self.config.policy.budget;
+        let own = self.config.policy.runbooks.get(&plan.runbook).and_then(|it| it.budget.as_ref());
+        let own = own.unwrap_or(&budget.per_runbook);
+        let within = |rate: &Rate, counts: &dyn Fn(&Start) -> bool| {
+            let from = at - rate.per.to_delta();
+            let n = self.starts.iter().filter(|it| from < it.at && counts(it)).count();
+            assert!(n <= usize::try_from(rate.count).unwrap(), "{n} fixes, allowed {rate:?}");
+        };
+        budget.per_target.0.iter().for_each(|it| within(it, &|one| one.target == plan.target));
+        own.0.iter().for_each(|it| within(it, &|one| one.runbook == plan.runbook));
+        budget.fleet.0.iter().for_each(|it| within(it, &|_| true));
+    }
+
+    /// Judges the desk as it stands between two inputs.
+    pub(in crate::desk) fn check(&self, desk: &Desk) {
+        assert_eq!(desk.n_decisions(), self.last_seq);
+        let open: BTreeSet<_> = desk.open_incidents().map(|it| it.id).collect();
+        let known = self.cases.iter().filter(|(_, it)| !it.is_over).map(|(id, _)| *id);
+        assert_eq!(open, known.collect::<BTreeSet<_>>(), "open is what did not end");
+        let due: BTreeSet<_> = desk.deadlines().into_iter().map(|(_, id)| id).collect();
+        for incident in desk.open_incidents() {
+            let with_person = matches!(incident.phase, Phase::Escalated(_));
+            let has_end = due.contains(&incident.id);
+            assert!(has_end != with_person, "it waits for ever: {:?}", incident.phase);
+        }
+        for wish in desk.pending().iter().filter(|it| it.kind() == WorkKind::Fix) {
+            let id: IncidentId = wish.id().split('/').next().unwrap().parse().unwrap();
+            let phase = &desk.incident(id).unwrap().phase;
+            assert!(matches!(phase, Phase::Fixing { .. } | Phase::Undoing { .. }), "{phase:?}");
+            assert!(self.cases[&id].treating.is_some(), "a fix is wanted that was not begun");
+        }
+        for id in self.cases.iter().filter(|(_, it)| it.is_over).map(|(id, _)| *id) {
+            let wanted = desk.wishes_of(id);
+            assert!(wanted.iter().all(|it| it.kind() == WorkKind::Notify), "{wanted:?}");
+        }
+    }
+
+    /// Returns how often this was decided.
+    pub(in crate::desk) fn n(&self, name: &str) -> usize {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+}
