@@ -115,10 +115,61 @@ fn password(role: Role) -> String {
     format!("secret-of-{}", role.as_str())
 }
 
+/// What each user may publish, and some of what it may not.
+const RIGHTS: [(Role, &[&str], &[&str]); 7] = [
+    (
+        Role::Publisher,
+        &["selfheal.event.disk.full"],
+        &[
+            "selfheal.frame.event",
+            "selfheal.command.pause",
+            "selfheal.report.verification.i",
+            "selfheal.ledger",
+            "selfheal.work.fix.default",
+            "selfheal.claim.i.1",
+            "$JS.API.STREAM.PURGE.SELFHEAL_INBOX",
+        ],
+    ),
+    // Who fixes does not say that it helped, and cannot order fixes.
+    (
+        Role::Fixer,
+        &["selfheal.claim.i.1", "selfheal.frame.fix"],
+        &[
+            "selfheal.frame.verification",
+            "selfheal.frame.event",
+            "selfheal.frame.command",
+            "selfheal.work.fix.default",
+            "selfheal.ledger",
+            "$KV.selfheal_config.active",
+            "$KV.selfheal_members.leader",
+            "$JS.API.STREAM.DELETE.SELFHEAL_CLAIMS",
+        ],
+    ),
+    (
+        Role::Monitor,
+        &["selfheal.frame.event", "selfheal.frame.verification"],
+        &["selfheal.claim.i.2", "selfheal.frame.fix", "selfheal.work.fix.default"],
+    ),
+    (
+        Role::Analyzer,
+        &["selfheal.frame.analysis"],
+        &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.frame.command"],
+    ),
+    (
+        Role::Gateway,
+        &["selfheal.frame.event", "selfheal.frame.command", "selfheal.frame.notice"],
+        &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.ledger"],
+    ),
+    (Role::Cli, &["selfheal.frame.command"], &["selfheal.claim.i.2", "selfheal.work.fix.default"]),
+    (
+        Role::Supervisor,
+        &["selfheal.ledger", "selfheal.work.fix.default", "selfheal.frame.timer"],
+        &["selfheal.claim.i.2"],
+    ),
+];
+
 #[tokio::test]
 async fn each_user_may_publish_what_is_its_own_and_nothing_else() {
-    use Role::{Analyzer, Cli, Fixer, Gateway, Monitor, Publisher, Supervisor};
-
     let conf = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/nats.conf")).unwrap();
     let mut request = image()
         .with_copy_to("/etc/nats/selfheal.conf", conf)
@@ -128,64 +179,13 @@ async fn each_user_may_publish_what_is_its_own_and_nothing_else() {
         request = request.with_env_var(variable, password(role));
     }
     let (_container, address) = start(request).await;
-    let supervisor = format!("supervisor:{}@{address}", password(Supervisor));
+    let supervisor = format!("supervisor:{}@{address}", password(Role::Supervisor));
     let mut options = options(&supervisor);
     options.name = "selfheal-supervisor".to_owned();
     let bus = bus::connect(&options).await.unwrap();
     bus.ensure_topology().await.unwrap();
 
-    for (role, allowed, refused) in [
-        (
-            Publisher,
-            ["selfheal.event.disk.full"].as_slice(),
-            [
-                "selfheal.frame.event",
-                "selfheal.command.pause",
-                "selfheal.report.verification.i",
-                "selfheal.ledger",
-                "selfheal.work.fix.default",
-                "selfheal.claim.i.1",
-                "$JS.API.STREAM.PURGE.SELFHEAL_INBOX",
-            ]
-            .as_slice(),
-        ),
-        // Who fixes does not say that it helped, and cannot order fixes.
-        (
-            Fixer,
-            &["selfheal.claim.i.1", "selfheal.frame.fix"],
-            &[
-                "selfheal.frame.verification",
-                "selfheal.frame.event",
-                "selfheal.frame.command",
-                "selfheal.work.fix.default",
-                "selfheal.ledger",
-                "$KV.selfheal_config.active",
-                "$KV.selfheal_members.leader",
-                "$JS.API.STREAM.DELETE.SELFHEAL_CLAIMS",
-            ],
-        ),
-        (
-            Monitor,
-            &["selfheal.frame.event", "selfheal.frame.verification"],
-            &["selfheal.claim.i.2", "selfheal.frame.fix", "selfheal.work.fix.default"],
-        ),
-        (
-            Analyzer,
-            &["selfheal.frame.analysis"],
-            &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.frame.command"],
-        ),
-        (
-            Gateway,
-            &["selfheal.frame.event", "selfheal.frame.command", "selfheal.frame.notice"],
-            &["selfheal.claim.i.2", "selfheal.work.fix.default", "selfheal.ledger"],
-        ),
-        (Cli, &["selfheal.frame.command"], &["selfheal.claim.i.2", "selfheal.work.fix.default"]),
-        (
-            Supervisor,
-            &["selfheal.ledger", "selfheal.work.fix.default", "selfheal.frame.timer"],
-            &["selfheal.claim.i.2"],
-        ),
-    ] {
+    for (role, allowed, refused) in RIGHTS {
         let mut user = User::connect(&address, role).await;
         for subject in allowed {
             assert!(user.may_publish(subject).await, "{role:?} may not publish {subject}");
