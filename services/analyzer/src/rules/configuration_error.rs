@@ -54,11 +54,11 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
         case.work.changes.iter().rev().find(|it| case.findings.now - it.at <= CHANGED_WITHIN);
     let changed = changed.map(|it| format!("changed before: {}", it.what));
     let tried = case.work.attempts.last().map(|it| format!("`{}` did not help", it.runbook));
-    let suspicion = if changed.is_some() || tried.is_some() {
+    let suspicion = if tried.is_some() {
         Suspicion::new(97, summary, because).outweighs(OUTWEIGHS)
     } else {
-        // The line alone may be an old warning; one start shows it.
-        Suspicion::new(70, summary, because)
+        // The line may be an old warning, and the change another one; a start shows it.
+        Suspicion::new(if changed.is_some() { 75 } else { 70 }, summary, because)
     };
     Some(suspicion.and(changed).and(tried))
 }
@@ -69,11 +69,11 @@ mod tests {
     use crate::testing::{Scene, found};
 
     #[test]
-    fn a_log_line_is_certain_only_with_a_change_or_after_a_start_in_vain() {
+    fn a_log_line_is_certain_only_after_a_start_in_vain() {
         let dead = |name| Scene::process(name).exited(2).log(&["error: invalid config at line 3"]);
         for (scene, confidence) in [
             (dead("first time"), Some(70)),
-            (dead("after a change").changed("configuration 7"), Some(97)),
+            (dead("after a change").changed("configuration 7"), Some(75)),
             (dead("after a start in vain").tried("restart-process", 1), Some(97)),
             (Scene::process("killed").killed(9).log(&["invalid config, using default"]), None),
             (Scene::process("runs").log(&["invalid config"]), None),
