@@ -153,7 +153,7 @@ pub(crate) enum Command {
     /// Rebuilds the ledger of a broker that lost its disk from the log of decisions
     ///
     /// End all supervisors first. In a data directory of `selfheal up`, and without --nats-url, the broker of
-    /// that directory is started for it.
+    /// that directory is started for it. Where the broker has users, it needs the supervisor's.
     Restore(Restore),
     /// Asks a URL and ends with 0 if the answer is 2xx: the health check of our containers
     Health {

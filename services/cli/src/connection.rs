@@ -40,13 +40,26 @@ impl System {
     ///
     /// [`Exit::Unavailable`] when there is no broker that can be used.
     pub(crate) async fn connect(global: &Global, terminal: Terminal) -> Result<Self, Failure> {
+        Self::connect_as("cli", global, terminal).await
+    }
+
+    /// Connects in the role of another part, whose user is allowed more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_as(
+        role: &str,
+        global: &Global,
+        terminal: Terminal,
+    ) -> Result<Self, Failure> {
         let flags = &global.broker;
         let options = BrokerOptions {
             url: flags.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
             creds: flags.nats_creds.clone(),
             context: flags.nats_context.clone(),
             prefix: flags.prefix.clone(),
-            name: "selfheal-cli".to_owned(),
+            name: format!("selfheal-{role}"),
             ..BrokerOptions::default()
         };
         let connected = tokio::time::timeout(flags.timeout, bus::connect(&options)).await;

@@ -87,7 +87,8 @@ async fn rebuild(
     log: &Path,
     found: Found,
 ) -> Result<(), Failure> {
-    let system = System::connect(global, terminal).await?;
+    // It does what supervisors do; where users have permissions, theirs is needed.
+    let system = System::connect_as("supervisor", global, terminal).await?;
     refuse_living(&system).await?;
     let bus = &system.bus;
     if !args.dry_run {

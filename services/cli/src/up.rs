@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     broker::Broker,
     child::{Ended, Surroundings, keep_alive},
-    log::{Level, Log, Style},
+    log::{Level, Log, Style, last_words},
     plan::Plan,
     state::{DataDir, end_former},
 };
@@ -162,12 +162,12 @@ fn outcome(ended: Ended) -> Result<(), Failure> {
     match ended {
         Ended::Stopped => Ok(()),
         Ended::Useless { name, exit, last_lines } => {
-            let said = if last_lines.is_empty() {
-                String::new()
-            } else {
-                format!("; it said:\n  {}", last_lines.join("\n  "))
-            };
-            Err(Failure::new(exit, format!("{name} cannot work like this{said}")))
+            let (why, hint) = last_words(&last_lines);
+            let failure = Failure::new(exit, format!("{name} cannot work like this: {why}"));
+            Err(match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
         }
     }
 }

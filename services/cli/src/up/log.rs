@@ -185,6 +185,21 @@ fn raw_line(name: &str, level: Level, text: &str, now: DateTime<Utc>, style: Sty
     text_line(name, level, &stamp(now), text, "", style.color)
 }
 
+/// Returns why a child ended, and what can be done about it, from the last lines that it wrote.
+pub(crate) fn last_words(lines: &[String]) -> (String, Option<String>) {
+    let fields = lines.iter().rev().filter_map(|line| serde_json::from_str(line).ok());
+    let is_error = |fields: &Map<String, Value>| {
+        fields.get("level").and_then(Value::as_str) == Some(Level::Error.as_str())
+    };
+    let Some(fields) = fields.into_iter().find(is_error) else {
+        // It did not get as far as to have a log: a usage message, or a panic.
+        return (lines.join("\n"), None);
+    };
+    let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
+    let why = text("error").or_else(|| text("message")).unwrap_or_default();
+    (why, text("hint"))
+}
+
 /// Reads nats-server's `[4711] [WRN] message`.
 fn broker_line(line: &str) -> Option<(Level, &str)> {
     let (pid, rest) = line.strip_prefix('[')?.split_once("] [")?;
@@ -309,6 +324,26 @@ mod tests {
         );
         let verbose = Style { verbose: true, ..PLAIN };
         assert!(show("[4711] [INF] Server is ready", verbose).is_some());
+    }
+
+    #[test]
+    fn the_last_words_of_a_child_are_its_last_error() {
+        let words = |lines: &[&str]| {
+            last_words(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+        };
+        let hint = Some("write one".to_owned());
+        assert_eq!(
+            words(&[
+                r#"{"level":"error","message":"earlier"}"#,
+                r#"{"level":"error","message":"ended","error":"no file","hint":"write one"}"#,
+                r#"{"level":"info","message":"bye"}"#,
+            ]),
+            ("no file".to_owned(), hint)
+        );
+        assert_eq!(
+            words(&["error: unexpected", "Usage: x"]),
+            ("error: unexpected\nUsage: x".to_owned(), None)
+        );
     }
 
     #[test]
