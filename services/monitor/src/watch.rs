@@ -72,6 +72,13 @@ impl Standing {
         checks.get(check) == Some(&Health::Sick)
     }
 
+    /// Returns whether a check counts as passed.
+    #[must_use]
+    pub fn is_well(&self, check: &str) -> bool {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.get(check) == Some(&Health::Well)
+    }
+
     fn reported(&self) -> std::sync::MutexGuard<'_, BTreeMap<EventType, Status>> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }

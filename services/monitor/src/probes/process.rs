@@ -33,7 +33,7 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async {
         match question.instruments.processes.find(&question.target, true).await {
             Some(living) => alive(&living),
-            None => absent(question),
+            None => absent(question).await,
         }
     })
 }
@@ -43,11 +43,14 @@ fn alive(living: &Living) -> Finding {
     Finding::passed(format!("process {pid} runs")).with("pid", json!(pid)).of_run(living.run())
 }
 
-fn absent(question: &Question) -> Finding {
+async fn absent(question: &Question) -> Finding {
     if question.target.process.is_none() {
         return Finding::failed("the target has no process handle");
     }
-    Finding::failed("no process of the target runs")
+    match question.instruments.processes.how_it_ended(&question.target).await {
+        Some(ending) => dead(&ending),
+        None => Finding::failed("no process of the target runs"),
+    }
 }
 
 fn dead(ending: &Ending) -> Finding {
@@ -85,7 +88,7 @@ async fn search(question: &Question, follower: &Follower, tell_after: Duration) 
             scan_step = (scan_step * 2).min(SCAN_STEP_MAX);
         }
         if tell_at <= now {
-            tell(question, follower, begun.ended(absent(question))).await;
+            tell(question, follower, begun.ended(absent(question).await)).await;
             tell_at = now + every;
         }
         let eager = now - since < SEARCH_EAGER;

@@ -91,16 +91,17 @@ pub struct Process(Child);
 impl Process {
     /// Starts a process that does nothing, and writes its pid file.
     pub fn start(dir: &Dir, target: &Target) -> Self {
-        let it = Self::start_unwritten(target);
+        let it = Self::start_unwritten(dir, target);
         fs::write(dir.path().join(format!("{}.pid", target.name)), it.pid().to_string()).unwrap();
         it
     }
 
     /// The same without a pid file.
-    pub fn start_unwritten(target: &Target) -> Self {
+    pub fn start_unwritten(dir: &Dir, target: &Target) -> Self {
         let child = Command::new("sleep")
             .arg("3600")
             .env("SELFHEAL_TARGET", &target.name)
+            .env("SELFHEAL_STATE_DIR", dir.path())
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
@@ -148,6 +149,7 @@ pub fn unique(name: &str) -> String {
 pub struct Watched {
     pub reports: mpsc::Receiver<Report>,
     pub notes: mpsc::Sender<Note>,
+    standing: Arc<Standing>,
     task: JoinHandle<()>,
 }
 
@@ -166,8 +168,15 @@ impl Watched {
             n_changes: Arc::new(AtomicU64::new(0)),
         };
         let target = Arc::new(target.clone());
-        let task = tokio::spawn(watch::watch(post, target, Arc::new(Standing::default()), inbox));
-        Self { reports: outgoing, notes, task }
+        let standing = Arc::new(Standing::default());
+        let task = tokio::spawn(watch::watch(post, target, Arc::clone(&standing), inbox));
+        Self { reports: outgoing, notes, standing, task }
+    }
+
+    /// Waits until a check was seen to pass: the watch stands.
+    pub async fn until_well(&self, check: &str) {
+        eventually("the check passes", || async { self.standing.is_well(check).then_some(()) })
+            .await;
     }
 
     /// Waits for the next change and acknowledges it.

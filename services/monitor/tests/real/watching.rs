@@ -26,8 +26,7 @@ async fn a_killed_process_is_told_by_the_kernel_and_its_successor_is_found() {
     fs::write(dir.path().join(format!("{}.log", target.name)), "starting\nready\n").unwrap();
     let mut process = Process::start(&dir, &target);
     let mut watched = Watched::start(&dir, &target);
-    // Asking for a sample shows that the watch stands; it is well, which is no news.
-    watched.notes.send(Note::Over { kind: "service_down".to_owned() }).await.unwrap();
+    watched.until_well("process").await;
     watched.nothing();
 
     process.kill();
@@ -64,22 +63,21 @@ async fn a_process_that_exits_is_told_with_its_code() {
     let mut watched = Watched::start(&dir, &target);
     drop(child.stdin.take());
     let event = watched.expect(Status::Firing).await;
-    // Whether the watch saw the exit or came too late for it, the zombie is no process.
-    if let Some(exit) = event.payload.get("exit") {
-        assert_eq!(exit["exit_code"], json!(3));
-    }
+    // Whether the watch saw the exit or came too late for it.
+    assert_eq!(event.payload["exit"]["exit_code"], json!(3));
     child.wait().unwrap();
 }
 
 #[tokio::test]
 async fn a_process_without_a_pid_file_is_found_by_the_name_that_it_carries() {
     let (dir, target) = (Dir::new(), told_by_the_kernel("unwritten"));
-    let mut process = Process::start_unwritten(&target);
+    let mut process = Process::start_unwritten(&dir, &target);
     let processes = dir.instruments().processes;
     // A process that was started this moment shows its environment a moment later.
     let found = eventually("the process is found", || processes.find(&target, true)).await;
     assert_eq!(u32::try_from(found.number()), Ok(process.pid()));
     let mut watched = Watched::start(&dir, &target);
+    watched.until_well("process").await;
     process.kill();
     watched.expect(Status::Firing).await;
 }
@@ -87,7 +85,7 @@ async fn a_process_without_a_pid_file_is_found_by_the_name_that_it_carries() {
 #[tokio::test]
 async fn a_number_that_now_belongs_to_another_process_is_not_the_target() {
     let (dir, target) = (Dir::new(), told_by_the_kernel("reused"));
-    let stranger = Process::start_unwritten(&process_target(&unique("stranger")));
+    let stranger = Process::start_unwritten(&dir, &process_target(&unique("stranger")));
     let pid_file = dir.path().join(format!("{}.pid", target.name));
     fs::write(&pid_file, stranger.pid().to_string()).unwrap();
     let mut watched = Watched::start(&dir, &target);
@@ -117,6 +115,7 @@ async fn after_a_crash_the_target_is_well_only_when_it_answers_again() {
     let target = Target { checks: vec![http], ..process_target(&unique("answers")) };
     let mut process = Process::start(&dir, &target);
     let mut watched = Watched::start(&dir, &target);
+    watched.until_well("process").await;
     server.after_requests(1).await;
 
     server.set(Mood::Answer(503, "starting"));
@@ -202,6 +201,7 @@ async fn a_change_that_is_not_stored_keeps_its_id_and_later_ones_wait_for_it() {
     let (dir, target) = (Dir::new(), told_by_the_kernel("waits"));
     let mut process = Process::start(&dir, &target);
     let mut watched = Watched::start(&dir, &target);
+    watched.until_well("process").await;
     process.kill();
     let report = watched.reports.recv().await.unwrap();
     let _successor = Process::start(&dir, &target);
