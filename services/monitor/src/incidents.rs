@@ -73,11 +73,13 @@ pub async fn ask(bus: Bus, wanted: Arc<Notify>, answers: mpsc::Sender<Open>) {
     loop {
         wanted.notified().await;
         let mut wait = AGAIN_MIN;
+        let mut is_told = false;
         let open = loop {
             match open(&bus).await {
                 Ok(open) => break open,
-                Err(error) if wait == AGAIN_MAX => {
-                    warn!(error = %Chain(&error), "no supervisor tells which incidents are open");
+                Err(error) if wait == AGAIN_MAX && !is_told => {
+                    warn!(error = %Chain(&error), "no supervisor tells which incidents are open, still asking");
+                    is_told = true;
                 }
                 Err(error) => debug!(error = %Chain(&error), "open incidents are not known yet"),
             }

@@ -1,6 +1,9 @@
 //! The monitor against real processes, servers and a real broker.
 
 #[cfg(test)]
+#[path = "real/broker.rs"]
+mod broker;
+#[cfg(test)]
 #[path = "kit/mod.rs"]
 mod kit;
 #[cfg(test)]
