@@ -54,6 +54,13 @@ struct Found {
     bookmark: Bookmark,
 }
 
+/// What the ledger holds before the restoration.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    n_decisions: u64,
+    covers: Position,
+}
+
 /// Rebuilds the ledger.
 ///
 /// # Errors
@@ -102,18 +109,19 @@ async fn rebuild(
         Err(_) if args.dry_run => 0,
         Err(error) => return Err(of_bus("cannot look at the ledger", error)),
     };
-    let n_known = match (last, args.append) {
-        (0, _) => 0,
-        (_, true) => known(&ledger, log).await?,
+    let known = match (last, args.append) {
+        (0, _) => Known::default(),
+        (_, true) => compare(&ledger, log).await?,
         (_, false) => {
             let message = format!("the ledger is not empty: it holds {last} messages");
             return Err(Failure::new(Exit::Refused, message)
                 .hint("if it has only lost its end, --append adds what is missing"));
         }
     };
-    let n_missing = found.n_decisions.saturating_sub(n_known);
-    if !args.dry_run && 0 < n_missing {
-        let last = write(&ledger, log, last, n_known).await?;
+    let n_missing = found.n_decisions.saturating_sub(known.n_decisions);
+    // A restoration that was interrupted may have written all but the word about the inbox.
+    if !args.dry_run && (0 < n_missing || known.covers == found.bookmark.covers) {
+        let last = write(&ledger, log, last, known.n_decisions).await?;
         reposition(bus, &ledger, last, found.bookmark).await?;
     }
     report(terminal, args.dry_run, found, n_missing)
@@ -203,15 +211,15 @@ fn survey(log: &Path) -> Result<Found, Failure> {
     Ok(Found { n_decisions, n_messages, n_incidents: incidents.len(), bookmark })
 }
 
-/// Returns how many decisions the ledger holds, all of which must be the log's.
-async fn known(ledger: &Ledger, log: &Path) -> Result<u64, Failure> {
+/// Returns what the ledger holds, all of which must be the log's.
+async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
     let mut reader = ledger.read(0);
     let mut book = Book::open(log)?;
     let mut wanted = Vec::new().into_iter();
-    let mut n_known = 0;
+    let mut known = Known::default();
     loop {
         let item = reader.next().await.map_err(|error| of_bus("cannot read the ledger", error))?;
-        let LedgerItem::Message(message) = item else { return Ok(n_known) };
+        let LedgerItem::Message(message) = item else { return Ok(known) };
         let entry: LedgerEntry = serde_json::from_slice(&message.payload).map_err(|error| {
             Failure::new(
                 Exit::Failed,
@@ -219,6 +227,7 @@ async fn known(ledger: &Ledger, log: &Path) -> Result<u64, Failure> {
             )
             .because(error)
         })?;
+        known.covers = entry.covers;
         for decision in entry.decisions {
             if wanted.len() == 0 {
                 wanted = book.next()?.map(|it| it.entry.decisions).unwrap_or_default().into_iter();
@@ -231,7 +240,7 @@ async fn known(ledger: &Ledger, log: &Path) -> Result<u64, Failure> {
                 return Err(Failure::new(Exit::Refused, message)
                     .hint("this log does not belong to this broker"));
             }
-            n_known += 1;
+            known.n_decisions += 1;
         }
     }
 }

@@ -171,6 +171,21 @@ async fn a_ledger_that_lost_its_end_gets_it_back_and_a_foreign_one_is_refused() 
 }
 
 #[tokio::test]
+async fn a_restoration_that_was_interrupted_at_its_end_is_completed() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    let mut last = 0;
+    for entry in &past.entries {
+        let payload = serde_json::to_vec(entry).unwrap().into();
+        last = bus.ledger().append(last, payload, &[]).await.unwrap();
+    }
+    assert_ne!(fold(&bus).await.0.position(), Position::default());
+    assert_done(&restore(&broker, &past.write(), &["--append"]).await);
+    assert_eq!(fold(&bus).await.0.position(), Position::default());
+}
+
+#[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let broker = Broker::start().await;
     let past = Past::until(Utc::now());
