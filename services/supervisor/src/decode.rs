@@ -38,6 +38,13 @@ pub(crate) struct Rejection {
     pub(crate) raw: Bytes,
 }
 
+impl Rejection {
+    /// Returns whether it came where only our own processes write.
+    pub(crate) fn is_of_ours(&self) -> bool {
+        ["invalid_frame", "invalid_input", "wrong_kind"].contains(&self.reason)
+    }
+}
+
 /// Reads the parts of a message, in their order.
 #[must_use]
 pub(crate) fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {

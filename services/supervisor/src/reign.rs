@@ -304,6 +304,10 @@ impl Reign {
         if batch.has_configuration() {
             deliver.configuration(state.desk.config());
         }
+        if batch.rejections.iter().any(|(_, it)| it.is_of_ours()) {
+            // One of our own processes speaks what we do not understand: another version?
+            self.about_us("input_not_understood", domain::event::Status::Firing);
+        }
         deliver.rejections(batch.rejections);
         deliver.answers(batch.answers).await;
         deliver.news(lines).await;
@@ -362,8 +366,9 @@ impl Reign {
 
     /// Lets the broker forget inputs that are decided.
     async fn housekeep(&self) {
-        let position = self.state.read().await.desk.position();
-        let Some(up_to) = position.seq.checked_sub(INBOX_KEPT) else { return };
+        // Not the last decided one: only what the ledger covers is never read again.
+        let covered = self.state.read().await.covered;
+        let Some(up_to) = covered.seq.checked_sub(INBOX_KEPT) else { return };
         if let Err(failure) = self.bus.forget_inbox(up_to).await {
             debug!(error = %Chain(&failure), "decided inputs could not be forgotten, tried again later");
         }

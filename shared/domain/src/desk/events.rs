@@ -11,18 +11,26 @@ use crate::{
 
 /// The answer to an event that opened an incident, as documented.
 const OPENED: &str = "Incident logged and under analysis.";
+/// The answer to a further event of the same trouble.
+const UPDATED: &str = "The event belongs to an open incident.";
 
 impl Desk {
     pub(super) fn on_event(&mut self, turn: &mut Turn, event: &Event) {
         let delivery = event.delivery_key();
         if let Some(id) = self.deliveries.get(&delivery).copied() {
-            // The sender did not hear us the first time. A former firing opened it, so the
-            // answer is the same; nothing is decided.
-            let status = match event.status {
-                Status::Firing => AnswerStatus::IncidentUpdated,
-                Status::Resolved => AnswerStatus::IncidentResolved,
+            // The sender did not hear us the first time: it hears the same now, and nothing
+            // is decided.
+            let opener = self.incidents.get(&id).map(|it| it.event.delivery_key());
+            let (status, message) = match event.status {
+                Status::Firing if opener.as_ref() == Some(&delivery) => {
+                    (AnswerStatus::IncidentOpened, OPENED)
+                }
+                Status::Firing => (AnswerStatus::IncidentUpdated, UPDATED),
+                Status::Resolved => {
+                    (AnswerStatus::IncidentResolved, "This recovery was reported before.")
+                }
             };
-            turn.answer(status, Some(id), "This event was received before.");
+            turn.answer(status, Some(id), message);
             return;
         }
         let target = self.config.target_of(event).map(|it| it.name.clone());
@@ -38,8 +46,7 @@ impl Desk {
                 let why = format!("{} reports it again", event.source);
                 let fact = Fact::Repeated { delivery, event: Box::new(event.clone()) };
                 self.record(turn, Some(id), fact, why);
-                let message = "The event belongs to an open incident.";
-                turn.answer(AnswerStatus::IncidentUpdated, Some(id), message);
+                turn.answer(AnswerStatus::IncidentUpdated, Some(id), UPDATED);
             }
             (Status::Resolved, None) => {
                 let message = "Nothing is open for this; there is nothing to resolve.";

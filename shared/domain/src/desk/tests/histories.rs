@@ -1,1 +1,396 @@
+//! Random histories of a fleet: reports that are late, early, wrong, repeated and out of
+//! order, people in between, restarts at any point, and a clock that jumps.
+//!
+//! The promises are in [`super::laws`]; they are checked after each input.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config as Runs, TestRunner},
+};
+
+use super::world::{
+    World, analysis, blame, command, config, cure, fix, healthy, hypothesis, parts, plan,
+    plan_with_undo, secs, target, verification,
+};
+use crate::{
+    event::{Event, Status},
+    id::IncidentId,
+    incident::{Incident, Phase},
+    plan::{Parts, Plan, Risk},
+    policy::{Autonomy, Breaker, Cooldown, Freeze, Limit, Policy, RunbookPolicy},
+    span::{Rate, Rates, Span},
+    wire::{FixMode, FixOutcome, Hypothesis, Input, TimerFired, Verb},
+};
+
+/// Deadlines after which a history must have come to an end by itself.
+const TIMERS_MAX: usize = 600;
+
+/// What a fleet and its policy are like.
+#[derive(Clone, Debug)]
+struct Setup {
+    /// For each target, which of those before it are needed.
+    needs: Vec<u8>,
+    autonomy: Vec<Option<Autonomy>>,
+    percent: u8,
+    count: u32,
+    per_target: u32,
+    per_runbook: u32,
+    fleet: u32,
+    cooldown_s: (u64, u64, u64),
+    attempts: u32,
+    failures: u32,
+    storm: u8,
+    freeze_s: Option<(i64, i64)>,
+}
+
+/// One thing that happens. Numbers choose among what there is, whatever that is.
+#[derive(Clone, Debug)]
+enum Op {
+    Event {
+        kind: u8,
+        target: u8,
+        resolved: bool,
+        age_s: i64,
+    },
+    Diagnose {
+        which: u8,
+        found: u8,
+    },
+    Fix {
+        which: u8,
+        undo: bool,
+        outcome: u8,
+    },
+    Verify {
+        which: u8,
+        passed: bool,
+        broken: bool,
+        ago_s: i64,
+    },
+    Command {
+        which: u8,
+        verb: u8,
+    },
+    Timer {
+        which: u8,
+    },
+    /// The hand that an incident waits for does its work, mostly well.
+    Serve {
+        which: u8,
+        how: u8,
+    },
+    Wait {
+        s: i64,
+    },
+    /// The configuration changes.
+    Configure {
+        target: u8,
+        what: u8,
+    },
+    /// A former input arrives once more.
+    Repeat {
+        which: u16,
+    },
+    /// An input is under way, and arrives when `Arrive` says so.
+    Late(Box<Op>),
+    Arrive {
+        which: u8,
+    },
+    Restart,
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    let autonomy = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Autonomy::Approve)),
+        1 => Just(Some(Autonomy::Suggest)),
+    ];
+    let cooldown = || prop_oneof![2 => Just(0_u64), 1 => 1_u64..30];
+    let fleet = (vec(any::<u8>(), 3..=6), vec(autonomy, 6), 10_u8..=100, 1_u32..4);
+    let rates = (1_u32..5, 2_u32..7, 2_u32..9, 1_u32..4);
+    let freeze = prop_oneof![3 => Just(None), 1 => (0_i64..60, 1_i64..60).prop_map(Some)];
+    let cooldown_s = (cooldown(), cooldown(), cooldown());
+    (fleet, rates, cooldown_s, 1_u32..5, 40_u8..=100, freeze).prop_map(
+        |((needs, autonomy, percent, count), rates, cooldown_s, failures, storm, freeze_s)| Setup {
+            needs,
+            autonomy,
+            percent,
+            count,
+            per_target: rates.0,
+            per_runbook: rates.1,
+            fleet: rates.2,
+            attempts: rates.3,
+            cooldown_s,
+            failures,
+            storm,
+            freeze_s,
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let which = any::<u8>;
+    let age_s = prop_oneof![4 => Just(0_i64), 1 => 0_i64..2000];
+    let event = (0_u8..2, which(), prop::bool::weighted(0.2), age_s)
+        .prop_map(|(kind, target, resolved, age_s)| Op::Event { kind, target, resolved, age_s });
+    let diagnose = (which(), 0_u8..10).prop_map(|(which, found)| Op::Diagnose { which, found });
+    let fix = (which(), prop::bool::weighted(0.2), 0_u8..4)
+        .prop_map(|(which, undo, outcome)| Op::Fix { which, undo, outcome });
+    let verify = (which(), any::<bool>(), prop::bool::weighted(0.2), -3_i64..3)
+        .prop_map(|(which, passed, broken, ago_s)| Op::Verify { which, passed, broken, ago_s });
+    let command = (which(), 0_u8..8).prop_map(|(which, verb)| Op::Command { which, verb });
+    let timer = which().prop_map(|which| Op::Timer { which });
+    let serve = (which(), 0_u8..8).prop_map(|(which, how)| Op::Serve { which, how });
+    let input = prop_oneof![
+        5 => event, 3 => diagnose, 2 => fix, 4 => verify, 2 => command, 2 => timer, 16 => serve,
+    ];
+    let late = input.clone().prop_map(|op| Op::Late(Box::new(op)));
+    let wait = prop_oneof![4 => 0_i64..40, 1 => 0_i64..7200, 1 => -5_i64..0];
+    prop_oneof![
+        28 => input,
+        3 => late,
+        3 => which().prop_map(|which| Op::Arrive { which }),
+        3 => wait.prop_map(|s| Op::Wait { s }),
+        1 => (which(), 0_u8..4).prop_map(|(target, what)| Op::Configure { target, what }),
+        3 => any::<u16>().prop_map(|which| Op::Repeat { which }),
+        2 => Just(Op::Restart),
+    ]
+}
+
+fn rates(count: u32, s: u64) -> Rates {
+    Rates(vec![Rate { count, per: Span::from_secs(s) }])
+}
+
+impl Setup {
+    fn world(&self) -> World {
+        let name = |idx: usize| format!("t{idx}");
+        let targets = self.needs.iter().enumerate().map(|(idx, needs)| {
+            let needed = (0..idx).filter(|bit| (needs >> bit) & 1 == 1).map(name);
+            let mut one = target(&name(idx), &[]);
+            one.depends_on = needed.collect();
+            one.autonomy = self.autonomy[idx];
+            one
+        });
+        let mut policy = Policy {
+            attempts: self.attempts,
+            backoff: Span::from_secs(2),
+            hold_timeout: Span::from_secs(180),
+            storm: Limit { percent: self.storm, count: 5 },
+            breaker: Breaker { failures: self.failures, ..Breaker::default() },
+            ..Policy::default()
+        };
+        policy.budget.per_target = rates(self.per_target, 300);
+        policy.budget.per_runbook = rates(self.per_runbook, 120);
+        policy.budget.fleet = rates(self.fleet, 60);
+        policy.budget.blast_radius = Limit { percent: self.percent, count: self.count };
+        let (per_target, per_runbook, fleet) = self.cooldown_s;
+        policy.cooldown = Cooldown {
+            per_target: Span::from_secs(per_target),
+            per_runbook: Span::from_secs(per_runbook),
+            fleet: Span::from_secs(fleet),
+        };
+        let freeze = self.freeze_s.map(|(from, length)| Freeze {
+            from: super::world::t0() + secs(from),
+            until: super::world::t0() + secs(from + length),
+            reason: "the end of the quarter".to_owned(),
+        });
+        policy.freeze.extend(freeze);
+        World::new(config(targets.collect(), policy))
+    }
+}
+
+/// Chooses one of a list; `None` when it is empty.
+fn choose<T: Clone>(list: &[T], which: impl Into<usize>) -> Option<T> {
+    let which: usize = which.into();
+    list.get(which % list.len().max(1)).cloned()
+}
+
+/// Returns any incident, or rather one that is open.
+fn any_incident(world: &World, which: u8) -> Option<Incident> {
+    let open: Vec<_> = world.desk.open_incidents().cloned().collect();
+    let all: Vec<_> = world.desk.incidents.values().cloned().collect();
+    if which < 200 { choose(&open, which) } else { choose(&all, which) }
+}
+
+fn target_name(world: &World, which: u8) -> String {
+    choose(&world.desk.config.targets, which).unwrap().name
+}
+
+fn found(world: &World, on: &str, found: u8) -> Vec<Hypothesis> {
+    let of = |runbook: &str, risk| Plan::new(Parts { risk, ..parts(on, runbook) }).unwrap();
+    match found {
+        0 => vec![],
+        1 => healthy(),
+        2 | 3 => blame(&target_name(world, found)),
+        4 => vec![hypothesis("disk_full", None)],
+        5 => cure(plan_with_undo(on)),
+        6 => cure(of("fail-over", Risk::Medium)),
+        7 => cure(of("wipe", Risk::High)),
+        8 => cure(plan(&target_name(world, 0))),
+        _ => cure(plan(on)),
+    }
+}
+
+fn outcome(which: u8) -> FixOutcome {
+    let reason = "so it went".to_owned();
+    match which {
+        0 => FixOutcome::Succeeded,
+        1 => FixOutcome::Failed { reason },
+        2 => FixOutcome::Unknown { reason },
+        _ => FixOutcome::Refused { reason },
+    }
+}
+
+fn timer(world: &World, incident: &Incident) -> Input {
+    let due = world.desk.deadline(incident).unwrap_or(world.at);
+    Input::Timer(TimerFired { incident: incident.id, revision: incident.revision, due })
+}
+
+fn verb(incident: &Incident, which: u8) -> Verb {
+    let (id, reason) = (incident.id, String::new());
+    let plan_hash = incident.plan().map_or_else(|| plan("t0").hash(), Plan::hash);
+    match which {
+        0 => Verb::Approve { incident: id, plan_hash },
+        1 => Verb::Approve { incident: id, plan_hash: plan("nobody").hash() },
+        2 => Verb::Reject { incident: id, reason },
+        3 => Verb::Acknowledge { incident: id },
+        4 => Verb::Close { incident: id, reason },
+        5 => Verb::Retry { incident: id },
+        6 => Verb::Pause { reason },
+        _ => Verb::Resume,
+    }
+}
+
+/// Returns what an incident waits for.
+fn served(world: &World, it: &Incident, how: u8) -> Input {
+    let on = it.target.clone().unwrap_or_default();
+    let work = it.work();
+    match &it.phase {
+        Phase::Diagnosing if 4 <= how => analysis(work, cure(plan_with_undo(&on))),
+        Phase::Diagnosing => analysis(work, cure(plan(&on))),
+        Phase::AwaitingApproval { .. } => command(verb(it, 0)),
+        Phase::Fixing { .. } => fix(work, FixMode::Apply, outcome(u8::from(how == 0))),
+        Phase::Undoing { .. } => fix(work, FixMode::Undo, outcome(u8::from(how == 0))),
+        Phase::Verifying { .. } => {
+            let broken: &[&str] = if how == 1 { &["t1"] } else { &[] };
+            verification(work, how != 0, world.at, broken)
+        }
+        Phase::Escalated(_) => command(verb(it, 5)),
+        Phase::Proposed { .. } | Phase::Symptom { .. } | Phase::Over(_) => timer(world, it),
+    }
+}
+
+/// Returns the input that an operation brings now, if it brings one.
+fn input(world: &mut World, op: &Op) -> Option<Input> {
+    Some(match op {
+        Op::Event { kind, target, resolved, age_s } => {
+            let name = target_name(world, *target);
+            let mut event = world.event(["service_down", "slow"][usize::from(*kind)], &name);
+            event.starts_at = Some(world.at - secs(*age_s));
+            if *resolved {
+                event = Event { status: Status::Resolved, ..event };
+            }
+            Input::Event(event)
+        }
+        Op::Diagnose { which, found: what } => {
+            let it = any_incident(world, *which)?;
+            let on = it.target.clone().unwrap_or_default();
+            analysis(it.work(), found(world, &on, *what))
+        }
+        Op::Fix { which, undo, outcome: how } => {
+            let mode = if *undo { FixMode::Undo } else { FixMode::Apply };
+            fix(any_incident(world, *which)?.work(), mode, outcome(*how))
+        }
+        Op::Verify { which, passed, broken, ago_s } => {
+            let it = any_incident(world, *which)?;
+            let broken: &[&str] = if *broken { &["t1"] } else { &[] };
+            verification(it.work(), *passed, it.entered_at - secs(*ago_s), broken)
+        }
+        Op::Command { which, verb: what } => command(verb(&any_incident(world, *which)?, *what)),
+        Op::Timer { which } => timer(world, &any_incident(world, *which)?),
+        Op::Serve { which, how } => served(world, &any_incident(world, *which)?, *how),
+        Op::Configure { target, what } => {
+            let mut config = world.desk.config.clone();
+            let idx = usize::from(*target) % config.targets.len();
+            match what {
+                0 => {
+                    config.targets[idx].labels.insert("tier".to_owned(), target.to_string());
+                }
+                1 => config.policy.autonomy = Autonomy::Approve,
+                2 => config.policy.autonomy = Autonomy::Auto,
+                _ => {
+                    let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
+                    config.policy.runbooks.insert("restart-container".to_owned(), stated);
+                }
+            }
+            command(Verb::Configure { config: Box::new(config) })
+        }
+        Op::Wait { .. } | Op::Repeat { .. } | Op::Late(_) | Op::Arrive { .. } | Op::Restart => {
+            return None;
+        }
+    })
+}
+
+/// Plays a history, and returns what was decided.
+fn play(setup: &Setup, ops: &[Op]) -> BTreeMap<&'static str, usize> {
+    let mut world = setup.world();
+    let mut sent = Vec::new();
+    let mut under_way = Vec::new();
+    for op in ops {
+        let next = match op {
+            Op::Wait { s } => {
+                world.wait(*s);
+                None
+            }
+            Op::Restart => {
+                world.restart();
+                None
+            }
+            Op::Late(late) => {
+                under_way.extend(input(&mut world, late));
+                None
+            }
+            Op::Arrive { which } if under_way.is_empty() => choose(&sent, *which),
+            Op::Arrive { which } => {
+                Some(under_way.swap_remove(usize::from(*which) % under_way.len()))
+            }
+            Op::Repeat { which } => choose(&sent, *which),
+            op => input(&mut world, op),
+        };
+        if let Some(next) = next {
+            sent.push(next.clone());
+            world.send(next);
+        }
+    }
+    world.run_out(TIMERS_MAX);
+    let left: Vec<IncidentId> = world.desk.open_incidents().map(|it| it.id).collect();
+    assert!(left.iter().all(|id| matches!(world.incident(*id).phase, Phase::Escalated(_))));
+    world.laws.counts
+}
+
+/// Goal: the promises hold for a whole fleet, whatever comes in whatever order.
+#[test]
+fn a_fleet_keeps_the_laws_in_every_history() {
+    let totals = RefCell::new(BTreeMap::<&str, usize>::new());
+    let runs = Runs { failure_persistence: None, ..Runs::default() };
+    let outcome = TestRunner::new(runs).run(&(setup(), vec(op(), 1..150)), |(setup, ops)| {
+        for (fact, n) in play(&setup, &ops) {
+            *totals.borrow_mut().entry(fact).or_default() += n;
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    let totals = totals.into_inner();
+    for fact in
+        ["fix_started", "approved", "held", "plan_expired", "breaker_tripped", "undo_started"]
+    {
+        assert!(10 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
+    }
+    for fact in ["became_symptom", "released", "resolved", "self_resolved", "paused", "configured"]
+    {
+        assert!(20 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
+    }
+}
