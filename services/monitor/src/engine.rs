@@ -3,7 +3,14 @@
 mod container;
 mod listen;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -55,12 +62,15 @@ pub struct Engine {
     docker: Arc<OnceCell<Docker>>,
     events: broadcast::Sender<Arc<Happened>>,
     wanted: Arc<Notify>,
+    /// Time of the last event that was passed on, or of the first wish for events, in
+    /// nanoseconds of the Unix epoch: what came later is asked for when the stream opens.
+    since: Arc<AtomicI64>,
 }
 
 impl Default for Engine {
     fn default() -> Self {
         let (events, _) = broadcast::channel(EVENTS_WAITING);
-        Self { docker: Arc::default(), events, wanted: Arc::default() }
+        Self { docker: Arc::default(), events, wanted: Arc::default(), since: Arc::default() }
     }
 }
 
@@ -73,6 +83,10 @@ impl Engine {
     /// Returns what happens to containers from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<Happened>> {
+        if self.events.receiver_count() == 0 {
+            let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
+            self.since.store(now, Ordering::Relaxed);
+        }
         let events = self.events.subscribe();
         self.wanted.notify_one();
         events

@@ -1,6 +1,10 @@
 //! What happens to containers, told by the engine at once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bollard::{models::EventMessage, query_parameters::EventsOptionsBuilder};
 use futures_util::StreamExt as _;
@@ -16,6 +20,9 @@ const REOPEN_MIN: Duration = Duration::from_millis(200);
 
 /// The longest of these waits: meanwhile containers are looked at each `every`.
 const REOPEN_MAX: Duration = Duration::from_secs(10);
+
+/// Nanoseconds in a second.
+const NANOS: i64 = 1_000_000_000;
 
 /// What has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,10 +120,16 @@ impl Engine {
             "restart",
         ];
         let filters = HashMap::from([("type", vec!["container"]), ("event", actions.to_vec())]);
-        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        // What happened while no stream was open is told first, so that nothing is missed.
+        let since = self.since.load(Ordering::Relaxed);
+        let since = format!("{}.{:09}", since / NANOS, since % NANOS);
+        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         let mut events = Box::pin(self.docker().await?.events(Some(options)));
         while let Some(message) = events.next().await {
             let message = message.map_err(Error::Unreachable)?;
+            if let Some(at) = message.time_nano {
+                self.since.fetch_max(at + 1, Ordering::Relaxed);
+            }
             let Some(happened) = Happened::of(message) else { continue };
             if self.events.send(Arc::new(happened)).is_err() {
                 // Nobody listens any more.
