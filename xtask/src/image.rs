@@ -24,18 +24,25 @@ pub(crate) struct Options {
     pub(crate) tag: String,
 }
 
-/// Builds the image.
-///
-/// On Linux the binaries are compiled on this machine, with its cache, and copied. Elsewhere, where
-/// they could not run in a container, the image's own build stage compiles them.
+/// Builds the binaries, then the image.
 pub(crate) fn build(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    if cfg!(target_os = "linux") {
+        workspace.build_product(options.release)?;
+    }
+    pack(workspace, options)
+}
+
+/// Builds the image around binaries that are built already.
+///
+/// On Linux those of this machine are copied. Elsewhere, where they could not run in a container, the
+/// image's own build stage compiles them.
+pub(crate) fn pack(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let mut docker = Command::new("docker");
     docker.current_dir(&workspace.root);
     docker.args(["build", "--file", "deploy/Dockerfile", "--tag", &options.tag]);
     if !cfg!(target_os = "linux") {
         return succeed(docker.arg("."));
     }
-    workspace.build_product(options.release)?;
     // In the build context whatever the target directory is; `.dockerignore` lets it through.
     let dir = workspace.root.join("target/image");
     remove(&dir)?;

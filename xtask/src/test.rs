@@ -41,7 +41,7 @@ pub(crate) fn run(
     succeed(&mut workspace.cargo(["build", "--workspace", "--bins", "--tests"]))?;
     if containers {
         let tag = image::TAG.to_owned();
-        image::build(workspace, &image::Options { release: false, tag })
+        image::pack(workspace, &image::Options { release: false, tag })
             .context("cannot build the image for the container tests")?;
     }
     let mut runner = runner(workspace, options, containers)?;
