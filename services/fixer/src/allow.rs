@@ -7,19 +7,22 @@
 //! |---|---|---|---|
 //! | `actions` | names of actions | the harmless ones: see [`crate::Args::allow`] | nothing |
 //! | `programs` | `process.restart`, `command.run` | any program | none |
-//! | `hosts` | `http.request` | any host | none |
+//! | `writes` | where logs and pid files of `process.restart` may lie | anywhere | the state directory |
+//! | `hosts` | `http.request` | any host but link-local addresses | none |
 //! | `containers` | `docker.*` | any container | none |
 //! | `directories` | `disk.clean` | none, unless all is allowed | none |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     path::{Component, Path, PathBuf},
 };
 
 use domain::{
     action::{Action, ActionName},
     check::{Check, Probe},
+    target::ProcessHandle,
     wire::{FixMode, FixOrder},
 };
 use glob::{MatchOptions, Pattern};
@@ -47,6 +50,7 @@ pub struct AllowList {
     hosts: Option<Vec<Pattern>>,
     containers: Option<Vec<Pattern>>,
     directories: Option<Vec<PathBuf>>,
+    writes: Option<Vec<PathBuf>>,
 }
 
 /// Why something is not allowed here, and how it would be.
@@ -77,6 +81,10 @@ impl AllowList {
             Some(path) => file::read(Path::new(&path))?,
             None => Self { actions: by_default(), ..Self::default() },
         };
+        if let (Some(writes), Ok(state)) = (&mut list.writes, std::path::absolute(&args.state_dir))
+        {
+            writes.push(state);
+        }
         if let Some(names) = given(&args.allow) {
             list.name_actions(&names)?;
         }
@@ -210,6 +218,22 @@ impl AllowList {
         Err(Denied::new(format!("the program {} is not allowed", found.display()), hint))
     }
 
+    /// Checks where the files of a process lie that its handle names, against `writes`.
+    pub(crate) fn files(&self, process: &ProcessHandle) -> Result<(), Denied> {
+        let Some(places) = &self.writes else { return Ok(()) };
+        for file in [&process.log, &process.pid_file].into_iter().flatten() {
+            let path = std::path::absolute(file).unwrap_or_else(|_error| PathBuf::from(file));
+            let straight = !path.components().any(|it| it == Component::ParentDir);
+            if !straight || !places.iter().any(|it| path.starts_with(it)) {
+                return Err(Denied::new(
+                    format!("writing {} is not allowed", path.display()),
+                    "add its directory to `writes` of the --allow-file, or leave it out of the handle",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks a directory against `directories`, and against what is never allowed.
     pub(crate) fn directory(&self, path: &Path) -> Result<(), Denied> {
         if let Some(why) = system::refusal(path) {
@@ -247,6 +271,12 @@ impl AllowList {
     /// Checks a host: patterns may name it with or without its port.
     fn host(&self, with_port: &str, host: &str) -> Result<(), Denied> {
         let matches = |it: &Pattern| it.matches(with_port) || it.matches(host);
+        if self.hosts.is_none() && is_link_local(host) {
+            return Err(Denied::new(
+                format!("{host}, where clouds keep credentials, is not allowed"),
+                "if it is meant, name it in `hosts` of the --allow-file",
+            ));
+        }
         if self.hosts.as_ref().is_none_or(|all| all.iter().any(matches)) {
             return Ok(());
         }
@@ -273,6 +303,17 @@ impl fmt::Display for AllowList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.actions.iter().map(|it| it.as_str()).collect();
         f.write_str(&names.join(", "))
+    }
+}
+
+fn is_link_local(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(|it| it.is_link_local())
+        }
+        Err(_) => false,
     }
 }
 

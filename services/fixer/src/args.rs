@@ -18,7 +18,7 @@ pub struct Args {
     /// docker.restart, docker.start, http.request]
     #[arg(long, env = "SELFHEAL_FIXER_ALLOW", value_name = "NAMES")]
     pub allow: Option<String>,
-    /// YAML file with the lists actions, programs, hosts, containers and directories
+    /// YAML file with the lists actions, programs, hosts, containers, directories and writes
     #[arg(long, env = "SELFHEAL_FIXER_ALLOW_FILE", value_name = "FILE")]
     pub allow_file: Option<String>,
 }

@@ -32,6 +32,7 @@
 //! directories: [/var/log/shop]               # disk.clean
 //! hosts: ["127.0.0.1:8081", "*.internal"]    # http.request
 //! containers: ["shop/*"]                     # docker.*
+//! writes: [/var/log/shop, /run]              # logs and pid files of process.restart
 //! ```
 //!
 //! A mistake in it ends the process with 78, with line and column.

@@ -101,7 +101,7 @@ impl Program<'_> {
                 pipes.drain(&mut output).await;
                 Err(Error::TimedOut {
                     program: program.display().to_string(),
-                    seconds: deadline.saturating_duration_since(begun).as_secs_f64(),
+                    seconds: tenths(deadline.saturating_duration_since(begun)),
                     output: output.into_text(),
                 })
             }
@@ -153,6 +153,11 @@ impl Drop for Family {
             tracing::debug!(%error, group = %group.as_raw_nonzero(), "no process group to kill");
         }
     }
+}
+
+/// Returns seconds, rounded as people would say them.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// The two pipes of a program.

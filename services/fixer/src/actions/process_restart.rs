@@ -28,6 +28,7 @@ pub(super) const LISTED: Listed =
 
 fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
     let Action::ProcessRestart { process, .. } = action else { return Ok(()) };
+    allow.files(process)?;
     allow.program(&process.command, process.dir.as_deref(), &process.env, environment)
 }
 

@@ -1,6 +1,6 @@
 //! The file of the local list, with line and column of every mistake.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use domain::action::ActionName;
 use glob::Pattern;
@@ -21,6 +21,7 @@ struct Contents {
     hosts: Option<Vec<Spanned<String>>>,
     containers: Option<Vec<Spanned<String>>>,
     directories: Option<Vec<Spanned<String>>>,
+    writes: Option<Vec<Spanned<String>>>,
 }
 
 /// Reads the list from a file.
@@ -49,7 +50,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<AllowList, ConfigError> {
             path,
             place,
             &message,
-            "the file may hold the lists actions, programs, hosts, containers and directories",
+            "the file may hold the lists actions, programs, hosts, containers, directories and writes",
         )
     })?;
     let patterns =
@@ -61,7 +62,21 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<AllowList, ConfigError> {
         hosts: patterns(contents.hosts)?,
         containers: patterns(contents.containers)?,
         directories: contents.directories.map(|it| directories(path, &it)).transpose()?,
+        writes: contents.writes.map(|it| places(path, &it)).transpose()?,
     })
+}
+
+/// Places to write in: one's own as much as /run or /var/log, but absolute.
+fn places(path: &Path, list: &[Spanned<String>]) -> Result<Vec<PathBuf>, ConfigError> {
+    let one = |it: &Spanned<String>| {
+        let place = PathBuf::from(&it.value);
+        if place.is_absolute() && !place.components().any(|it| it == Component::ParentDir) {
+            return Ok(place);
+        }
+        let message = format!("`{}` is no absolute path without `..`", it.value);
+        Err(refused(path, self::place(&it.referenced), &message, "write it like /var/log/shop"))
+    };
+    list.iter().map(one).collect()
 }
 
 fn compile(path: &Path, list: &[Spanned<String>]) -> Result<Vec<Pattern>, ConfigError> {

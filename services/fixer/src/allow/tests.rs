@@ -136,6 +136,47 @@ fn hosts_and_containers_are_matched_by_patterns() {
 }
 
 #[test]
+fn credentials_of_a_cloud_are_out_of_reach_unless_named() {
+    let free = AllowList::load(&Args::default()).unwrap();
+    for url in [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fe80::1]/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://2852039166/",
+    ] {
+        assert!(free.url(url).is_err(), "{url}");
+    }
+    assert!(free.url("http://127.0.0.1:8081/").is_ok());
+    assert!(list("hosts: [\"169.254.169.254\"]").url("http://169.254.169.254/").is_ok());
+}
+
+#[test]
+fn the_files_of_a_process_lie_where_writing_is_allowed() {
+    let handle = |log: &str| ProcessHandle {
+        log: Some(log.to_owned()),
+        ..crate::testing::handle(&["sleep"])
+    };
+    let dir = crate::testing::TempDir::new();
+    let file = dir.path().join("allow.yaml");
+    std::fs::write(&file, "writes: [/var/log/shop]").unwrap();
+    let list = AllowList::load(&Args {
+        allow_file: Some(file.to_str().unwrap().to_owned()),
+        state_dir: PathBuf::from("data/run"),
+        ..Args::default()
+    })
+    .unwrap();
+    for (log, allowed) in [
+        ("/var/log/shop/a.log", true),
+        ("data/run/a.log", true),
+        ("/etc/cron.d/shop", false),
+        ("/var/log/shop/../../../etc/passwd", false),
+    ] {
+        assert_eq!(list.files(&handle(log)).is_ok(), allowed, "{log}");
+    }
+    assert!(AllowList::load(&Args::default()).unwrap().files(&handle("/anywhere")).is_ok());
+}
+
+#[test]
 fn an_empty_list_allows_nothing() {
     let list = list("actions: []\nhosts: []\ncontainers: []\nprograms: []\ndirectories: []");
     assert!(judge(&list, &order(restart(), None, None)).is_err());

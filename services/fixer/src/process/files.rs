@@ -98,7 +98,17 @@ pub(crate) struct Files {
 /// Held while one works on a target; freed when dropped, also by death.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough: a process that was just started may not have closed
+        // its copy yet.
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%error, "a target could not be unlocked");
+        }
+    }
 }
 
 impl Files {
@@ -145,7 +155,7 @@ impl Files {
         let refused = |source| Error::Write { path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(refused)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(self.target.clone())),
             Err(source) => Err(refused(source.into())),
         }

@@ -106,7 +106,8 @@ mod tests {
     fn we_are_alive_and_were_started_a_moment_ago() {
         let own = stat(rustix::process::getpid()).unwrap();
         assert!(own.is_alive());
-        let age = SystemTime::now().duration_since(own.started_at().unwrap()).unwrap();
+        // The kernel's ticks are coarse: it may even seem to lie a moment ahead.
+        let age = SystemTime::now().duration_since(own.started_at().unwrap()).unwrap_or_default();
         assert!(age < Duration::from_secs(600), "{age:?}");
         assert!(all().contains(&rustix::process::getpid()));
     }

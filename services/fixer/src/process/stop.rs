@@ -130,7 +130,7 @@ async fn still_there(living: Vec<Living>, deadline: Instant) -> Result<Vec<Livin
 
 /// Blocks until all have ended: a descriptor of a process can be read from then on.
 fn wait(mut living: Vec<Living>, deadline: std::time::Instant) -> io::Result<Vec<Living>> {
-    loop {
+    while !living.is_empty() {
         let mut fds: Vec<_> = living.iter().map(|it| PollFd::new(&it.fd, PollFlags::IN)).collect();
         let left = deadline.saturating_duration_since(std::time::Instant::now());
         // A time that the kernel cannot count is one that never ends.
@@ -141,10 +141,11 @@ fn wait(mut living: Vec<Living>, deadline: std::time::Instant) -> io::Result<Vec
         let mut ended =
             fds.iter().map(|it| !it.revents().is_empty()).collect::<Vec<_>>().into_iter();
         living.retain(|_| !ended.next().unwrap_or(false));
-        if living.is_empty() || left.is_zero() {
-            return Ok(living);
+        if left.is_zero() {
+            break;
         }
     }
+    Ok(living)
 }
 
 fn raw(pid: Pid) -> i32 {
