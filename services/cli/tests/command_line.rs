@@ -203,7 +203,7 @@ fn a_wrapped_program_ends_with_its_parent() {
     // The kernel takes the thread that starts a program for its parent.
     let parent = std::process::id().to_string();
     let start = move || {
-        let words = ["__child", "--parent", &parent, "--", "sleep", "600"];
+        let words = ["__child", "--parent", &parent, "--", "sleep", "20"];
         let child = selfheal().args(words).spawn().unwrap();
         let name = format!("/proc/{}/comm", child.id());
         while fs::read_to_string(&name).is_ok_and(|name| name.trim() != "sleep") {
@@ -217,7 +217,7 @@ fn a_wrapped_program_ends_with_its_parent() {
 
 #[test]
 fn a_wrapped_program_whose_parent_is_gone_does_not_begin() {
-    let output = run(&directory(), &["__child", "--parent", "1", "--", "sleep", "600"]);
+    let output = run(&directory(), &["__child", "--parent", "1", "--", "sleep", "20"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("parent process 1 is gone"), "{}", stderr(&output));
 }

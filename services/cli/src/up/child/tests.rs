@@ -128,8 +128,11 @@ async fn a_child_that_ignores_the_request_to_end_is_killed() {
         .await;
         stop.cancel();
         stage.around.kill.cancel();
+        Instant::now()
     };
-    assert_eq!(tokio::join!(keeper, watcher).0, Ended::Stopped);
+    let (ended, killed_at) = tokio::join!(keeper, watcher);
+    assert_eq!(ended, Ended::Stopped);
+    assert!(killed_at.elapsed() < GRACE, "the second signal was not heard");
 }
 
 #[tokio::test]
