@@ -231,3 +231,78 @@ async fn a_changed_configuration_is_taken_live_and_a_bad_one_is_refused() {
     assert!(store.kill());
     stack.until("database", &["resolved"]).await;
 }
+
+#[tokio::test]
+async fn targets_that_are_dead_from_the_start_are_all_started_and_nobody_is_woken() {
+    let dir = directory("cold");
+    let store = Target::store(&dir, &[]);
+    let shop = Target::shop(&dir, &store);
+    let targets = [store_with_port(&store), shop_with_health(&shop)];
+    let stack = Stack::up(&dir, &config(&targets, POLICY));
+    eventually("both answer", || async {
+        if store.answers() && shop.answers() { Ok(()) } else { Err(stack.decisions("shop")) }
+    })
+    .await;
+    stack.until_quiet().await;
+    assert_eq!((store.attempts().len(), shop.attempts().len()), (1, 1));
+    assert!(stack.log().iter().all(|it| it["decision"] != "escalated"));
+
+    // And so when both die at once.
+    assert!(store.kill() && shop.kill());
+    eventually("both answer again", || async {
+        if store.answers() && shop.answers() { Ok(()) } else { Err(stack.decisions("shop")) }
+    })
+    .await;
+    stack.until_quiet().await;
+    assert_eq!((store.attempts().len(), shop.attempts().len()), (2, 2));
+    assert!(stack.log().iter().all(|it| it["decision"] != "escalated"));
+}
+
+#[tokio::test]
+async fn a_fix_that_breaks_a_neighbour_is_taken_back() {
+    let dir = directory("regression");
+    let store = Target::store(&dir, &[]);
+    let shop = Target::shop(&dir, &store);
+    store.start().await;
+    shop.start().await;
+    let marker = dir.join("undone");
+    // The cure of `flag` (a file that must be there) kills the shop, which needs it.
+    let flag = dir.join("flag");
+    std::fs::write(&flag, "").unwrap();
+    let runbook = format!(
+        "runbooks:
+  - name: make-flag
+    title: Make the flag, at somebody's cost
+    when: {{events: [service_down], targets: [flag]}}
+    risk: low
+    steps:
+      - {{action: command.run, command: [touch, {flag}]}}
+      - {{action: command.run, command: [pkill, -9, -F, {pid_file}], undo: {{action: command.run, command: [touch, {marker}]}}}}
+",
+        flag = flag.display(),
+        pid_file = dir.join("data/run/shop.pid").display(),
+        marker = marker.display(),
+    );
+    let flag_target = format!(
+        "  - name: flag\n    checks: [{{command: [test, -e, {}], every: 100ms, fail_after: 1}}]",
+        flag.display()
+    );
+    let shop_target = shop_with_health(&shop).replace("[database]", "[flag]");
+    let targets = [flag_target, shop_target];
+    let stack = Stack::up(&dir, &format!("{}{runbook}", config(&targets, POLICY)));
+    eventually("the flag is watched", || async {
+        let status = stack.get("/api/v1/status").await?;
+        if status["system"]["n_targets"] == 2 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    std::fs::remove_file(&flag).unwrap();
+    let incident = stack.until("flag", &["escalated", "resolved"]).await;
+    assert_eq!(incident["status"], "escalated", "{incident:#}");
+    assert!(marker.exists(), "taken back: {:?}", stack.decisions("flag"));
+    assert!(stack.decisions("flag").iter().any(|it| it == "undo_ended"));
+    // The victim is healed by itself.
+    eventually("the shop answers", || async {
+        if shop.answers() { Ok(()) } else { Err(stack.decisions("shop")) }
+    })
+    .await;
+}

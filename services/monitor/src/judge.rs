@@ -25,6 +25,7 @@ pub struct Judge {
     health: Health,
     first_failed: Option<Sample>,
     last: Option<Sample>,
+    seen_well: bool,
 }
 
 impl Judge {
@@ -39,6 +40,7 @@ impl Judge {
             health: Health::Unknown,
             first_failed: None,
             last: None,
+            seen_well: false,
         }
     }
 
@@ -64,8 +66,16 @@ impl Judge {
             self.health = Health::Sick;
         } else if self.pass_after <= self.n_passed {
             self.health = Health::Well;
+            self.seen_well = true;
         }
         self.health
+    }
+
+    /// Returns whether the check was ever well here: what was sick from the first look on
+    /// was not made sick by anything that happened since.
+    #[must_use]
+    pub const fn has_seen_well(&self) -> bool {
+        self.seen_well
     }
 
     /// Forgets that the check was well: something else says that the target is sick, so

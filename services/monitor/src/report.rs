@@ -69,6 +69,8 @@ pub struct Change {
     pub n_samples: u32,
     /// Since when.
     pub since: DateTime<Utc>,
+    /// Whether the check was ever well here.
+    pub seen_well: bool,
 }
 
 impl Change {
@@ -96,6 +98,7 @@ impl Change {
         payload.insert("samples".to_owned(), json!(self.n_samples));
         payload.insert("monitor".to_owned(), json!(*self.by));
         if self.status == Status::Firing {
+            payload.insert("seen_well".to_owned(), json!(self.seen_well));
             self.gather(instruments, &mut payload).await;
         }
         event.payload = Value::Object(payload);

@@ -31,6 +31,10 @@ const N_LOOKS_MIN: u32 = 3;
 /// So many restarts may be seen; one more, and it keeps dying.
 const N_RESTARTS_MAX: u32 = 2;
 
+/// A target whose handle has had no run for so long will not be well by itself: whoever
+/// restarts it (an engine, an init system) would have done so.
+const DEAD_MAX: Duration = Duration::from_secs(5);
+
 /// Time between two looks at a neighbour that has failed once.
 const NEIGHBOUR_STEP: Duration = Duration::from_millis(100);
 
@@ -68,8 +72,15 @@ pub async fn verify(
     let mut last_run: Option<RunId> = None;
     let mut n_restarts = 0;
     let mut soak: Option<Soak> = None;
+    let mut alive_at = received.at;
     let verdict = loop {
         let look = look(work, &questions).await;
+        if look.run.is_some() || work.target.handle().is_none() {
+            alive_at = look.begun.at;
+        }
+        if DEAD_MAX < look.begun.at - alive_at {
+            break Verdict::failed(&look, format!("it has not run for {} s", DEAD_MAX.as_secs()));
+        }
         if look.run.is_some() {
             let restarted = last_run.is_some() && last_run != look.run;
             n_restarts += u32::from(restarted);

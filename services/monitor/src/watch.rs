@@ -280,6 +280,7 @@ impl Watch {
             n_samples: judge.n_failed().max(1),
             sample,
             since,
+            seen_well: judge.has_seen_well(),
         })
     }
 }

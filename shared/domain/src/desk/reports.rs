@@ -1,5 +1,7 @@
 //! What reports of the hands and deadlines do.
 
+use serde_json::Value;
+
 use super::{Desk, Turn};
 use crate::{
     fact::{Escalation, Fact},
@@ -200,7 +202,7 @@ impl Desk {
             // any; the deadline or a repeated verification brings better ones.
             return;
         }
-        let broken = &report.broken_neighbours;
+        let broken = &self.regressions(id, &report.broken_neighbours);
         let boxed = Box::new(report.clone());
         let helped = report.passed && broken.is_empty();
         if helped {
@@ -218,6 +220,23 @@ impl Desk {
             self.disprove(turn, id, &purpose, broken, &why);
         }
         self.settle(turn);
+    }
+
+    /// Returns those of the sick neighbours that the fix may have made sick. One whose own
+    /// trouble began before the fix, or that nobody has ever seen well, is not among them.
+    fn regressions(&self, id: IncidentId, broken: &[String]) -> Vec<String> {
+        let began =
+            self.incidents.get(&id).and_then(|it| it.attempts.last()).map(|it| it.started_at);
+        let was_sick = |name: &String| {
+            self.open_incidents().any(|it| {
+                let since = it.event.starts_at.unwrap_or(it.opened_at);
+                let seen_well = it.event.payload.get("seen_well").and_then(Value::as_bool);
+                it.id != id
+                    && it.target.as_ref() == Some(name)
+                    && (began.is_some_and(|began| since < began) || seen_well == Some(false))
+            })
+        };
+        broken.iter().filter(|name| !was_sick(name)).cloned().collect()
     }
 
     fn prove(

@@ -37,6 +37,11 @@ impl Desk {
         let symptoms: Vec<_> = self.open_incidents().filter_map(with_cause).collect();
         for (id, of) in symptoms {
             let cause = self.incidents.get(&of).filter(|it| !it.is_over());
+            if cause.is_some_and(|it| it.phase == Phase::Escalated(Escalation::Regression)) {
+                let why = format!("the target of its cause {of} is well again, this one is not");
+                self.record(turn, Some(id), Fact::Released, why);
+                continue;
+            }
             match cause.map(Incident::symptom_of) {
                 None => {
                     let why = format!("its cause {of} is over; fresh samples must prove it");
