@@ -1,6 +1,6 @@
 //! The way to the system: connect, ask, order.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bus::{Asked, BrokerOptions, Bus, Error};
 use bytes::Bytes;
@@ -56,7 +56,7 @@ impl System {
         let flags = &global.broker;
         let options = BrokerOptions {
             url: flags.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
-            creds: flags.nats_creds.clone(),
+            creds: flags.nats_creds.clone().map(PathBuf::from),
             context: flags.nats_context.clone(),
             prefix: flags.prefix.clone(),
             name: format!("selfheal-{role}"),

@@ -28,7 +28,7 @@ use crate::{
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => cli.without_empty_values(),
         Err(error) => {
             // Nothing can be done about a closed stream, and help is no failure.
             drop(error.print());

@@ -74,9 +74,7 @@ pub(crate) async fn run(
     let log = args.log.clone().unwrap_or_else(|| args.data_dir.join(LOG_FILE));
     let _lock = lock(&args.data_dir)?;
     let found = survey(&log)?;
-    let given = &global.broker;
-    let broker_given = given.nats_url.is_some() || given.nats_context.is_some();
-    if broker_given || !up::has_own_broker(&args.data_dir) {
+    if global.broker.is_given() || !up::has_own_broker(&args.data_dir) {
         return rebuild(args, global, terminal, &log, found).await;
     }
     let rebuild = async |url: String| {

@@ -130,6 +130,24 @@ fn without_a_broker_commands_end_with_69_and_say_what_to_do() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_absent() {
+    let dir = directory();
+    fs::write(dir.join("selfheal.yaml"), CONFIG).unwrap();
+    let mut up = selfheal();
+    for name in [
+        "SELFHEAL_NATS_URL",
+        "SELFHEAL_NATS_CREDS",
+        "SELFHEAL_NATS_CONTEXT",
+        "SELFHEAL_NATS_SERVER",
+    ] {
+        up.env(name, "");
+    }
+    // Refused for its data directory, not for a broker that was named besides a port.
+    let words = ["up", "--nats-port", "0", "--data-dir", "/proc/selfheal"];
+    assert_eq!(code(&up.args(words).current_dir(&dir).output().unwrap()), 1);
+}
+
+#[test]
 fn failures_are_json_when_json_is_wanted() {
     let output =
         run(&directory(), &["status", "--json", "--nats-url", &nowhere(), "--timeout", "300ms"]);

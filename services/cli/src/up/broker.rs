@@ -91,7 +91,11 @@ impl Broker {
 ///
 /// When there is none that is new enough, or its port is taken.
 pub(crate) async fn prepare(own: &OwnBroker, data: &DataDir) -> Result<Broker, Failure> {
-    let (server, version) = find(own.nats_server.as_deref(), &candidates(&data.root)).await?;
+    let (server, version) = find(
+        own.nats_server.as_deref().filter(|named| !named.is_empty()).map(Path::new),
+        &candidates(&data.root),
+    )
+    .await?;
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let address = match own.nats_port {
         Some(0) => free_address(loopback)?,

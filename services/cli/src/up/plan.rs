@@ -68,20 +68,29 @@ pub(crate) fn our_program() -> Result<PathBuf, Failure> {
     })
 }
 
+/// Refuses flags that contradict each other.
+///
+/// # Errors
+///
+/// When a broker was given, and a port for our own as well.
+pub(crate) fn check_flags(args: &Up, global: &Global) -> Result<(), Failure> {
+    if global.broker.is_given() && args.own.nats_port.is_some() {
+        let message = "--nats-port is for a broker of our own, but another one was given";
+        return Err(Failure::new(Exit::Usage, message)
+            .hint("leave out --nats-port, or --nats-url and SELFHEAL_NATS_URL"));
+    }
+    Ok(())
+}
+
 impl Plan {
     /// Looks for the programs, and at the ports that they will take.
     ///
     /// # Errors
     ///
-    /// When a program is missing, a port is taken, or the flags contradict each other.
+    /// When a program is missing, or a port is taken.
     pub(crate) async fn make(args: &Up, global: &Global, data: &DataDir) -> Result<Self, Failure> {
         let given = &global.broker;
-        let broker_given = given.nats_url.is_some() || given.nats_context.is_some();
-        if broker_given && args.own.nats_port.is_some() {
-            let message = "--nats-port is for a broker of our own, but another one was given";
-            return Err(Failure::new(Exit::Usage, message)
-                .hint("leave out --nats-port, or --nats-url and SELFHEAL_NATS_URL"));
-        }
+        let broker_given = given.is_given();
         let exe = our_program()?;
         let binaries = Binaries::beside(&exe)?;
         let listen = match args.listen.port() {
