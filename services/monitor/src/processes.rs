@@ -5,6 +5,7 @@ mod identity;
 mod oom;
 mod pidfd;
 mod record;
+mod scan;
 mod stat;
 mod state;
 
@@ -19,6 +20,8 @@ use domain::target::{ProcessHandle, Target};
 use rustix::process::Pid;
 
 use crate::sample::RunId;
+
+use scan::Scanner;
 
 pub use ending::Ending;
 pub use oom::OomCount;
@@ -65,13 +68,14 @@ impl Living {
 pub struct Processes {
     state_dir: Arc<Path>,
     last_endings: Arc<Mutex<HashMap<String, Ending>>>,
+    scanner: Arc<Scanner>,
 }
 
 impl Processes {
     /// Reads what fixers leave in `state_dir`.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir: state_dir.into(), last_endings: Arc::default() }
+        Self { state_dir: state_dir.into(), last_endings: Arc::default(), scanner: Arc::default() }
     }
 
     /// Returns the living process of a target: the one in its pid file, else, when
@@ -80,10 +84,10 @@ impl Processes {
         let handle = target.process.clone()?;
         let name = target.name.clone();
         let pid_file = self.pid_file(&name, &handle);
-        let state_dir = Arc::clone(&self.state_dir);
+        let (scanner, state_dir) = (Arc::clone(&self.scanner), Arc::clone(&self.state_dir));
         let found = tokio::task::spawn_blocking(move || {
             identity::of_file(&pid_file, &name, &handle)
-                .or_else(|| if scan { identity::of_scan(&name, &state_dir) } else { None })
+                .or_else(|| if scan { scanner.find(&name, &state_dir) } else { None })
         });
         found.await.ok().flatten()
     }

@@ -31,31 +31,14 @@ pub(super) fn pid_in(pid_file: &Path) -> Option<Pid> {
     Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)
 }
 
-/// Returns the oldest living leader of a process group that carries the target's name
-/// and this state directory.
-///
-/// Its children carry both as well, but lead no group. Another installation on this host
-/// may have a target of the same name, but not the same directory.
-pub(super) fn of_scan(name: &str, state_dir: &Path) -> Option<Living> {
-    let state_dir = std::path::absolute(state_dir).ok()?;
-    let entries = fs::read_dir("/proc").ok()?;
-    let pids =
-        entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
-    let living = pids.filter_map(|pid| {
-        let stat = Stat::read(pid)?;
-        let leads = stat.group == pid.as_raw_nonzero().get();
-        let is_ours = stat.is_living()
-            && leads
-            && named_target(pid)? == name
-            && Path::new(&variable(pid, STATE_VARIABLE)?) == state_dir;
-        is_ours.then_some(Living { pid, start_ticks: stat.start_ticks })
-    });
-    living.min_by_key(|living| living.start_ticks)
+/// Returns the target's name that a process carries in its environment, if it can be read.
+pub(super) fn named_target(pid: Pid) -> Option<String> {
+    variable(pid, NAME_VARIABLE)
 }
 
-/// Returns the target's name that a process carries in its environment, if it can be read.
-fn named_target(pid: Pid) -> Option<String> {
-    variable(pid, NAME_VARIABLE)
+/// Returns the state directory that a process carries in its environment.
+pub(super) fn named_state_dir(pid: Pid) -> Option<PathBuf> {
+    variable(pid, STATE_VARIABLE).map(PathBuf::from)
 }
 
 /// Returns what follows `prefix` in the environment that a process was started with.
