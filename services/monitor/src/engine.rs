@@ -106,7 +106,12 @@ impl Engine {
         for id in self.replicas(project, service).await? {
             match self.inspect(&id).await? {
                 Some(sick) if sick.sickness().is_some() => return Ok(Some(sick)),
-                Some(well) => found = found.or(Some(well)),
+                Some(well) => {
+                    found = Some(match found {
+                        Some(former) => former.and(well),
+                        None => well,
+                    });
+                }
                 // It was removed while we looked.
                 None => {}
             }

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     instruments::Instruments,
     sample::{Begun, Finding, Outcome, Sample},
+    share,
 };
 
 #[rustfmt::skip]
@@ -157,12 +158,15 @@ fn count(question: &Question, sample: &Sample) {
         .record(sample.took.as_secs_f64());
 }
 
-/// Looks each `every`, counted from beginning to beginning.
+/// Looks at once, and then each `every`, counted from beginning to beginning.
 fn poll(question: Arc<Question>, follower: Follower) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let every = question.check.every.to_std();
+        let phase = share::phase(&question.target.name, &question.check.label());
+        let mut wait = every.mul_f64(phase);
         loop {
-            let next = Instant::now() + every;
+            let next = Instant::now() + wait;
+            wait = every;
             follower.tell(look(&question).await).await;
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}

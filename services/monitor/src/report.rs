@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{InboxWriter, NotAccepted};
+use bus::{Accepted, InboxWriter, NotAccepted};
 use chrono::{DateTime, Utc};
 use domain::{
     check::Check,
@@ -38,6 +38,10 @@ const AGAIN_MIN: Duration = Duration::from_millis(250);
 
 /// The longest of these waits.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How long a report that is under way may still take when the process must end. Where
+/// the broker is away, another monitor will see what this one cannot tell.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// A change on its way.
 #[derive(Debug)]
@@ -161,6 +165,23 @@ pub async fn deliver(
     }
 }
 
+/// Submits an input. `None` when the process must end and there is no answer yet.
+pub async fn submit(
+    writer: &InboxWriter,
+    kind: InputKind,
+    envelope: Envelope,
+    stop: &CancellationToken,
+) -> Option<Result<Accepted, NotAccepted>> {
+    let end = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        answer = writer.submit(kind, envelope) => Some(answer),
+        () = end => None,
+    }
+}
+
 async fn deliver_one(writer: InboxWriter, report: Report, stop: CancellationToken) {
     let Report { event, mut stored } = report;
     let (id, kind, status) = (event.id.clone(), event.kind.clone(), event.status);
@@ -168,7 +189,10 @@ async fn deliver_one(writer: InboxWriter, report: Report, stop: CancellationToke
     let envelope = Envelope::new(id.clone(), Input::Event(event));
     let mut wait = AGAIN_MIN;
     loop {
-        match writer.submit(InputKind::Event, envelope.clone()).await {
+        let Some(answer) = submit(&writer, InputKind::Event, envelope.clone(), &stop).await else {
+            return;
+        };
+        match answer {
             Ok(accepted) => {
                 info!(event.id = %id, target, kind = %kind, ?status, position = %accepted.position, "change reported");
                 break;

@@ -23,6 +23,14 @@ fn weight(member: &str, target: &str) -> u64 {
     hash ^ (hash >> 31)
 }
 
+/// Returns a fraction from 0 to 1, always the same for a check of a target: where in its
+/// period it is looked at, so that a thousand checks are not looked at in one moment.
+#[must_use]
+pub fn phase(target: &str, check: &str) -> f64 {
+    let low = u32::try_from(weight(target, check) >> 32).unwrap_or(0);
+    f64::from(low) / f64::from(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use service::Chain;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
-use crate::{instruments::Instruments, sample::Begun, verify};
+use crate::{instruments::Instruments, report, sample::Begun, verify};
 
 /// Verifications of one zone at the same time. Each mostly waits.
 const IN_FLIGHT_MAX: usize = 64;
@@ -90,7 +90,10 @@ impl Verifier {
         let id = format!("{}/{}", work.work.wish_id(WorkKind::Verify), self.member);
         let envelope = Envelope::new(id, Input::Verification(report));
         loop {
-            match self.writer.submit(InputKind::Verification, envelope.clone()).await {
+            let kind = InputKind::Verification;
+            let sent = report::submit(&self.writer, kind, envelope.clone(), stop).await;
+            let Some(answer) = sent else { return false };
+            match answer {
                 Ok(_) => return true,
                 Err(error @ (NotAccepted::TooLarge { .. } | NotAccepted::Unwritable(_))) => {
                     error!(incident.id = %work.work.incident, error = %Chain(&error), "verification cannot be reported");

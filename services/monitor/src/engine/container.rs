@@ -16,16 +16,19 @@ pub struct Container {
     pub id: String,
     /// Its state as others see it.
     pub state: ContainerState,
-    started: String,
+    /// Runs of all replicas that were looked at, this one's among them.
+    runs: Vec<String>,
 }
 
 impl Container {
     pub(super) fn of(found: ContainerInspectResponse) -> Self {
         let described = found.state.unwrap_or_default();
         let image = found.config.and_then(|config| config.image).or(found.image);
+        let id = found.id.unwrap_or_default();
+        let started = described.started_at.as_deref().unwrap_or_default();
         Self {
-            id: found.id.unwrap_or_default(),
-            started: described.started_at.clone().unwrap_or_default(),
+            runs: vec![format!("{id} from {started}")],
+            id,
             state: state(described, found.restart_count, image),
         }
     }
@@ -51,7 +54,15 @@ impl Container {
     /// Returns what tells this run from the next.
     #[must_use]
     pub fn run(&self) -> RunId {
-        RunId(format!("container {} from {}", self.id, self.started))
+        RunId(self.runs.join(", "))
+    }
+
+    /// Adds another replica: a restart of any of them is a restart.
+    #[must_use]
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.runs.extend(other.runs);
+        self.runs.sort();
+        self
     }
 }
 
