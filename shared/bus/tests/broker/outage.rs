@@ -178,12 +178,15 @@ async fn a_broker_that_lost_its_disk_is_told_and_not_read_on() {
     std::fs::remove_dir_all(broker.dir().join("store")).unwrap();
     broker.restart().await;
     connected(&bus).await;
-    let error = loop {
-        match timeout(WAIT, reader.next_batch(3, WAIT)).await.unwrap() {
-            Ok(batch) => assert!(batch.is_empty(), "{batch:?}"),
-            Err(error) => break error,
+    let read_on = async {
+        loop {
+            match reader.next_batch(3, WAIT).await {
+                Ok(batch) => assert!(batch.is_empty(), "{batch:?}"),
+                Err(error) => break error,
+            }
         }
     };
+    let error = timeout(WAIT, read_on).await.expect("the loss is told");
     assert!(matches!(error, Error::LogLost { last: 0, read: 3, .. }), "{error}");
     assert!(error.hint().unwrap().contains("restore"));
 }
