@@ -60,7 +60,8 @@ impl DataDir {
         let probe = root.join(".writable");
         File::create(&probe).and_then(|mut file| file.write_all(b"?")).map_err(unusable)?;
         fs::remove_file(&probe).map_err(unusable)?;
-        let lock = File::create(run.join("up.lock")).map_err(unusable)?;
+        // Not in `run`: the fixer keeps a lock there for each target, by its name.
+        let lock = File::create(root.join("up.lock")).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root, run, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::new(
