@@ -365,6 +365,7 @@ impl Incident {
             self.entered_at = now.at;
         }
         self.keep(fact, now);
+        self.keep_hold(fact, now);
         let status = self.status();
         self.note(fact, status, now);
         Ok(())
@@ -511,17 +512,10 @@ impl Incident {
                     expires_at: now.at + crate::guard::APPROVAL_WORTH,
                 });
             }
-            Fact::Held { .. } => {
-                self.held_since.get_or_insert(now.at);
-            }
-            Fact::ApprovalRequested { .. } => {
-                self.held_since = None;
-                self.owe("approval wanted", now);
-            }
+            Fact::ApprovalRequested { .. } => self.owe("approval wanted", now),
             Fact::FixStarted { attempt, plan, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
-                self.held_since = None;
                 self.attempts.push(AttemptRecord {
                     attempt: *attempt,
                     runbook: plan.runbook.clone(),
@@ -536,13 +530,11 @@ impl Incident {
             }
             Fact::Released => {
                 self.cause = None;
-                self.held_since = None;
                 self.n_rechecks_failed += 1;
             }
             Fact::Retried { .. } => {
                 self.attempts_before_retry = self.attempt;
                 self.n_rechecks_failed = 0;
-                self.held_since = None;
                 self.resolution = None;
             }
             Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),
@@ -555,6 +547,21 @@ impl Incident {
                 self.end(now);
                 self.closed_at = Some(now.at);
             }
+            _ => {}
+        }
+    }
+
+    /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts begin and end no hold")]
+    fn keep_hold(&mut self, fact: &Fact, now: Circumstance<'_>) {
+        match fact {
+            Fact::Held { .. } => {
+                self.held_since.get_or_insert(now.at);
+            }
+            Fact::ApprovalRequested { .. }
+            | Fact::FixStarted { .. }
+            | Fact::Released
+            | Fact::Retried { .. } => self.held_since = None,
             _ => {}
         }
     }

@@ -6,10 +6,12 @@
 pub(super) mod laws;
 pub(super) mod world;
 
+mod approvals;
 mod budgets;
 mod correlation;
 mod guards;
 mod histories;
+mod limits;
 mod round_trips;
 mod rules;
 mod verification;

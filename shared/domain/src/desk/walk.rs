@@ -358,7 +358,9 @@ fn outcomes() -> [FixOutcome; 4] {
 }
 
 fn without_samples(work: WorkRef, since: DateTime<chrono::Utc>) -> Input {
-    let Input::Verification(report) = verification(work, true, since, &[]) else { unreachable!() };
+    let Input::Verification(report) = verification(work, true, since, &[]) else {
+        panic!("another one")
+    };
     Input::Verification(VerificationReport { n_samples: 0, ..report })
 }
 

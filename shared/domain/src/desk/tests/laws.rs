@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
 
 use crate::{
     config::Config,
     desk::Desk,
+    event::Event,
     fact::{Decision, Fact},
     id::IncidentId,
     incident::Phase,
@@ -50,16 +52,31 @@ struct Case {
     asked: Option<(String, DateTime<Utc>)>,
     approved: Option<(String, String, DateTime<Utc>)>,
     n_undos: u32,
+    starts_at: Option<DateTime<Utc>>,
+    sick_since: Option<DateTime<Utc>>,
+    was_never_well: bool,
 }
 
 /// A fix, as the laws saw it begin.
 #[derive(Clone)]
 struct Start {
     incident: IncidentId,
+    attempt: u32,
     target: String,
     runbook: String,
     at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+}
+
+impl Case {
+    /// Notes what its events say about its begin.
+    fn seen(&mut self, event: &Event, at: DateTime<Utc>) {
+        self.starts_at = self.starts_at.max(event.starts_at);
+        self.sick_since = self.starts_at.or(self.sick_since).or(Some(at));
+        if !event.payload.is_null() {
+            self.was_never_well = event.payload.get("seen_well") == Some(&Value::Bool(false));
+        }
+    }
 }
 
 impl Laws {
@@ -91,19 +108,22 @@ impl Laws {
 
     fn observe_one(&mut self, id: IncidentId, decision: &Decision) {
         let fact = &decision.fact;
-        if let Fact::Opened { target, fingerprint, previous, .. } = fact {
-            return self.opened(id, target.as_ref(), fingerprint, *previous);
+        if let Fact::Opened { event, target, fingerprint, previous } = fact {
+            self.opened(id, target.as_ref(), fingerprint, *previous);
+            return self.cases.get_mut(&id).unwrap().seen(event, decision.at);
         }
         if let Fact::FixStarted { attempt, plan, approved_by, not_after, .. } = fact {
             assert!(decision.at < *not_after);
             self.fix_started(id, decision.at, *attempt, plan, approved_by.as_deref());
         }
         let has_check = self.has_check(id);
+        let all_sick_before = self.all_sick_before(id, fact);
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
         let told = matches!(fact, Fact::Notified { .. });
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
+            Fact::Repeated { event, .. } => case.seen(event, decision.at),
             Fact::Diagnosed { .. } => case.diagnosed_at = Some(decision.at),
             Fact::ApprovalRequested { plan_hash, expires_at } => {
                 case.asked = Some((plan_hash.clone(), *expires_at));
@@ -121,7 +141,7 @@ impl Laws {
             Fact::Verified { report } => {
                 let since = case.since.expect("verified is what was fixed or reported well");
                 assert!(report.passed && since <= report.samples_from, "{report:?}");
-                assert!(0 < report.n_samples && report.broken_neighbours.is_empty(), "{report:?}");
+                assert!(0 < report.n_samples && all_sick_before, "{report:?}");
                 case.is_proven = true;
             }
             Fact::UndoStarted { .. } => {
@@ -151,6 +171,22 @@ impl Laws {
                 start.ended_at = Some(decision.at);
             }
         }
+    }
+
+    /// Returns whether all neighbours that a proof tells to be sick have trouble of their
+    /// own, from before the fix or from ever.
+    fn all_sick_before(&self, id: IncidentId, fact: &Fact) -> bool {
+        let Fact::Verified { report } = fact else { return true };
+        let begun = self.starts.iter().rev().find(|it| it.incident == id).map(|it| it.at);
+        report.broken_neighbours.iter().all(|name| {
+            self.cases.iter().any(|(other, it)| {
+                let before = begun.is_some_and(|begun| it.sick_since < Some(begun));
+                !it.is_over
+                    && *other != id
+                    && it.target.as_ref() == Some(name)
+                    && (before || it.was_never_well)
+            })
+        })
     }
 
     fn has_check(&self, id: IncidentId) -> bool {
@@ -198,7 +234,7 @@ impl Laws {
         self.is_alone(plan);
         self.is_cool(id, at, plan);
         let (target, runbook) = (plan.target.clone(), plan.runbook.clone());
-        self.starts.push(Start { incident: id, target, runbook, at, ended_at: None });
+        self.starts.push(Start { incident: id, attempt, target, runbook, at, ended_at: None });
         self.is_in_budget(plan, at);
         let case = self.cases.get_mut(&id).unwrap();
         case.attempt = attempt;
@@ -247,7 +283,8 @@ impl Laws {
             if start.runbook == plan.runbook {
                 wait = wait.max(cooldown.per_runbook);
             }
-            if start.incident == id {
+            // A person who asks for a retry need not wait.
+            if start.incident == id && self.cases[&id].attempts_before_retry < start.attempt {
                 wait = wait.max(self.config.policy.backoff);
             }
             if wait != Span::ZERO {
@@ -294,10 +331,5 @@ impl Laws {
             let wanted = desk.wishes_of(id);
             assert!(wanted.iter().all(|it| it.kind() == WorkKind::Notify), "{wanted:?}");
         }
-    }
-
-    /// Returns how often this was decided.
-    pub(in crate::desk) fn n(&self, name: &str) -> usize {
-        self.counts.get(name).copied().unwrap_or(0)
     }
 }

@@ -1,6 +1,7 @@
 //! A desk with hands that do what a test says, and everything that watches them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
 
 use super::laws::Laws;
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
     target::Target,
     view,
     wire::{
-        AnalysisReport, Command, FixMode, FixOutcome, FixReport, Hypothesis, Input, NoticeReport,
-        TimerFired, Verb, VerificationReport, WorkRef, cause,
+        AnalysisReport, Command, Evidence, FixMode, FixOutcome, FixReport, Hypothesis, Input,
+        NoticeReport, TimerFired, Verb, VerificationReport, WorkRef, cause,
     },
 };
 
@@ -137,9 +138,16 @@ pub(in crate::desk) fn healthy() -> Vec<Hypothesis> {
     vec![hypothesis(cause::HEALTHY, None)]
 }
 
+/// Returns what an analyzer reports that has looked at the target.
 pub(in crate::desk) fn analysis(work: WorkRef, hypotheses: Vec<Hypothesis>) -> Input {
     let by = "analyzer-1".to_owned();
-    Input::Analysis(AnalysisReport { work, by, hypotheses, evidence: Vec::new(), took_ms: 5 })
+    let evidence = vec![evidence("check")];
+    Input::Analysis(AnalysisReport { work, by, hypotheses, evidence, took_ms: 5 })
+}
+
+pub(in crate::desk) fn evidence(source: &str) -> Evidence {
+    let summary = format!("what the {source} says");
+    Evidence { source: source.to_owned(), target: None, summary, detail: Value::Null }
 }
 
 pub(in crate::desk) fn fix(work: WorkRef, mode: FixMode, outcome: FixOutcome) -> Input {
@@ -198,6 +206,7 @@ impl World {
     }
 
     /// Sends an input, one second later, and checks everything.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made where it is sent")]
     pub(in crate::desk) fn send(&mut self, input: Input) -> Handled {
         self.at += secs(1);
         self.send_now(&input)
