@@ -26,6 +26,7 @@ use monitor::{
     report::Report,
     watch::{self, Note, Post, Standing},
 };
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -113,9 +114,12 @@ impl Process {
         self.0.id()
     }
 
-    /// Kills it with SIGKILL. It stays a zombie until dropped.
+    /// Kills it with SIGKILL, and returns when it is dead. It stays a zombie until dropped.
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
+        let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
+        let dead = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), dead).unwrap();
     }
 }
 

@@ -111,12 +111,15 @@ async fn one_restart_during_the_soak_begins_it_anew_and_too_many_mean_that_it_ke
         let work = work(target.clone(), 600, 30_000);
         let restarting = async {
             let mut process = process;
+            let mut restarted_at = Utc::now();
             for _ in 0..n_restarts {
                 server.after_requests(2).await;
+                restarted_at = Utc::now();
                 process = Process::start(&dir, &target);
             }
-            (process, server)
+            (process, server, restarted_at)
         };
+        let begun = Utc::now();
         let verified = verify(&dir, &work);
         tokio::pin!(verified);
         let mut kept = None;
@@ -129,6 +132,9 @@ async fn one_restart_during_the_soak_begins_it_anew_and_too_many_mean_that_it_ke
         };
         assert_eq!(report.passed, passed, "{report:#?}");
         assert!(report.summary.contains(told), "{report:#?}");
+        let (_process, _server, restarted_at) = kept.unwrap();
+        let first = report.samples_from - work.since;
+        assert!(restarted_at - begun <= first, "looks from before the restart: {report:#?}");
     }
 }
 
