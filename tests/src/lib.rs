@@ -3,6 +3,7 @@
 pub mod broker_conf;
 pub mod containers;
 pub mod stack;
+pub mod supervisor;
 pub mod target;
 mod waiting;
 
