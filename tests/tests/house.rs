@@ -1,5 +1,10 @@
 //! The rules of the house that a machine can check: which crate may need which, and
 //! whether the documents say what is true of links, flags, exit codes, metrics and examples.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -337,27 +342,37 @@ fn every_variable_that_the_documents_name_is_read_somewhere() {
     }
 }
 
+/// Tests and items of the sources are named by the architecture, the recipes and the decisions.
 #[test]
-fn what_the_architecture_names_is_there() {
-    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+fn what_the_documents_name_is_in_the_sources() {
     let sources = sources();
     let mut n_tests = 0;
-    for name in prose(&text).split('`').skip(1).step_by(2) {
-        let is_test = name.matches('_').count() > 2
-            && name.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_');
-        n_tests += usize::from(is_test);
-        let there = !is_test || sources.contains(&format!("fn {name}("));
-        assert!(there, "there is no test `{name}`");
-    }
-    assert!(30 <= n_tests, "only {n_tests} tests are named: is this test blind?");
-    // [`name`](../path/to/file.rs): the file must know the name.
-    for link in prose(&text).split("[`").skip(1) {
-        let Some((name, rest)) = link.split_once("`](") else { continue };
-        let path = rest.split(')').next().unwrap();
-        if path.ends_with(".rs") {
-            let file = fs::read_to_string(root().join("docs").join(path)).unwrap();
-            let last = name.rsplit("::").next().unwrap();
-            assert!(file.contains(last), "{path} does not know `{name}`");
+    for (path, text) in documents() {
+        let folder = path.parent().unwrap();
+        let is_about_sources = folder.ends_with("decisions")
+            || path.ends_with("docs/architecture.md")
+            || path.ends_with("CONTRIBUTING.md");
+        if !is_about_sources {
+            continue;
+        }
+        let prose = prose(&text);
+        for name in prose.split('`').skip(1).step_by(2) {
+            let legal = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
+            let is_test = 2 < name.matches('_').count() && name.chars().all(legal);
+            n_tests += usize::from(is_test);
+            let there = !is_test || sources.contains(&format!("fn {name}("));
+            assert!(there, "{}: there is no test `{name}`", path.display());
+        }
+        // [`name`](../path/to/file.rs): the file must know the name.
+        for link in prose.split("[`").skip(1) {
+            let Some((name, rest)) = link.split_once("`](") else { continue };
+            let to = rest.split(')').next().unwrap();
+            if to.ends_with(".rs") {
+                let file = fs::read_to_string(folder.join(to)).unwrap();
+                let last = name.rsplit("::").next().unwrap();
+                assert!(file.contains(last), "{to} does not know `{name}`");
+            }
         }
     }
+    assert!(80 <= n_tests, "only {n_tests} tests are named: is this test blind?");
 }
