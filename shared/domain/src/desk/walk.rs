@@ -3,24 +3,24 @@
 //! Two states are the same when no input could tell them apart but by its times and ids;
 //! see [`key`]. The rules that are checked after each step are in [`super::tests::laws`].
 
+mod reports;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::DateTime;
 
-use super::tests::world::{
-    World, analysis, blame, command, config, cure, fix, generous, healthy, hypothesis, plan,
-    plan_with_undo, risky_plan, secs, target, verification,
-};
+use reports::{all, few, stale};
+
+use super::tests::world::{World, command, config, generous, plan, secs, target};
 use crate::{
     config::Config,
     event::{Event, Status},
     incident::{Incident, Phase, Purpose},
-    plan::Risk,
     policy::Cooldown,
     span::Span,
     target::Target,
     view,
-    wire::{FixMode, FixOutcome, Hypothesis, Input, TimerFired, Verb, VerificationReport, WorkRef},
+    wire::{Input, TimerFired, Verb},
 };
 
 /// Steps by timers alone after which every incident must have come to an end.
@@ -290,100 +290,6 @@ impl Scope {
         }
         verbs.into_iter().map(command).collect()
     }
-}
-
-/// Every report of every hand, whether it makes sense now or not.
-fn all(incident: &Incident) -> Vec<Input> {
-    let work = incident.work();
-    let mut inputs: Vec<_> = diagnoses().into_iter().map(|it| analysis(work, it)).collect();
-    for mode in [FixMode::Apply, FixMode::Undo] {
-        inputs.extend(outcomes().into_iter().map(|it| fix(work, mode, it)));
-    }
-    let since = incident.entered_at;
-    for samples_from in [since - secs(1), since, since + secs(1)] {
-        for passed in [false, true] {
-            for broken in [&[][..], &["api"][..]] {
-                inputs.push(verification(work, passed, samples_from, broken));
-            }
-        }
-    }
-    inputs.push(without_samples(work, since));
-    inputs
-}
-
-/// Reports that matter between incidents.
-fn few(incident: &Incident) -> Vec<Input> {
-    let work = incident.work();
-    let name = incident.target.clone().unwrap();
-    let since = incident.entered_at;
-    vec![
-        analysis(work, cure(plan(&name))),
-        analysis(work, healthy()),
-        analysis(work, blame("db")),
-        fix(work, FixMode::Apply, FixOutcome::Succeeded),
-        fix(work, FixMode::Apply, FixOutcome::Refused { reason: "not on my list".to_owned() }),
-        verification(work, true, since, &[]),
-        verification(work, false, since, &[]),
-        verification(work, true, since, &["db"]),
-    ]
-}
-
-fn diagnoses() -> Vec<Vec<Hypothesis>> {
-    let unsure = Hypothesis { confidence_percent: 10, ..hypothesis("guess", Some(plan("db"))) };
-    let groundless = Hypothesis { because: Vec::new(), ..hypothesis("guess", Some(plan("db"))) };
-    vec![
-        vec![],
-        vec![unsure],
-        vec![groundless],
-        vec![hypothesis("disk_full", None)],
-        healthy(),
-        blame("db"),
-        blame("nobody"),
-        cure(plan("db")),
-        cure(plan("another")),
-        cure(plan_with_undo("db")),
-        cure(risky_plan("db", Risk::Medium)),
-        cure(risky_plan("db", Risk::High)),
-    ]
-}
-
-fn outcomes() -> [FixOutcome; 4] {
-    let reason = || "so it went".to_owned();
-    [
-        FixOutcome::Succeeded,
-        FixOutcome::Failed { reason: reason() },
-        FixOutcome::Unknown { reason: reason() },
-        FixOutcome::Refused { reason: reason() },
-    ]
-}
-
-fn without_samples(work: WorkRef, since: DateTime<chrono::Utc>) -> Input {
-    let Input::Verification(report) = verification(work, true, since, &[]) else {
-        panic!("another one")
-    };
-    Input::Verification(VerificationReport { n_samples: 0, ..report })
-}
-
-/// Reports on work that is not wanted any more, or not yet: nothing may follow.
-fn stale(incident: &Incident) -> Vec<Input> {
-    let now = incident.work();
-    let late = incident.entered_at + secs(100);
-    let refs = [
-        WorkRef { revision: now.revision - 1, ..now },
-        WorkRef { revision: now.revision + 1, ..now },
-        WorkRef { attempt: now.attempt + 1, ..now },
-    ];
-    let of = |work| {
-        [
-            analysis(work, cure(plan("db"))),
-            analysis(work, healthy()),
-            fix(work, FixMode::Apply, FixOutcome::Succeeded),
-            fix(work, FixMode::Undo, FixOutcome::Succeeded),
-            verification(work, true, late, &[]),
-            verification(work, false, late, &["api"]),
-        ]
-    };
-    refs.into_iter().flat_map(of).collect()
 }
 
 /// The timer that is due, one that is too early, and an approval that is too late.
