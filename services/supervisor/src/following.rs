@@ -37,8 +37,18 @@ pub(crate) async fn catch_up(bus: &Bus, log: Log) -> Result<(State, LedgerReader
     Ok((state, reader))
 }
 
-/// Follows until the lease is ours and all is folded that was decided before, or until
-/// told to stop (`None`).
+/// Why following ended.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// The lease is ours, and all is folded that was decided before.
+    Lead(Box<Lease>),
+    /// The log lacks lines that only the ledger has: it is to be folded anew.
+    Refold,
+    /// Told to stop.
+    Stop,
+}
+
+/// Follows until it is our turn.
 ///
 /// # Errors
 ///
@@ -49,14 +59,18 @@ pub(crate) async fn follow(
     mut reader: LedgerReader,
     node: &str,
     stop: &CancellationToken,
-) -> Result<Option<Lease>, BoxError> {
+) -> Result<Turn, BoxError> {
     let mut lead = std::pin::pin!(bus.lead(node));
     let lease = loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(None),
+            () = stop.cancelled() => return Ok(Turn::Stop),
             lease = &mut lead => break lease?,
-            item = reader.next() => take(state, item?).await?,
+            item = reader.next() => {
+                if take(state, item?).await? == Written::Incomplete {
+                    return Ok(Turn::Refold);
+                }
+            }
         }
     };
     // What the former leader has appended up to now is decided; what it appends from now
@@ -65,19 +79,22 @@ pub(crate) async fn follow(
     while state.read().await.ledger_seq < last {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(None),
-            item = reader.next() => take(state, item?).await?,
+            () = stop.cancelled() => return Ok(Turn::Stop),
+            item = reader.next() => {
+                if take(state, item?).await? == Written::Incomplete {
+                    return Ok(Turn::Refold);
+                }
+            }
         }
     }
-    Ok(Some(lease))
+    Ok(Turn::Lead(Box::new(lease)))
 }
 
-async fn take(state: &Shared, item: LedgerItem) -> Result<(), BoxError> {
-    let LedgerItem::Message(message) = item else { return Ok(()) };
+async fn take(state: &Shared, item: LedgerItem) -> Result<Written, BoxError> {
+    let LedgerItem::Message(message) = item else { return Ok(Written::Synced) };
     let mut state = state.write().await;
     let lines = state.fold(&message).map_err(refused)?;
-    write(&state.log, lines);
-    Ok(())
+    Ok(write(&state.log, lines))
 }
 
 /// Writes to the log without keeping other tasks from running.

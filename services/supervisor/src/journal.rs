@@ -235,7 +235,21 @@ fn last_line(file: &mut File, len: u64) -> io::Result<Option<String>> {
 }
 
 #[cfg(test)]
-mod tests {
+impl Journal {
+    /// Puts a disk that takes nothing (`/dev/full`) in place of the file; returns the file.
+    pub(crate) fn fill_disk(&mut self) -> File {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        std::mem::replace(&mut self.file, full)
+    }
+
+    /// Puts the file back.
+    pub(crate) fn free_disk(&mut self, file: File) {
+        self.file = file;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
     use domain::{
         fact::{Decision, Fact},
         id::{IncidentId, Position},
@@ -243,9 +257,10 @@ mod tests {
 
     use super::*;
 
-    const KEEP: Rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
+    pub(crate) const KEEP: Rotation =
+        Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
 
-    fn line(seq: u64) -> LogLine {
+    pub(crate) fn line(seq: u64) -> LogLine {
         let at = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
         let cause = Position::new(seq, 0);
         let fact = Fact::Resumed { by: "somebody".to_owned() };
@@ -269,7 +284,7 @@ mod tests {
         }
     }
 
-    fn seqs(path: &Path) -> Vec<u64> {
+    pub(crate) fn seqs(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().map(|it| serde_json::from_str::<LogLine>(it).unwrap().seq).collect()
     }
@@ -350,18 +365,14 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_no_line() {
-        // /dev/full fails every write with ENOSPC.
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
         let mut journal = Journal::open(&path, KEEP).unwrap();
         journal.append(&[line(1)]).unwrap();
-        let good = std::mem::replace(
-            &mut journal.file,
-            OpenOptions::new().write(true).open("/dev/full").unwrap(),
-        );
+        let good = journal.fill_disk();
         assert!(journal.append(&[line(2)]).is_err());
         assert_eq!(journal.last_seq(), 1);
-        journal.file = good;
+        journal.free_disk(good);
         journal.append(&[line(2), line(3)]).unwrap();
         assert_eq!(seqs(&path), [1, 2, 3]);
     }

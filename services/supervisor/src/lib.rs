@@ -25,6 +25,7 @@ use tracing::info;
 use crate::{
     config_file::ConfigFile,
     data_dir::DataDir,
+    following::Turn,
     journal::Journal,
     queries::About,
     reign::{End, Reign},
@@ -61,11 +62,13 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     let mut reign = Reign::new(&cx, dir, state.clone(), file, given, inbox_last);
     drop(cx.ready);
     loop {
-        let lease = following::follow(&cx.bus, &state, reader, reign.node(), &cx.stop).await?;
-        let Some(lease) = lease else { return Ok(()) };
-        match reign.run(lease, &cx.stop).await? {
-            End::Stopped => return Ok(()),
-            End::Deposed => info!("following again"),
+        match following::follow(&cx.bus, &state, reader, reign.node(), &cx.stop).await? {
+            Turn::Stop => return Ok(()),
+            Turn::Refold => {}
+            Turn::Lead(lease) => match reign.run(*lease, &cx.stop).await? {
+                End::Stopped => return Ok(()),
+                End::Deposed => info!("following again"),
+            },
         }
         // What was decided but not stored is forgotten with the old state.
         let (fresh, follower) = following::catch_up(&cx.bus, log.clone()).await?;

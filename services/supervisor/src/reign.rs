@@ -169,7 +169,9 @@ impl Reign {
                 }
                 _ = look.tick() => {
                     self.look_at_file();
-                    self.retry_log().await;
+                    if let Some(end) = self.retry_log().await {
+                        return Ok(end);
+                    }
                     continue;
                 }
                 messages = inbox.next_batch(MESSAGES_MAX, wait) => messages?,
@@ -250,8 +252,7 @@ impl Reign {
         }
         let covers = state.desk.position();
         if batch.is_empty() && covers.seq < state.covered.seq + UNCOVERED_MAX {
-            self.after(state, batch, &[], deliver).await;
-            return Ok(None);
+            return Ok(self.after(state, batch, &[], deliver).await);
         }
         let payload = batch.entry(lease.epoch(), covers)?;
         let entry = loop {
@@ -281,8 +282,7 @@ impl Reign {
         state.ledger_seq = entry;
         state.covered = covers;
         let lines = State::lines(&batch.recorded, entry, covers);
-        self.after(state, batch, &lines, deliver).await;
-        Ok(None)
+        Ok(self.after(state, batch, &lines, deliver).await)
     }
 
     /// Lets the consequences of what is stored be seen: work first, since somebody is sick;
@@ -293,13 +293,13 @@ impl Reign {
         batch: Batch,
         lines: &[domain::view::LogLine],
         deliver: &mut Deliver,
-    ) {
+    ) -> Option<End> {
+        let mut end = None;
         for id in batch.touched() {
             deliver.now(state.desk.wishes_of(id)).await;
         }
         if !lines.is_empty() {
-            let written = write(&state.log, lines.to_vec());
-            self.about_the_log(written);
+            end = self.about_the_log(write(&state.log, lines.to_vec()));
         }
         if batch.has_configuration() {
             deliver.configuration(state.desk.config());
@@ -311,15 +311,25 @@ impl Reign {
         deliver.rejections(batch.rejections);
         deliver.answers(batch.answers).await;
         deliver.news(lines).await;
+        end
     }
 
-    /// Raises or clears the event about our own log.
-    fn about_the_log(&self, written: Written) {
+    /// Raises or clears the event about our own log. A log that lacks lines which only the
+    /// ledger has is made whole by following again.
+    fn about_the_log(&self, written: Written) -> Option<End> {
         match written {
-            Written::Synced | Written::Waiting => {}
-            Written::Failing => self.about_us("log_unwritable", domain::event::Status::Firing),
-            Written::Recovered | Written::Incomplete => {
+            Written::Synced | Written::Waiting => None,
+            Written::Failing => {
+                self.about_us("log_unwritable", domain::event::Status::Firing);
+                None
+            }
+            Written::Recovered => {
                 self.about_us("log_unwritable", domain::event::Status::Resolved);
+                None
+            }
+            Written::Incomplete => {
+                self.about_us("log_unwritable", domain::event::Status::Resolved);
+                Some(End::Deposed)
             }
         }
     }
@@ -356,12 +366,12 @@ impl Reign {
     }
 
     /// Tries to write what the disk did not take, also when nothing else happens.
-    async fn retry_log(&self) {
+    async fn retry_log(&self) -> Option<End> {
         let state = self.state.read().await;
-        if 0 < state.log.n_waiting() {
-            let written = write(&state.log, Vec::new());
-            self.about_the_log(written);
+        if state.log.n_waiting() == 0 {
+            return None;
         }
+        self.about_the_log(write(&state.log, Vec::new()))
     }
 
     /// Lets the broker forget inputs that are decided.

@@ -166,6 +166,7 @@ impl Log {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         backlog.lines.clear();
         backlog.overflowed = false;
+        backlog.failing = false;
     }
 
     /// Compares folded lines with the last one on disk.
@@ -188,14 +189,14 @@ impl Log {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let had_waited = backlog.failing;
         if had_waited {
+            // The oldest stay: they are what is tried again. The others are in the ledger.
             if BACKLOG_MAX < backlog.lines.len() + lines.len() {
-                backlog.lines.clear();
                 backlog.overflowed = true;
             }
             if !backlog.overflowed {
                 backlog.lines.extend(lines);
             }
-            return self.retry(&mut journal, &mut backlog);
+            return Self::retry(&mut journal, &mut backlog);
         }
         match journal.append(&lines) {
             Ok(()) => Written::Synced,
@@ -208,17 +209,47 @@ impl Log {
         }
     }
 
-    #[expect(clippy::unused_self, reason = "the guards are of its locks")]
-    fn retry(&self, journal: &mut Journal, backlog: &mut Backlog) -> Written {
+    fn retry(journal: &mut Journal, backlog: &mut Backlog) -> Written {
         if journal.append(&backlog.lines).is_err() {
             return Written::Waiting;
         }
         backlog.lines.clear();
         backlog.failing = false;
-        info!("the log can be written again");
         if std::mem::take(&mut backlog.overflowed) {
+            info!("the log can be written again; the ledger is read anew for what is missing");
             return Written::Incomplete;
         }
+        info!("the log can be written again");
         Written::Recovered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::{KEEP, line, seqs};
+
+    #[test]
+    fn lines_wait_for_a_full_disk_and_too_many_are_read_from_the_ledger_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let log = Log::new(Journal::open(&path, KEEP).unwrap());
+        assert_eq!(log.write(vec![line(1)]), Written::Synced);
+        let file = log.journal.lock().unwrap().fill_disk();
+        assert_eq!(log.write(vec![line(2)]), Written::Failing);
+        assert_eq!(log.write(vec![line(3)]), Written::Waiting);
+        assert_eq!(log.n_waiting(), 2);
+        log.journal.lock().unwrap().free_disk(file);
+        assert_eq!(log.write(vec![line(4)]), Written::Recovered);
+        assert_eq!(seqs(&path), [1, 2, 3, 4]);
+
+        let file = log.journal.lock().unwrap().fill_disk();
+        assert_eq!(log.write(vec![line(5)]), Written::Failing);
+        let many = (6..6 + u64::try_from(BACKLOG_MAX).unwrap()).map(line).collect();
+        assert_eq!(log.write(many), Written::Waiting);
+        assert_eq!(log.write(Vec::new()), Written::Waiting, "the disk is still full");
+        log.journal.lock().unwrap().free_disk(file);
+        assert_eq!(log.write(Vec::new()), Written::Incomplete);
+        assert_eq!(seqs(&path), [1, 2, 3, 4, 5], "a prefix; the rest comes from the ledger");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long an agent's running work may take to end, in seconds: less than we wait before we kill it.
-const AGENT_GRACE_SECONDS: &str = "8";
+const AGENT_GRACE: &str = "8s";
 
 /// A configuration that works, for the one who has none.
 const CONFIG_EXAMPLE: &str = "\
@@ -209,8 +209,8 @@ impl Common<'_> {
             env.extend(broker.nats_creds.clone().map(|it| ("SELFHEAL_NATS_CREDS", it.into())));
             env.extend(broker.nats_context.clone().map(|it| ("SELFHEAL_NATS_CONTEXT", it.into())));
         }
-        if !is_set("SELFHEAL_GRACE_SECONDS") {
-            env.push(("SELFHEAL_GRACE_SECONDS", AGENT_GRACE_SECONDS.into()));
+        if !is_set("SELFHEAL_GRACE") {
+            env.push(("SELFHEAL_GRACE", AGENT_GRACE.into()));
         }
         env
     }

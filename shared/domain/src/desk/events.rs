@@ -1,5 +1,7 @@
 //! What events do: open, repeat, recover; and who is whose symptom.
 
+use serde_json::Value;
+
 use super::{Desk, Turn};
 use crate::{
     event::{Event, EventType, Severity, Status},
@@ -11,6 +13,8 @@ use crate::{
 
 /// The answer to an event that opened an incident, as documented.
 const OPENED: &str = "Incident logged and under analysis.";
+/// The source of what our own monitors report.
+const MONITOR: &str = "selfheal/monitor";
 /// The answer to a further event of the same trouble.
 const UPDATED: &str = "The event belongs to an open incident.";
 
@@ -46,7 +50,9 @@ impl Desk {
                 let why = format!("{} reports it again", event.source);
                 let fact = Fact::Repeated { delivery, event: Box::new(event.clone()) };
                 self.record(turn, Some(id), fact, why);
+                self.sick_again(turn, id, event);
                 turn.answer(AnswerStatus::IncidentUpdated, Some(id), UPDATED);
+                self.settle(turn);
             }
             (Status::Resolved, None) => {
                 let message = "Nothing is open for this; there is nothing to resolve.";
@@ -157,6 +163,23 @@ impl Desk {
             return Some(*open);
         }
         Some(self.open_incident(turn, event, Some(target.to_owned()), fingerprint))
+    }
+
+    /// Ends a verification when a monitor tells that the target, which it has seen well, has
+    /// become sick since: the soak is broken, whoever does the verification.
+    fn sick_again(&mut self, turn: &mut Turn, id: IncidentId, event: &Event) {
+        let Some(Phase::Verifying { purpose, since }) =
+            self.incidents.get(&id).map(|it| it.phase.clone())
+        else {
+            return;
+        };
+        let starts_at = event.starts_at.unwrap_or(turn.at);
+        let seen_well = event.payload.get("seen_well").and_then(Value::as_bool);
+        if event.source == MONITOR && since < starts_at && seen_well == Some(true) {
+            let why = "it became sick again while it was being verified";
+            self.record(turn, Some(id), Fact::NotVerified { report: None }, why);
+            self.disprove(turn, id, &purpose, &[], why);
+        }
     }
 
     fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: String) {

@@ -259,7 +259,7 @@ impl Desk {
         self.record(turn, Some(id), fact, why);
     }
 
-    fn disprove(
+    pub(super) fn disprove(
         &mut self,
         turn: &mut Turn,
         id: IncidentId,
