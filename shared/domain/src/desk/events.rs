@@ -7,7 +7,7 @@ use crate::{
     event::{Event, EventType, Severity, Status},
     fact::Fact,
     id::IncidentId,
-    incident::{Incident, Phase},
+    incident::{Incident, Phase, Purpose},
     wire::AnswerStatus,
 };
 
@@ -123,7 +123,12 @@ impl Desk {
             let on = it.target.as_deref().unwrap_or_default();
             let elsewhere = needed.contains(&on);
             let before = on == target && !matches!(it.phase, Phase::Escalated(_));
-            it.id != id && (elsewhere || before) && !matches!(it.phase, Phase::Symptom { .. })
+            // What was found well and is only being proven so is no cause.
+            let is_sick = !matches!(
+                it.phase,
+                Phase::Symptom { .. } | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
+            );
+            it.id != id && (elsewhere || before) && is_sick
         };
         // What is needed counts more than what stands beside, and what is being healed
         // more than what a person has; then the oldest counts most.

@@ -7,7 +7,7 @@ use crate::{
     fact::{Escalation, Fact},
     guard::{self, Opinion, START_WITHIN, Situation, Verdict},
     id::IncidentId,
-    incident::{Incident, Phase},
+    incident::{Incident, Phase, Purpose},
 };
 
 /// Rounds of settling after one input; each moves at least one incident, and what is
@@ -99,7 +99,12 @@ impl Desk {
         let needed = self.config.dependencies(target);
         self.open_incidents().any(|it| {
             let on = it.target.as_deref().unwrap_or_default();
-            let is_root = !matches!(it.phase, Phase::Symptom { .. } | Phase::Escalated(_));
+            let is_root = !matches!(
+                it.phase,
+                Phase::Symptom { .. }
+                    | Phase::Escalated(_)
+                    | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
+            );
             is_root && needed.iter().any(|one| one.name == on)
         })
     }
