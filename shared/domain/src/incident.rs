@@ -4,6 +4,8 @@
 //! follows from its [`Phase`] alone. After a crash the ledger is folded and the same
 //! question asked again: there is no other recovery.
 
+mod fold;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ use crate::{
     policy::Policy,
     span::Span,
     view::{Status, TimelineEntry},
-    wire::{AttemptRecord, Evidence, FixOutcome, FixReport, Hypothesis, WorkRef},
+    wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
 };
 
 /// Added to a fix's own time before nobody waits for its report any more.
@@ -25,8 +27,6 @@ const FIX_GRACE: TimeDelta = TimeDelta::seconds(15);
 const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
 /// How long a symptom waits for its cause.
 const SYMPTOM_MAX: TimeDelta = TimeDelta::hours(6);
-/// Entries that a timeline keeps; the log has them all.
-const TIMELINE_MAX: usize = 200;
 
 /// Where an incident stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -352,261 +352,4 @@ impl Incident {
             Phase::Escalated(_) | Phase::Over(_) => None,
         }
     }
-
-    /// Folds one fact into the state.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`] when the fact cannot follow the present phase; nothing has changed then.
-    pub fn apply(&mut self, fact: &Fact, now: Circumstance<'_>) -> Result<(), Corrupt> {
-        if let Some(phase) = self.next_phase(fact, now)? {
-            self.phase = phase;
-            self.revision += 1;
-            self.entered_at = now.at;
-        }
-        self.keep(fact, now);
-        self.keep_hold(fact, now);
-        let status = self.status();
-        self.note(fact, status, now);
-        Ok(())
-    }
-
-    /// Returns the phase that follows, or `None` when the phase stays.
-    #[expect(clippy::too_many_lines, reason = "the whole life of an incident, in one place")]
-    fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
-        use {Fact as F, Phase as P};
-        let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. }) => None,
-            (P::Over(_), _) => return Err(self.corrupt(fact, now)),
-
-            (
-                _,
-                F::Repeated { .. }
-                | F::RecoveryReported { .. }
-                | F::Acknowledged { .. }
-                | F::Notified { .. },
-            ) => None,
-            (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
-
-            (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
-                F::BecameSymptom { of },
-            ) => Some(P::Symptom { of: *of }),
-            (P::Symptom { .. } | P::Verifying { .. }, F::Released)
-            | (P::Proposed { .. } | P::AwaitingApproval { .. }, F::PlanExpired)
-            | (P::Fixing { .. } | P::Verifying { .. }, F::AttemptFailed)
-            | (P::Escalated(_), F::Retried { .. }) => Some(P::Diagnosing),
-
-            (P::Diagnosing, F::Diagnosed { report, chosen }) => {
-                let hypothesis = chosen.and_then(|idx| report.hypotheses.get(idx));
-                hypothesis.and_then(|it| it.plan.clone()).map(|plan| P::Proposed {
-                    plan,
-                    diagnosed_at: now.at,
-                    hold: None,
-                })
-            }
-            (P::Proposed { plan, diagnosed_at, .. }, F::Held { guard, until }) => {
-                Some(P::Proposed {
-                    plan: plan.clone(),
-                    diagnosed_at: *diagnosed_at,
-                    hold: Some((guard.clone(), *until)),
-                })
-            }
-            (P::Proposed { plan, diagnosed_at, .. }, F::ApprovalRequested { expires_at, .. }) => {
-                Some(P::AwaitingApproval {
-                    plan: plan.clone(),
-                    diagnosed_at: *diagnosed_at,
-                    expires_at: *expires_at,
-                })
-            }
-            (P::AwaitingApproval { plan, diagnosed_at, .. }, F::Approved { .. }) => {
-                Some(P::Proposed { plan: plan.clone(), diagnosed_at: *diagnosed_at, hold: None })
-            }
-            (
-                P::Proposed { .. },
-                F::FixStarted { plan, approved_by, not_after, neighbours, .. },
-            ) => Some(P::Fixing {
-                plan: Authorized::from_ledger((**plan).clone(), approved_by.clone()),
-                not_after: *not_after,
-                neighbours: neighbours.clone(),
-            }),
-            (P::Fixing { plan, neighbours, .. }, F::FixEnded { report }) => {
-                needs_proof(report.as_deref()).then(|| P::Verifying {
-                    purpose: Purpose::Fix { plan: plan.clone(), neighbours: neighbours.clone() },
-                    since: now.at,
-                })
-            }
-            (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
-                F::RecheckStarted,
-            ) => Some(recheck(Purpose::Recheck { escalated: None }, now)),
-            (P::Escalated(why), F::RecheckStarted) => {
-                Some(recheck(Purpose::Recheck { escalated: Some(*why) }, now))
-            }
-            (P::Symptom { of }, F::RecheckStarted) => {
-                Some(recheck(Purpose::Symptom { of: *of }, now))
-            }
-            (P::Verifying { .. }, F::Verified { .. } | F::NotVerified { .. })
-            | (P::Undoing { .. }, F::UndoEnded { .. }) => None,
-            (P::Verifying { purpose: Purpose::Fix { plan, .. }, .. }, F::UndoStarted { .. }) => {
-                Some(P::Undoing {
-                    plan: plan.clone(),
-                    not_after: now.at + crate::guard::START_WITHIN,
-                })
-            }
-            (P::Verifying { .. }, F::Resolved) => Some(P::Over(Ending::Resolved)),
-            (
-                P::Diagnosing
-                | P::Proposed { .. }
-                | P::AwaitingApproval { .. }
-                | P::Verifying { .. }
-                | P::Symptom { .. }
-                | P::Escalated(_),
-                F::SelfResolved,
-            ) => Some(P::Over(Ending::SelfResolved)),
-            (_, F::Escalated { why }) => Some(P::Escalated(*why)),
-            _ => return Err(self.corrupt(fact, now)),
-        };
-        Ok(next)
-    }
-
-    fn corrupt(&self, fact: &Fact, now: Circumstance<'_>) -> Corrupt {
-        Corrupt {
-            seq: now.seq,
-            fact: fact.name(),
-            phase: self.status().as_str().to_owned(),
-            incident: self.id,
-        }
-    }
-
-    /// Keeps what the fact tells besides the phase.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts tell nothing but a phase")]
-    fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
-        match fact {
-            Fact::Repeated { event, .. } => {
-                self.count += 1;
-                self.event.severity = self.event.severity.max(event.severity);
-                if !event.payload.is_null() {
-                    self.event.payload = event.payload.clone();
-                }
-                self.event.starts_at = self.event.starts_at.max(event.starts_at);
-            }
-            Fact::BecameSymptom { of } => {
-                self.cause = Some(*of);
-                self.analysis = Some(now.reason.to_owned());
-            }
-            Fact::Diagnosed { report, chosen } => {
-                self.hypotheses.clone_from(&report.hypotheses);
-                self.evidence.clone_from(&report.evidence);
-                let told = chosen.and_then(|idx| report.hypotheses.get(idx));
-                let told = told.or_else(|| report.hypotheses.first());
-                self.analysis = Some(told.map_or_else(
-                    || format!("no known cause fits: {}", now.reason),
-                    |it| format!("{} ({} %): {}", it.cause, it.confidence_percent, it.summary),
-                ));
-            }
-            Fact::Approved { by, plan_hash } => {
-                self.approval = Some(Approval {
-                    by: by.clone(),
-                    plan_hash: plan_hash.clone(),
-                    expires_at: now.at + crate::guard::APPROVAL_WORTH,
-                });
-            }
-            Fact::ApprovalRequested { .. } => self.owe("approval wanted", now),
-            Fact::FixStarted { attempt, plan, .. } => {
-                self.attempt = *attempt;
-                self.approval = None;
-                self.attempts.push(AttemptRecord {
-                    attempt: *attempt,
-                    runbook: plan.runbook.clone(),
-                    started_at: now.at,
-                    failure: None,
-                });
-            }
-            Fact::AttemptFailed | Fact::UndoStarted { .. } => {
-                if let Some(record) = self.attempts.last_mut() {
-                    record.failure.get_or_insert_with(|| now.reason.to_owned());
-                }
-            }
-            Fact::Released => {
-                self.cause = None;
-                self.n_rechecks_failed += 1;
-            }
-            Fact::Retried { .. } => {
-                self.attempts_before_retry = self.attempt;
-                self.n_rechecks_failed = 0;
-                self.resolution = None;
-            }
-            Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),
-            Fact::Notified { report } => self.notices.retain(|it| it.id != report.notice),
-            Fact::Escalated { .. } => {
-                self.end(now);
-                self.owe("escalated", now);
-            }
-            Fact::Resolved | Fact::SelfResolved | Fact::Closed { .. } => {
-                self.end(now);
-                self.closed_at = Some(now.at);
-            }
-            _ => {}
-        }
-    }
-
-    /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts begin and end no hold")]
-    fn keep_hold(&mut self, fact: &Fact, now: Circumstance<'_>) {
-        match fact {
-            Fact::Held { .. } => {
-                self.held_since.get_or_insert(now.at);
-            }
-            Fact::ApprovalRequested { .. }
-            | Fact::FixStarted { .. }
-            | Fact::Released
-            | Fact::Retried { .. } => self.held_since = None,
-            _ => {}
-        }
-    }
-
-    fn end(&mut self, now: Circumstance<'_>) {
-        self.resolution = Some(now.reason.to_owned());
-        let unknown = || "it ended before a cause was found".to_owned();
-        self.analysis.get_or_insert_with(unknown);
-    }
-
-    fn owe(&mut self, what: &str, now: Circumstance<'_>) {
-        if now.notify {
-            let target = self.target.as_deref().or(self.event.target.as_deref());
-            self.notices.push(Notice {
-                id: now.seq.to_string(),
-                title: format!("{what}: {} on {}", self.event.kind, target.unwrap_or("unknown")),
-                text: now.reason.to_owned(),
-            });
-        }
-    }
-
-    fn note(&mut self, fact: &Fact, status: Status, now: Circumstance<'_>) {
-        self.updated_at = now.at;
-        if self.timeline.len() == TIMELINE_MAX {
-            // The opening stays; the oldest step after it goes.
-            self.timeline.remove(1);
-        }
-        self.timeline.push(TimelineEntry {
-            seq: now.seq,
-            at: now.at,
-            decision: fact.name().to_owned(),
-            status,
-            reason: now.reason.to_owned(),
-        });
-    }
-}
-
-const fn recheck(purpose: Purpose, now: Circumstance<'_>) -> Phase {
-    Phase::Verifying { purpose, since: now.at }
-}
-
-/// Returns whether a fix ended so that only a verification can say what is true.
-fn needs_proof(report: Option<&FixReport>) -> bool {
-    report.is_none_or(|it| match it.outcome {
-        FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
-        FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
-    })
 }

@@ -38,6 +38,7 @@ pub(in crate::desk) struct Laws {
 }
 
 #[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen")]
 struct Case {
     target: Option<String>,
     is_over: bool,
@@ -45,6 +46,8 @@ struct Case {
     attempts_before_retry: u32,
     /// The target that is being acted upon, until it is known whether it helped.
     treating: Option<String>,
+    /// Whether a fixer may be at it right now.
+    is_at_work: bool,
     diagnosed_at: Option<DateTime<Utc>>,
     /// Samples must not be older.
     since: Option<DateTime<Utc>>,
@@ -135,6 +138,7 @@ impl Laws {
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
+                case.is_at_work = false;
                 case.since = Some(decision.at);
                 case.is_proven = false;
             }
@@ -144,7 +148,10 @@ impl Laws {
                 assert!(0 < report.n_samples && all_sick_before, "{report:?}");
                 case.is_proven = true;
             }
+            Fact::UndoEnded { .. } => case.is_at_work = false,
+            Fact::Closed { .. } => assert!(!case.is_at_work, "closed while a fixer is at it"),
             Fact::UndoStarted { .. } => {
+                case.is_at_work = true;
                 case.n_undos += 1;
                 assert!(case.treating.is_some() && case.n_undos <= case.attempt);
             }
@@ -239,6 +246,7 @@ impl Laws {
         let case = self.cases.get_mut(&id).unwrap();
         case.attempt = attempt;
         case.treating = Some(plan.target.clone());
+        case.is_at_work = true;
         case.approved = None;
     }
 

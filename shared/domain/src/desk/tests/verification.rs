@@ -1,8 +1,8 @@
 //! What counts as proof, and what happens when there is none.
 
 use super::world::{
-    World, command, config, cure, fix, generous, healthy, plan, plan_with_undo, secs, target,
-    verification,
+    World, command, config, cure, fix, generous, healthy, hypothesis, plan, plan_with_undo, secs,
+    target, verification,
 };
 use crate::{
     fact::{Escalation, Fact},
@@ -11,7 +11,7 @@ use crate::{
     policy::Notifier,
     span::Span,
     view::Status,
-    wire::{FixMode, FixOutcome, Input, Verb, VerificationReport, WorkKind},
+    wire::{AnswerStatus, FixMode, FixOutcome, Input, Verb, VerificationReport, WorkKind},
 };
 
 fn escalation(world: &World, id: IncidentId) -> Option<Escalation> {
@@ -179,18 +179,37 @@ fn an_undo_that_nobody_reports_on_goes_to_a_person() {
 fn a_reported_recovery_that_is_not_proven_goes_back_to_where_it_was() {
     let mut world = World::with(&["db"]);
     let id = world.down("db");
-    world.diagnose(id, vec![]);
-    assert_eq!(escalation(&world, id), Some(Escalation::NoCause));
+    world.diagnose(id, vec![hypothesis("disk_full", None)]);
+    assert_eq!(escalation(&world, id), Some(Escalation::NoPlan));
     world.recovered("db");
     assert_eq!(world.status(id), Status::Verifying);
     let mut silent = world.clone();
     silent.expire(id);
-    assert_eq!(escalation(&silent, id), Some(Escalation::NoCause), "nobody looked");
+    assert_eq!(escalation(&silent, id), Some(Escalation::NoPlan), "nobody looked");
     world.verified(id, false);
-    assert_eq!(escalation(&world, id), Some(Escalation::NoCause), "it is still sick");
+    assert_eq!(escalation(&world, id), Some(Escalation::NoPlan), "it is still sick");
     world.recovered("db");
     world.verified(id, true);
     assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
+fn an_incident_is_not_closed_while_a_fixer_is_at_it() {
+    let mut world = World::with(&["db"]);
+    let id = world.down("db");
+    world.diagnose(id, cure(plan_with_undo("db")));
+    let close = |world: &mut World| {
+        let handled = world.send(command(Verb::Close { incident: id, reason: String::new() }));
+        handled.answer.unwrap().status
+    };
+    assert_eq!(close(&mut world), AnswerStatus::Refused);
+    world.fixed(id);
+    let mut verifying = world.clone();
+    assert_eq!(close(&mut verifying), AnswerStatus::Done);
+    world.send(verification(world.work(id), false, world.at, &["api"]));
+    assert_eq!(close(&mut world), AnswerStatus::Refused, "it is being taken back");
+    world.send(fix(world.work(id), FixMode::Undo, FixOutcome::Succeeded));
+    assert_eq!(close(&mut world), AnswerStatus::Done);
 }
 
 #[test]

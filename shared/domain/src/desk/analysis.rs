@@ -1,0 +1,148 @@
+//! What is done about a diagnosis.
+
+use super::{Desk, Turn};
+use crate::{
+    fact::{Escalation, Fact},
+    id::IncidentId,
+    incident::{Phase, Purpose},
+    wire::{AnalysisReport, Hypothesis, cause},
+};
+
+/// A hypothesis that is less sure than this is shown, but nothing is done about it.
+const CONFIDENCE_MIN_PERCENT: u8 = 30;
+/// Verifications without a fix that may fail before a person is asked.
+const RECHECKS_MAX: u32 = 5;
+
+impl Desk {
+    pub(super) fn on_analysis(&mut self, turn: &mut Turn, report: &AnalysisReport) {
+        let id = report.work.incident;
+        let Some(incident) = self.awaited(report.work) else { return };
+        if incident.phase != Phase::Diagnosing {
+            return;
+        }
+        let has_target = incident.target.is_some();
+        let n_tried = incident.attempt - incident.attempts_before_retry;
+        let usable = |it: &&Hypothesis| {
+            CONFIDENCE_MIN_PERCENT <= it.confidence_percent
+                && !it.because.is_empty()
+                && (it.plan.is_some()
+                    || it.cause == cause::HEALTHY
+                    || it.cause == cause::DEPENDENCY_DOWN)
+        };
+        let chosen = report.hypotheses.iter().position(|it| usable(&it));
+        let hypothesis = chosen.and_then(|idx| report.hypotheses.get(idx)).cloned();
+        let exhausted = self.config.policy.attempts <= n_tried;
+        // A plan that may not be tried any more is not proposed.
+        let plan_wanted = hypothesis.as_ref().is_some_and(|it| it.plan.is_some());
+        let kept = chosen.filter(|_| !(exhausted && plan_wanted));
+        let fact = Fact::Diagnosed { report: Box::new(report.clone()), chosen: kept };
+        let told = hypothesis.as_ref().or_else(|| report.hypotheses.first());
+        let why = told.map_or_else(
+            || "nothing explains the findings".to_owned(),
+            |it| format!("{}: {}", it.summary, it.because.join("; ")),
+        );
+        self.record(turn, Some(id), fact, why);
+        match hypothesis {
+            Some(it) if it.cause == cause::HEALTHY && has_target => self.recheck(turn, id),
+            Some(it) if it.cause == cause::HEALTHY => {
+                self.escalate_without_plan(turn, id, report, has_target, n_tried);
+            }
+            Some(it) if it.cause == cause::DEPENDENCY_DOWN && it.plan.is_none() => {
+                self.blame(turn, id, &it);
+            }
+            Some(_) if exhausted && plan_wanted => {
+                let why = format!("{n_tried} fixes did not help, and no more are allowed");
+                self.escalate(turn, id, Escalation::AttemptsExhausted, why);
+            }
+            Some(_) => {}
+            None => self.escalate_without_plan(turn, id, report, has_target, n_tried),
+        }
+        self.settle(turn);
+    }
+
+    fn escalate_without_plan(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        report: &AnalysisReport,
+        has_target: bool,
+        n_tried: u32,
+    ) {
+        let (why, text) = match report.hypotheses.first() {
+            _ if !has_target => (
+                Escalation::UnknownTarget,
+                "no configured target fits the event; add one, or a selector that finds it"
+                    .to_owned(),
+            ),
+            None => (Escalation::NoCause, "nothing explains the findings".to_owned()),
+            Some(it) if 0 < n_tried => (
+                Escalation::AttemptsExhausted,
+                format!(
+                    "{n_tried} fixes did not help, and there is no other cure for {}",
+                    it.cause
+                ),
+            ),
+            Some(it) => (
+                Escalation::NoPlan,
+                format!("no runbook fits {}: {}", it.cause, it.because.join("; ")),
+            ),
+        };
+        self.escalate(turn, id, why, text);
+    }
+
+    fn recheck(&mut self, turn: &mut Turn, id: IncidentId) {
+        if !self.flaps(turn, id) {
+            let why = "all checks pass; fresh samples must prove it";
+            self.record(turn, Some(id), Fact::RecheckStarted, why);
+        }
+    }
+
+    /// Asks a person when a target was found well, by itself or with its cause, and sick
+    /// again too often.
+    fn flaps(&mut self, turn: &mut Turn, id: IncidentId) -> bool {
+        let n_failed = self.incidents.get(&id).map_or(0, |it| it.n_rechecks_failed);
+        if n_failed < RECHECKS_MAX {
+            return false;
+        }
+        let why = format!("it was found well and sick again {n_failed} times: it flaps");
+        self.escalate(turn, id, Escalation::NoCause, why);
+        true
+    }
+
+    /// Makes the incident a symptom of the one on the target that was found to be the cause.
+    fn blame(&mut self, turn: &mut Turn, id: IncidentId, hypothesis: &Hypothesis) {
+        if self.flaps(turn, id) {
+            return;
+        }
+        let on = hypothesis.elsewhere.clone().unwrap_or_default();
+        let own = self.incidents.get(&id).and_then(|it| it.target.clone());
+        let cause = if own.as_deref() == Some(on.as_str()) {
+            None
+        } else {
+            self.open_cause(turn, &on, &hypothesis.summary)
+        };
+        let still = self.incidents.get(&id).is_some_and(|it| it.phase == Phase::Diagnosing);
+        match cause {
+            // Opening the cause has made it a symptom already.
+            Some(_) if !still => {}
+            Some(_) if self.seek_cause(turn, id) => {}
+            // It is just being looked at whether the cause is well again; what comes of
+            // that decides about this one, too.
+            Some(of) if self.is_being_rechecked(of) => {
+                let why = format!("a symptom of {on}, which is being verified: {of}");
+                self.record(turn, Some(id), Fact::BecameSymptom { of }, why);
+            }
+            Some(_) | None => {
+                let hint = "; is it configured, and in `depends_on`?";
+                let why = format!("the cause is said to be `{on}`, which it does not need{hint}");
+                self.escalate(turn, id, Escalation::NoPlan, why);
+            }
+        }
+    }
+
+    fn is_being_rechecked(&self, id: IncidentId) -> bool {
+        self.incidents.get(&id).is_some_and(|it| {
+            matches!(it.phase, Phase::Verifying { purpose: Purpose::Recheck { .. }, .. })
+        })
+    }
+}
