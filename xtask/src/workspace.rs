@@ -90,7 +90,7 @@ impl Workspace {
         succeed(&mut self.cargo(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
         succeed(&mut self.cargo(clippy))?;
-        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        let doc = ["doc", "--workspace", "--no-deps"];
         succeed(self.cargo(doc).env("RUSTDOCFLAGS", "--deny warnings"))?;
         println!("lint: format, clippy and documentation are clean");
         Ok(ExitCode::SUCCESS)
