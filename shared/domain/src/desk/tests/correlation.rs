@@ -92,6 +92,12 @@ fn dependencies_count_at_any_distance() {
     // The api lies between; it came last and changes nothing.
     let api = world.down("api");
     assert_eq!((symptom_of(&world, api), symptom_of(&world, web)), (Some(db), Some(db)));
+    // Nor does it when it came first.
+    let mut world = shop();
+    let api = world.down("api");
+    let db = world.down("db");
+    let web = world.down("web");
+    assert_eq!((symptom_of(&world, api), symptom_of(&world, web)), (Some(db), Some(db)));
 }
 
 #[test]

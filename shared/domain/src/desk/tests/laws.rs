@@ -42,6 +42,7 @@ pub(in crate::desk) struct Laws {
 struct Case {
     target: Option<String>,
     is_over: bool,
+    is_symptom: bool,
     attempt: u32,
     attempts_before_retry: u32,
     /// The target that is being acted upon, until it is known whether it helped.
@@ -121,11 +122,18 @@ impl Laws {
         }
         let has_check = self.has_check(id);
         let all_sick_before = self.all_sick_before(id, fact);
+        if let Fact::BecameSymptom { of } = fact {
+            let cause = self.cases.get(of).expect("a symptom of nothing");
+            // So nothing can wait for itself, over however many.
+            assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
+        }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
         let told = matches!(fact, Fact::Notified { .. });
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
+            Fact::BecameSymptom { .. } => case.is_symptom = true,
+            Fact::Released => case.is_symptom = false,
             Fact::Repeated { event, .. } => case.seen(event, decision.at),
             Fact::Diagnosed { .. } => case.diagnosed_at = Some(decision.at),
             Fact::ApprovalRequested { plan_hash, expires_at } => {
@@ -139,6 +147,7 @@ impl Laws {
             }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
                 case.is_at_work = false;
+                case.is_symptom = false;
                 case.since = Some(decision.at);
                 case.is_proven = false;
             }
@@ -173,6 +182,7 @@ impl Laws {
         if over || ended {
             let case = self.cases.get_mut(&id).unwrap();
             case.is_over = over;
+            case.is_symptom = false;
             if case.treating.take().is_some() {
                 let start = self.starts.iter_mut().rev().find(|it| it.incident == id).unwrap();
                 start.ended_at = Some(decision.at);

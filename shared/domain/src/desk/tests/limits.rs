@@ -98,6 +98,21 @@ fn fixes_that_make_others_sick_trip_the_breaker() {
 }
 
 #[test]
+fn what_failed_before_a_resume_does_not_count() {
+    for resumed in [true, false] {
+        let mut world = tripped();
+        let first = world.fixing("a");
+        world.fix_failed(first);
+        if resumed {
+            world.send(command(Verb::Resume));
+        }
+        let second = world.fixing("b");
+        world.fix_failed(second);
+        assert_eq!(world.n_facts("breaker_tripped"), usize::from(!resumed));
+    }
+}
+
+#[test]
 fn resetting_a_breaker_does_not_replay_what_has_become_stale() {
     let mut world = tripped();
     for name in ["a", "b"] {
