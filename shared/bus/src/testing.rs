@@ -121,7 +121,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// As [`crate::connect`].
+    /// As [`crate::connect()`].
     pub async fn connect(&self) -> Result<Bus, Error> {
         crate::connect(&BrokerOptions { url: self.url(), ..BrokerOptions::default() }).await
     }
@@ -130,7 +130,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// As [`crate::connect`] and [`Bus::ensure_topology`].
+    /// As [`crate::connect()`] and [`Bus::ensure_topology`].
     pub async fn bus(&self) -> Result<Bus, Error> {
         let bus = self.connect().await?;
         bus.ensure_topology().await?;
