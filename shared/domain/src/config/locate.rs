@@ -224,6 +224,21 @@ policy:
     }
 
     #[test]
+    fn many_ways_through_the_dependencies_take_no_time() {
+        use std::fmt::Write as _;
+        // 30 layers of 3, each on all of the layer below: 3^30 ways, and no circle.
+        let mut text = "targets:\n".to_owned();
+        for layer in 0..30 {
+            for one in 0..3 {
+                let below: Vec<_> = (0..3).map(|it| format!("t{}-{it}", layer - 1)).collect();
+                let needs = if layer == 0 { String::new() } else { below.join(", ") };
+                writeln!(text, "  - {{name: t{layer}-{one}, depends_on: [{needs}], checks: [{{tcp: \"a:1\"}}]}}").unwrap();
+            }
+        }
+        assert_eq!(parse(&text).unwrap().targets.len(), 90);
+    }
+
+    #[test]
     fn runbooks_with_mistakes_are_refused() {
         let with = |runbook: &str| format!("{GOOD}runbooks:\n  - {runbook}\n");
         for (runbook, named) in [

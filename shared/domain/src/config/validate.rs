@@ -1,6 +1,6 @@
 //! What a configuration must keep besides its form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Config;
 use crate::{
@@ -163,13 +163,12 @@ fn check_findings(check: &Check, target: &Target, path: &str, found: &mut Vec<Fi
     }
 }
 
-/// Finds one cycle in `depends_on`, if there is one.
+/// Finds one cycle in `depends_on`, if there is one. Each target is looked into once.
 fn cycle(config: &Config) -> Option<Finding> {
-    let idx_of: BTreeMap<&str, usize> =
-        config.targets.iter().enumerate().map(|(idx, it)| (it.name.as_str(), idx)).collect();
+    let mut done = BTreeSet::new();
     for (idx, target) in config.targets.iter().enumerate() {
         let mut path = vec![target.name.as_str()];
-        if let Some(path) = walk(config, &idx_of, target, &mut path) {
+        if let Some(path) = walk(config, target, &mut path, &mut done) {
             return Some(finding(
                 format!("targets[{idx}].depends_on"),
                 format!("depends_on goes round in a circle: {}", path.join(" -> ")),
@@ -180,29 +179,29 @@ fn cycle(config: &Config) -> Option<Finding> {
     None
 }
 
+/// Returns the circle that is met first on the way down from `target`. `path` leads to it,
+/// and `done` are those from which no circle can be reached.
 fn walk<'a>(
     config: &'a Config,
-    idx_of: &BTreeMap<&str, usize>,
     target: &'a Target,
     path: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
 ) -> Option<Vec<String>> {
     for name in &target.depends_on {
-        if path.first() == Some(&name.as_str()) {
-            path.push(name);
-            return Some(path.iter().map(|it| (*it).to_owned()).collect());
+        if let Some(from) = path.iter().position(|it| it == name) {
+            let circle = path.iter().skip(from).copied().chain([name.as_str()]);
+            return Some(circle.map(str::to_owned).collect());
         }
-        if path.contains(&name.as_str()) {
+        let Some(next) = config.target(name).filter(|_| !done.contains(name.as_str())) else {
             continue;
+        };
+        path.push(name);
+        if let Some(found) = walk(config, next, path, done) {
+            return Some(found);
         }
-        let next = idx_of.get(name.as_str()).and_then(|idx| config.targets.get(*idx));
-        if let Some(next) = next {
-            path.push(name);
-            if let Some(found) = walk(config, idx_of, next, path) {
-                return Some(found);
-            }
-            path.pop();
-        }
+        path.pop();
     }
+    done.insert(target.name.as_str());
     None
 }
 
