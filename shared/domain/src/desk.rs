@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::{
     config::Config,
     fact::{Decision, Fact},
-    guard::FixRecord,
+    guard::{FixRecord, STORM_BRAKE},
     id::{IncidentId, Position},
     incident::{Circumstance, Corrupt, Incident},
     span::Span,
@@ -54,6 +54,8 @@ pub struct Desk {
     breaker_until: Option<DateTime<Utc>>,
     /// Failures before this time do not count for the breaker any more.
     breaker_since: Option<DateTime<Utc>>,
+    /// Whether people were told of the present storm.
+    storm_told: bool,
     incidents: BTreeMap<IncidentId, Incident>,
     /// Those that are not over.
     open: BTreeSet<IncidentId>,
@@ -168,17 +170,20 @@ impl Desk {
     ///
     /// [`Corrupt`] when it cannot follow the present state.
     pub fn apply(&mut self, decision: &Decision) -> Result<Recorded, Corrupt> {
+        let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
         let now = Circumstance {
             seq: decision.seq,
             at: decision.at,
             reason: &decision.reason,
-            notify: !self.config.policy.notify.is_empty(),
+            // In a storm people are told once, not once per target.
+            notify: !(self.config.policy.notify.is_empty() || is_storm && self.storm_told),
         };
         match decision.incident {
             None => self.apply_to_all(&decision.fact, now),
             Some(id) => self.apply_to_one(id, decision, now)?,
         }
         self.n_decisions = decision.seq;
+        self.storm_told = is_storm || (self.storm_told && self.is_storm());
         Ok(self.recorded(decision))
     }
 

@@ -137,11 +137,23 @@ pub enum Opinion {
     Suggest(String),
 }
 
+/// Name of the stage that holds when too much is sick at once. The desk tells people once
+/// per storm.
+pub const STORM_BRAKE: &str = "storm brake";
+/// The storm brake never holds a fleet for fewer sick targets.
+const STORM_MIN: usize = 3;
+
+/// Returns how many targets may be sick by themselves before that is a storm.
+#[must_use]
+pub fn storm_limit(policy: &Policy, n_targets: usize) -> usize {
+    policy.storm.of(n_targets).max(STORM_MIN)
+}
+
 /// A stage: its name, and the question it asks.
 pub type Stage = (&'static str, fn(&Situation<'_>) -> Opinion);
 
 /// All stages, in their order.
-pub const PIPELINE: [Stage; 9] = [
+pub const PIPELINE: [Stage; 10] = [
     ("kill switch", stages::kill_switch),
     ("freeze window", stages::freeze_window),
     ("autonomy", stages::autonomy),
@@ -151,6 +163,7 @@ pub const PIPELINE: [Stage; 9] = [
     ("budget", stages::budget),
     ("blast radius", stages::blast_radius),
     ("circuit breaker", stages::circuit_breaker),
+    (STORM_BRAKE, stages::storm_brake),
 ];
 
 /// What the whole pipeline says.

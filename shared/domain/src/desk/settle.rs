@@ -196,6 +196,11 @@ impl Desk {
         names.into_iter().collect()
     }
 
+    /// Returns whether more targets are sick by themselves than the storm brake allows.
+    pub(super) fn is_storm(&self) -> bool {
+        guard::storm_limit(&self.config.policy, self.config.targets.len()) < self.n_sick()
+    }
+
     /// Returns the number of targets that are sick by themselves: a symptom is not.
     fn n_sick(&self) -> usize {
         let sick = |it: &&Incident| {

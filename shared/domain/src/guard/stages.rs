@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{FixRecord, Opinion, Situation, valid_approval};
+use super::{FixRecord, Opinion, Situation, storm_limit, valid_approval};
 use crate::{
     policy::Autonomy,
     span::{Rates, Span},
@@ -13,8 +13,6 @@ use crate::{
 /// When a hold has no natural end, it is looked at again after this time. What ends it
 /// earlier (a fix that ends, a resume) makes the desk look at once.
 const LOOK_AGAIN: Span = Span::from_secs(30);
-/// The storm brake never holds a fleet for fewer sick targets.
-const STORM_MIN: usize = 3;
 
 /// Tells whether a fix counts for one of the limits.
 type Concerns<'a> = &'a dyn Fn(&FixRecord) -> bool;
@@ -166,12 +164,17 @@ pub(super) fn blast_radius(it: &Situation<'_>) -> Opinion {
     Opinion::Allow
 }
 
-/// Do fixes fail too often, or is too much sick at once?
+/// Do fixes fail too often?
 pub(super) fn circuit_breaker(it: &Situation<'_>) -> Opinion {
     if let Some(until) = it.breaker_until.filter(|until| it.now < *until) {
         return Opinion::Hold(until, format!("too many fixes failed; none is begun until {until}"));
     }
-    let limit = it.policy.storm.of(it.n_targets).max(STORM_MIN);
+    Opinion::Allow
+}
+
+/// Is too much sick at once? Then something is wrong that no runbook knows.
+pub(super) fn storm_brake(it: &Situation<'_>) -> Opinion {
+    let limit = storm_limit(it.policy, it.n_targets);
     if limit < it.n_sick {
         return Opinion::Hold(
             it.now + LOOK_AGAIN.to_delta(),

@@ -3,7 +3,7 @@
 use super::{Approval, Circumstance, Corrupt, Ending, Incident, Notice, Phase, Purpose};
 use crate::{
     fact::Fact,
-    guard::Authorized,
+    guard::{Authorized, STORM_BRAKE},
     view::{Status, TimelineEntry},
     wire::{AttemptRecord, FixOutcome, FixReport},
 };
@@ -149,6 +149,9 @@ impl Incident {
                     self.event.payload = event.payload.clone();
                 }
                 self.event.starts_at = self.event.starts_at.max(event.starts_at);
+            }
+            Fact::Held { guard, .. } if guard == STORM_BRAKE => {
+                self.owe("storm, no fix is begun", now);
             }
             Fact::BecameSymptom { of } => {
                 self.cause = Some(*of);

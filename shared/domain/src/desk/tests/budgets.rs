@@ -197,10 +197,6 @@ fn the_storm_brake_holds_when_more_are_sick_than_allowed() {
         scene.policy.storm = Limit { percent, count };
         (scene.n_targets, scene.n_sick) = (n_targets, n_sick);
         let until = held.then_some(scene.now + secs(30));
-        assert_eq!(
-            scene.held("circuit breaker"),
-            until,
-            "{percent}% {count} of {n_targets}: {n_sick}"
-        );
+        assert_eq!(scene.held("storm brake"), until, "{percent}% {count} of {n_targets}: {n_sick}");
     }
 }

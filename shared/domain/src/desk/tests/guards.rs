@@ -116,6 +116,7 @@ fn all_stages_are_asked_in_their_order() {
             "budget",
             "blast radius",
             "circuit breaker",
+            "storm brake",
         ]
     );
     assert_eq!(Scene::new().verdict(), Ok(None));
@@ -126,7 +127,7 @@ type Stop = (&'static str, fn(&mut Scene));
 /// Each stage alone can stop a fix: none is only for show.
 #[test]
 fn every_stage_stops_a_fix_by_itself() {
-    let stop: [Stop; 9] = [
+    let stop: [Stop; 10] = [
         ("kill switch", |it| it.paused = Some("why".to_owned())),
         ("freeze window", |it| {
             let (from, until) = (it.now, it.now + secs(1));
@@ -145,6 +146,7 @@ fn every_stage_stops_a_fix_by_itself() {
         }),
         ("blast radius", |it| it.policy.budget.blast_radius = Limit { percent: 0, count: 5 }),
         ("circuit breaker", |it| it.breaker_until = Some(it.now + secs(1))),
+        ("storm brake", |it| (it.n_targets, it.n_sick) = (4, 5)),
     ];
     for (name, stop) in stop {
         let mut scene = Scene::new();

@@ -188,13 +188,16 @@ fn in_a_storm_nothing_is_begun_and_recovery_is_not_blocked() {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let mut policy = generous();
     policy.storm = Limit { percent: 50, count: 20 };
+    policy.notify = vec![crate::policy::Notifier { webhook: None, log: Some(true) }];
     let mut world = World::new(config(names.map(|it| target(it, &[])).to_vec(), policy));
     let ids = names.map(|it| world.down(it));
     for (id, name) in ids.iter().zip(names) {
         world.diagnose(*id, cure(plan(name)));
-        assert_eq!(world.held_by(*id), Some("circuit breaker"));
+        assert_eq!(world.held_by(*id), Some("storm brake"));
     }
     assert_eq!(world.n_facts("fix_started"), 0);
+    let n_notices = ids.iter().map(|id| world.incident(*id).notices.len()).sum::<usize>();
+    assert_eq!(n_notices, 1, "people are told once");
     for name in &names[..4] {
         world.recovered(name);
     }
