@@ -8,6 +8,7 @@
 //! configures is in [`config`]; what a person reads is in [`view`].
 
 pub mod action;
+pub mod autonomy;
 pub mod check;
 pub mod config;
 pub mod desk;

@@ -4,19 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{action::Action, check::Check, id::sha256_hex, policy::Autonomy, span::Span};
-
-/// How much harm a wrong use may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Risk {
-    /// Acts by itself, unless the policy says otherwise.
-    Low,
-    /// Asks a person.
-    Medium,
-    /// Is only suggested.
-    High,
-}
+pub use crate::autonomy::Risk;
+use crate::{action::Action, autonomy::Autonomy, check::Check, id::sha256_hex, span::Span};
 
 /// One step of a plan, with everything it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,24 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use crate::autonomy::Autonomy;
 use crate::{
-    plan::Risk,
+    autonomy::Risk,
     span::{Rates, Span},
 };
-
-/// How far the system goes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Autonomy {
-    /// Diagnoses and logs.
-    Observe,
-    /// Tells a person which plan it would carry out.
-    Suggest,
-    /// Carries the plan out when a person has approved it.
-    Approve,
-    /// Carries the plan out.
-    Auto,
-}
 
 /// The whole policy. Every field has a default that is safe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{check::Check, policy::Autonomy, span::Span};
+use crate::{autonomy::Autonomy, check::Check, span::Span};
 
 /// The zone of targets and agents that name none.
 pub const ZONE_DEFAULT: &str = "default";
