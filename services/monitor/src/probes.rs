@@ -164,10 +164,18 @@ fn poll(question: Arc<Question>, follower: Follower) -> BoxFuture<'static, ()> {
         let every = question.check.every.to_std();
         let phase = share::phase(&question.target.name, &question.check.label());
         let mut wait = every.mul_f64(phase);
+        let mut n_failed = 0_u32;
         loop {
-            let next = Instant::now() + wait;
+            let begun = Instant::now();
+            let sample = look(&question).await;
+            let failed = sample.finding.outcome == Outcome::Failed;
+            n_failed = if failed { n_failed.saturating_add(1) } else { 0 };
+            // A first failure is looked into sooner: most of the time to detect would
+            // otherwise be spent waiting to be sure.
+            let in_doubt = failed && n_failed < question.check.fail_after;
+            let next = begun + if in_doubt { wait.min(every / 2) } else { wait };
             wait = every;
-            follower.tell(look(&question).await).await;
+            follower.tell(sample).await;
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = follower.hurry.notified() => {}

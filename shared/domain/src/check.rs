@@ -56,7 +56,7 @@ pub struct Check {
     /// Headers that `http` sends.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Time between two samples.
+    /// Time between two samples; half of it after a failed one, until it is sure.
     #[serde(default = "every")]
     pub every: Span,
     /// Time after which a sample counts as failed.
