@@ -146,6 +146,9 @@ impl Watch {
         let mut sending: FuturesUnordered<BoxFuture<'static, Sent>> = FuturesUnordered::new();
         loop {
             tokio::select! {
+                // In this order: what was stored counts before what followed from it, such
+                // as the end of the incident that it had opened.
+                biased;
                 Some(seen) = seen.recv() => self.take(seen),
                 Some(sent) = sending.next() => {
                     let Some((condition_idx, status)) = sent else { return };
