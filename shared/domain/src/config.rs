@@ -6,8 +6,6 @@
 mod locate;
 mod validate;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, target::Target};
@@ -150,15 +148,5 @@ impl Config {
     pub fn dependents(&self, name: &str) -> Vec<&Target> {
         let needs = |it: &&Target| self.dependencies(&it.name).iter().any(|dep| dep.name == name);
         self.targets.iter().filter(needs).collect()
-    }
-
-    /// Returns names of targets by label pairs. Empty selectors match nothing.
-    #[must_use]
-    pub fn select(&self, labels: &BTreeMap<String, String>) -> Vec<&Target> {
-        let fits = |it: &&Target| {
-            !labels.is_empty()
-                && labels.iter().all(|(key, value)| it.labels.get(key) == Some(value))
-        };
-        self.targets.iter().filter(fits).collect()
     }
 }
