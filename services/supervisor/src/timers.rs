@@ -47,8 +47,7 @@ impl Wheel {
         let mut fired = Vec::with_capacity(due.len());
         for (at, incident) in due {
             self.told.insert(incident, (at, clock));
-            // The desk looks at its own deadline; the revision is for people.
-            let timer = TimerFired { incident, revision: 0, due: at };
+            let timer = TimerFired { incident, due: at };
             let id = format!("timer/{incident}/{}", at.timestamp_millis());
             fired.push(Envelope::new(id, Input::Timer(timer)));
         }

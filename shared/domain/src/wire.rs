@@ -566,11 +566,9 @@ impl Verb {
 /// A deadline that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimerFired {
-    /// The incident.
+    /// The incident. Whether its deadline has come is for the desk to see.
     pub incident: IncidentId,
-    /// The phase that set the deadline; a later one makes the timer stale.
-    pub revision: u64,
-    /// When it was due.
+    /// When it was due; for people.
     pub due: DateTime<Utc>,
 }
 

@@ -51,7 +51,7 @@ where
 
 /// An input that tells its sender and number.
 fn input(id: &str) -> Envelope {
-    let timer = TimerFired { incident: IncidentId::NONE, revision: 1, due: chrono::Utc::now() };
+    let timer = TimerFired { incident: IncidentId::NONE, due: chrono::Utc::now() };
     Envelope::new(id, Input::Timer(timer))
 }
 

@@ -297,7 +297,7 @@ fn timers(world: &World, incident: &Incident) -> Vec<Move> {
     let id = incident.id;
     let deadline = world.desk.deadline(incident);
     let due = deadline.unwrap_or(world.at);
-    let timer = || Input::Timer(TimerFired { incident: id, revision: incident.revision, due });
+    let timer = || Input::Timer(TimerFired { incident: id, due });
     let at = due.max(world.at);
     let is_early = deadline.is_none_or(|due| world.at < due);
     let mut moves = vec![

@@ -159,7 +159,7 @@ fn outcome(which: u8) -> FixOutcome {
 
 fn timer(world: &World, incident: &Incident) -> Input {
     let due = world.desk.deadline(incident).unwrap_or(world.at);
-    Input::Timer(TimerFired { incident: incident.id, revision: incident.revision, due })
+    Input::Timer(TimerFired { incident: incident.id, due })
 }
 
 fn verb(incident: &Incident, which: u8) -> Verb {

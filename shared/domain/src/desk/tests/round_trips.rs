@@ -165,7 +165,7 @@ fn inputs() -> Vec<Input> {
         analysis(work(), super::world::blame("db")),
         verification(work(), false, t0(), &["api"]),
         verification(work(), true, t0(), &[]),
-        Input::Timer(TimerFired { incident: id(), revision: 3, due: t0() }),
+        Input::Timer(TimerFired { incident: id(), due: t0() }),
     ];
     for outcome in [
         FixOutcome::Succeeded,

@@ -340,7 +340,7 @@ impl World {
     pub(in crate::desk) fn timer(&mut self, id: IncidentId) -> Handled {
         let incident = self.incident(id);
         let due = self.desk.deadline(incident).unwrap_or(self.at);
-        self.send_now(&Input::Timer(TimerFired { incident: id, revision: incident.revision, due }))
+        self.send_now(&Input::Timer(TimerFired { incident: id, due }))
     }
 
     /// Waits until an incident's deadline has come, and fires its timer.
