@@ -17,7 +17,7 @@ use serde_json::Value;
 use tests::stack::binary;
 
 /// Crates, and which others of the house each may need: dependencies run one way.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("bus", &["domain"]),
     ("service", &["domain", "bus"]),
@@ -30,11 +30,16 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("demo", &[]),
     ("xtask", &[]),
     ("tests", EVERYTHING),
+    ("simulation", EVERYTHING),
+    ("chaos", EVERYTHING),
+    ("fuzz", EVERYTHING),
+    ("bench", EVERYTHING),
 ];
 const SHARED: &[&str] = &["domain", "bus", "service"];
 #[rustfmt::skip]
 const EVERYTHING: &[&str] = &[
     "domain", "bus", "service", "supervisor", "monitor", "analyzer", "fixer", "gateway", "cli", "demo",
+    "tests",
 ];
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.

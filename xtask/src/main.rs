@@ -1,4 +1,5 @@
-//! Developer commands: `cargo xtask up`, `test`, `lint`, `docs`, `bench`, `image`.
+//! Developer commands: `cargo xtask up`, `test`, `lint`, `docs`, `bench`, `image`,
+//! `simulate`, `chaos`, `soak`.
 //!
 //! Everything that a newcomer or the CI needs is fetched, built and started from here, so that no
 //! step lives in a document only.
@@ -6,6 +7,7 @@
 
 mod bench;
 mod broker;
+mod delegate;
 mod demo;
 mod engine;
 mod image;
@@ -44,6 +46,12 @@ enum Command {
     Image(image::Options),
     /// Measure a running system
     Bench(bench::Options),
+    /// Run the simulation: all agents in one thread, with virtual time, from seeds
+    Simulate(delegate::Options),
+    /// Break real processes at random, under load, and judge what is left
+    Chaos(delegate::Options),
+    /// Run a steady load for long and watch memory and file descriptors
+    Soak(delegate::Options),
     /// Find or fetch a nats-server and print its path
     Nats,
 }
@@ -74,6 +82,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Docs => workspace.docs(),
         Command::Image(options) => image::build(&workspace, options).map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&workspace, server, options),
+        Command::Simulate(options) => delegate::simulate(&workspace, options),
+        Command::Chaos(options) => delegate::chaos(&workspace, server, options),
+        Command::Soak(options) => delegate::soak(&workspace, server, options),
         Command::Nats => {
             println!("{}", broker::find_or_fetch(&workspace, server)?.path.display());
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,1 @@
+//! Faults at random on real processes, and soaks.
