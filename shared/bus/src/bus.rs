@@ -13,9 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Asked, Claims, ConfigStore, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
-    MicroService, ServeError, Served, Server, Subjects, Subscription, Work, answers::Answers,
-    core::Core, ensure, inbox_reader, lease, ledger, members, micro, publish, serve,
-    topology::StreamId,
+    MicroService, ServeError, Served, Server, Snapshots, StreamState, Subjects, Subscription, Work,
+    answers::Answers, core::Core, ensure, inbox_reader, lease, ledger, members, micro, publish,
+    serve, state, topology::StreamId,
 };
 
 /// The handle to everything on the broker. Cheap to clone; the last one ends its tasks.
@@ -118,13 +118,19 @@ impl Bus {
         ensure::forget(self.core(), StreamId::Inbox, seq).await
     }
 
-    /// Forgets ledger messages up to and with `seq`, which a snapshot covers.
+    /// Returns where a stream begins and ends, and how full it is.
     ///
     /// # Errors
     ///
-    /// [`Error::Client`] when the broker does not do it.
-    pub async fn forget_ledger(&self, seq: u64) -> Result<(), Error> {
-        ensure::forget(self.core(), StreamId::Ledger, seq).await
+    /// [`Error::Client`] when there is none, or the broker does not tell in time.
+    pub async fn stream_state(&self, id: StreamId) -> Result<StreamState, Error> {
+        state::of(self.core(), id).await
+    }
+
+    /// Returns the snapshots of the desk.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots::new(self.core())
     }
 
     /// Returns the ledger.

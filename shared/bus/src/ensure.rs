@@ -6,17 +6,20 @@ use async_nats::jetstream::{
     self, ErrorCode,
     context::{GetStreamErrorKind, RequestErrorKind},
     response::Response,
-    stream::{self, Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
     Error,
+    asking::{Unanswered, until_answered},
     core::Core,
     link::Backoff,
+    state,
     topology::{
-        BUCKETS, BucketId, BucketSpec, Retention, STREAMS, Storage, StreamId, StreamSpec, WhenFull,
+        BUCKETS, BucketId, BucketSpec, Holds, OBJECT_CHUNKS, OBJECT_RECORDS, Retention, STREAMS,
+        Storage, StreamId, StreamSpec, WhenFull,
     },
 };
 
@@ -79,12 +82,13 @@ pub(crate) async fn wait(core: &Core) {
 
 /// Purges a stream up to and with `seq`.
 pub(crate) async fn forget(core: &Core, id: StreamId, seq: u64) -> Result<(), Error> {
-    let failed = |error: crate::error::Cause| Error::client("forget old messages", error);
     let name = core.subjects.stream(id);
-    let stream = core.js.get_stream_no_info(name).await.map_err(|e| failed(e.into()))?;
-    let purge = stream.purge().sequence(seq.saturating_add(1));
-    purge.await.map_err(|error: stream::PurgeError| failed(error.into()))?;
-    Ok(())
+    until_answered(core, "forget old messages", || async {
+        let stream = core.js.get_stream_no_info(&name).await.map_err(state::judge)?;
+        let purged = stream.purge().sequence(seq.saturating_add(1)).await;
+        purged.map(drop).map_err(|error| Unanswered::Passing(error.into()))
+    })
+    .await
 }
 
 async fn one(core: &Core, wanted: Config) -> Result<Info, Error> {
@@ -221,9 +225,9 @@ fn refused(name: &str, told: jetstream::Error) -> Failure {
     ]
     .contains(&code)
     {
-        "the broker or the account has too little room: about 2.3 GiB of disk and 72 MiB of memory are reserved; raise max_file_store and max_memory_store, or the account's limits"
+        "the broker or the account has too little room: about 3.3 GiB of disk and 72 MiB of memory are reserved; raise max_file_store and max_memory_store, or the account's limits"
     } else if code == ErrorCode::MAXIMUM_STREAMS_LIMIT {
-        "the account may have too few streams: seven are needed"
+        "the account may have too few streams: eight are needed"
     } else if code == ErrorCode::STREAM_SUBJECT_OVERLAP {
         "another stream takes our subjects: remove it, or choose another --prefix"
     } else if code == ErrorCode::STREAM_NAME_EXIST {
@@ -293,7 +297,12 @@ fn bucket_config(core: &Core, spec: &BucketSpec) -> Config {
     Config {
         name: core.subjects.bucket_stream(spec.id),
         description: Some(spec.about.to_owned()),
-        subjects: vec![core.subjects.key(spec.id, ">")],
+        subjects: match spec.holds {
+            Holds::Values => vec![core.subjects.key(spec.id, ">")],
+            Holds::Objects => [OBJECT_CHUNKS, OBJECT_RECORDS]
+                .map(|part| core.subjects.key(spec.id, &format!("{part}.>")))
+                .into(),
+        },
         storage: storage(spec.storage),
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
@@ -304,7 +313,7 @@ fn bucket_config(core: &Core, spec: &BucketSpec) -> Config {
         max_message_size: size(spec.value_bytes_max),
         duplicate_window: Duration::from_secs(120),
         allow_rollup: true,
-        deny_delete: true,
+        deny_delete: spec.holds == Holds::Values,
         allow_direct: true,
         allow_message_ttl: spec.markers.is_some(),
         subject_delete_marker_ttl: spec.markers,

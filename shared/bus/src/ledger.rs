@@ -6,7 +6,6 @@ use async_nats::{
     HeaderMap,
     jetstream::{
         ErrorCode,
-        context::GetStreamErrorKind,
         message::{PublishMessage, StreamMessage},
         stream::{LastRawMessageErrorKind, Stream},
     },
@@ -17,12 +16,14 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::debug;
 
 use crate::{
-    Error,
+    Error, StreamState,
     core::Core,
+    ensure,
     error::Cause,
     link::{Backoff, CONNECTION_LOST},
     log::{LogItem, LogReader, Start},
     publish::{self, Fault, GIVE_UP},
+    state,
     topology::{LEDGER_BYTES_MAX, StreamId},
 };
 
@@ -126,27 +127,37 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`Error::Client`] when there is no ledger, or the broker does not tell in time.
+    /// As [`Self::state`].
     pub async fn last_seq(&self) -> Result<u64, Error> {
-        let name = self.core.subjects.stream(StreamId::Ledger);
-        let deadline = Instant::now() + GIVE_UP;
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
-        loop {
-            self.core.link.connected_by(deadline).await;
-            let stream = self.core.link.while_it_lasts(self.core.js.get_stream(&name)).await;
-            let error: Cause = match stream {
-                Some(Ok(stream)) => return Ok(stream.cached_info().state.last_sequence),
-                Some(Err(error)) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
-                    return Err(Error::client("look at the ledger", error));
-                }
-                Some(Err(error)) => error.into(),
-                None => CONNECTION_LOST.into(),
-            };
-            if deadline <= Instant::now() {
-                return Err(Error::client("look at the ledger", error));
-            }
-            backoff.wait().await;
-        }
+        Ok(self.state().await?.last_seq)
+    }
+
+    /// Returns the sequence of the first batch that is kept; of an empty ledger, of the one
+    /// that comes next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::state`].
+    pub async fn first_seq(&self) -> Result<u64, Error> {
+        Ok(self.state().await?.first_seq)
+    }
+
+    /// Returns where the ledger begins and ends, and how full it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when there is no ledger, or the broker does not tell in time.
+    pub async fn state(&self) -> Result<StreamState, Error> {
+        state::of(&self.core, StreamId::Ledger).await
+    }
+
+    /// Forgets the batches up to and with `seq`, which a snapshot covers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not do it.
+    pub async fn purge_to(&self, seq: u64) -> Result<(), Error> {
+        ensure::forget(&self.core, StreamId::Ledger, seq).await
     }
 
     /// Appends one batch behind `expected_last`, and returns its sequence.

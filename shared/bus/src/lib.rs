@@ -14,12 +14,14 @@
 //! | [`Claims`] | of all who claim an attempt, one wins |
 //! | [`Lease`] | speed, never safety: a leader that lost it unknowingly is refused by the ledger |
 //! | [`Work`] | at least once, again when a worker vanishes; forgotten with the broker's memory |
+//! | [`Snapshots`] | whole or not there; checked when it is read |
 //! | [`Members`] | who lives, within three seconds |
 //!
 //! The connection repairs itself. Nothing here has to be built anew after the broker
 //! was away.
 
 mod answers;
+mod asking;
 mod bus;
 mod claims;
 mod config_store;
@@ -42,6 +44,8 @@ mod options;
 mod publish;
 pub mod roles;
 mod serve;
+mod snapshots;
+mod state;
 mod subjects;
 pub mod testing;
 pub mod topology;
@@ -65,6 +69,8 @@ pub use crate::{
     micro::MicroService,
     options::BrokerOptions,
     serve::{ServeError, Served, Server},
+    snapshots::{SnapshotReader, SnapshotWriter, Snapshots},
+    state::StreamState,
     subjects::{InboxSubject, Subjects},
     wire_doc::wire_markdown,
     work::{Job, KeepAlive, Work, WorkConsumer},

@@ -89,8 +89,19 @@ pub(crate) struct LogReader {
 
 impl LogReader {
     pub(crate) fn open(core: Core, stream: String, filter: String, start: Start) -> Self {
-        let (tx, items) = mpsc::channel(AHEAD_MAX);
-        let pump = Pump { core, stream, filter, start, tx };
+        Self::open_ahead(core, stream, filter, start, AHEAD_MAX)
+    }
+
+    /// Opens one that reads at most so many messages ahead.
+    pub(crate) fn open_ahead(
+        core: Core,
+        stream: String,
+        filter: String,
+        start: Start,
+        ahead: usize,
+    ) -> Self {
+        let (tx, items) = mpsc::channel(ahead);
+        let pump = Pump { core, stream, filter, start, ahead, tx };
         Self { items, _pump: AbortOnDropHandle::new(tokio::spawn(pump.run())) }
     }
 
@@ -123,6 +134,7 @@ struct Pump {
     stream: String,
     filter: String,
     start: Start,
+    ahead: usize,
     tx: mpsc::Sender<Result<LogItem, Error>>,
 }
 
@@ -179,7 +191,7 @@ impl Pump {
         };
         let pull = consumer
             .stream()
-            .max_messages_per_batch(AHEAD_MAX)
+            .max_messages_per_batch(self.ahead)
             .expires(PULL_EXPIRES)
             .heartbeat(PULL_HEARTBEAT);
         let mut messages = match pull.messages().await {

@@ -4,7 +4,7 @@ use domain::wire::{InputKind, WorkKind};
 
 use crate::{
     Subjects,
-    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId},
+    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX, STREAMS, StreamId},
 };
 
 /// A kind of user of the broker.
@@ -73,6 +73,8 @@ impl Role {
     #[must_use]
     pub fn permissions(self, names: &Subjects, zones: &[String]) -> Permissions {
         let mut may = Permissions { subscribe: vec![self.inbox()], ..Permissions::default() };
+        // Who we are to the broker, and what we may do: for those who look for what is wrong.
+        may.publish.push("$SYS.REQ.USER.INFO".to_owned());
         match self {
             Self::Supervisor => supervisor(names, &mut may),
             Self::Monitor => {
@@ -113,10 +115,14 @@ impl Role {
                 frames(names, &mut may, &[InputKind::Event, InputKind::Command]);
                 may.publish.push(names.query_all());
                 may.publish.push("$SRV.>".to_owned());
-                // How full the streams are.
-                for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
-                    may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(id)));
+                // How streams and queues stand.
+                for spec in &STREAMS {
+                    may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(spec.id)));
                 }
+                let config = names.bucket_stream(BucketId::Config);
+                may.publish.push(format!("$JS.API.STREAM.INFO.{config}"));
+                let work = names.stream(StreamId::Work);
+                may.publish.push(format!("$JS.API.CONSUMER.LIST.{work}"));
                 may.subscribe.push(names.live_all());
             }
             Self::Publisher => may.publish.push(names.full("event.>")),
@@ -134,6 +140,7 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         names.full("rejected.*"),
         names.full("live.*"),
         names.key(BucketId::Config, ">"),
+        names.key(BucketId::Snapshots, ">"),
         names.key(BucketId::Members, LEADER_KEY),
         names.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}.*")),
         "$JS.API.>".to_owned(),

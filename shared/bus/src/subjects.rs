@@ -7,7 +7,7 @@ use domain::{
     wire::{InputKind, WorkKind},
 };
 
-use crate::topology::{BucketId, CONFIG_KEY, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId};
+use crate::topology::{BucketId, CONFIG_KEY, Holds, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId};
 
 /// Builds and reads every name that is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,13 +169,19 @@ impl Subjects {
     /// Returns the stream behind a bucket.
     #[must_use]
     pub fn bucket_stream(&self, id: BucketId) -> String {
-        format!("KV_{}", self.bucket(id))
+        match id.spec().holds {
+            Holds::Values => format!("KV_{}", self.bucket(id)),
+            Holds::Objects => format!("OBJ_{}", self.bucket(id)),
+        }
     }
 
     /// Returns the subject of a key.
     #[must_use]
     pub fn key(&self, id: BucketId, key: &str) -> String {
-        format!("$KV.{}.{key}", self.bucket(id))
+        match id.spec().holds {
+            Holds::Values => format!("$KV.{}.{key}", self.bucket(id)),
+            Holds::Objects => format!("$O.{}.{key}", self.bucket(id)),
+        }
     }
 
     /// Returns the subject of the leader's lease.

@@ -47,6 +47,12 @@ pub const MEMBER_KEY_PREFIX: &str = "member";
 /// Key of the active configuration in the bucket `config`.
 pub const CONFIG_KEY: &str = "active";
 
+/// Keys of objects' records start with this, by the convention that all clients share.
+pub const OBJECT_RECORDS: &str = "M";
+
+/// Keys of objects' parts start with this.
+pub const OBJECT_CHUNKS: &str = "C";
+
 const KIB_USIZE: usize = 1024;
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;
@@ -71,13 +77,24 @@ pub enum StreamId {
     Rejected,
 }
 
-/// The key-value buckets.
+/// The buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BucketId {
     /// The active configuration, by revision.
     Config,
+    /// Snapshots of the desk, each an object of many parts.
+    Snapshots,
     /// The leader's lease and the living agents.
     Members,
+}
+
+/// What a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A value for each key.
+    Values,
+    /// Objects of any size.
+    Objects,
 }
 
 /// Where messages are kept.
@@ -226,9 +243,11 @@ pub struct BucketSpec {
     pub id: BucketId,
     /// Its name behind the prefix.
     pub suffix: &'static str,
+    /// Values or objects.
+    pub holds: Holds,
     /// Where.
     pub storage: Storage,
-    /// Values kept of each key.
+    /// Values kept of each key; -1 for all, as an object's parts are of one key.
     pub history: i64,
     /// Size at which it is full.
     pub bytes_max: i64,
@@ -241,10 +260,11 @@ pub struct BucketSpec {
 }
 
 /// All buckets. The last one is made last: who sees it knows that all stand.
-pub static BUCKETS: [BucketSpec; 2] = [
+pub static BUCKETS: [BucketSpec; 3] = [
     BucketSpec {
         id: BucketId::Config,
         suffix: "config",
+        holds: Holds::Values,
         storage: Storage::File,
         history: 16,
         bytes_max: 16 * MIB,
@@ -253,8 +273,20 @@ pub static BUCKETS: [BucketSpec; 2] = [
         about: "The active configuration (key `active`), by revision. Every agent follows it.",
     },
     BucketSpec {
+        id: BucketId::Snapshots,
+        suffix: "snapshots",
+        holds: Holds::Objects,
+        storage: Storage::File,
+        history: -1,
+        bytes_max: 1024 * MIB,
+        value_bytes_max: 256 * KIB,
+        markers: None,
+        about: "Snapshots of the desk, each an object named by the place in the ledger that it covers. Behind the newest of them the ledger and the inbox are forgotten.",
+    },
+    BucketSpec {
         id: BucketId::Members,
         suffix: "members",
+        holds: Holds::Values,
         storage: Storage::Memory,
         history: 1,
         bytes_max: 8 * MIB,
@@ -302,9 +334,10 @@ impl BucketId {
     /// Returns the bucket's line of the table.
     #[must_use]
     pub fn spec(self) -> &'static BucketSpec {
-        let [config, members] = &BUCKETS;
+        let [config, snapshots, members] = &BUCKETS;
         match self {
             Self::Config => config,
+            Self::Snapshots => snapshots,
             Self::Members => members,
         }
     }

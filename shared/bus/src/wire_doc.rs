@@ -245,7 +245,7 @@ fn buckets(doc: &mut String, names: &Subjects) -> fmt::Result {
             "| `{}` | {} | {} | {} | {} | {} |",
             names.bucket(spec.id),
             kept(spec.storage, Retention::Limits),
-            spec.history,
+            if spec.history < 0 { "all".to_owned() } else { spec.history.to_string() },
             bytes(spec.bytes_max),
             bytes(spec.value_bytes_max),
             spec.about,
