@@ -248,6 +248,7 @@ mod tests {
             host: "here".to_owned(),
             pid: 7,
             started_at: DateTime::UNIX_EPOCH,
+            pulse: None,
         }
     }
 

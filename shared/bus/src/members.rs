@@ -8,7 +8,8 @@ use std::{
 
 use async_nats::{HeaderMap, jetstream::message::PublishMessage};
 use bytes::Bytes;
-use domain::wire::Member;
+use chrono::Utc;
+use domain::wire::{Member, Pulse};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -66,11 +67,10 @@ impl Members {
     /// [`Error::NotStored`] when the broker does not take the first sign of life.
     pub async fn join(&self, member: Member) -> Result<(), Error> {
         let key = self.core.subjects.member_key(&member.id);
-        let entry = serde_json::to_vec(&member).map(Bytes::from);
-        let entry = entry.map_err(|error| Error::client("write the member", error))?;
-        let first = publish::until_acked(&self.core, &key, || sign(&entry), publish::GIVE_UP).await;
+        let sign = || sign(&self.core, &member);
+        let first = publish::until_acked(&self.core, &key, sign, publish::GIVE_UP).await;
         first.map_err(|fault| Error::NotStored { what: "the member", source: fault.into() })?;
-        let task = tokio::spawn(live(self.core.clone(), key.clone(), entry));
+        let task = tokio::spawn(live(self.core.clone(), key.clone(), member));
         let mut tasks = self.tasks();
         tasks.heartbeat = Some((key, AbortOnDropHandle::new(task)));
         Ok(())
@@ -111,12 +111,17 @@ impl Members {
     }
 }
 
-fn sign(entry: &Bytes) -> PublishMessage {
-    PublishMessage::build().payload(entry.clone()).ttl(MEMBER_TTL)
+/// Writes a sign of life, with the time of our clock.
+fn sign(core: &Core, member: &Member) -> PublishMessage {
+    let pulse = Pulse { clock: Utc::now(), violation: core.link.last_violation() };
+    let member = Member { pulse: Some(pulse), ..member.clone() };
+    // A member is texts and numbers, which can always be written.
+    let entry = serde_json::to_vec(&member).unwrap_or_default();
+    PublishMessage::build().payload(Bytes::from(entry)).ttl(MEMBER_TTL)
 }
 
 /// Gives a sign of life each second, and at once on a new connection.
-async fn live(core: Core, key: String, entry: Bytes) {
+async fn live(core: Core, key: String, member: Member) {
     let mut wait = HEARTBEAT;
     loop {
         let generation = core.link.generation();
@@ -125,7 +130,7 @@ async fn live(core: Core, key: String, entry: Bytes) {
             () = core.link.newer_than(generation) => {}
         }
         let deadline = Instant::now() + HEARTBEAT;
-        wait = match publish::once(&core, &key, sign(&entry), deadline).await {
+        wait = match publish::once(&core, &key, sign(&core, &member), deadline).await {
             Ok(_) => HEARTBEAT,
             Err(fault) => {
                 debug!(%fault, "a sign of life was not taken");
@@ -150,7 +155,9 @@ impl Roll {
             self.entries.remove(key);
             return Ok(());
         }
-        let member: Member = serde_json::from_slice(&message.payload)?;
+        let mut member: Member = serde_json::from_slice(&message.payload)?;
+        // It changes with each sign of life, and who follows the list asks who lives.
+        member.pulse = None;
         self.entries.insert(key.to_owned(), (member, Instant::now()));
         Ok(())
     }

@@ -621,6 +621,19 @@ pub struct Member {
     pub pid: u32,
     /// When it started.
     pub started_at: DateTime<Utc>,
+    /// What only the last sign of life knows; absent in the list of the living.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+}
+
+/// What a process tells with each sign of life, for those who look for what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// Its own clock, to be compared with the broker's time of the message.
+    pub clock: DateTime<Utc>,
+    /// What the broker last did not permit it to do, in the broker's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violation: Option<String>,
 }
 
 /// A question to a monitor of a zone, on `probe.<zone>`: how are these targets, now?

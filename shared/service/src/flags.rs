@@ -60,6 +60,9 @@ pub struct Common {
     /// How long running work may take to end after the first signal
     #[arg(long, env = "SELFHEAL_GRACE", default_value = "20s", value_name = "TIME")]
     grace: Span,
+    /// How long tasks may stand still before the process ends with 70; 0s allows it for ever
+    #[arg(long, env = "SELFHEAL_STUCK_AFTER", default_value = "30s", value_name = "TIME")]
+    stuck_after: Span,
     /// How log lines look
     #[arg(long, env = "SELFHEAL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -97,6 +100,12 @@ impl Common {
     #[must_use]
     pub fn grace(&self) -> Duration {
         self.grace.to_std()
+    }
+
+    /// Returns how long tasks may stand still before the process is ended; zero for ever.
+    #[must_use]
+    pub fn stuck_after(&self) -> Duration {
+        self.stuck_after.to_std()
     }
 
     /// Returns where to answer health questions, if at all.

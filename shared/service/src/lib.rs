@@ -9,6 +9,7 @@
 //! | 0 | told to stop, and all work has ended | |
 //! | 1 | failed; the last log line says why | often |
 //! | 69 | the broker cannot be used: too old, or without JetStream | not before the broker changes |
+//! | 70 | the tasks of the process no longer ran for [`Common::stuck_after`] | yes |
 //! | 78 | flags or configuration refused | not before they change |
 
 mod chain;
@@ -21,6 +22,8 @@ mod member;
 mod readiness;
 mod run;
 mod signals;
+mod systemd;
+mod watchdog;
 
 pub use chain::Chain;
 pub use context::Context;

@@ -18,6 +18,7 @@ pub(crate) fn describe(id: String, kind: &str, zones: Vec<String>, version: &str
         host: host(),
         pid: std::process::id(),
         started_at: Utc::now(),
+        pulse: None,
     }
 }
 

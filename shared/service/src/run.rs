@@ -14,6 +14,8 @@ use crate::{
     flags::Flags,
     health, logs, member,
     signals::StopSignal,
+    systemd::Systemd,
+    watchdog::Watchdog,
 };
 
 /// The version of all binaries of this build.
@@ -67,7 +69,10 @@ where
         .build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(Box::pin(serve(kind, flags, start)));
+            let systemd = Systemd::from_env();
+            let watchdog = Watchdog::start(&runtime, flags.common.stuck_after(), systemd.clone());
+            let outcome = runtime.block_on(Box::pin(serve(kind, flags, start, systemd)));
+            drop(watchdog);
             // What still blocks a thread now must not keep the process.
             runtime.shutdown_background();
             outcome
@@ -95,7 +100,12 @@ fn say_and_end(said: &clap::Error) -> ExitCode {
     if said.use_stderr() || printed.is_err() { exit::code(EX_CONFIG) } else { ExitCode::SUCCESS }
 }
 
-async fn serve<A, F, Fut>(kind: &'static str, flags: Flags<A>, start: F) -> Result<(), BoxError>
+async fn serve<A, F, Fut>(
+    kind: &'static str,
+    flags: Flags<A>,
+    start: F,
+    systemd: Systemd,
+) -> Result<(), BoxError>
 where
     A: Args,
     F: FnOnce(Context<A>) -> Fut,
@@ -108,6 +118,7 @@ where
     let probe = Probe::install(kind, VERSION, readiness.clone())?;
     let around = TaskTracker::new();
     around.spawn(probe.clone().keep_up(end.clone()));
+    around.spawn(systemd.follow(readiness.clone(), stop.clone()));
     if let Some(address) = common.health_listen()? {
         let listener = health::bind(address).await?;
         around.spawn(health::serve(listener, probe.clone(), end.clone()));

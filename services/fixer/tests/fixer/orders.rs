@@ -40,6 +40,7 @@ impl Fixer {
             host: "test".to_owned(),
             pid: std::process::id(),
             started_at: Utc::now(),
+            pulse: None,
         };
         bus.members().join(member).await.unwrap();
         let stop = CancellationToken::new();

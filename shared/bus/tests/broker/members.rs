@@ -16,6 +16,7 @@ fn member(id: &str) -> Member {
         host: "here".to_owned(),
         pid: 1,
         started_at: Utc::now(),
+        pulse: None,
     }
 }
 

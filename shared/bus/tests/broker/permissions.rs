@@ -56,6 +56,7 @@ fn member(role: Role) -> Member {
         host: "here".to_owned(),
         pid: 1,
         started_at: Utc::now(),
+        pulse: None,
     }
 }
 

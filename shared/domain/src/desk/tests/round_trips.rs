@@ -25,7 +25,7 @@ use crate::{
     wire::{
         Answer, AnswerStatus, CheckResult, Claim, DiagnoseWork, Envelope, FixMode, FixOrder,
         FixOutcome, Input, InputKind, LedgerEntry, Member, NoticeReport, NotifyWork, ProbeReply,
-        ProbeRequest, SCHEMA, StepReport, TimerFired, Verb, VerifyWork, WorkKind, WorkRef,
+        ProbeRequest, Pulse, SCHEMA, StepReport, TimerFired, Verb, VerifyWork, WorkKind, WorkRef,
     },
 };
 
@@ -372,6 +372,7 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         host: text(),
         pid: 7,
         started_at: t0(),
+        pulse: Some(Pulse { clock: t0(), violation: Some("no".to_owned()) }),
     });
     round_trip(&ProbeRequest { targets: vec![full_target()], logs: true, timeout_ms: 9 });
     round_trip(&ProbeReply::default());
