@@ -7,9 +7,14 @@
 mod analysis;
 mod commands;
 mod events;
+mod fleet;
+mod incidents;
 mod query;
+mod repeats;
 mod reports;
+mod row;
 mod settle;
+mod snapshot;
 mod wish;
 
 #[cfg(test)]
@@ -17,13 +22,16 @@ mod tests;
 #[cfg(test)]
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 
 use crate::{
     config::Config,
+    event::Delivery,
     fact::{Decision, Fact},
     guard::{FixRecord, STORM_BRAKE},
     id::{IncidentId, Position},
@@ -33,12 +41,15 @@ use crate::{
     wire::{Answer, AnswerStatus, Change, Input},
 };
 
+use fleet::Fleet;
+use incidents::{Incidents, Moved};
+use repeats::Repeats;
+
+pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
-/// Delivery keys that are remembered, so that a repeated delivery is no second event.
-const DELIVERIES_MAX: usize = 100_000;
-/// Incidents that are over and still shown; older ones are in the log.
-const OVER_MAX: usize = 10_000;
+/// Deliveries that are remembered, so that a repeated one is no second event.
+const DELIVERIES_MAX: usize = 200_000;
 /// Fixes that budgets look at.
 const HISTORY_MAX: usize = 10_000;
 /// How far budgets look back.
@@ -47,30 +58,26 @@ const HISTORY_AGE: TimeDelta = TimeDelta::days(31);
 const CHANGES_MAX: usize = 20;
 
 /// All incidents, and everything that decisions look at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+///
+/// Cloning one copies no incident: they are shared until one of the two changes it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desk {
-    config: Config,
+    config: Fleet,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     /// Failures before this time do not count for the breaker any more.
     breaker_since: Option<DateTime<Utc>>,
     /// Whether people were told of the present storm.
     storm_told: bool,
-    incidents: BTreeMap<IncidentId, Incident>,
-    /// Those that are not over.
-    open: BTreeSet<IncidentId>,
-    /// Those that are not over, by fingerprint.
-    by_fingerprint: BTreeMap<String, IncidentId>,
-    /// The last one that is over, by fingerprint.
-    former: BTreeMap<String, IncidentId>,
-    /// Those that are over, the oldest first.
-    over: VecDeque<IncidentId>,
+    incidents: Incidents,
     history: VecDeque<FixRecord>,
-    deliveries: BTreeMap<String, IncidentId>,
-    deliveries_order: VecDeque<String>,
+    deliveries: BTreeMap<Delivery, IncidentId>,
+    deliveries_order: VecDeque<Delivery>,
     changes: VecDeque<Change>,
     n_decisions: u64,
     position: Position,
+    /// Repeats of this batch, which are recorded together. Empty between batches.
+    repeats: Repeats,
 }
 
 /// What became of one input.
@@ -129,9 +136,29 @@ struct Turn {
     position: Position,
     at: DateTime<Utc>,
     handled: Handled,
+    /// Incidents that came to another phase and were not settled since.
+    moved: Vec<IncidentId>,
+    /// What may let plans pass that guards hold.
+    freed: Freed,
+}
+
+/// What may let plans pass that guards hold.
+#[derive(Debug, Default)]
+struct Freed {
+    /// Targets whose treatment has ended.
+    targets: Vec<String>,
+    /// The storm has ended.
+    storm: bool,
+    /// Fixes were allowed again, or the configuration has changed.
+    all: bool,
 }
 
 impl Turn {
+    fn new(position: Position, at: DateTime<Utc>) -> Self {
+        let handled = Handled::default();
+        Self { position, at, handled, moved: Vec::new(), freed: Freed::default() }
+    }
+
     fn answer(&mut self, status: AnswerStatus, incident: Option<IncidentId>, message: &str) {
         self.handled.answer =
             Some(Answer { status, incident_id: incident, message: message.to_owned() });
@@ -142,7 +169,18 @@ impl Desk {
     /// Decides one input, and applies what it decided. An input at or before the last
     /// position has been decided before and changes nothing.
     pub fn receive(&mut self, input: &Input, position: Position, at: DateTime<Utc>) -> Handled {
-        let mut turn = Turn { position, at, handled: Handled::default() };
+        let mut handled = self.take(input, position, at);
+        let mut rest = self.finish();
+        handled.recorded.append(&mut rest.recorded);
+        handled.faults.append(&mut rest.faults);
+        handled
+    }
+
+    /// Decides one input of a batch. As [`Desk::receive`], but further events of an open
+    /// incident are only counted, and recorded together by [`Desk::finish`], or before the
+    /// next decision about their incident. Their answers hold once that is stored.
+    pub fn take(&mut self, input: &Input, position: Position, at: DateTime<Utc>) -> Handled {
+        let mut turn = Turn::new(position, at);
         if position <= self.position {
             return turn.handled;
         }
@@ -159,6 +197,21 @@ impl Desk {
         turn.handled
     }
 
+    /// Ends a batch: records the repeats that were only counted.
+    pub fn finish(&mut self) -> Handled {
+        let mut turn = Turn::new(self.position, DateTime::UNIX_EPOCH);
+        for (id, repeat) in self.repeats.take_all() {
+            self.record_repeat(&mut turn, id, repeat);
+        }
+        turn.handled
+    }
+
+    /// Returns the number of repeats that were only counted in this batch so far.
+    #[must_use]
+    pub fn n_repeats_waiting(&self) -> usize {
+        self.repeats.len()
+    }
+
     /// Skips an input that could not be understood, so that it is not read again.
     pub fn skip(&mut self, position: Position) {
         self.position = self.position.max(position);
@@ -170,6 +223,11 @@ impl Desk {
     ///
     /// [`Corrupt`] when it cannot follow the present state.
     pub fn apply(&mut self, decision: &Decision) -> Result<Recorded, Corrupt> {
+        self.fold(decision)?;
+        Ok(self.recorded(decision.clone()))
+    }
+
+    fn fold(&mut self, decision: &Decision) -> Result<Moved, Corrupt> {
         let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
         let now = Circumstance {
             seq: decision.seq,
@@ -178,13 +236,16 @@ impl Desk {
             // In a storm people are told once, not once per target.
             notify: !(self.config.policy.notify.is_empty() || is_storm && self.storm_told),
         };
-        match decision.incident {
-            None => self.apply_to_all(&decision.fact, now),
+        let moved = match decision.incident {
+            None => {
+                self.apply_to_all(&decision.fact, now);
+                Moved::default()
+            }
             Some(id) => self.apply_to_one(id, decision, now)?,
-        }
+        };
         self.n_decisions = decision.seq;
         self.storm_told = is_storm || (self.storm_told && self.is_storm());
-        Ok(self.recorded(decision))
+        Ok(moved)
     }
 
     /// Notes that all inputs up to here have been decided.
@@ -200,28 +261,48 @@ impl Desk {
         fact: Fact,
         why: impl Into<String>,
     ) {
-        let decision = Decision {
-            seq: self.n_decisions + 1,
-            at: turn.at,
-            cause: turn.position,
-            incident: id,
-            fact,
-            reason: why.into(),
-        };
-        match self.apply(&decision) {
-            Ok(recorded) => turn.handled.recorded.push(recorded),
+        // What was counted about the incident came before.
+        if let Some(id) = id
+            && let Some(repeat) = self.repeats.take(id)
+        {
+            self.record_repeat(turn, id, repeat);
+        }
+        let (at, cause) = (turn.at, turn.position);
+        self.record_at(turn, id, fact, why.into(), at, cause);
+    }
+
+    fn record_at(
+        &mut self,
+        turn: &mut Turn,
+        id: Option<IncidentId>,
+        fact: Fact,
+        reason: String,
+        at: DateTime<Utc>,
+        cause: Position,
+    ) {
+        let decision =
+            Decision { seq: self.n_decisions + 1, at, cause, incident: id, fact, reason };
+        let was_storm = self.is_storm();
+        match self.fold(&decision) {
+            Ok(moved) => {
+                turn.moved.extend(id.filter(|_| moved.phase));
+                turn.freed.targets.extend(moved.freed);
+                turn.freed.storm |= was_storm && !self.is_storm();
+                turn.freed.all |=
+                    matches!(decision.fact, Fact::Configured { .. } | Fact::Resumed { .. });
+                let recorded = self.recorded(decision);
+                turn.handled.recorded.push(recorded);
+            }
             Err(fault) => turn.handled.faults.push(fault),
         }
     }
 
-    fn recorded(&self, decision: &Decision) -> Recorded {
+    fn recorded(&self, decision: Decision) -> Recorded {
         let incident = decision.incident.and_then(|id| self.incidents.get(&id));
         // `Open` is the state between the opening and the first wish.
         let opened = matches!(decision.fact, Fact::Opened { .. });
-        let status = incident.map(|it| if opened { Status::Open } else { it.status() });
         Recorded {
-            decision: decision.clone(),
-            status,
+            status: incident.map(|it| if opened { Status::Open } else { it.status() }),
             kind: incident.map_or_else(
                 || format!("selfheal.{}", decision.fact.name()),
                 |it| it.event.kind.to_string(),
@@ -229,6 +310,7 @@ impl Desk {
             target: incident.and_then(|it| it.target.clone().or_else(|| it.event.target.clone())),
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
+            decision,
         }
     }
 
@@ -236,7 +318,8 @@ impl Desk {
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Configured { config, .. } => {
-                self.config = (**config).clone();
+                self.config = Fleet::new((**config).clone());
+                self.incidents.reconfigure(&self.config);
                 push_bounded(
                     &mut self.changes,
                     Change { at: now.at, what: format!("configuration: {}", now.reason) },
@@ -262,14 +345,12 @@ impl Desk {
         id: IncidentId,
         decision: &Decision,
         now: Circumstance<'_>,
-    ) -> Result<(), Corrupt> {
+    ) -> Result<Moved, Corrupt> {
         let fact = &decision.fact;
         if let Some(incident) = Incident::open(id, fact, now) {
-            self.remember(incident.event.delivery_key(), id);
-            self.by_fingerprint.insert(incident.fingerprint.clone(), id);
-            self.open.insert(id);
-            self.incidents.insert(id, incident);
-            return Ok(());
+            self.remember(incident.event.delivery(), id);
+            self.incidents.add(Arc::new(incident), &self.config);
+            return Ok(Moved { phase: true, freed: None });
         }
         let unknown = || Corrupt {
             seq: now.seq,
@@ -277,39 +358,19 @@ impl Desk {
             phase: "nothing".to_owned(),
             incident: id,
         };
-        let incident = self.incidents.get_mut(&id).ok_or_else(unknown)?;
-        let was_over = incident.is_over();
-        incident.apply(fact, now)?;
-        let (is_over, fingerprint) = (incident.is_over(), incident.fingerprint.clone());
-        if let Fact::Repeated { delivery, .. } | Fact::RecoveryReported { delivery } = fact {
-            self.remember(delivery.clone(), id);
+        let moved = self.incidents.change(id, &self.config, unknown, |it| it.apply(fact, now))?;
+        if let Fact::Repeated { deliveries, .. } = fact {
+            deliveries.iter().for_each(|it| self.remember(*it, id));
+        }
+        if let Fact::RecoveryReported { delivery } = fact {
+            self.remember(*delivery, id);
         }
         self.keep_history(id, fact, now);
-        if is_over && !was_over {
-            self.open.remove(&id);
-            if self.by_fingerprint.get(&fingerprint) == Some(&id) {
-                self.by_fingerprint.remove(&fingerprint);
-            }
-            self.former.insert(fingerprint, id);
-            self.over.push_back(id);
-            self.forget_oldest();
-        }
-        Ok(())
+        Ok(moved)
     }
 
-    fn forget_oldest(&mut self) {
-        while OVER_MAX < self.over.len() {
-            let Some(oldest) = self.over.pop_front() else { return };
-            let gone = self.incidents.remove(&oldest);
-            if let Some(gone) = gone.filter(|it| self.former.get(&it.fingerprint) == Some(&oldest))
-            {
-                self.former.remove(&gone.fingerprint);
-            }
-        }
-    }
-
-    fn remember(&mut self, delivery: String, id: IncidentId) {
-        if self.deliveries.insert(delivery.clone(), id).is_none() {
+    fn remember(&mut self, delivery: Delivery, id: IncidentId) {
+        if self.deliveries.insert(delivery, id).is_none() {
             self.deliveries_order.push_back(delivery);
         }
         while DELIVERIES_MAX < self.deliveries_order.len() {
@@ -364,7 +425,7 @@ impl Desk {
 
     /// Returns the configuration in force.
     #[must_use]
-    pub const fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.config
     }
 
@@ -376,27 +437,23 @@ impl Desk {
 
     /// Returns the incidents that are not over, the oldest first.
     pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
-        self.open.iter().filter_map(|id| self.incidents.get(id))
+        self.incidents.open()
     }
 
     /// Returns what has a deadline, the next first.
-    #[must_use]
-    pub fn deadlines(&self) -> Vec<(DateTime<Utc>, IncidentId)> {
-        let mut due: Vec<_> =
-            self.open_incidents().filter_map(|it| Some((self.deadline(it)?, it.id))).collect();
-        due.sort_unstable();
-        due
+    pub fn deadlines(&self) -> impl Iterator<Item = (DateTime<Utc>, IncidentId)> + '_ {
+        self.incidents.due()
     }
 
     fn deadline(&self, incident: &Incident) -> Option<DateTime<Utc>> {
-        incident.deadline(&self.config.policy, self.soak(incident))
+        self.incidents.deadline(incident.id)
     }
+}
 
-    /// Returns how long an incident's target must stay well when no plan says it.
-    fn soak(&self, incident: &Incident) -> Span {
-        let target = incident.target.as_deref().and_then(|name| self.config.target(name));
-        target.and_then(|it| it.soak).unwrap_or(self.config.policy.soak)
-    }
+/// Returns how long an incident's target must stay well when no plan says it.
+fn soak(fleet: &Fleet, incident: &Incident) -> Span {
+    let target = incident.target.as_deref().and_then(|name| fleet.target(name));
+    target.and_then(|it| it.soak).unwrap_or(fleet.policy.soak)
 }
 
 fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, max: usize) {

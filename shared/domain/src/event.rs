@@ -1,12 +1,15 @@
 //! Events: what somebody observed, in one form, whatever form it came in.
 
 mod decode;
+pub(crate) mod delivery;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use delivery::Delivery;
 
 pub use decode::{
     Context, DEPTH_MAX, DecodeError, cloudevent_binary, cloudevent_structured, json, message, plain,
@@ -77,6 +80,11 @@ impl fmt::Display for EventType {
         f.write_str(&self.0)
     }
 }
+
+/// Type of the event that says that an agent of ours has stopped without leaving.
+pub const AGENT_DOWN: &str = "agent_down";
+/// Type of the event that says that no agent of some kind serves a zone that targets are in.
+pub const ZONE_UNSERVED: &str = "zone_unserved";
 
 /// Whether the trouble is there or gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +183,12 @@ impl Event {
     #[must_use]
     pub fn delivery_key(&self) -> String {
         format!("{}\n{}", self.source, self.id)
+    }
+
+    /// Returns what stands for [`Event::delivery_key`] where many are remembered.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        Delivery::of(&self.source, &self.id)
     }
 
     /// Returns what makes two events the same trouble: the sender's own key, else type

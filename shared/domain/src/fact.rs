@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
-    event::Event,
+    event::{Delivery, Event, delivery},
     id::{IncidentId, Position},
     plan::Plan,
     wire::{AnalysisReport, FixReport, NoticeReport, VerificationReport},
@@ -69,17 +69,19 @@ pub enum Fact {
         /// The former incident of that fingerprint, if there was one lately.
         previous: Option<IncidentId>,
     },
-    /// A further event of the same trouble arrived.
+    /// Further events of the same trouble arrived.
     Repeated {
-        /// The event's delivery key.
-        delivery: String,
-        /// Its payload replaces the one that diagnoses are given, if it says something.
+        /// What makes each of them one delivery; as many as there were events.
+        #[serde(alias = "delivery", deserialize_with = "delivery::one_or_many")]
+        deliveries: Vec<Delivery>,
+        /// What they say together: the highest severity, the latest start, and the last
+        /// payload that says something, which replaces the one that diagnoses are given.
         event: Box<Event>,
     },
     /// The sender says that it is gone; what follows is decided apart.
     RecoveryReported {
-        /// The event's delivery key.
-        delivery: String,
+        /// What makes the event one delivery.
+        delivery: Delivery,
     },
     /// It waits for the incident that is its cause.
     BecameSymptom {
@@ -183,6 +185,9 @@ pub enum Fact {
     Retried {
         /// Who.
         by: String,
+        /// The configured target that fits its event now, when none did before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
     },
     /// A notice was sent, or could not be.
     Notified {

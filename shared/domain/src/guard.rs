@@ -6,8 +6,10 @@
 
 mod stages;
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     incident::Incident,
@@ -22,7 +24,8 @@ pub const START_WITHIN: TimeDelta = TimeDelta::seconds(120);
 /// How long an approval is worth something after it was given.
 pub const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
 
-/// Something that all guards allowed.
+/// Something that all guards allowed. It cannot be read from anywhere but a snapshot of what
+/// the guards allowed before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Authorized<T> {
     inner: T,
@@ -40,6 +43,19 @@ impl<T> Authorized<T> {
     pub fn approved_by(&self) -> Option<&str> {
         self.approved_by.as_deref()
     }
+}
+
+/// Reads a plan that was authorized before, from a snapshot.
+pub(crate) fn from_snapshot<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Authorized<Plan>, D::Error> {
+    #[derive(Deserialize)]
+    struct Stored {
+        inner: Plan,
+        approved_by: Option<String>,
+    }
+    let Stored { inner, approved_by } = Stored::deserialize(deserializer)?;
+    Ok(Authorized::from_ledger(inner, approved_by))
 }
 
 impl Authorized<Plan> {
@@ -92,7 +108,7 @@ pub struct Situation<'a> {
     /// Until when the breaker is tripped.
     pub breaker_until: Option<DateTime<Utc>>,
     /// All fixes that budgets look at, the oldest first.
-    pub history: &'a [FixRecord],
+    pub history: &'a VecDeque<FixRecord>,
     /// Names of targets under treatment by other incidents, each once.
     pub under_treatment: &'a [String],
     /// Number of configured targets.
@@ -102,7 +118,7 @@ pub struct Situation<'a> {
 }
 
 /// One fix, as budgets see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixRecord {
     /// Its incident.
     pub incident: crate::id::IncidentId,
@@ -137,6 +153,10 @@ pub enum Opinion {
     Suggest(String),
 }
 
+/// Name of the stage that holds while another fix of the same target is under way.
+pub const ONE_FIX_PER_TARGET: &str = "one fix per target";
+/// Name of the stage that holds while too many targets are under treatment.
+pub const BLAST_RADIUS: &str = "blast radius";
 /// Name of the stage that holds when too much is sick at once. The desk tells people once
 /// per storm.
 pub const STORM_BRAKE: &str = "storm brake";
@@ -158,10 +178,10 @@ pub const PIPELINE: [Stage; 10] = [
     ("freeze window", stages::freeze_window),
     ("autonomy", stages::autonomy),
     ("staleness", stages::staleness),
-    ("one fix per target", stages::one_fix_per_target),
+    (ONE_FIX_PER_TARGET, stages::one_fix_per_target),
     ("cool-down", stages::cool_down),
     ("budget", stages::budget),
-    ("blast radius", stages::blast_radius),
+    (BLAST_RADIUS, stages::blast_radius),
     ("circuit breaker", stages::circuit_breaker),
     (STORM_BRAKE, stages::storm_brake),
 ];

@@ -91,6 +91,22 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Returns the first half of the SHA-256 of texts, each with its length, so that other texts
+/// give another number. Stands for keys that are only compared.
+#[must_use]
+pub(crate) fn digest(texts: &[&str]) -> u128 {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    let mut half = [0_u8; 16];
+    for (to, from) in half.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    u128::from_be_bytes(half)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,12 @@
 mod fold;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     event::Event,
     fact::{Escalation, Fact},
-    guard::Authorized,
+    guard::{self, Authorized},
     id::IncidentId,
     plan::Plan,
     policy::Policy,
@@ -29,7 +29,7 @@ const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
 const SYMPTOM_MAX: TimeDelta = TimeDelta::hours(6);
 
 /// Where an incident stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
     /// The cause is being sought.
     Diagnosing,
@@ -54,6 +54,7 @@ pub enum Phase {
     /// The plan is being carried out.
     Fixing {
         /// The plan, which all guards allowed.
+        #[serde(deserialize_with = "guard::from_snapshot")]
         plan: Authorized<Plan>,
         /// After this time it must not be begun.
         not_after: DateTime<Utc>,
@@ -70,6 +71,7 @@ pub enum Phase {
     /// The plan is being taken back.
     Undoing {
         /// The plan.
+        #[serde(deserialize_with = "guard::from_snapshot")]
         plan: Authorized<Plan>,
         /// After this time it must not be begun.
         not_after: DateTime<Utc>,
@@ -86,12 +88,13 @@ pub enum Phase {
 }
 
 /// What a verification is for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum Purpose {
     /// To see whether the fix helped.
     Fix {
         /// The plan that was carried out.
+        #[serde(deserialize_with = "guard::from_snapshot")]
         plan: Authorized<Plan>,
         /// Targets that were well before it.
         neighbours: Vec<String>,
@@ -109,7 +112,7 @@ pub enum Purpose {
 }
 
 /// How an incident ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Proven, by a fix or with its cause.
     Resolved,
@@ -120,7 +123,7 @@ pub enum Ending {
 }
 
 /// A person's yes to one exact plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// Who.
     pub by: String,
@@ -131,7 +134,7 @@ pub struct Approval {
 }
 
 /// A notice that people are owed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Names it; number of the decision that caused it.
     pub id: String,
@@ -169,7 +172,7 @@ pub struct Circumstance<'a> {
 }
 
 /// One incident.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     /// Its id.
     pub id: IncidentId,
@@ -311,6 +314,29 @@ impl Incident {
     #[must_use]
     pub fn symptom_of(&self) -> Option<IncidentId> {
         if let Phase::Symptom { of } = self.phase { Some(of) } else { None }
+    }
+
+    /// Returns the guard that holds its plan.
+    #[must_use]
+    pub fn held_by(&self) -> Option<&str> {
+        if let Phase::Proposed { hold: Some((guard, _)), .. } = &self.phase {
+            Some(guard)
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether it wants something from the hands.
+    #[must_use]
+    pub const fn wants_hands(&self) -> bool {
+        let works = matches!(
+            self.phase,
+            Phase::Diagnosing
+                | Phase::Fixing { .. }
+                | Phase::Undoing { .. }
+                | Phase::Verifying { .. }
+        );
+        works || !self.notices.is_empty()
     }
 
     /// Returns whether its target is being acted upon, or the proof is still due.

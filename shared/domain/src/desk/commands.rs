@@ -1,6 +1,6 @@
 //! What commands of people do. Each is answered, also when it is refused.
 
-use super::{Desk, Turn};
+use super::{Desk, Turn, fleet::Fleet};
 use crate::{
     config::Config,
     fact::{Escalation, Fact},
@@ -119,7 +119,10 @@ impl Desk {
             return refused(turn, id, "Only an escalated incident can be tried again.");
         }
         let why = format!("{by} wants it to be tried again");
-        self.record(turn, Some(id), Fact::Retried { by }, why);
+        let incident = self.incidents.get(&id).filter(|it| it.target.is_none());
+        let target = incident.and_then(|it| self.config.target_of(&it.event));
+        let target = target.map(|it| it.name.clone());
+        self.record(turn, Some(id), Fact::Retried { by, target }, why);
         done(turn, Some(id), "The cause is sought anew.");
     }
 
@@ -130,7 +133,7 @@ impl Desk {
             turn.answer(AnswerStatus::Refused, None, &message);
             return;
         }
-        if *config == self.config && 0 < self.n_decisions {
+        if *config == *self.config && 0 < self.n_decisions {
             return done(turn, None, "This configuration is in force already.");
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
@@ -142,7 +145,7 @@ impl Desk {
     }
 
     /// What was planned or approved for another configuration is not carried out.
-    fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Config) {
+    fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Fleet) {
         let changed = |name: &Option<String>| {
             let Some(name) = name else { return true };
             former.target(name) != self.config.target(name)

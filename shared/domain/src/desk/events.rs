@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Desk, Turn};
+use super::{Desk, Turn, settle::MOVES_MAX};
 use crate::{
-    event::{Event, EventType, Severity, Status},
-    fact::Fact,
+    event::{self, Delivery, Event, EventType, Severity, Status},
+    fact::{Escalation, Fact},
     id::IncidentId,
     incident::{Incident, Phase, Purpose},
     wire::AnswerStatus,
@@ -20,11 +20,12 @@ const UPDATED: &str = "The event belongs to an open incident.";
 
 impl Desk {
     pub(super) fn on_event(&mut self, turn: &mut Turn, event: &Event) {
-        let delivery = event.delivery_key();
-        if let Some(id) = self.deliveries.get(&delivery).copied() {
+        let delivery = event.delivery();
+        let known = self.deliveries.get(&delivery).copied();
+        if let Some(id) = known.or_else(|| self.repeats.of(delivery)) {
             // The sender did not hear us the first time: it hears the same now, and nothing
             // is decided.
-            let opener = self.incidents.get(&id).map(|it| it.event.delivery_key());
+            let opener = self.incidents.get(&id).map(|it| it.event.delivery());
             let (status, message) = match event.status {
                 Status::Firing if opener.as_ref() == Some(&delivery) => {
                     (AnswerStatus::IncidentOpened, OPENED)
@@ -39,7 +40,7 @@ impl Desk {
         }
         let target = self.config.target_of(event).map(|it| it.name.clone());
         let fingerprint = event.fingerprint(target.as_deref());
-        let open = self.by_fingerprint.get(&fingerprint).copied();
+        let open = self.incidents.of_fingerprint(&fingerprint);
         match (event.status, open) {
             (Status::Firing, None) => {
                 let id = self.open_incident(turn, event.clone(), target, fingerprint);
@@ -47,12 +48,8 @@ impl Desk {
                 self.settle(turn);
             }
             (Status::Firing, Some(id)) => {
-                let why = format!("{} reports it again", event.source);
-                let fact = Fact::Repeated { delivery, event: Box::new(event.clone()) };
-                self.record(turn, Some(id), fact, why);
-                self.sick_again(turn, id, event);
+                self.on_repeat(turn, id, delivery, event);
                 turn.answer(AnswerStatus::IncidentUpdated, Some(id), UPDATED);
-                self.settle(turn);
             }
             (Status::Resolved, None) => {
                 let message = "Nothing is open for this; there is nothing to resolve.";
@@ -71,7 +68,8 @@ impl Desk {
         fingerprint: String,
     ) -> IncidentId {
         let id = IncidentId::derive(turn.at, turn.position, &fingerprint);
-        let previous = self.former.get(&fingerprint).copied();
+        let kind = event.kind.clone();
+        let previous = self.incidents.former(&fingerprint);
         let why = match (&target, previous) {
             (Some(target), None) => format!("{} reports {} of {target}", event.source, event.kind),
             (Some(target), Some(former)) => {
@@ -84,8 +82,13 @@ impl Desk {
         let fact =
             Fact::Opened { event: Box::new(event), target: target.clone(), fingerprint, previous };
         self.record(turn, Some(id), fact, why);
-        if let Some(target) = target {
-            self.correlate(turn, id, &target);
+        match target {
+            Some(target) => self.correlate(turn, id, &target),
+            // Without a target there is nothing to look at, and nothing to heal.
+            None => {
+                let why = unknown_target(kind.as_str());
+                self.escalate(turn, id, Escalation::UnknownTarget, why);
+            }
         }
         id
     }
@@ -97,15 +100,18 @@ impl Desk {
         if self.incidents.get(&id).is_none_or(|it| it.phase != Phase::Diagnosing) {
             return;
         }
-        let dependents: Vec<String> =
-            self.config.dependents(target).iter().map(|it| it.name.clone()).collect();
         let waiting = |it: &&Incident| {
             matches!(
                 it.phase,
                 Phase::Diagnosing | Phase::Proposed { .. } | Phase::AwaitingApproval { .. }
-            ) && it.target.as_ref().is_some_and(|name| dependents.contains(name))
+            )
         };
-        let symptoms: Vec<_> = self.open_incidents().filter(waiting).map(|it| it.id).collect();
+        let dependents = self.config.dependents(target).into_iter();
+        let on_them = dependents.flat_map(|it| self.incidents.on_target(&it.name));
+        let mut symptoms: Vec<_> = on_them.filter(waiting).map(|it| it.id).collect();
+        symptoms.sort_unstable();
+        // The others find their cause when they are diagnosed.
+        symptoms.truncate(MOVES_MAX);
         for symptom in symptoms {
             let why = format!("a symptom of {target}, which it needs: {id}");
             self.record(turn, Some(symptom), Fact::BecameSymptom { of: id }, why);
@@ -117,12 +123,9 @@ impl Desk {
     pub(super) fn seek_cause(&mut self, turn: &mut Turn, id: IncidentId) -> bool {
         let Some(incident) = self.incidents.get(&id) else { return false };
         let Some(target) = incident.target.clone() else { return false };
-        let needed: Vec<&str> =
-            self.config.dependencies(&target).iter().map(|it| it.name.as_str()).collect();
         let is_cause = |it: &&Incident| {
-            let on = it.target.as_deref().unwrap_or_default();
-            let elsewhere = needed.contains(&on);
-            let before = on == target && !matches!(it.phase, Phase::Escalated(_));
+            let elsewhere = it.target.as_deref() != Some(&target);
+            let before = !elsewhere && !matches!(it.phase, Phase::Escalated(_));
             // What was found well and is only being proven so is no cause.
             let is_sick = !matches!(
                 it.phase,
@@ -134,7 +137,9 @@ impl Desk {
         // more than what a person has; then the oldest counts most.
         let with_person = |it: &Incident| matches!(it.phase, Phase::Escalated(_));
         let beside = |it: &Incident| it.target.as_deref() == Some(&target);
-        let found = self.open_incidents().filter(is_cause);
+        let needed = self.config.dependencies(&target);
+        let names = needed.iter().map(|it| it.name.as_str()).chain([target.as_str()]);
+        let found = names.flat_map(|name| self.incidents.on_target(name)).filter(is_cause);
         let found = found.min_by_key(|it| (with_person(it), beside(it), it.id));
         let Some((of, on)) = found.map(|it| (it.id, it.target.clone().unwrap_or_default())) else {
             return false;
@@ -164,15 +169,15 @@ impl Desk {
         event.starts_at = Some(turn.at);
         event.annotations.insert("because".to_owned(), because.to_owned());
         let fingerprint = event.fingerprint(Some(target));
-        if let Some(open) = self.by_fingerprint.get(&fingerprint) {
-            return Some(*open);
+        if let Some(open) = self.incidents.of_fingerprint(&fingerprint) {
+            return Some(open);
         }
         Some(self.open_incident(turn, event, Some(target.to_owned()), fingerprint))
     }
 
     /// Ends a verification when a monitor tells that the target, which it has seen well, has
     /// become sick since: the soak is broken, whoever does the verification.
-    fn sick_again(&mut self, turn: &mut Turn, id: IncidentId, event: &Event) {
+    pub(super) fn sick_again(&mut self, turn: &mut Turn, id: IncidentId, event: &Event) {
         let Some(Phase::Verifying { purpose, since }) =
             self.incidents.get(&id).map(|it| it.phase.clone())
         else {
@@ -187,7 +192,7 @@ impl Desk {
         }
     }
 
-    fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: String) {
+    fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: Delivery) {
         let why = format!("{} reports that it is over", event.source);
         self.record(turn, Some(id), Fact::RecoveryReported { delivery }, why);
         let Some(incident) = self.incidents.get(&id) else { return };
@@ -221,5 +226,18 @@ impl Desk {
         let message = if over { "The incident is closed." } else { "Recovery is being verified." };
         turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
         self.settle(turn);
+    }
+}
+
+/// Returns what a person is told about an event that fits no target.
+fn unknown_target(kind: &str) -> &'static str {
+    match kind {
+        event::AGENT_DOWN => {
+            "an agent of ours has stopped without leaving; look at its own log and start it again"
+        }
+        event::ZONE_UNSERVED => {
+            "no agent serves a zone that targets are in; start one there, or see why it stopped"
+        }
+        _ => "no configured target fits the event; add one, or a selector that finds it",
     }
 }

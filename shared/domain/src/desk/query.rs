@@ -1,8 +1,9 @@
 //! What people read from the desk.
 
-use std::collections::BTreeMap;
-
-use super::Desk;
+use super::{
+    Desk,
+    row::{Row, Sieve},
+};
 use crate::{
     id::IncidentId,
     incident::{Incident, Phase},
@@ -63,7 +64,6 @@ impl Desk {
     #[must_use]
     pub fn detail(&self, id: IncidentId) -> Option<IncidentDetail> {
         let incident = self.incidents.get(&id)?;
-        let is_symptom = |it: &&Incident| it.cause == Some(id);
         Some(IncidentDetail {
             view: self.view(incident),
             timeline: incident.timeline.clone(),
@@ -71,7 +71,7 @@ impl Desk {
             hypotheses: incident.hypotheses.clone(),
             evidence: incident.evidence.clone(),
             attempts: incident.attempts.clone(),
-            symptoms: self.incidents.values().filter(is_symptom).map(|it| it.id).collect(),
+            symptoms: self.incidents.symptoms(id).collect(),
         })
     }
 
@@ -79,10 +79,16 @@ impl Desk {
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
         let limit = filter.limit.unwrap_or(Filter::LIMIT_DEFAULT).clamp(1, Filter::LIMIT_MAX);
-        let fitting = || self.incidents.values().rev().filter(|it| fits(it, filter));
-        let total = fitting().count();
-        let mut rest = fitting().filter(|it| filter.after.is_none_or(|after| it.id < after));
-        let incidents: Vec<_> = rest.by_ref().take(limit).map(|it| self.view(it)).collect();
+        let sieve = Sieve::new(filter);
+        let fits = |(_, row, it): &(_, &Row, &Incident)| sieve.lets_through(row, it);
+        let total = if sieve.is_open() {
+            self.incidents.len()
+        } else {
+            self.incidents.rows().filter(fits).count()
+        };
+        let mut rest = self.incidents.rows_before(filter.after).rev().filter(fits);
+        let shown = rest.by_ref().take(limit);
+        let incidents: Vec<_> = shown.map(|(_, _, it)| self.view(it)).collect();
         let next = rest.next().and_then(|_| incidents.last().map(|it| it.id));
         Page { incidents, next, total }
     }
@@ -90,10 +96,8 @@ impl Desk {
     /// Returns what the desk knows of the whole system; the shell adds the rest.
     #[must_use]
     pub fn system(&self) -> SystemView {
-        let mut incidents = BTreeMap::new();
-        for incident in self.incidents.values() {
-            *incidents.entry(incident.status().as_str().to_owned()).or_insert(0) += 1;
-        }
+        let by_status = self.incidents.by_status().iter();
+        let incidents = by_status.map(|(it, n)| (it.as_str().to_owned(), *n)).collect();
         SystemView {
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,
@@ -105,26 +109,4 @@ impl Desk {
             ..SystemView::default()
         }
     }
-}
-
-fn fits(incident: &Incident, filter: &Filter) -> bool {
-    let target = incident.target.as_deref().or(incident.event.target.as_deref());
-    let contains = |text: &str| {
-        let text = text.to_lowercase();
-        let fields = [
-            Some(incident.id.to_string()),
-            Some(incident.event.kind.to_string()),
-            target.map(str::to_owned),
-            incident.analysis.clone(),
-            incident.resolution.clone(),
-        ];
-        fields.iter().flatten().any(|it| it.to_lowercase().contains(&text))
-    };
-    (filter.status.is_empty() || filter.status.contains(&incident.status()))
-        && !(filter.open && incident.is_over())
-        && filter.target.as_deref().is_none_or(|it| target == Some(it))
-        && filter.kind.as_deref().is_none_or(|it| incident.event.kind.as_str() == it)
-        && filter.severity.is_none_or(|it| it <= incident.event.severity)
-        && filter.since.is_none_or(|it| it <= incident.opened_at)
-        && filter.q.as_deref().is_none_or(contains)
 }

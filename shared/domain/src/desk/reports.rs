@@ -101,11 +101,10 @@ impl Desk {
         let began =
             self.incidents.get(&id).and_then(|it| it.attempts.last()).map(|it| it.started_at);
         let was_sick = |name: &String| {
-            self.open_incidents().any(|it| {
+            self.incidents.on_target(name).any(|it| {
                 let since = it.event.starts_at.unwrap_or(it.opened_at);
                 let seen_well = it.event.payload.get("seen_well").and_then(Value::as_bool);
                 it.id != id
-                    && it.target.as_ref() == Some(name)
                     && (began.is_some_and(|began| since < began) || seen_well == Some(false))
             })
         };
@@ -227,7 +226,7 @@ impl Desk {
     pub(super) fn on_timer(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if self.deadline(incident).is_none_or(|due| turn.at < due) {
+        if self.incidents.deadline(id).is_none_or(|due| turn.at < due) {
             return;
         }
         let held_since = incident.held_since.unwrap_or(incident.entered_at);
@@ -261,6 +260,8 @@ impl Desk {
                 self.escalate(turn, id, Escalation::Regression, why);
             }
             Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
+            // Its deadline has come because it need not wait: settling knows what follows.
+            Phase::Symptom { .. } if self.incidents.is_movable(id) => {}
             Phase::Symptom { of } => {
                 let why = format!("its cause {of} was not healed in time");
                 self.escalate(turn, id, Escalation::CauseNotHealed, why);

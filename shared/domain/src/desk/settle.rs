@@ -1,8 +1,6 @@
 //! What follows by itself after a decision: guards are asked, symptoms are released.
 
-use std::collections::BTreeSet;
-
-use super::{Desk, Turn};
+use super::{Desk, Turn, incidents::Fate};
 use crate::{
     fact::{Escalation, Fact},
     guard::{self, Opinion, START_WITHIN, Situation, Verdict},
@@ -10,22 +8,25 @@ use crate::{
     incident::{Incident, Phase, Purpose},
 };
 
-/// Rounds of settling after one input; each moves at least one incident, and what is
-/// left is settled with the next input.
-const ROUNDS_MAX: usize = 64;
+/// Moves that settling makes after one input, and plans of one guard that it asks about.
+/// What is left is not lost: symptoms that can move have a deadline that has come, and so
+/// have plans that were held, soon.
+pub(super) const MOVES_MAX: usize = 256;
 
 impl Desk {
-    /// Lets everything that can move by itself do so.
+    /// Lets everything that can move by itself do so. Looks only at what this input has
+    /// moved or freed, however many incidents are open.
     pub(super) fn settle(&mut self, turn: &mut Turn) {
-        if turn.handled.recorded.is_empty() {
-            return;
-        }
-        for _ in 0..ROUNDS_MAX {
+        let last = self.n_decisions + u64::try_from(MOVES_MAX).unwrap_or(u64::MAX);
+        loop {
             let before = self.n_decisions;
             self.settle_symptoms(turn);
-            self.settle_diagnoses(turn);
-            self.settle_proposals(turn);
-            if self.n_decisions == before {
+            let mut moved = std::mem::take(&mut turn.moved);
+            moved.sort_unstable();
+            moved.dedup();
+            self.settle_diagnoses(turn, &moved);
+            self.settle_proposals(turn, &moved);
+            if self.n_decisions == before || last <= self.n_decisions {
                 return;
             }
         }
@@ -33,40 +34,31 @@ impl Desk {
 
     /// Looks at symptoms whose cause is over; what waits for a symptom waits for its cause.
     fn settle_symptoms(&mut self, turn: &mut Turn) {
-        let with_cause = |it: &Incident| Some((it.id, it.symptom_of()?));
-        let symptoms: Vec<_> = self.open_incidents().filter_map(with_cause).collect();
-        for (id, of) in symptoms {
-            let cause = self.incidents.get(&of).filter(|it| !it.is_over());
-            if cause.is_some_and(|it| it.phase == Phase::Escalated(Escalation::Regression)) {
-                let why = format!("the target of its cause {of} is well again, this one is not");
-                self.record(turn, Some(id), Fact::Released, why);
+        for id in self.incidents.movable(MOVES_MAX) {
+            let (Some(fate), Some(of)) =
+                (self.incidents.fate(id), self.incidents.get(&id).and_then(Incident::symptom_of))
+            else {
                 continue;
-            }
-            match cause.map(Incident::symptom_of) {
-                None => {
+            };
+            match fate {
+                Fate::CauseRegressed => {
+                    let why =
+                        format!("the target of its cause {of} is well again, this one is not");
+                    self.record(turn, Some(id), Fact::Released, why);
+                }
+                Fate::CauseOver => {
                     let why = format!("its cause {of} is over; fresh samples must prove it");
                     self.start_recheck_of_symptom(turn, id, &why);
                 }
-                Some(Some(root)) if root == id => {
+                Fate::Circle => {
                     self.record(turn, Some(id), Fact::RecheckStarted, "its cause waits for itself");
                 }
-                Some(None) if self.stands_beside_escalated(id, of) => {
+                Fate::BesideEscalated => {
                     let why = format!("{of} on the same target went to a person");
                     self.record(turn, Some(id), Fact::Released, why);
                 }
-                Some(_) => {}
             }
         }
-    }
-
-    /// Returns whether a symptom waits for an incident on its own target that was
-    /// escalated. Had it been opened later, it would not have become a symptom either.
-    fn stands_beside_escalated(&self, id: IncidentId, of: IncidentId) -> bool {
-        let (Some(symptom), Some(cause)) = (self.incidents.get(&id), self.incidents.get(&of))
-        else {
-            return false;
-        };
-        symptom.target == cause.target && matches!(cause.phase, Phase::Escalated(_))
     }
 
     fn start_recheck_of_symptom(&mut self, turn: &mut Turn, id: IncidentId, why: &str) {
@@ -80,14 +72,14 @@ impl Desk {
     }
 
     /// An incident that is diagnosed again may have become a symptom meanwhile.
-    fn settle_diagnoses(&mut self, turn: &mut Turn) {
-        let again = |it: &&Incident| {
-            it.phase == Phase::Diagnosing && (1 < it.revision) && it.entered_at == turn.at
-        };
-        let ids: Vec<_> = self.open_incidents().filter(again).map(|it| it.id).collect();
-        for id in ids {
-            if self.has_needed_cause(id) {
-                self.seek_cause(turn, id);
+    fn settle_diagnoses(&mut self, turn: &mut Turn, moved: &[IncidentId]) {
+        for id in moved {
+            let again = self
+                .incidents
+                .get(id)
+                .is_some_and(|it| it.phase == Phase::Diagnosing && 1 < it.revision);
+            if again && self.has_needed_cause(*id) {
+                self.seek_cause(turn, *id);
             }
         }
     }
@@ -96,25 +88,48 @@ impl Desk {
         let Some(target) = self.incidents.get(&id).and_then(|it| it.target.as_deref()) else {
             return false;
         };
-        let needed = self.config.dependencies(target);
-        self.open_incidents().any(|it| {
-            let on = it.target.as_deref().unwrap_or_default();
-            let is_root = !matches!(
+        let is_root = |it: &Incident| {
+            !matches!(
                 it.phase,
                 Phase::Symptom { .. }
                     | Phase::Escalated(_)
                     | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
-            );
-            is_root && needed.iter().any(|one| one.name == on)
-        })
+            )
+        };
+        let needed = self.config.dependencies(target).into_iter();
+        let mut on_them = needed.flat_map(|it| self.incidents.on_target(&it.name));
+        on_them.any(is_root)
     }
 
     /// Asks the guards for plans that are new, and for those that something may have freed.
-    fn settle_proposals(&mut self, turn: &mut Turn) {
-        let proposed = |it: &&Incident| matches!(it.phase, Phase::Proposed { .. });
-        let ids: Vec<_> = self.open_incidents().filter(proposed).map(|it| it.id).collect();
-        for id in ids {
+    fn settle_proposals(&mut self, turn: &mut Turn, moved: &[IncidentId]) {
+        for id in moved {
+            self.guard(turn, *id);
+        }
+        let freed = std::mem::take(&mut turn.freed);
+        let mut asked: Vec<IncidentId> = Vec::new();
+        for target in &freed.targets {
+            let on_it = self.incidents.on_target(target);
+            let held = on_it.filter(|it| it.held_by() == Some(guard::ONE_FIX_PER_TARGET));
+            asked.extend(held.map(|it| it.id));
+        }
+        if freed.all {
+            asked.extend(self.incidents.held(MOVES_MAX));
+        } else {
+            if !freed.targets.is_empty() {
+                asked.extend(self.incidents.held_by(guard::BLAST_RADIUS, MOVES_MAX));
+            }
+            if freed.storm {
+                asked.extend(self.incidents.held_by(guard::STORM_BRAKE, MOVES_MAX));
+            }
+        }
+        for id in asked {
             self.guard(turn, id);
+            let held_by = self.incidents.get(&id).and_then(Incident::held_by);
+            if !freed.all && held_by == Some(guard::BLAST_RADIUS) {
+                // There is no room for any more of them.
+                return;
+            }
         }
     }
 
@@ -126,8 +141,7 @@ impl Desk {
             let why = "its target is not configured any more";
             return self.record(turn, Some(id), Fact::PlanExpired, why);
         };
-        let under_treatment = self.under_treatment(id);
-        let history: Vec<_> = self.history.iter().cloned().collect();
+        let under_treatment = self.incidents.treated_by_others(id);
         let verdict = guard::authorize(&Situation {
             now: turn.at,
             incident,
@@ -137,10 +151,10 @@ impl Desk {
             policy: &self.config.policy,
             paused: self.paused.as_deref(),
             breaker_until: self.breaker_until,
-            history: &history,
+            history: &self.history,
             under_treatment: &under_treatment,
             n_targets: self.config.targets.len(),
-            n_sick: self.n_sick(),
+            n_sick: self.incidents.n_sick(),
         });
         let (hold, plan) = (hold.clone(), plan.clone());
         match verdict {
@@ -188,38 +202,17 @@ impl Desk {
         }
     }
 
-    /// Returns the targets that other incidents are treating, each once.
-    fn under_treatment(&self, but: IncidentId) -> Vec<String> {
-        let others = self.open_incidents().filter(|it| it.id != but && it.is_under_treatment());
-        let names: BTreeSet<String> =
-            others.filter_map(|it| it.plan().map(|plan| plan.target.clone())).collect();
-        names.into_iter().collect()
-    }
-
     /// Returns whether more targets are sick by themselves than the storm brake allows.
     pub(super) fn is_storm(&self) -> bool {
-        guard::storm_limit(&self.config.policy, self.config.targets.len()) < self.n_sick()
-    }
-
-    /// Returns the number of targets that are sick by themselves: a symptom is not.
-    fn n_sick(&self) -> usize {
-        let sick = |it: &&Incident| {
-            !matches!(it.phase, Phase::Symptom { .. } | Phase::Escalated(_) | Phase::Over(_))
-        };
-        let names = self.open_incidents().filter(sick).filter_map(|it| it.target.as_deref());
-        names.collect::<BTreeSet<_>>().len()
+        guard::storm_limit(&self.config.policy, self.config.targets.len()) < self.incidents.n_sick()
     }
 
     /// Returns the targets beside one, needed by it or needing it, that are well now.
     fn neighbours(&self, target: &str) -> Vec<String> {
-        let sick: BTreeSet<&str> =
-            self.open_incidents().filter_map(|it| it.target.as_deref()).collect();
-        let needed = self.config.target(target).map(|it| it.depends_on.clone()).unwrap_or_default();
-        let needing =
-            self.config.targets.iter().filter(|it| it.depends_on.iter().any(|one| one == target));
-        let mut names: Vec<String> = needed;
-        names.extend(needing.map(|it| it.name.clone()));
-        names.retain(|name| !sick.contains(name.as_str()));
+        let mut names =
+            self.config.target(target).map(|it| it.depends_on.clone()).unwrap_or_default();
+        names.extend(self.config.direct_dependents(target).map(str::to_owned));
+        names.retain(|name| self.incidents.on_target(name).next().is_none());
         names
     }
 }

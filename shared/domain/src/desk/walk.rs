@@ -178,7 +178,7 @@ impl Walk {
         for recorded in &handled.recorded {
             *self.facts.entry(recorded.decision.fact.name()).or_default() += 1;
         }
-        self.statuses.extend(next.desk.incidents.values().map(Incident::status));
+        self.statuses.extend(next.desk.incidents.all_shared().map(|it| it.status()));
         if !self.seen.insert(self.scope.key(&next)) {
             return None;
         }
@@ -248,7 +248,8 @@ impl Scope {
             let mut event = world.clone().event(kind, name);
             event.id = format!("{kind}-{name}-{}", world.seq);
             moves.push(now(Input::Event(Event { status: Status::Resolved, ..event.clone() })));
-            let is_open = world.desk.by_fingerprint.contains_key(&event.fingerprint(Some(name)));
+            let is_open =
+                world.desk.incidents.of_fingerprint(&event.fingerprint(Some(name))).is_some();
             if is_open || n_opened < INCIDENTS_MAX {
                 moves.push(now(Input::Event(event)));
             }
@@ -257,7 +258,7 @@ impl Scope {
             moves.push(now(command(Verb::Pause { reason: String::new() })));
             moves.push(now(command(Verb::Resume)));
         }
-        for incident in world.desk.incidents.values() {
+        for incident in world.desk.incidents.all_shared() {
             moves.push(void(Input::Event(incident.event.clone())));
             moves.extend(self.commands(incident).into_iter().map(now));
             moves.extend(timers(world, incident));

@@ -73,11 +73,13 @@ impl Desk {
     /// Returns all work that is wanted now, the oldest incident first.
     #[must_use]
     pub fn pending(&self) -> Vec<Wish> {
-        // A notice may be owed for what is over by now.
-        let open = self.open_incidents();
-        let over = self.over.iter().filter_map(|id| self.incidents.get(id));
-        let over = over.filter(|it| !it.notices.is_empty());
-        open.chain(over).flat_map(|it| self.wishes(it)).collect()
+        self.incidents.wanting().flat_map(|it| self.wishes(it)).collect()
+    }
+
+    /// Returns the incidents that want work now: first those that are not over, the oldest
+    /// first. [`Desk::wishes_of`] tells what.
+    pub fn wanting(&self) -> impl Iterator<Item = IncidentId> + '_ {
+        self.incidents.wanting().map(|it| it.id)
     }
 
     /// Returns the work that one incident wants now.
@@ -128,11 +130,10 @@ impl Desk {
         let name = incident.target.as_deref().unwrap_or_default();
         let dependencies: Vec<Target> =
             self.config.dependencies(name).into_iter().cloned().collect();
-        let is_sick =
-            |name: &str| self.open_incidents().any(|it| it.target.as_deref() == Some(name));
+        let is_sick = |name: &str| self.incidents.on_target(name).next().is_some();
         let sick = dependencies.iter().map(|it| it.name.clone()).filter(|it| is_sick(it));
-        let recent =
-            self.incidents.values().rev().filter(|it| it.fingerprint == incident.fingerprint);
+        let earlier = |it: &&Incident| self.incidents.get(&it.previous?);
+        let recent = std::iter::successors(Some(incident), earlier);
         let mut recent_incidents: Vec<_> = recent.take(20).map(|it| it.opened_at).collect();
         recent_incidents.reverse();
         // What was tried before a person asked for another try does not speak against it.
@@ -172,7 +173,7 @@ impl Desk {
                 neighbours.as_slice(),
             ),
             Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
-                (own(&target), self.soak(incident), policy.verify_within, &[][..])
+                (own(&target), super::soak(&self.config, incident), policy.verify_within, &[][..])
             }
         };
         let known = |name: &String| self.config.target(name).cloned();

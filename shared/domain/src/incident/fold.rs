@@ -2,6 +2,7 @@
 
 use super::{Approval, Circumstance, Corrupt, Ending, Incident, Notice, Phase, Purpose};
 use crate::{
+    event::Event,
     fact::Fact,
     guard::{Authorized, STORM_BRAKE},
     view::{Status, TimelineEntry},
@@ -10,6 +11,9 @@ use crate::{
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
+
+/// Notices that are owed at once; when nobody can be told, the newest count.
+const NOTICES_MAX: usize = 20;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -142,14 +146,7 @@ impl Incident {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts tell nothing but a phase")]
     fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::Repeated { event, .. } => {
-                self.count += 1;
-                self.event.severity = self.event.severity.max(event.severity);
-                if !event.payload.is_null() {
-                    self.event.payload = event.payload.clone();
-                }
-                self.event.starts_at = self.event.starts_at.max(event.starts_at);
-            }
+            Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
             Fact::Held { guard, .. } if guard == STORM_BRAKE => {
                 self.owe("storm, no fix is begun", now);
             }
@@ -194,7 +191,10 @@ impl Incident {
                 self.cause = None;
                 self.n_rechecks_failed += 1;
             }
-            Fact::Retried { .. } => {
+            Fact::Retried { target, .. } => {
+                if self.target.is_none() {
+                    self.target.clone_from(target);
+                }
                 self.attempts_before_retry = self.attempt;
                 self.n_rechecks_failed = 0;
                 self.resolution = None;
@@ -211,6 +211,15 @@ impl Incident {
             }
             _ => {}
         }
+    }
+
+    fn count(&mut self, event: &Event, n_events: usize) {
+        self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
+        self.event.severity = self.event.severity.max(event.severity);
+        if !event.payload.is_null() {
+            self.event.payload = event.payload.clone();
+        }
+        self.event.starts_at = self.event.starts_at.max(event.starts_at);
     }
 
     /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
@@ -237,6 +246,9 @@ impl Incident {
     fn owe(&mut self, what: &str, now: Circumstance<'_>) {
         if now.notify {
             let target = self.target.as_deref().or(self.event.target.as_deref());
+            if self.notices.len() == NOTICES_MAX {
+                self.notices.remove(0);
+            }
             self.notices.push(Notice {
                 id: now.seq.to_string(),
                 title: format!("{what}: {} on {}", self.event.kind, target.unwrap_or("unknown")),

@@ -77,7 +77,7 @@ fn an_approval_has_an_expiry_and_is_checked_again_at_execution() {
 #[test]
 fn an_approval_that_comes_too_late_is_refused() {
     let (mut world, id) = waiting();
-    let due = world.desk.deadlines()[0].0;
+    let due = world.due()[0].0;
     world.at = due - secs(1);
     let answer = world.approve(id).answer.unwrap();
     assert_eq!(answer.status, AnswerStatus::Refused, "{answer:?}");

@@ -47,12 +47,12 @@ fn a_cool_down_counts_from_the_end_of_the_last_fix() {
         *wait = Span::from_secs(10);
         for (ended_ago, held) in [(0, Some(10)), (9, Some(1)), (10, None), (11, None)] {
             let ended_at = Some(scene.now - secs(ended_ago));
-            scene.history = vec![record(target, runbook, scene.now - secs(100), ended_at)];
+            scene.history = vec![record(target, runbook, scene.now - secs(100), ended_at)].into();
             let held = held.map(|s| scene.now + secs(s));
             assert_eq!(scene.held("cool-down"), held, "{whose} {ended_ago}");
         }
         // It is about its own kind only.
-        scene.history = vec![record("other", "other", scene.now, Some(scene.now))];
+        scene.history = vec![record("other", "other", scene.now, Some(scene.now))].into();
         assert_eq!(scene.held("cool-down").is_some(), whose == "fleet", "{whose}");
     }
 }
@@ -65,9 +65,10 @@ fn the_cool_down_looks_at_the_last_end_and_not_at_the_last_begin() {
     scene.history = vec![
         record("long", "x", now - secs(100), Some(now - secs(1))),
         record("short", "x", now - secs(90), Some(now - secs(80))),
-    ];
+    ]
+    .into();
     assert_eq!(scene.held("cool-down"), Some(now + secs(9)));
-    scene.history = vec![record("still", "x", now - secs(90), None)];
+    scene.history = vec![record("still", "x", now - secs(90), None)].into();
     assert_eq!(scene.held("cool-down"), Some(now + secs(10)), "what has not ended is not over");
     scene.policy.cooldown.fleet = Span::ZERO;
     assert_eq!(scene.held("cool-down"), None);
@@ -86,7 +87,7 @@ fn a_second_attempt_waits_and_each_further_one_longer() {
             incident: scene.incident.id,
             ..record("db", RUNBOOK, scene.now - secs(10), Some(scene.now))
         };
-        scene.history = vec![own];
+        scene.history = vec![own].into();
         assert_eq!(scene.held("cool-down"), wait.map(|s| scene.now + secs(s)), "{attempt}");
     }
 }
@@ -126,12 +127,12 @@ fn a_budget_counts_what_began_within_its_window() {
 fn a_budget_of_a_runbook_replaces_the_common_one() {
     let mut scene = Scene::new();
     scene.policy.budget.per_runbook = "1/h".parse().unwrap();
-    scene.history = vec![record("x", RUNBOOK, scene.now, None)];
+    scene.history = vec![record("x", RUNBOOK, scene.now, None)].into();
     assert!(matches!(scene.asked("budget"), Opinion::Refuse(_)));
     let own = RunbookPolicy { autonomy: None, budget: Some("2/h".parse().unwrap()) };
     scene.policy.runbooks.insert(RUNBOOK.to_owned(), own);
     assert_eq!(scene.asked("budget"), Opinion::Allow);
-    scene.history.push(record("x", RUNBOOK, scene.now, None));
+    scene.history.push_back(record("x", RUNBOOK, scene.now, None));
     assert!(matches!(scene.asked("budget"), Opinion::Refuse(_)));
 }
 

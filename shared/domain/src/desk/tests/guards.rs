@@ -1,5 +1,7 @@
 //! Each guard at its boundaries, and the pipeline that they make.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, Utc};
 
 use super::world::{World, evidence, generous, plan, risky_plan, secs, t0, target};
@@ -21,7 +23,7 @@ pub(super) struct Scene {
     pub(super) policy: Policy,
     pub(super) paused: Option<String>,
     pub(super) breaker_until: Option<DateTime<Utc>>,
-    pub(super) history: Vec<FixRecord>,
+    pub(super) history: VecDeque<FixRecord>,
     pub(super) under_treatment: Vec<String>,
     pub(super) n_targets: usize,
     pub(super) n_sick: usize,
@@ -40,7 +42,7 @@ impl Scene {
             policy: generous(),
             paused: None,
             breaker_until: None,
-            history: Vec::new(),
+            history: VecDeque::new(),
             under_treatment: Vec::new(),
             n_targets: 10,
             n_sick: 1,
@@ -138,11 +140,13 @@ fn every_stage_stops_a_fix_by_itself() {
         ("one fix per target", |it| it.under_treatment = vec!["db".to_owned()]),
         ("cool-down", |it| {
             it.policy.cooldown.fleet = crate::span::Span::from_secs(5);
-            it.history = vec![super::budgets::record("x", "y", it.now - secs(9), Some(it.now))];
+            it.history =
+                VecDeque::from([super::budgets::record("x", "y", it.now - secs(9), Some(it.now))]);
         }),
         ("budget", |it| {
             it.policy.budget.fleet = "1/h".parse().unwrap();
-            it.history = vec![super::budgets::record("x", "y", it.now - secs(9), Some(it.now))];
+            it.history =
+                VecDeque::from([super::budgets::record("x", "y", it.now - secs(9), Some(it.now))]);
         }),
         ("blast radius", |it| it.policy.budget.blast_radius = Limit { percent: 0, count: 5 }),
         ("circuit breaker", |it| it.breaker_until = Some(it.now + secs(1))),

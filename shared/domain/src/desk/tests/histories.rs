@@ -124,7 +124,7 @@ fn choose<T: Clone>(list: &[T], which: impl Into<usize>) -> Option<T> {
 /// Returns any incident, or rather one that is open.
 fn any_incident(world: &World, which: u8) -> Option<Incident> {
     let open: Vec<_> = world.desk.open_incidents().cloned().collect();
-    let all: Vec<_> = world.desk.incidents.values().cloned().collect();
+    let all: Vec<_> = world.desk.incidents.all_shared().map(|it| (**it).clone()).collect();
     if which < 200 { choose(&open, which) } else { choose(&all, which) }
 }
 
@@ -230,7 +230,7 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
         Op::Timer { which } => timer(world, &any_incident(world, *which)?),
         Op::Serve { which, how } => served(world, &any_incident(world, *which)?, *how),
         Op::Configure { target, what } => {
-            let mut config = world.desk.config.clone();
+            let mut config = world.desk.config().clone();
             let idx = usize::from(*target) % config.targets.len();
             match what {
                 0 => {

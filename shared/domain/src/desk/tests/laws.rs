@@ -333,7 +333,7 @@ impl Laws {
         let open: BTreeSet<_> = desk.open_incidents().map(|it| it.id).collect();
         let known = self.cases.iter().filter(|(_, it)| !it.is_over).map(|(id, _)| *id);
         assert_eq!(open, known.collect::<BTreeSet<_>>(), "open is what did not end");
-        let due: BTreeSet<_> = desk.deadlines().into_iter().map(|(_, id)| id).collect();
+        let due: BTreeSet<_> = desk.deadlines().map(|(_, id)| id).collect();
         for incident in desk.open_incidents() {
             let with_person = matches!(incident.phase, Phase::Escalated(_));
             let has_end = due.contains(&incident.id);

@@ -162,7 +162,7 @@ fn a_freeze_holds_until_it_ends() {
     let id = world.down("db");
     world.diagnose(id, cure(plan("db")));
     assert_eq!(world.held_by(id), Some("freeze window"));
-    assert_eq!(world.desk.deadlines(), [(until, id)]);
+    assert_eq!(world.due(), [(until, id)]);
     world.expire(id);
     assert_eq!(world.status(id), Status::Fixing);
 }

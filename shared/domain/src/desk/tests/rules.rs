@@ -210,9 +210,9 @@ fn a_resolved_incident_takes_no_new_events() {
 fn deadlines_survive_restarts_and_what_was_missed_is_handled_once() {
     let mut world = World::with(&["db"]);
     let id = world.down("db");
-    let due = world.desk.deadlines();
+    let due = world.due();
     world.restart();
-    assert_eq!(world.desk.deadlines(), due);
+    assert_eq!(world.due(), due);
     world.wait(86_400);
     let late = TimerFired { incident: id, due: due[0].0 };
     assert_eq!(world.send(Input::Timer(late)).recorded.len(), 1);

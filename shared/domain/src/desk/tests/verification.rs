@@ -67,7 +67,7 @@ fn verification_asks_for_the_soak_time_of_the_plan_and_of_the_target() {
     let work: crate::wire::VerifyWork = serde_json::from_slice(&wish.payload().unwrap()).unwrap();
     assert_eq!(work.soak, Span::from_secs(300));
     assert!(world.at + secs(330) < work.not_after, "a deadline that leaves time for it");
-    assert_eq!(world.desk.deadlines(), [(work.not_after, id)]);
+    assert_eq!(world.due(), [(work.not_after, id)]);
 }
 
 #[test]

@@ -252,8 +252,12 @@ impl World {
         fresh.cover(Position::new(self.seq, 0));
         assert_eq!(fresh, self.desk);
         assert_eq!(fresh.pending(), self.desk.pending(), "the same work is wanted again");
-        assert_eq!(fresh.deadlines(), self.desk.deadlines(), "deadlines survive restarts");
-        self.desk = fresh;
+        let due = fresh.deadlines().collect::<Vec<_>>();
+        assert_eq!(due, self.due(), "deadlines survive restarts");
+        let lines: Result<Vec<_>, _> = self.desk.snapshot().collect();
+        let restored = Desk::from_snapshot(lines.expect("a snapshot can be written"));
+        self.desk = restored.expect("what was written can be read");
+        assert_eq!(fresh, self.desk, "a snapshot says what the ledger says");
     }
 
     pub(in crate::desk) fn configure(&mut self, config: Config) -> Handled {
@@ -345,7 +349,7 @@ impl World {
 
     /// Waits until an incident's deadline has come, and fires its timer.
     pub(in crate::desk) fn expire(&mut self, id: IncidentId) -> Handled {
-        let due = self.desk.deadlines().into_iter().find(|(_, of)| *of == id);
+        let due = self.desk.deadlines().find(|(_, of)| *of == id);
         self.at = self.at.max(due.expect("it has a deadline").0);
         self.timer(id)
     }
@@ -353,11 +357,16 @@ impl World {
     /// Fires deadlines, the next first, until there is none, and returns how many.
     pub(in crate::desk) fn run_out(&mut self, n_max: usize) -> usize {
         for n in 0..n_max {
-            let Some((due, id)) = self.desk.deadlines().first().copied() else { return n };
+            let Some((due, id)) = self.desk.deadlines().next() else { return n };
             self.at = self.at.max(due);
             self.timer(id);
         }
-        panic!("still open after {n_max} deadlines: {:?}", self.desk.deadlines());
+        panic!("still open after {n_max} deadlines: {:?}", self.due());
+    }
+
+    /// Returns what has a deadline, the next first.
+    pub(in crate::desk) fn due(&self) -> Vec<(DateTime<Utc>, IncidentId)> {
+        self.desk.deadlines().collect()
     }
 
     pub(in crate::desk) fn told(&mut self, id: IncidentId, notice: &str) -> Handled {

@@ -1,0 +1,152 @@
+//! The configuration in force, and what finds its targets without looking at all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    sync::Arc,
+};
+
+use crate::{config::Config, event::Event, target::Target};
+
+/// The configuration in force. Reads like one; names, containers and dependents are
+/// looked up, so that the cost of an event does not grow with the number of targets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fleet(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    config: Config,
+    hash: String,
+    by_name: BTreeMap<String, usize>,
+    by_container: BTreeMap<String, usize>,
+    /// Those that have selectors.
+    selecting: Vec<usize>,
+    /// Those that need a target directly, by its name.
+    needed_by: BTreeMap<String, Vec<usize>>,
+}
+
+impl PartialEq for Fleet {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.config == other.0.config
+    }
+}
+
+impl Deref for Fleet {
+    type Target = Config;
+    fn deref(&self) -> &Config {
+        &self.0.config
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(config: Config) -> Self {
+        let mut inner = Inner { hash: config.hash(), config, ..Inner::default() };
+        for (idx, target) in inner.config.targets.iter().enumerate() {
+            inner.by_name.entry(target.name.clone()).or_insert(idx);
+            if let Some(docker) = &target.docker {
+                inner.by_container.entry(docker.container.clone()).or_insert(idx);
+            }
+            if !target.select.is_empty() {
+                inner.selecting.push(idx);
+            }
+            for needed in &target.depends_on {
+                inner.needed_by.entry(needed.clone()).or_default().push(idx);
+            }
+        }
+        Self(Arc::new(inner))
+    }
+
+    /// Returns the SHA-256 of the configuration.
+    pub(super) fn hash(&self) -> &str {
+        &self.0.hash
+    }
+
+    fn at(&self, idx: usize) -> Option<&Target> {
+        self.0.config.targets.get(idx)
+    }
+
+    /// As [`Config::target`].
+    pub(super) fn target(&self, name: &str) -> Option<&Target> {
+        self.at(*self.0.by_name.get(name)?)
+    }
+
+    /// As [`Config::target_of`].
+    pub(super) fn target_of(&self, event: &Event) -> Option<&Target> {
+        let named = event.target.as_deref();
+        let by_name = named.and_then(|name| self.target(name));
+        let by_select = || {
+            let mut selecting = self.0.selecting.iter().filter_map(|idx| self.at(*idx));
+            selecting.find(|it| it.select.iter().any(|one| event.matches(one)))
+        };
+        let by_container = || self.at(*self.0.by_container.get(named?)?);
+        by_name.or_else(by_select).or_else(by_container)
+    }
+
+    /// As [`Config::dependencies`].
+    pub(super) fn dependencies(&self, name: &str) -> Vec<&Target> {
+        let mut found: Vec<&Target> = Vec::new();
+        let mut seen = BTreeSet::from([name]);
+        let mut next: Vec<&Target> = self.target(name).into_iter().collect();
+        while !next.is_empty() {
+            let names = next.iter().flat_map(|target| &target.depends_on);
+            let wanted: Vec<_> = names.filter_map(|name| self.target(name)).collect();
+            next = wanted.into_iter().filter(|it| seen.insert(&it.name)).collect();
+            found.extend(&next);
+        }
+        found
+    }
+
+    /// As [`Config::dependents`].
+    pub(super) fn dependents(&self, name: &str) -> Vec<&Target> {
+        let mut found = BTreeSet::new();
+        let mut next: Vec<usize> = self.needing(name).to_vec();
+        while let Some(idx) = next.pop() {
+            if let Some(target) = self.at(idx)
+                && target.name != name
+                && found.insert(idx)
+            {
+                next.extend(self.needing(&target.name));
+            }
+        }
+        found.into_iter().filter_map(|idx| self.at(idx)).collect()
+    }
+
+    /// Returns the names of those that need a target directly.
+    pub(super) fn direct_dependents(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.needing(name).iter().filter_map(|idx| Some(self.at(*idx)?.name.as_str()))
+    }
+
+    fn needing(&self, name: &str) -> &[usize] {
+        self.0.needed_by.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is configured, circles too, both find the same.
+        #[test]
+        fn a_fleet_finds_what_its_configuration_finds(
+            needs in prop::collection::vec(prop::collection::vec(0_usize..8, 0..4), 1..8),
+        ) {
+            let n = needs.len();
+            let mut config = Config::default();
+            for (idx, needs) in needs.iter().enumerate() {
+                let mut target = Target::named(&format!("t{idx}"));
+                target.depends_on = needs.iter().map(|it| format!("t{}", it % n)).collect();
+                config.targets.push(target);
+            }
+            let fleet = Fleet::new(config.clone());
+            for idx in 0..=n {
+                let name = format!("t{idx}");
+                prop_assert_eq!(fleet.target(&name), config.target(&name));
+                prop_assert_eq!(fleet.dependencies(&name), config.dependencies(&name));
+                prop_assert_eq!(fleet.dependents(&name), config.dependents(&name));
+            }
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! All incidents, and what finds the right ones without looking at all of them.
+//!
+//! Everything here but the incidents themselves follows from them and from the
+//! configuration; [`Incidents::change`] is the only way to change one, and keeps the rest
+//! true. So the cost of a decision does not grow with the number of open incidents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{fleet::Fleet, row::Row};
+use crate::{
+    fact::Escalation,
+    id::{IncidentId, digest},
+    incident::{Corrupt, Incident, Phase},
+    view::Status,
+};
+
+/// Incidents that are over and still shown; older ones are in the log.
+pub(super) const OVER_MAX: usize = 10_000;
+
+/// All incidents, by id, and what finds them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Incidents {
+    all: BTreeMap<IncidentId, Slot>,
+    /// Those that are not over.
+    open: BTreeSet<IncidentId>,
+    /// Those that are not over, by the digest of their fingerprint.
+    by_fingerprint: BTreeMap<u128, IncidentId>,
+    /// The last one that is over, by the digest of its fingerprint.
+    former: BTreeMap<u128, IncidentId>,
+    /// Those that are over, the oldest first.
+    over: VecDeque<IncidentId>,
+    /// Those that are not over, by configured target.
+    on_target: BTreeMap<String, BTreeSet<IncidentId>>,
+    /// A cause and one that is or was its symptom.
+    symptoms: BTreeSet<(IncidentId, IncidentId)>,
+    /// Symptoms that need not wait any longer.
+    movable: BTreeSet<IncidentId>,
+    /// Those under treatment, by the target of their plan.
+    treated: BTreeMap<String, BTreeSet<IncidentId>>,
+    /// Number of incidents that make a target sick by itself.
+    sick: BTreeMap<String, usize>,
+    /// Those whose plan a guard holds, by the guard's name.
+    held: BTreeMap<String, BTreeSet<IncidentId>>,
+    /// Those that want something from the hands.
+    wanting: BTreeSet<IncidentId>,
+    due: BTreeSet<(DateTime<Utc>, IncidentId)>,
+    by_status: BTreeMap<Status, usize>,
+}
+
+/// One incident, and what lists and deadlines look at.
+#[derive(Clone, Debug, PartialEq)]
+struct Slot {
+    incident: Arc<Incident>,
+    due: Option<DateTime<Utc>>,
+    row: Row,
+}
+
+/// Why a symptom need not wait any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its cause is over.
+    CauseOver,
+    /// The fix of its cause made something else sick; this target is still sick.
+    CauseRegressed,
+    /// Its cause waits for it.
+    Circle,
+    /// Its cause, on the same target, went to a person.
+    BesideEscalated,
+}
+
+/// What a change has moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// It has come to another phase.
+    pub(super) phase: bool,
+    /// The target whose treatment has ended.
+    pub(super) freed: Option<String>,
+}
+
+/// What finds an incident.
+#[derive(PartialEq)]
+struct Keys {
+    status: Status,
+    is_sick: bool,
+    treated: Option<String>,
+    held: Option<String>,
+    wants: bool,
+    cause: Option<IncidentId>,
+}
+
+impl Keys {
+    fn of(incident: &Incident) -> Self {
+        let is_treated = incident.is_under_treatment();
+        Self {
+            status: incident.status(),
+            is_sick: incident.target.is_some() && is_sick(&incident.phase),
+            treated: is_treated.then(|| incident.plan().map(|it| it.target.clone())).flatten(),
+            held: incident.held_by().map(str::to_owned),
+            wants: incident.wants_hands(),
+            cause: incident.cause,
+        }
+    }
+}
+
+/// A symptom is not sick by itself, and what a person has is not ours to heal.
+const fn is_sick(phase: &Phase) -> bool {
+    !matches!(phase, Phase::Symptom { .. } | Phase::Escalated(_) | Phase::Over(_))
+}
+
+impl Incidents {
+    pub(super) fn get(&self, id: &IncidentId) -> Option<&Incident> {
+        self.all.get(id).map(|it| it.incident.as_ref())
+    }
+
+    /// Shares one incident, as it is now.
+    pub(super) fn all_shared(&self) -> impl Iterator<Item = &Arc<Incident>> {
+        self.all.values().map(|it| &it.incident)
+    }
+
+    pub(super) fn rows(&self) -> impl DoubleEndedIterator<Item = (IncidentId, &Row, &Incident)> {
+        self.all.iter().map(|(id, it)| (*id, &it.row, it.incident.as_ref()))
+    }
+
+    /// Returns the rows before `end`, or all.
+    pub(super) fn rows_before(
+        &self,
+        end: Option<IncidentId>,
+    ) -> impl DoubleEndedIterator<Item = (IncidentId, &Row, &Incident)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (Unbounded, end.map_or(Unbounded, Excluded));
+        self.all.range(range).map(|(id, it)| (*id, &it.row, it.incident.as_ref()))
+    }
+
+    /// Returns those that are not over, the oldest first.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Incident> {
+        self.open.iter().filter_map(|id| self.get(id))
+    }
+
+    /// Returns those that are over, the first that ended first.
+    pub(super) const fn over(&self) -> &VecDeque<IncidentId> {
+        &self.over
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Returns the one that is not over, by fingerprint.
+    pub(super) fn of_fingerprint(&self, fingerprint: &str) -> Option<IncidentId> {
+        self.by_fingerprint.get(&digest(&[fingerprint])).copied()
+    }
+
+    /// Returns the last one that is over, by fingerprint.
+    pub(super) fn former(&self, fingerprint: &str) -> Option<IncidentId> {
+        self.former.get(&digest(&[fingerprint])).copied()
+    }
+
+    /// Returns those on a configured target that are not over, the oldest first.
+    pub(super) fn on_target(&self, name: &str) -> impl Iterator<Item = &Incident> {
+        self.on_target.get(name).into_iter().flatten().filter_map(|id| self.get(id))
+    }
+
+    /// Returns those that are or were symptoms of a cause.
+    pub(super) fn symptoms(&self, cause: IncidentId) -> impl Iterator<Item = IncidentId> + '_ {
+        self.symptoms.range((cause, IncidentId::NONE)..).map_while(move |(of, id)| {
+            let same = *of == cause;
+            same.then_some(*id)
+        })
+    }
+
+    /// Returns symptoms that need not wait any longer, the oldest first.
+    pub(super) fn movable(&self, max: usize) -> Vec<IncidentId> {
+        self.movable.iter().take(max).copied().collect()
+    }
+
+    pub(super) fn is_movable(&self, id: IncidentId) -> bool {
+        self.movable.contains(&id)
+    }
+
+    /// Returns the targets that others are treating, each once.
+    pub(super) fn treated_by_others(&self, than: IncidentId) -> Vec<String> {
+        let others = |ids: &BTreeSet<IncidentId>| ids.iter().any(|id| *id != than);
+        self.treated.iter().filter(|it| others(it.1)).map(|it| it.0.clone()).collect()
+    }
+
+    /// Returns the number of targets that are sick by themselves.
+    pub(super) fn n_sick(&self) -> usize {
+        self.sick.len()
+    }
+
+    /// Returns those whose plan this guard holds, the oldest first.
+    pub(super) fn held_by(&self, guard: &str, max: usize) -> Vec<IncidentId> {
+        self.held.get(guard).into_iter().flatten().take(max).copied().collect()
+    }
+
+    /// Returns those whose plan any guard holds.
+    pub(super) fn held(&self, max: usize) -> Vec<IncidentId> {
+        let mut ids: Vec<_> = self.held.values().flatten().copied().collect();
+        ids.sort_unstable();
+        ids.truncate(max);
+        ids
+    }
+
+    /// Returns those that want something from the hands: first those that are not over.
+    pub(super) fn wanting(&self) -> impl Iterator<Item = &Incident> {
+        let of = |over: bool| {
+            let wanting = self.wanting.iter().filter_map(|id| self.get(id));
+            wanting.filter(move |it| it.is_over() == over)
+        };
+        of(false).chain(of(true))
+    }
+
+    /// Returns what has a deadline, the next first.
+    pub(super) fn due(&self) -> impl Iterator<Item = (DateTime<Utc>, IncidentId)> + '_ {
+        self.due.iter().copied()
+    }
+
+    /// Returns the number of incidents by status; none where there are none.
+    pub(super) const fn by_status(&self) -> &BTreeMap<Status, usize> {
+        &self.by_status
+    }
+
+    /// Adds one that is new, or comes from a snapshot.
+    pub(super) fn add(&mut self, incident: Arc<Incident>, fleet: &Fleet) {
+        let id = incident.id;
+        let fingerprint = digest(&[&incident.fingerprint]);
+        let keys = Keys::of(&incident);
+        if !incident.is_over() {
+            self.open.insert(id);
+            self.by_fingerprint.insert(fingerprint, id);
+            if let Some(target) = &incident.target {
+                self.on_target.entry(target.clone()).or_default().insert(id);
+            }
+        }
+        self.enter(id, &keys, incident.target.as_deref());
+        let row = Row::of(&incident);
+        self.all.insert(id, Slot { incident, due: None, row });
+        self.look_at_symptom(id, fleet);
+        self.look_at_symptoms_of(id, fleet);
+        self.keep_due(id, fleet);
+    }
+
+    /// Takes up one that is over, from a snapshot; in the order in which they ended.
+    pub(super) fn add_over(&mut self, id: IncidentId) {
+        if let Some(incident) = self.get(&id) {
+            let fingerprint = digest(&[&incident.fingerprint]);
+            self.former.insert(fingerprint, id);
+            self.over.push_back(id);
+        }
+    }
+
+    /// Changes one incident.
+    ///
+    /// # Errors
+    ///
+    /// What `with` returns; nothing has changed then. Or that there is no such incident.
+    pub(super) fn change(
+        &mut self,
+        id: IncidentId,
+        fleet: &Fleet,
+        unknown: impl FnOnce() -> Corrupt,
+        with: impl FnOnce(&mut Incident) -> Result<(), Corrupt>,
+    ) -> Result<Moved, Corrupt> {
+        let slot = self.all.get_mut(&id).ok_or_else(unknown)?;
+        let before = Keys::of(&slot.incident);
+        let former = slot.incident.target.clone();
+        let revision = slot.incident.revision;
+        with(Arc::make_mut(&mut slot.incident))?;
+        let incident = Arc::clone(&slot.incident);
+        slot.row.update(&incident);
+        let after = Keys::of(&incident);
+        let mut moved = Moved { phase: incident.revision != revision, freed: None };
+        if before != after {
+            self.leave(id, &before, former.as_deref());
+            self.enter(id, &after, incident.target.as_deref());
+        }
+        if let Some(target) = incident.target.as_ref().filter(|_| former.is_none()) {
+            // A target that fits was configured later. It moved to another phase, too.
+            self.on_target.entry(target.clone()).or_default().insert(id);
+        }
+        if moved.phase {
+            if incident.is_over() && self.open.contains(&id) {
+                self.end(&incident);
+            }
+            self.look_at_symptom(id, fleet);
+            self.look_at_symptoms_of(id, fleet);
+            self.keep_due(id, fleet);
+            if before.treated != after.treated {
+                moved.freed = before.treated;
+            }
+        }
+        if incident.is_over() {
+            self.forget_oldest();
+        }
+        Ok(moved)
+    }
+
+    /// Takes up another configuration: deadlines follow from it.
+    pub(super) fn reconfigure(&mut self, fleet: &Fleet) {
+        let open: Vec<_> = self.open.iter().copied().collect();
+        for id in open {
+            self.keep_due(id, fleet);
+        }
+    }
+
+    fn enter(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
+        *self.by_status.entry(keys.status).or_default() += 1;
+        if let Some(target) = target.filter(|_| keys.is_sick) {
+            *self.sick.entry(target.to_owned()).or_default() += 1;
+        }
+        if let Some(target) = &keys.treated {
+            self.treated.entry(target.clone()).or_default().insert(id);
+        }
+        if let Some(guard) = &keys.held {
+            self.held.entry(guard.clone()).or_default().insert(id);
+        }
+        if keys.wants {
+            self.wanting.insert(id);
+        }
+        if let Some(cause) = keys.cause {
+            self.symptoms.insert((cause, id));
+        }
+    }
+
+    fn leave(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
+        lessen(&mut self.by_status, &keys.status);
+        if let Some(target) = target.filter(|_| keys.is_sick) {
+            lessen(&mut self.sick, target);
+        }
+        if let Some(target) = &keys.treated {
+            take_out(&mut self.treated, target, id);
+        }
+        if let Some(guard) = &keys.held {
+            take_out(&mut self.held, guard, id);
+        }
+        if keys.wants {
+            self.wanting.remove(&id);
+        }
+        if let Some(cause) = keys.cause {
+            self.symptoms.remove(&(cause, id));
+        }
+    }
+
+    fn end(&mut self, incident: &Incident) {
+        let (id, fingerprint) = (incident.id, digest(&[&incident.fingerprint]));
+        self.open.remove(&id);
+        if self.by_fingerprint.get(&fingerprint) == Some(&id) {
+            self.by_fingerprint.remove(&fingerprint);
+        }
+        if let Some(target) = &incident.target {
+            take_out(&mut self.on_target, target, id);
+        }
+        self.former.insert(fingerprint, id);
+        self.over.push_back(id);
+    }
+
+    fn forget_oldest(&mut self) {
+        while OVER_MAX < self.over.len() {
+            let Some(oldest) = self.over.pop_front() else { return };
+            let Some(gone) = self.all.remove(&oldest) else { continue };
+            let keys = Keys::of(&gone.incident);
+            self.leave(oldest, &keys, gone.incident.target.as_deref());
+            let fingerprint = digest(&[&gone.incident.fingerprint]);
+            if self.former.get(&fingerprint) == Some(&oldest) {
+                self.former.remove(&fingerprint);
+            }
+        }
+    }
+
+    /// Returns why a symptom need not wait any longer; `None` when it must, or is none.
+    pub(super) fn fate(&self, id: IncidentId) -> Option<Fate> {
+        let symptom = self.get(&id)?;
+        let of = symptom.symptom_of()?;
+        let Some(cause) = self.get(&of).filter(|it| !it.is_over()) else {
+            return Some(Fate::CauseOver);
+        };
+        if cause.phase == Phase::Escalated(Escalation::Regression) {
+            return Some(Fate::CauseRegressed);
+        }
+        match cause.symptom_of() {
+            Some(root) if root == id => Some(Fate::Circle),
+            // Had it been opened later, it would not have become a symptom either.
+            None if symptom.target == cause.target
+                && matches!(cause.phase, Phase::Escalated(_)) =>
+            {
+                Some(Fate::BesideEscalated)
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    fn look_at_symptom(&mut self, id: IncidentId, fleet: &Fleet) {
+        let changed = if self.fate(id).is_some() {
+            self.movable.insert(id)
+        } else {
+            self.movable.remove(&id)
+        };
+        if changed {
+            self.keep_due(id, fleet);
+        }
+    }
+
+    fn look_at_symptoms_of(&mut self, cause: IncidentId, fleet: &Fleet) {
+        let symptoms: Vec<_> = self.symptoms(cause).collect();
+        for symptom in symptoms {
+            self.look_at_symptom(symptom, fleet);
+        }
+    }
+
+    fn keep_due(&mut self, id: IncidentId, fleet: &Fleet) {
+        let is_movable = self.movable.contains(&id);
+        let Some(slot) = self.all.get_mut(&id) else { return };
+        let incident = slot.incident.as_ref();
+        let soak = super::soak(fleet, incident);
+        // What can move is looked at with the next input; a timer makes sure of one.
+        let due = if is_movable {
+            Some(incident.entered_at)
+        } else {
+            incident.deadline(&fleet.policy, soak)
+        };
+        if slot.due == due {
+            return;
+        }
+        if let Some(former) = std::mem::replace(&mut slot.due, due) {
+            self.due.remove(&(former, id));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, id));
+        }
+    }
+
+    /// Returns when the present phase of one ends by itself.
+    pub(super) fn deadline(&self, id: IncidentId) -> Option<DateTime<Utc>> {
+        self.all.get(&id)?.due
+    }
+}
+
+fn take_out(map: &mut BTreeMap<String, BTreeSet<IncidentId>>, key: &str, id: IncidentId) {
+    if let Some(ids) = map.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn lessen<K, Q>(map: &mut BTreeMap<K, usize>, key: &Q)
+where
+    K: std::borrow::Borrow<Q> + Ord,
+    Q: Ord + ?Sized,
+{
+    if let Some(count) = map.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What lists look at first, so that a page is found without touching every incident.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    event::Severity,
+    id::digest,
+    incident::Incident,
+    view::{Filter, Status},
+};
+
+/// The filterable part of an incident, small enough to look at a hundred thousand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    status: Status,
+    severity: Severity,
+    opened_at: DateTime<Utc>,
+    kind: u64,
+    target: Option<u64>,
+}
+
+impl Row {
+    pub(super) fn of(incident: &Incident) -> Self {
+        let target = incident.target.as_deref().or(incident.event.target.as_deref());
+        Self {
+            status: incident.status(),
+            severity: incident.event.severity,
+            opened_at: incident.opened_at,
+            kind: short(incident.event.kind.as_str()),
+            target: target.map(short),
+        }
+    }
+
+    /// Takes up what can change.
+    pub(super) fn update(&mut self, incident: &Incident) {
+        self.status = incident.status();
+        self.severity = incident.event.severity;
+        if self.target.is_none() {
+            self.target = incident.target.as_deref().map(short);
+        }
+    }
+}
+
+/// A filter, prepared.
+#[derive(Clone, Debug)]
+pub(super) struct Sieve<'a> {
+    filter: &'a Filter,
+    kind: Option<u64>,
+    target: Option<u64>,
+    text: Option<String>,
+}
+
+impl<'a> Sieve<'a> {
+    pub(super) fn new(filter: &'a Filter) -> Self {
+        Self {
+            filter,
+            kind: filter.kind.as_deref().map(short),
+            target: filter.target.as_deref().map(short),
+            text: filter.q.as_ref().map(|it| it.to_lowercase()).filter(|it| !it.is_empty()),
+        }
+    }
+
+    /// Returns whether all fit, without looking at any.
+    pub(super) const fn is_open(&self) -> bool {
+        self.filter.status.is_empty()
+            && !self.filter.open
+            && self.kind.is_none()
+            && self.target.is_none()
+            && self.text.is_none()
+            && self.filter.severity.is_none()
+            && self.filter.since.is_none()
+    }
+
+    pub(super) fn lets_through(&self, row: &Row, incident: &Incident) -> bool {
+        let filter = self.filter;
+        (filter.status.is_empty() || filter.status.contains(&row.status))
+            && !(filter.open && row.status.is_over())
+            && self.target.is_none_or(|it| row.target == Some(it))
+            && self.kind.is_none_or(|it| row.kind == it)
+            && filter.severity.is_none_or(|it| it <= row.severity)
+            && filter.since.is_none_or(|it| it <= row.opened_at)
+            && self.text.as_deref().is_none_or(|text| tells(incident, text))
+    }
+}
+
+/// Returns whether an incident's id, type, target, analysis or resolution contains `text`,
+/// which is in lower case.
+fn tells(incident: &Incident, text: &str) -> bool {
+    let target = incident.target.as_deref().or(incident.event.target.as_deref());
+    let fields = [
+        Some(incident.event.kind.as_str()),
+        target,
+        incident.analysis.as_deref(),
+        incident.resolution.as_deref(),
+    ];
+    fields.into_iter().flatten().any(|it| contains(it, text))
+        || (is_part_of_id(text) && incident.id.to_string().contains(text))
+}
+
+fn is_part_of_id(text: &str) -> bool {
+    text.len() <= 36 && text.bytes().all(|it| it.is_ascii_hexdigit() || it == b'-')
+}
+
+/// Returns whether `text` contains `lower`, whatever the case of its letters.
+fn contains(text: &str, lower: &str) -> bool {
+    if !lower.is_ascii() {
+        return text.to_lowercase().contains(lower);
+    }
+    let (text, lower) = (text.as_bytes(), lower.as_bytes());
+    let Some((first, rest)) = lower.split_first() else { return true };
+    let upper = first.to_ascii_uppercase();
+    let mut from = text;
+    while let Some(at) = from.iter().position(|it| it == first || *it == upper) {
+        let (_, tail) = from.split_at(at + 1);
+        if tail.get(..rest.len()).is_some_and(|it| it.eq_ignore_ascii_case(rest)) {
+            return true;
+        }
+        from = tail;
+    }
+    false
+}
+
+fn short(text: &str) -> u64 {
+    let [_, _, _, _, _, _, _, _, low @ ..] = digest(&[text]).to_be_bytes();
+    u64::from_be_bytes(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_whatever_its_case() {
+        assert!(contains("The Database is DOWN", "is down"));
+        assert!(contains("aab", "ab"), "after a false start");
+        assert!(!contains("databas", "database"));
+        assert!(contains("Störung", "störung"));
+        assert!(contains("anything", ""));
+    }
+}

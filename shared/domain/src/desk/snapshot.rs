@@ -1,0 +1,330 @@
+//! The whole desk as lines of text, so that a start need not fold the whole ledger.
+//!
+//! The first line tells the form and what is there once; every other line is one incident
+//! or a bounded piece of a list. What only finds incidents is not in it: it is made anew.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, fleet::Fleet, incidents::Incidents, repeats::Repeats};
+use crate::{
+    config::Config,
+    event::Delivery,
+    guard::FixRecord,
+    id::{IncidentId, Position},
+    incident::Incident,
+    wire::Change,
+};
+
+/// The form that is written and read.
+const FORM: u32 = 1;
+/// Items of a list that one line holds.
+const ITEMS_MAX: usize = 1000;
+
+/// One line of a snapshot.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
+enum Line {
+    Begin(Begin),
+    Incident(#[serde(with = "shared")] Arc<Incident>),
+    Over(Vec<IncidentId>),
+    History(Vec<FixRecord>),
+    Deliveries(Vec<(Delivery, IncidentId)>),
+    /// Number of the lines before: a snapshot without it is cut off.
+    End(u64),
+}
+
+/// Writes an incident that is shared as if it were not.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::incident::Incident;
+
+    pub(super) fn serialize<S: Serializer>(
+        incident: &Arc<Incident>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Incident::serialize(incident, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Incident>, D::Error> {
+        Incident::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// What is there once.
+#[derive(Clone, Serialize, Deserialize)]
+struct Begin {
+    form: u32,
+    config: Config,
+    paused: Option<String>,
+    breaker_until: Option<DateTime<Utc>>,
+    breaker_since: Option<DateTime<Utc>>,
+    storm_told: bool,
+    changes: VecDeque<Change>,
+    n_decisions: u64,
+    position: Position,
+}
+
+/// Why a snapshot cannot be taken up. The ledger, or an older one, can.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// A line is none of ours.
+    #[error("line {line} of the snapshot cannot be read")]
+    Unreadable {
+        /// The line; the first is 1.
+        line: u64,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// Another version has written it.
+    #[error("the snapshot has form {found}, this version reads form {FORM}")]
+    Form {
+        /// Its form.
+        found: u32,
+    },
+    /// It does not begin, or goes on after its end.
+    #[error("line {line} of the snapshot is out of place")]
+    OutOfPlace {
+        /// The line; the first is 1.
+        line: u64,
+    },
+    /// Its end is missing.
+    #[error("the snapshot ends after line {line}, before its end")]
+    CutOff {
+        /// The last line.
+        line: u64,
+    },
+}
+
+/// A desk at one moment, as lines without line breaks. Sharing the incidents with the desk,
+/// it costs little until the desk goes on.
+#[derive(Debug)]
+pub struct Snapshot {
+    desk: Option<Desk>,
+    incidents: std::vec::IntoIter<Arc<Incident>>,
+    over: VecDeque<IncidentId>,
+    history: VecDeque<FixRecord>,
+    deliveries: VecDeque<(Delivery, IncidentId)>,
+    n_lines: u64,
+    ended: bool,
+}
+
+impl Desk {
+    /// Takes a snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let known = |it: &Delivery| self.deliveries.get(it).map(|id| (*it, *id));
+        let head = Self {
+            incidents: Incidents::default(),
+            history: VecDeque::new(),
+            deliveries: std::collections::BTreeMap::new(),
+            deliveries_order: VecDeque::new(),
+            repeats: Repeats::default(),
+            config: self.config.clone(),
+            paused: self.paused.clone(),
+            breaker_until: self.breaker_until,
+            breaker_since: self.breaker_since,
+            storm_told: self.storm_told,
+            changes: self.changes.clone(),
+            n_decisions: self.n_decisions,
+            position: self.position,
+        };
+        Snapshot {
+            desk: Some(head),
+            incidents: self.incidents.all_shared().cloned().collect::<Vec<_>>().into_iter(),
+            over: self.incidents.over().clone(),
+            history: self.history.clone(),
+            deliveries: self.deliveries_order.iter().filter_map(known).collect(),
+            n_lines: 0,
+            ended: false,
+        }
+    }
+
+    /// Takes up a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`].
+    pub fn from_snapshot<L: AsRef<[u8]>>(
+        lines: impl IntoIterator<Item = L>,
+    ) -> Result<Self, SnapshotError> {
+        let mut reader = SnapshotReader::default();
+        for line in lines {
+            reader.line(line.as_ref())?;
+        }
+        reader.finish()
+    }
+}
+
+fn take_some<T>(list: &mut VecDeque<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.drain(..list.len().min(ITEMS_MAX)).collect())
+}
+
+impl Snapshot {
+    fn next_line(&mut self) -> Option<Line> {
+        if let Some(desk) = self.desk.take() {
+            return Some(Line::Begin(Begin {
+                form: FORM,
+                config: (*desk.config).clone(),
+                paused: desk.paused,
+                breaker_until: desk.breaker_until,
+                breaker_since: desk.breaker_since,
+                storm_told: desk.storm_told,
+                changes: desk.changes,
+                n_decisions: desk.n_decisions,
+                position: desk.position,
+            }));
+        }
+        let incident = self.incidents.next().map(Line::Incident);
+        let over = || take_some(&mut self.over).map(Line::Over);
+        let line = incident.or_else(over);
+        let line = line.or_else(|| take_some(&mut self.history).map(Line::History));
+        let line = line.or_else(|| take_some(&mut self.deliveries).map(Line::Deliveries));
+        if line.is_some() || self.ended {
+            return line;
+        }
+        self.ended = true;
+        Some(Line::End(self.n_lines))
+    }
+}
+
+impl Iterator for Snapshot {
+    type Item = Result<Vec<u8>, serde_json::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = self.next_line()?;
+        self.n_lines += 1;
+        Some(serde_json::to_vec(&line))
+    }
+}
+
+/// Takes up a snapshot line by line.
+#[derive(Debug, Default)]
+pub struct SnapshotReader {
+    desk: Option<Desk>,
+    n_lines: u64,
+    ended: bool,
+}
+
+impl SnapshotReader {
+    /// Takes up the next line.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`].
+    pub fn line(&mut self, text: &[u8]) -> Result<(), SnapshotError> {
+        let before = self.n_lines;
+        self.n_lines += 1;
+        let line = self.n_lines;
+        let read = serde_json::from_slice(text)
+            .map_err(|source| SnapshotError::Unreadable { line, source })?;
+        if self.ended {
+            return Err(SnapshotError::OutOfPlace { line });
+        }
+        let begin = match (&mut self.desk, read) {
+            (None, Line::Begin(begin)) => begin,
+            (Some(desk), read) => {
+                let fits = match read {
+                    Line::Begin(_) => false,
+                    Line::End(n_lines) => {
+                        self.ended = true;
+                        n_lines == before
+                    }
+                    item @ (Line::Incident(_)
+                    | Line::Over(_)
+                    | Line::History(_)
+                    | Line::Deliveries(_)) => {
+                        desk.take_up(item);
+                        true
+                    }
+                };
+                return if fits { Ok(()) } else { Err(SnapshotError::OutOfPlace { line }) };
+            }
+            (None, _) => return Err(SnapshotError::OutOfPlace { line }),
+        };
+        if begin.form != FORM {
+            return Err(SnapshotError::Form { found: begin.form });
+        }
+        self.desk = Some(Desk {
+            config: Fleet::new(begin.config),
+            paused: begin.paused,
+            breaker_until: begin.breaker_until,
+            breaker_since: begin.breaker_since,
+            storm_told: begin.storm_told,
+            changes: begin.changes,
+            n_decisions: begin.n_decisions,
+            position: begin.position,
+            ..Desk::default()
+        });
+        Ok(())
+    }
+
+    /// Returns the desk.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::CutOff`].
+    pub fn finish(self) -> Result<Desk, SnapshotError> {
+        let line = self.n_lines;
+        self.desk.filter(|_| self.ended).ok_or(SnapshotError::CutOff { line })
+    }
+}
+
+impl Desk {
+    fn take_up(&mut self, line: Line) {
+        match line {
+            Line::Incident(incident) => self.incidents.add(incident, &self.config),
+            Line::Over(ids) => ids.into_iter().for_each(|id| self.incidents.add_over(id)),
+            Line::History(records) => self.history.extend(records),
+            Line::Deliveries(known) => {
+                for (delivery, id) in known {
+                    self.remember(delivery, id);
+                }
+            }
+            Line::Begin(_) | Line::End(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::tests::world::World;
+
+    fn lines(desk: &Desk) -> Vec<Vec<u8>> {
+        desk.snapshot().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_that_is_cut_off_anywhere_is_refused() {
+        let mut world = World::with(&["a", "b"]);
+        world.fixing("a");
+        world.down("b");
+        let lines = lines(&world.desk);
+        assert_eq!(Desk::from_snapshot(&lines).unwrap(), world.desk);
+        for n in 0..lines.len() {
+            let cut = Desk::from_snapshot(lines.iter().take(n)).unwrap_err();
+            assert!(matches!(cut, SnapshotError::CutOff { .. }), "{cut}");
+            let mut without = lines.clone();
+            without.remove(n);
+            assert!(Desk::from_snapshot(without).is_err(), "line {n} is missing");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_another_form_is_refused() {
+        let mut lines = lines(&World::with(&["a"]).desk);
+        let begin = String::from_utf8(lines.remove(0)).unwrap();
+        let newer = begin.replace("\"form\":1", "\"form\":2").into_bytes();
+        let refused = Desk::from_snapshot([newer]).unwrap_err();
+        assert!(matches!(refused, SnapshotError::Form { found: 2 }), "{refused}");
+    }
+}
