@@ -1,12 +1,14 @@
 //! Following the ledger, until it is our turn to lead.
 
 use bus::{Bus, Lease, LedgerItem, LedgerReader};
-use domain::view::LogLine;
 use service::{BoxError, ConfigError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::state::{Error, Log, Shared, State, Written};
+use crate::{
+    core::{Core, Error, Lines},
+    state::{Log, Shared, State, Written},
+};
 
 /// Lines that are written to the log at once while the past is folded.
 const LINES_MAX: usize = 2000;
@@ -17,23 +19,23 @@ const LINES_MAX: usize = 2000;
 ///
 /// When the ledger cannot be read or folded, or the log has more than the ledger.
 pub(crate) async fn catch_up(bus: &Bus, log: Log) -> Result<(State, LedgerReader), BoxError> {
-    let mut state = State::new(log);
+    let mut state = State::new(Core::new(bus.subjects().clone()), log);
     let mut reader = bus.ledger().read(0);
-    let mut lines = Vec::new();
+    let mut lines: Vec<Lines> = Vec::new();
     while let LedgerItem::Message(message) = reader.next().await? {
-        lines.extend(state.fold(&message).map_err(refused)?);
-        if LINES_MAX <= lines.len() {
+        lines.push(state.fold(&message).map_err(refused)?);
+        if LINES_MAX <= lines.iter().map(Lines::len).sum() {
             write(&state.log, std::mem::take(&mut lines));
         }
     }
     write(&state.log, lines);
-    let (in_log, in_ledger) = (state.log.last_seq(), state.desk.n_decisions());
+    let (in_log, in_ledger) = (state.log.last_seq(), state.core.n_stored());
     if in_ledger < in_log {
         let what =
             "the log has more: the broker has lost the end of the ledger, or it is another broker";
         return Err(refused(Error::Differ { seq: in_log, what }));
     }
-    info!(decisions = in_ledger, entry = state.ledger_seq, "the ledger is folded");
+    info!(decisions = in_ledger, entry = state.core.ledger_seq(), "the ledger is folded");
     Ok((state, reader))
 }
 
@@ -76,7 +78,7 @@ pub(crate) async fn follow(
     // What the former leader has appended up to now is decided; what it appends from now
     // on is refused, since ours comes first or its expectation is wrong.
     let last = bus.ledger().last_seq().await?;
-    while state.read().await.ledger_seq < last {
+    while state.read().await.core.ledger_seq() < last {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Turn::Stop),
@@ -94,11 +96,11 @@ async fn take(state: &Shared, item: LedgerItem) -> Result<Written, BoxError> {
     let LedgerItem::Message(message) = item else { return Ok(Written::Synced) };
     let mut state = state.write().await;
     let lines = state.fold(&message).map_err(refused)?;
-    Ok(write(&state.log, lines))
+    Ok(write(&state.log, vec![lines]))
 }
 
 /// Writes to the log without keeping other tasks from running.
-pub(crate) fn write(log: &Log, lines: Vec<LogLine>) -> Written {
+pub(crate) fn write(log: &Log, lines: Vec<Lines>) -> Written {
     tokio::task::block_in_place(|| log.write(lines))
 }
 
@@ -108,6 +110,6 @@ fn refused(error: Error) -> BoxError {
             let hint = "is this the right broker for this data directory? If its disk was lost, `selfheal restore` rebuilds the ledger from the log";
             ConfigError::new("the log does not fit the ledger", hint).because(error).into()
         }
-        Error::Unreadable { .. } | Error::Corrupt { .. } => error.into(),
+        Error::Unreadable { .. } | Error::Corrupt { .. } | Error::Misplaced { .. } => error.into(),
     }
 }

@@ -10,8 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::view::LogLine;
+
+use crate::core::{Line, Lines};
 
 /// When a file of the log is closed and the next one begun.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ pub(crate) struct Journal {
     /// Length of what is whole and synced.
     len: u64,
     begun_at: SystemTime,
-    last: Option<LogLine>,
+    last: Option<Line>,
 }
 
 impl Journal {
@@ -79,10 +82,14 @@ impl Journal {
                 last = last_line(&mut closed, len).map_err(failed)?;
             }
         }
-        let last = last
-            .map(|line| serde_json::from_str(&line))
-            .transpose()
-            .map_err(|source| Error::Foreign { path: path.to_owned(), source })?;
+        let foreign = |source| Error::Foreign { path: path.to_owned(), source };
+        let read: Option<LogLine> =
+            last.as_deref().map(serde_json::from_slice).transpose().map_err(foreign)?;
+        let last = read.zip(last).map(|(line, json)| Line {
+            seq: line.seq,
+            incident: line.incident_id,
+            json: json.into(),
+        });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
         let begun_at = created.unwrap_or_else(|_| SystemTime::now());
         Ok(Self { path: path.to_owned(), rotation, file, len, begun_at, last })
@@ -96,38 +103,44 @@ impl Journal {
 
     /// Returns the last line.
     #[must_use]
-    pub(crate) const fn last(&self) -> Option<&LogLine> {
+    pub(crate) const fn last(&self) -> Option<&Line> {
         self.last.as_ref()
     }
 
-    /// Appends lines and syncs them. Lines that are there already are left out.
+    /// Appends lines and syncs them once. Lines that are there already are left out.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], such as when the disk is full. Nothing of the batch is in the log
-    /// then; the caller tries again later with the same lines.
-    pub(crate) fn append(&mut self, lines: &[LogLine]) -> Result<(), Error> {
-        let new: Vec<&LogLine> = lines.iter().filter(|it| self.last_seq() < it.seq).collect();
-        let Some(last) = new.last() else { return Ok(()) };
-        let mut text = Vec::with_capacity(new.len() * 512);
-        for line in &new {
-            serde_json::to_writer(&mut text, line).map_err(|error| self.failed(error.into()))?;
-            text.push(b'\n');
+    /// [`Error::Io`], such as when the disk is full. Nothing of these lines is in the log
+    /// then; the caller tries again later with the same ones.
+    pub(crate) fn append(&mut self, all: &[Lines]) -> Result<(), Error> {
+        let mut last_seq = self.last_seq();
+        let mut new = Vec::with_capacity(all.len());
+        for lines in all {
+            new.push(lines.text_from(last_seq + 1));
+            last_seq = last_seq.max(lines.last_seq().unwrap_or(0));
         }
-        if let Err(source) = self.write(&text) {
+        if last_seq == self.last_seq() {
+            return Ok(());
+        }
+        let before = self.len;
+        if let Err(source) = self.write(&new) {
             // A part may have got through; what follows must not stick to it.
+            self.len = before;
             if let Err(error) = self.file.set_len(self.len) {
                 tracing::error!(%error, "cannot cut off a half-written batch of the log");
             }
             return Err(self.failed(source));
         }
-        self.len += u64::try_from(text.len()).unwrap_or(u64::MAX);
-        self.last = Some((*last).clone());
+        self.last = all.iter().rev().find_map(|it| it.find(last_seq));
         self.rotate_if_due()
     }
 
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        self.file.write_all(text)?;
+    fn write(&mut self, texts: &[Bytes]) -> io::Result<()> {
+        for text in texts {
+            self.file.write_all(text)?;
+            self.len += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        }
         self.file.sync_data()
     }
 
@@ -219,7 +232,7 @@ fn whole_lines_len(file: &mut File) -> io::Result<u64> {
 }
 
 /// Returns the last of the whole lines in the first `len` bytes.
-fn last_line(file: &mut File, len: u64) -> io::Result<Option<String>> {
+fn last_line(file: &mut File, len: u64) -> io::Result<Option<Vec<u8>>> {
     if len == 0 {
         return Ok(None);
     }
@@ -231,7 +244,7 @@ fn last_line(file: &mut File, len: u64) -> io::Result<Option<String>> {
     for line in BufReader::new(Read::by_ref(file).take(len - start)).split(b'\n') {
         last = Some(line?);
     }
-    Ok(last.map(|line| String::from_utf8_lossy(&line).into_owned()))
+    Ok(last)
 }
 
 #[cfg(test)]
@@ -250,39 +263,11 @@ impl Journal {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use domain::{
-        fact::{Decision, Fact},
-        id::{IncidentId, Position},
-    };
-
     use super::*;
+    use crate::core::tests_lines::{lines, recorded};
 
     pub(crate) const KEEP: Rotation =
         Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
-
-    pub(crate) fn line(seq: u64) -> LogLine {
-        let at = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
-        let cause = Position::new(seq, 0);
-        let fact = Fact::Resumed { by: "somebody".to_owned() };
-        let decision =
-            Decision { seq, at, cause, incident: None, fact, reason: "because".to_owned() };
-        LogLine {
-            incident_id: IncidentId::NONE,
-            timestamp: at,
-            incident_type: "selfheal.resumed".to_owned(),
-            analysis: None,
-            resolution: None,
-            seq,
-            status: None,
-            decision: "resumed".to_owned(),
-            cause,
-            reason: "because".to_owned(),
-            target: None,
-            entry: seq,
-            covers: cause,
-            detail: decision,
-        }
-    }
 
     pub(crate) fn seqs(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
@@ -293,23 +278,24 @@ pub(crate) mod tests {
     fn each_line_has_the_five_fields_and_is_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        Journal::open(&path, KEEP).unwrap().append(&[line(1)]).unwrap();
+        Journal::open(&path, KEEP).unwrap().append(&[lines([1])]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         for field in ["incident_id", "timestamp", "incident_type", "analysis", "resolution"] {
             assert!(value.get(field).is_some(), "{field} is missing in {value}");
         }
-        assert_eq!(serde_json::from_str::<LogLine>(text.trim()).unwrap(), line(1));
+        let line = recorded(1).line(1, recorded(1).decision.cause);
+        assert_eq!(serde_json::from_str::<LogLine>(text.trim()).unwrap(), line);
     }
 
     #[test]
     fn a_torn_last_line_is_cut_off_and_the_log_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        Journal::open(&path, KEEP).unwrap().append(&[line(1), line(2)]).unwrap();
+        Journal::open(&path, KEEP).unwrap().append(&[lines([1, 2])]).unwrap();
         let whole = std::fs::metadata(&path).unwrap().len();
         for torn in [1, 40, 200] {
-            let text = serde_json::to_string(&line(3)).unwrap();
+            let text = String::from_utf8(lines([3]).text_from(0).to_vec()).unwrap();
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(&text.as_bytes()[..torn]).unwrap();
             let journal = Journal::open(&path, KEEP).unwrap();
@@ -317,7 +303,7 @@ pub(crate) mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
         }
         let mut journal = Journal::open(&path, KEEP).unwrap();
-        journal.append(&[line(2), line(3), line(4)]).unwrap();
+        journal.append(&[lines([2, 3, 4])]).unwrap();
         assert_eq!(seqs(&path), [1, 2, 3, 4], "no gap and no duplicate");
     }
 
@@ -328,7 +314,7 @@ pub(crate) mod tests {
         let rotation = Rotation { bytes_max: 1000, ..KEEP };
         for seq in 1..=20 {
             // Opened anew each time: as after a crash at every line.
-            Journal::open(&path, rotation).unwrap().append(&[line(seq)]).unwrap();
+            Journal::open(&path, rotation).unwrap().append(&[lines([seq])]).unwrap();
         }
         let mut all = Vec::new();
         let closed = closed_files(&path).unwrap();
@@ -347,7 +333,7 @@ pub(crate) mod tests {
         let rotation = Rotation { bytes_max: 1, files_max: 2, ..KEEP };
         let mut journal = Journal::open(&path, rotation).unwrap();
         for seq in 1..=5 {
-            journal.append(&[line(seq)]).unwrap();
+            journal.append(&[lines([seq])]).unwrap();
         }
         let closed = closed_files(&path).unwrap();
         assert_eq!(closed.len(), 2);
@@ -368,12 +354,12 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
         let mut journal = Journal::open(&path, KEEP).unwrap();
-        journal.append(&[line(1)]).unwrap();
+        journal.append(&[lines([1])]).unwrap();
         let good = journal.fill_disk();
-        assert!(journal.append(&[line(2)]).is_err());
+        assert!(journal.append(&[lines([2])]).is_err());
         assert_eq!(journal.last_seq(), 1);
         journal.free_disk(good);
-        journal.append(&[line(2), line(3)]).unwrap();
+        journal.append(&[lines([2, 3])]).unwrap();
         assert_eq!(seqs(&path), [1, 2, 3]);
     }
 }

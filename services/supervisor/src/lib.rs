@@ -6,20 +6,19 @@
 //! path from the ledger to a state, whatever happened before.
 
 mod config_file;
+pub mod core;
 mod data_dir;
-mod decode;
 mod following;
 mod journal;
 mod queries;
 mod reign;
 mod settings;
 mod state;
-mod timers;
 
 use std::sync::Arc;
 
 use service::{BoxError, Context};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tracing::info;
 
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
     journal::Journal,
     queries::About,
     reign::{End, Reign},
-    state::Log,
+    state::{Log, Stored},
 };
 
 pub use settings::Args;
@@ -52,14 +51,17 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     let (caught_up, mut reader) = following::catch_up(&cx.bus, log.clone()).await?;
     let state = Arc::new(RwLock::new(caught_up));
     let inbox_last = watch::Sender::new(0);
+    let stored = watch::Sender::new(Stored::default());
     let about = About {
         member_id: cx.member_id.clone(),
         bus: cx.bus.clone(),
         inbox_last: inbox_last.subscribe(),
+        stored: stored.subscribe(),
+        readers: Arc::new(Semaphore::new(queries::READERS_MAX)),
     };
     // Questions are answered once all that is stored has been folded, whoever leads.
     let _servers = queries::serve(&cx.bus, &state, &about).await?;
-    let mut reign = Reign::new(&cx, dir, state.clone(), file, given, inbox_last);
+    let mut reign = Reign::new(&cx, dir, state.clone(), stored.clone(), (file, given), inbox_last);
     drop(cx.ready);
     loop {
         match following::follow(&cx.bus, &state, reader, reign.node(), &cx.stop).await? {
@@ -73,6 +75,7 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         // What was decided but not stored is forgotten with the old state.
         let (fresh, follower) = following::catch_up(&cx.bus, log.clone()).await?;
         *state.write().await = fresh;
+        stored.send_modify(|it| it.n_resets += 1);
         reader = follower;
     }
 }

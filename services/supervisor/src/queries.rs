@@ -2,19 +2,26 @@
 
 use bus::{Bus, ServeError, Served, Server};
 use bytes::Bytes;
-use domain::view::{Filter, Query};
+use domain::{
+    desk::Desk,
+    view::{Filter, Query},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use crate::state::Shared;
+use crate::state::{Shared, Stored};
 
 /// Queue of all supervisors: one of them answers.
 const QUEUE: &str = "supervisor";
 /// What only the one that leads answers: who it is.
 const LEADER: &str = "leader";
+/// Questions that look at the state at one time.
+pub(crate) const READERS_MAX: usize = 2;
+/// How long an answer waits until what it tells is stored.
+const STORED_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait for the one that leads to say so.
 const LEADER_WAIT: Duration = Duration::from_millis(300);
 
@@ -27,6 +34,10 @@ pub(crate) struct About {
     pub(crate) bus: Bus,
     /// Sequence of the newest inbox message that we have heard of.
     pub(crate) inbox_last: watch::Receiver<u64>,
+    /// How far what is decided is stored.
+    pub(crate) stored: watch::Receiver<Stored>,
+    /// Those who may read the state at one time.
+    pub(crate) readers: Arc<Semaphore>,
 }
 
 /// Begins to answer all questions.
@@ -57,31 +68,59 @@ async fn answer(
     state: &Shared,
     about: &About,
 ) -> Result<Bytes, ServeError> {
-    if what == "status" {
-        return status(state, about).await;
-    }
-    let state = state.read().await;
     match what {
-        "incidents" => match query(what, payload)? {
-            Some(Query::Incidents(filter)) => json(&state.desk.page(&filter)),
-            _ => json(&state.desk.page(&Filter::default())),
-        },
+        "status" => status(state, about).await,
+        "incidents" => {
+            let filter = match query(what, payload)? {
+                Some(Query::Incidents(filter)) => filter,
+                Some(Query::Incident { .. } | Query::Status | Query::Config) | None => {
+                    Filter::default()
+                }
+            };
+            json(&read(state, about, |desk| desk.page(&filter)).await)
+        }
         "incident" => match query(what, payload)? {
-            Some(Query::Incident { id }) => json(&state.desk.detail(id)),
+            Some(Query::Incident { id }) => json(&read(state, about, |desk| desk.detail(id)).await),
             _ => Err(ServeError::new(400, "the query names no incident: send {\"id\": \"...\"}")),
         },
-        "config" => json(state.desk.config()),
+        "config" => json(&read(state, about, |desk| desk.config().clone()).await),
         _ => Err(ServeError::new(404, format!("there is no query {what}"))),
     }
 }
 
+/// Reads the desk, and waits until what was read is stored: a leader decides ahead of the
+/// ledger, and what is decided and not stored may never have happened.
+async fn read<T>(state: &Shared, about: &About, look: impl Fn(&Desk) -> T) -> T {
+    // Long lists of many readers at once would keep the leader from deciding.
+    let _slot = about.readers.acquire().await;
+    let mut stored = about.stored.clone();
+    loop {
+        let n_resets = stored.borrow_and_update().n_resets;
+        let (seen, n_decisions, is_stored) = {
+            let core = &state.read().await.core;
+            let n_decisions = core.desk().n_decisions();
+            (look(core.desk()), n_decisions, n_decisions <= core.n_stored())
+        };
+        if is_stored {
+            return seen;
+        }
+        let storing =
+            stored.wait_for(|it| it.n_resets != n_resets || n_decisions <= it.n_decisions);
+        match tokio::time::timeout(STORED_WAIT, storing).await {
+            Ok(Ok(now)) if now.n_resets != n_resets => {}
+            // The broker is away or full: then people need to see what there is.
+            Ok(_) | Err(_) => return seen,
+        }
+    }
+}
+
 async fn status(state: &Shared, about: &About) -> Result<Bytes, ServeError> {
-    let (mut view, leading) = {
+    let mut view = read(state, about, Desk::system).await;
+    let leading = {
         let state = state.read().await;
-        let mut view = state.desk.system();
         view.log_lag = u64::try_from(state.log.n_waiting()).unwrap_or(u64::MAX);
-        view.n_rejected = state.n_rejected;
-        (view, state.leading)
+        view.n_rejected = state.core.n_rejected();
+        state.leading
     };
     view.answered_by.clone_from(&about.member_id);
     view.inbox_lag = about.inbox_last.borrow().saturating_sub(view.position.seq);

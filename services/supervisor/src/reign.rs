@@ -1,53 +1,51 @@
-//! Leading: inputs become decisions, in order, one batch at a time.
+//! Leading: inputs become decisions, in order, one append at a time.
+//!
+//! While an append is under way, what arrives is decided into the next batch; while the
+//! log is synced, the next batch is appended.
 
-mod batch;
+mod appending;
 mod config;
+mod courier;
 mod deliver;
+mod ourselves;
+mod scribe;
 
 use std::time::Duration;
 
-use bus::{AppendError, Bus, InboxMessage, InboxWriter, Lease};
+use bus::{Bus, InboxReader, InboxWriter, Lease};
 use chrono::Utc;
-use domain::{
-    config::Config,
-    event::{Event, EventType},
-    id::Position,
-    wire::{Envelope, Input},
-};
-use service::{BoxError, Chain, Context};
+use domain::config::Config;
+use service::{BoxError, Context};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, Interval, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use self::{
+    appending::{Appending, Outcome},
+    courier::Courier,
+    deliver::Deliver,
+    scribe::Scribe,
+};
 use crate::{
     Args,
     config_file::ConfigFile,
+    core::{Consequences, Wheel, decode},
     data_dir::DataDir,
-    following::write,
     queries,
-    state::{Shared, State, Written},
-    timers::Wheel,
+    state::{Shared, Stored},
 };
-use batch::Batch;
-use deliver::Deliver;
 
-/// Messages of the inbox that are decided in one batch at most.
-const MESSAGES_MAX: usize = 512;
+/// Messages of the inbox that are read in one go.
+const MESSAGES_MAX: usize = 128;
 /// How long to wait for inputs before looking at other things.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often what is pending is published again, in case a queue has lost it.
 const REPUBLISH: Duration = Duration::from_secs(30);
-/// How often the configuration file is looked at.
-const LOOK_AT_FILE: Duration = Duration::from_secs(1);
-/// Inbox messages that are kept behind the last decided one, for people who look.
-const INBOX_KEPT: u64 = 1000;
-/// Inputs without a decision after which their position is stored all the same.
-const UNCOVERED_MAX: u64 = 1000;
-/// Wait before an append that found no room is tried again.
-const FULL_WAIT: Duration = Duration::from_secs(1);
+/// How often the configuration file and other things around us are looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Why leading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +65,26 @@ pub(crate) struct Reign {
     writer: InboxWriter,
     dir: DataDir,
     state: Shared,
+    stored: watch::Sender<Stored>,
     file: ConfigFile,
     given: Option<(Config, String)>,
     inbox_last: watch::Sender<u64>,
-    /// Inputs that could not be stored; they are rejected when they are met again.
-    poison: Vec<Position>,
+}
+
+/// What lives as long as one reign.
+struct Court {
+    inbox: InboxReader,
+    deliver: Deliver,
+    courier: Courier,
+    scribe: Scribe,
+    wheel: Wheel,
+    appending: Option<Appending>,
+    /// When the batch that is being made got its first input.
+    begun: Option<Instant>,
+    /// Whether the disk took no lines when we heard of it last.
+    log_failing: bool,
+    /// What is pending is to be published again, as soon as nothing is decided ahead.
+    republish: bool,
 }
 
 impl Reign {
@@ -80,8 +93,8 @@ impl Reign {
         cx: &Context<Args>,
         dir: DataDir,
         state: Shared,
-        file: ConfigFile,
-        given: Option<(Config, String)>,
+        stored: watch::Sender<Stored>,
+        (file, given): (ConfigFile, Option<(Config, String)>),
         inbox_last: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -91,10 +104,10 @@ impl Reign {
             writer: cx.bus.inbox_writer(),
             dir,
             state,
+            stored,
             file,
             given,
             inbox_last,
-            poison: Vec::new(),
         }
     }
 
@@ -129,258 +142,212 @@ impl Reign {
     }
 
     async fn lead(&mut self, lease: &Lease, stop: &CancellationToken) -> Result<End, BoxError> {
-        let position = {
+        let (after, log) = {
             let mut state = self.state.write().await;
             state.leading = true;
-            state.desk.position()
+            (state.core.read_after(), state.log.clone())
         };
-        // The last message may be a frame that is decided in part: it is read again, and
-        // what was decided of it is skipped.
-        let mut inbox = self.bus.read_inbox(position.seq.saturating_sub(1)).await?;
+        let deliver = Deliver::new(&self.bus, &self.tasks);
+        let mut court = Court {
+            inbox: self.bus.read_inbox(after).await?,
+            courier: Courier::begin(&deliver, &self.tasks),
+            scribe: Scribe::begin(log, &deliver, &self.tasks),
+            deliver,
+            wheel: Wheel::default(),
+            appending: None,
+            begun: None,
+            log_failing: false,
+            republish: true,
+        };
         let _says_so = queries::serve_leader(&self.bus, &self.member_id).await?;
-        let mut deliver = Deliver::new(&self.bus, &self.tasks);
-        let mut wheel = Wheel::default();
+        let end = self.hold_court(&mut court, lease, stop).await;
+        // What is acknowledged is written, and answered, before anything else happens.
+        let Court { courier, scribe, .. } = court;
+        drop(courier);
+        scribe.end().await;
+        end
+    }
+
+    async fn hold_court(
+        &mut self,
+        court: &mut Court,
+        lease: &Lease,
+        stop: &CancellationToken,
+    ) -> Result<End, BoxError> {
         let mut work_made = self.bus.work_made();
         work_made.mark_unchanged();
-        let mut republish = tokio::time::interval(REPUBLISH);
-        let mut look = tokio::time::interval(LOOK_AT_FILE);
-        for ticker in [&mut republish, &mut look] {
-            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        }
-        self.begin(&mut deliver, &mut wheel).await;
+        let (mut republish, mut look) = (ticker(REPUBLISH), ticker(LOOK_AROUND));
+        self.begin(court).await;
         loop {
-            let wait = wheel.wait(Utc::now(), IDLE);
-            let messages = tokio::select! {
+            if let Some(end) = self.go_on(court, lease.epoch()).await? {
+                return Ok(end);
+            }
+            let (wait, may_read) = {
+                let core = &self.state.read().await.core;
+                (court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE), !core.is_full())
+            };
+            tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(End::Stopped),
+                () = stop.cancelled() => {
+                    self.finish(court).await?;
+                    return Ok(End::Stopped);
+                }
                 () = lease.lost() => return Ok(End::Deposed),
+                outcome = appending::outcome(&mut court.appending) => {
+                    if let Some(end) = self.appended(court, outcome).await? {
+                        return Ok(end);
+                    }
+                }
                 changed = work_made.changed() => {
                     if changed.is_err() {
                         return Ok(End::Deposed);
                     }
                     info!("the work queues are new, what is pending is published again");
-                    self.republish(&mut deliver).await;
-                    continue;
+                    court.republish = true;
+                }
+                written = court.scribe.changed() => {
+                    if let Some(end) = self.about_the_log(&mut court.log_failing, written) {
+                        return Ok(end);
+                    }
                 }
                 _ = republish.tick() => {
-                    self.republish(&mut deliver).await;
+                    court.republish = true;
                     self.housekeep().await;
-                    continue;
                 }
                 _ = look.tick() => {
                     self.look_at_file();
-                    if let Some(end) = self.retry_log().await {
-                        return Ok(end);
+                    court.scribe.retry();
+                }
+                messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
+                    let messages = messages?;
+                    if let Some(last) = messages.last() {
+                        self.inbox_last.send_replace(last.seq);
+                        // Read before the state is locked: it takes most of the time.
+                        let subjects = self.bus.subjects();
+                        let parts: Vec<_> =
+                            messages.iter().map(|it| decode::parts(subjects, it)).collect();
+                        let mut state = self.state.write().await;
+                        parts.into_iter().for_each(|it| state.core.take(it));
+                        court.begun.get_or_insert_with(Instant::now);
                     }
-                    continue;
                 }
-                messages = inbox.next_batch(MESSAGES_MAX, wait) => messages?,
-            };
-            if !messages.is_empty() {
-                match self.decide(lease, stop, &messages, &mut deliver).await? {
-                    None => {}
-                    Some(end) => return Ok(end),
-                }
-                wheel.set(self.state.read().await.desk.deadlines());
             }
-            self.tell(wheel.fire(Utc::now(), Instant::now()));
+            let due = {
+                let state = self.state.read().await;
+                court.wheel.due(state.core.desk().deadlines(), Utc::now())
+            };
+            self.tell(due);
         }
     }
 
     /// Takes up what the former leader left.
-    async fn begin(&mut self, deliver: &mut Deliver, wheel: &mut Wheel) {
+    async fn begin(&mut self, court: &Court) {
         let state = self.state.read().await;
-        wheel.set(state.desk.deadlines());
-        if 0 < state.desk.n_decisions() {
-            deliver.configuration(state.desk.config());
+        if 0 < state.core.n_stored() {
+            court.deliver.configuration(state.core.desk().config());
         }
-        deliver.all(state.desk.pending()).await;
         drop(state);
         self.submit_given().await;
     }
 
-    async fn republish(&self, deliver: &mut Deliver) {
-        let wishes = self.state.read().await.desk.pending();
-        deliver.all(wishes).await;
+    /// Decides what waits, and begins the next append when none is under way.
+    async fn go_on(&mut self, court: &mut Court, epoch: u64) -> Result<Option<End>, BoxError> {
+        loop {
+            let mut state = self.state.write().await;
+            if court.republish && state.core.is_settled() {
+                court.republish = false;
+                let wishes = state.core.republish();
+                drop(state);
+                court.courier.send(wishes).await;
+                continue;
+            }
+            // What must be seen settled waits for the append, and not for ever.
+            if !(court.republish && court.appending.is_some()) {
+                state.core.decide()?;
+            }
+            if court.appending.is_some() {
+                return Ok(None);
+            }
+            let Some(batch) = state.core.seal(epoch)? else { return Ok(None) };
+            drop(state);
+            if let Some(started) = court.begun.take() {
+                metrics::histogram!("selfheal_supervisor_batch_seconds").record(started.elapsed());
+            }
+            if batch.append.is_none() {
+                let outcome = Outcome::NothingToStore(batch);
+                if let Some(end) = self.appended(court, outcome).await? {
+                    return Ok(Some(end));
+                }
+                continue;
+            }
+            court.appending = Some(Appending::begin(&self.bus.ledger(), batch, &court.scribe));
+        }
     }
 
-    /// Decides a batch of messages, in portions that fit into the ledger.
-    async fn decide(
+    /// Lets the consequences of what is stored be seen.
+    async fn appended(
         &mut self,
-        lease: &Lease,
-        stop: &CancellationToken,
-        messages: &[InboxMessage],
-        deliver: &mut Deliver,
+        court: &mut Court,
+        outcome: Outcome,
     ) -> Result<Option<End>, BoxError> {
-        if let Some(last) = messages.last() {
-            self.inbox_last.send_replace(last.seq);
-        }
-        let started = Instant::now();
-        let shared = self.state.clone();
-        let mut state = shared.write().await;
-        let mut batch = Batch::default();
-        for message in messages {
-            for part in crate::decode::parts(self.bus.subjects(), message) {
-                if part.position <= state.desk.position() {
-                    continue;
-                }
-                batch.decide(&mut state, part, &self.poison);
-                if batch.is_full() {
-                    let full = std::mem::take(&mut batch);
-                    if let Some(end) = self.store(lease, stop, &mut state, full, deliver).await? {
-                        return Ok(Some(end));
-                    }
-                }
+        let (batch, seq) = match outcome {
+            Outcome::Stored(batch, seq) => (batch, Some(seq)),
+            Outcome::NothingToStore(batch) => (batch, None),
+            Outcome::Deposed => return Ok(Some(End::Deposed)),
+            Outcome::TooLarge(batch) => {
+                self.state.write().await.core.too_large(&batch);
+                return Ok(Some(End::Deposed));
             }
-        }
-        let end = self.store(lease, stop, &mut state, batch, deliver).await?;
-        metrics::histogram!("selfheal_supervisor_batch_seconds").record(started.elapsed());
-        Ok(end)
-    }
-
-    /// Stores a batch in the ledger; then its consequences may be seen.
-    async fn store(
-        &mut self,
-        lease: &Lease,
-        stop: &CancellationToken,
-        state: &mut State,
-        batch: Batch,
-        deliver: &mut Deliver,
-    ) -> Result<Option<End>, BoxError> {
-        for fault in &batch.faults {
-            error!(error = %Chain(fault), "a decision did not fit the state; it is not recorded");
-        }
-        let covers = state.desk.position();
-        if batch.is_empty() && covers.seq < state.covered.seq + UNCOVERED_MAX {
-            return Ok(self.after(state, batch, &[], deliver).await);
-        }
-        let payload = batch.entry(lease.epoch(), covers)?;
-        let entry = loop {
-            let appended = self.bus.ledger().append(state.ledger_seq, payload.clone(), &[]).await;
-            match appended {
-                Ok(seq) => break seq,
-                Err(failure @ (AppendError::Fenced { .. } | AppendError::Unknown { .. })) => {
-                    warn!(error = %Chain(&failure), "the batch was not stored by us");
-                    return Ok(Some(End::Deposed));
-                }
-                Err(failure @ AppendError::TooLarge { .. }) => {
-                    error!(error = %Chain(&failure), position = %covers, "an input gives more decisions than the ledger takes; it is rejected");
-                    self.poison.push(batch.first().unwrap_or(covers));
-                    return Ok(Some(End::Deposed));
-                }
-                Err(failure @ AppendError::Full { .. }) => {
-                    error!(error = %Chain(&failure), hint = "give JetStream more room (max_file_store, or the limits of the account)", "nothing can be decided");
-                    tokio::select! {
-                        () = tokio::time::sleep(FULL_WAIT) => {}
-                        () = stop.cancelled() => return Ok(Some(End::Stopped)),
-                        () = lease.lost() => return Ok(Some(End::Deposed)),
-                    }
-                }
-                Err(failure @ AppendError::Refused { .. }) => return Err(failure.into()),
-            }
+            Outcome::Refused(failure) => return Err(failure.into()),
         };
-        state.ledger_seq = entry;
-        state.covered = covers;
-        let lines = State::lines(&batch.recorded, entry, covers);
-        Ok(self.after(state, batch, &lines, deliver).await)
-    }
-
-    /// Lets the consequences of what is stored be seen: work first, since somebody is sick;
-    /// the log beside it; answers and news once the lines are on disk.
-    async fn after(
-        &self,
-        state: &State,
-        batch: Batch,
-        lines: &[domain::view::LogLine],
-        deliver: &mut Deliver,
-    ) -> Option<End> {
-        let mut end = None;
-        for id in batch.touched() {
-            deliver.now(state.desk.wishes_of(id)).await;
+        let consequences = {
+            let mut state = self.state.write().await;
+            let consequences = state.core.stored(batch, seq)?;
+            self.stored.send_modify(|it| it.n_decisions = state.core.n_stored());
+            consequences
+        };
+        self.count(&consequences);
+        let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;
+        // Work first, since somebody is sick.
+        court.courier.send(wishes).await;
+        court.scribe.write(lines, answers).await;
+        if let Some(config) = configuration {
+            court.deliver.configuration(&config);
         }
-        if !lines.is_empty() {
-            end = self.about_the_log(write(&state.log, lines.to_vec()));
-        }
-        if batch.has_configuration() {
-            deliver.configuration(state.desk.config());
-        }
-        if batch.rejections.iter().any(|(_, it)| it.is_of_ours()) {
+        if rejections.iter().any(|(_, it)| it.is_of_ours()) {
             // One of our own processes speaks what we do not understand: another version?
             self.about_us("input_not_understood", domain::event::Status::Firing);
         }
-        deliver.rejections(batch.rejections);
-        deliver.answers(batch.answers).await;
-        deliver.news(lines).await;
-        end
+        court.deliver.rejections(rejections);
+        Ok(None)
     }
 
-    /// Raises or clears the event about our own log. A log that lacks lines which only the
-    /// ledger has is made whole by following again.
-    fn about_the_log(&self, written: Written) -> Option<End> {
-        match written {
-            Written::Synced | Written::Waiting => None,
-            Written::Failing => {
-                self.about_us("log_unwritable", domain::event::Status::Firing);
-                None
-            }
-            Written::Recovered => {
-                self.about_us("log_unwritable", domain::event::Status::Resolved);
-                None
-            }
-            Written::Incomplete => {
-                self.about_us("log_unwritable", domain::event::Status::Resolved);
-                Some(End::Deposed)
-            }
+    /// Waits for the append that is under way, so that nobody has to find out about it.
+    async fn finish(&mut self, court: &mut Court) -> Result<(), BoxError> {
+        if court.appending.is_none() {
+            return Ok(());
         }
-    }
-
-    /// Sends an event about ourselves.
-    fn about_us(&self, what: &str, status: domain::event::Status) {
-        let Ok(kind) = format!("selfheal.{what}").parse::<EventType>() else { return };
-        let mut event = Event::new(
-            uuid::Uuid::now_v7().to_string(),
-            kind,
-            format!("selfheal/{}", self.member_id),
-        );
-        // The same trouble whichever supervisor meets it, so that the next one can clear it.
-        "selfheal/supervisor".clone_into(&mut event.source);
-        event.fingerprint = Some(what.to_owned());
-        event.status = status;
-        event.labels.insert("member".to_owned(), self.member_id.clone());
-        let id = event.id.clone();
-        self.tell(vec![Envelope::new(id, Input::Event(event))]);
-    }
-
-    /// Submits inputs of our own without waiting for the broker.
-    fn tell(&self, envelopes: Vec<Envelope>) {
-        for envelope in envelopes {
-            let writer = self.writer.clone();
-            self.tasks.spawn(async move {
-                let kind = envelope.input.kind();
-                if let Err(failure) = writer.submit(kind, envelope).await {
-                    // Deadlines stay and are told again; the rest is about ourselves.
-                    debug!(error = %Chain(&failure), "an input of our own was not accepted");
-                }
-            });
+        let outcome = appending::outcome(&mut court.appending);
+        if let Ok(outcome) = tokio::time::timeout(IDLE, outcome).await {
+            self.appended(court, outcome).await?;
         }
-    }
-
-    /// Tries to write what the disk did not take, also when nothing else happens.
-    async fn retry_log(&self) -> Option<End> {
-        let state = self.state.read().await;
-        if state.log.n_waiting() == 0 {
-            return None;
-        }
-        self.about_the_log(write(&state.log, Vec::new()))
+        Ok(())
     }
 
     /// Lets the broker forget inputs that are decided.
     async fn housekeep(&self) {
-        // Not the last decided one: only what the ledger covers is never read again.
-        let covered = self.state.read().await.covered;
-        let Some(up_to) = covered.seq.checked_sub(INBOX_KEPT) else { return };
-        if let Err(failure) = self.bus.forget_inbox(up_to).await {
-            debug!(error = %Chain(&failure), "decided inputs could not be forgotten, tried again later");
-        }
+        let Some(up_to) = self.state.read().await.core.inbox_forgettable() else { return };
+        let bus = self.bus.clone();
+        self.tasks.spawn(async move {
+            if let Err(failure) = bus.forget_inbox(up_to).await {
+                debug!(error = %service::Chain(&failure), "decided inputs could not be forgotten, tried again later");
+            }
+        });
     }
+}
+
+fn ticker(period: Duration) -> Interval {
+    let mut ticker = tokio::time::interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
 }

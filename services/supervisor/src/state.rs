@@ -3,85 +3,52 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::LedgerMessage;
-use domain::{
-    desk::{Desk, Recorded},
-    id::Position,
-    view::LogLine,
-    wire::LedgerEntry,
-};
+use domain::view::LogLine;
 use service::Chain;
 use tokio::sync::RwLock;
 use tracing::{error, info};
 
-use crate::journal::Journal;
+use crate::{
+    core::{Core, Error, Lines},
+    journal::Journal,
+};
 
 /// Lines that wait for a disk that takes none; when there are more, the ledger is read
 /// again later instead.
 const BACKLOG_MAX: usize = 50_000;
+/// The same in bytes, since a line may be long.
+const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What all tasks of a supervisor share.
 pub(crate) type Shared = Arc<RwLock<State>>;
 
+/// How far what was decided is stored, for those who read the state: it may be ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// How often the state was thrown away.
+    pub(crate) n_resets: u64,
+    /// Decisions in the ledger.
+    pub(crate) n_decisions: u64,
+}
+
 /// The folded state.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// All incidents.
-    pub(crate) desk: Desk,
-    /// The last message of the ledger that was folded.
-    pub(crate) ledger_seq: u64,
-    /// Inputs up to here need not be read again after a crash.
-    pub(crate) covered: Position,
+    /// All that is decided.
+    pub(crate) core: Core,
     /// The log.
     pub(crate) log: Log,
     /// Whether we decide.
     pub(crate) leading: bool,
-    /// Inputs that could not be understood since we started.
-    pub(crate) n_rejected: u64,
-}
-
-/// Why the ledger cannot be folded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A message is none of ours.
-    #[error("message {seq} of the ledger cannot be read")]
-    Unreadable {
-        /// The message.
-        seq: u64,
-        /// The cause.
-        source: serde_json::Error,
-    },
-    /// A decision cannot follow the ones before.
-    #[error("message {seq} of the ledger is corrupt")]
-    Corrupt {
-        /// The message.
-        seq: u64,
-        /// The cause.
-        source: domain::incident::Corrupt,
-    },
-    /// The log has decisions that the ledger does not have, or others.
-    #[error("the log and the ledger differ at decision {seq}: {what}")]
-    Differ {
-        /// The decision.
-        seq: u64,
-        /// How.
-        what: &'static str,
-    },
 }
 
 impl State {
     /// Returns the state before the first decision. What waited for the disk is forgotten:
     /// it is folded again.
     #[must_use]
-    pub(crate) fn new(log: Log) -> Self {
+    pub(crate) fn new(core: Core, log: Log) -> Self {
         log.forget_backlog();
-        Self {
-            desk: Desk::default(),
-            ledger_seq: 0,
-            covered: Position::default(),
-            log,
-            leading: false,
-            n_rejected: 0,
-        }
+        Self { core, log, leading: false }
     }
 
     /// Folds one message of the ledger and returns its lines, for the log.
@@ -89,27 +56,11 @@ impl State {
     /// # Errors
     ///
     /// [`Error`]: nobody can go on from there without a person.
-    pub(crate) fn fold(&mut self, message: &LedgerMessage) -> Result<Vec<LogLine>, Error> {
-        let seq = message.seq;
-        let entry: LedgerEntry = serde_json::from_slice(&message.payload)
-            .map_err(|source| Error::Unreadable { seq, source })?;
-        let mut lines = Vec::with_capacity(entry.decisions.len());
-        for decision in &entry.decisions {
-            let recorded =
-                self.desk.apply(decision).map_err(|source| Error::Corrupt { seq, source })?;
-            lines.push(recorded.line(seq, entry.covers));
-        }
-        self.desk.cover(entry.covers);
-        self.covered = entry.covers;
-        self.ledger_seq = seq;
+    pub(crate) fn fold(&mut self, message: &LedgerMessage) -> Result<Lines, Error> {
+        // The last line of the log is compared with what the ledger says about it.
+        let lines = self.core.fold(message.seq, &message.payload, self.log.last_seq())?;
         self.log.compare(&lines)?;
         Ok(lines)
-    }
-
-    /// Returns the lines of decisions that were just stored as message `entry`.
-    #[must_use]
-    pub(crate) fn lines(recorded: &[Recorded], entry: u64, covers: Position) -> Vec<LogLine> {
-        recorded.iter().map(|it| it.line(entry, covers)).collect()
     }
 }
 
@@ -122,10 +73,14 @@ pub(crate) struct Log {
 
 #[derive(Debug, Default)]
 struct Backlog {
-    lines: Vec<LogLine>,
+    lines: Vec<Lines>,
     /// Lines were dropped: the ledger must be read again once the disk takes lines.
     overflowed: bool,
     failing: bool,
+    /// The disk takes lines, but those that were dropped must be written first.
+    incomplete: bool,
+    n_lines: usize,
+    n_bytes: usize,
 }
 
 /// What became of lines that were given to the log.
@@ -159,50 +114,47 @@ impl Log {
     /// Returns the number of lines that wait for the disk.
     #[must_use]
     pub(crate) fn n_waiting(&self) -> usize {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).lines.len()
+        let backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        backlog.lines.iter().map(Lines::len).sum()
     }
 
     fn forget_backlog(&self) {
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        backlog.lines.clear();
-        backlog.overflowed = false;
-        backlog.failing = false;
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Backlog::default();
     }
 
     /// Compares folded lines with the last one on disk.
-    fn compare(&self, lines: &[LogLine]) -> Result<(), Error> {
+    fn compare(&self, lines: &Lines) -> Result<(), Error> {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = journal.last() else { return Ok(()) };
-        let same = lines.iter().find(|it| it.seq == last.seq);
-        match same {
-            Some(line) if line.detail != last.detail => Err(Error::Differ {
+        let Some(line) = lines.find(last.seq) else { return Ok(()) };
+        // What both are, read: another version may have written it with other blanks.
+        let detail = |json: &[u8]| serde_json::from_slice::<LogLine>(json).map(|it| it.detail);
+        match (detail(&line.json), detail(&last.json)) {
+            (Ok(in_ledger), Ok(in_log)) if in_ledger == in_log => Ok(()),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(Error::Differ {
                 seq: last.seq,
                 what: "they tell different decisions; the log is of another installation",
             }),
-            Some(_) | None => Ok(()),
         }
     }
 
     /// Writes and syncs lines, after those that wait. Blocks while it does.
-    pub(crate) fn write(&self, lines: Vec<LogLine>) -> Written {
+    pub(crate) fn write(&self, lines: Vec<Lines>) -> Written {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let had_waited = backlog.failing;
-        if had_waited {
-            // The oldest stay: they are what is tried again. The others are in the ledger.
-            if BACKLOG_MAX < backlog.lines.len() + lines.len() {
-                backlog.overflowed = true;
-            }
-            if !backlog.overflowed {
-                backlog.lines.extend(lines);
-            }
+        if backlog.incomplete {
+            // A line behind those that are missing would leave a gap.
+            return Written::Incomplete;
+        }
+        if backlog.failing {
+            backlog.keep(lines);
             return Self::retry(&mut journal, &mut backlog);
         }
         match journal.append(&lines) {
             Ok(()) => Written::Synced,
             Err(failure) => {
                 error!(error = %Chain(&failure), hint = "free some space; the lines are kept and written later", "cannot write the log");
-                backlog.lines = lines;
+                backlog.keep(lines);
                 backlog.failing = true;
                 Written::Failing
             }
@@ -213,10 +165,9 @@ impl Log {
         if journal.append(&backlog.lines).is_err() {
             return Written::Waiting;
         }
-        backlog.lines.clear();
-        backlog.failing = false;
-        if std::mem::take(&mut backlog.overflowed) {
+        if std::mem::take(backlog).overflowed {
             info!("the log can be written again; the ledger is read anew for what is missing");
+            backlog.incomplete = true;
             return Written::Incomplete;
         }
         info!("the log can be written again");
@@ -224,29 +175,47 @@ impl Log {
     }
 }
 
+impl Backlog {
+    /// Keeps lines until the disk takes them. The oldest stay when they become too many:
+    /// they are what is tried again. The others are in the ledger.
+    fn keep(&mut self, lines: Vec<Lines>) {
+        for lines in lines {
+            self.n_lines += lines.len();
+            self.n_bytes += lines.text_from(0).len();
+            self.overflowed |= BACKLOG_MAX < self.n_lines || BACKLOG_BYTES_MAX < self.n_bytes;
+            if !self.overflowed {
+                self.lines.push(lines);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::tests::{KEEP, line, seqs};
+    use crate::{
+        core::tests_lines::lines,
+        journal::tests::{KEEP, seqs},
+    };
 
     #[test]
     fn lines_wait_for_a_full_disk_and_too_many_are_read_from_the_ledger_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
         let log = Log::new(Journal::open(&path, KEEP).unwrap());
-        assert_eq!(log.write(vec![line(1)]), Written::Synced);
+        assert_eq!(log.write(vec![lines([1])]), Written::Synced);
         let file = log.journal.lock().unwrap().fill_disk();
-        assert_eq!(log.write(vec![line(2)]), Written::Failing);
-        assert_eq!(log.write(vec![line(3)]), Written::Waiting);
+        assert_eq!(log.write(vec![lines([2])]), Written::Failing);
+        assert_eq!(log.write(vec![lines([3])]), Written::Waiting);
         assert_eq!(log.n_waiting(), 2);
         log.journal.lock().unwrap().free_disk(file);
-        assert_eq!(log.write(vec![line(4)]), Written::Recovered);
+        assert_eq!(log.write(vec![lines([4])]), Written::Recovered);
         assert_eq!(seqs(&path), [1, 2, 3, 4]);
 
         let file = log.journal.lock().unwrap().fill_disk();
-        assert_eq!(log.write(vec![line(5)]), Written::Failing);
-        let many = (6..6 + u64::try_from(BACKLOG_MAX).unwrap()).map(line).collect();
-        assert_eq!(log.write(many), Written::Waiting);
+        assert_eq!(log.write(vec![lines([5])]), Written::Failing);
+        let many = lines(6..=6 + u64::try_from(BACKLOG_MAX).unwrap());
+        assert_eq!(log.write(vec![many]), Written::Waiting);
         assert_eq!(log.write(Vec::new()), Written::Waiting, "the disk is still full");
         log.journal.lock().unwrap().free_disk(file);
         assert_eq!(log.write(Vec::new()), Written::Incomplete);

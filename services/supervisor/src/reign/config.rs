@@ -15,7 +15,7 @@ impl Reign {
     /// configuration that was applied since then counts more than an old file.
     pub(super) async fn submit_given(&mut self) {
         let Some((config, hash)) = self.given.take() else { return };
-        let never = self.state.read().await.desk.n_decisions() == 0;
+        let never = self.state.read().await.core.n_stored() == 0;
         if never || self.dir.seen_config().as_ref() != Some(&hash) {
             self.submit(config, &hash);
         }

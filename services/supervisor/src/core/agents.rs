@@ -1,0 +1,271 @@
+//! Which of our own processes are missed: `agent_down` and `zone_unserved`.
+//!
+//! A process that stops with a word is not missed; one whose signs of life end without is,
+//! when it stays away for [`GRACE`]. It is found again when it is back, or when another of
+//! the same kind, zones and host has come in its place. What was told is in the desk's
+//! open incidents, so that the next leader can take it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    desk::Desk,
+    event::{Event, EventType, Severity, Status},
+    wire::Member,
+};
+use serde_json::{Value, json};
+
+/// How long a process may be away without a word before it is missed: time enough to be
+/// started again by whoever watches it, or for a network to come back.
+pub const GRACE: TimeDelta = TimeDelta::seconds(10);
+/// How long a zone may be without a kind of agent that its targets need. Longer than
+/// [`GRACE`], since all agents of a new installation may start after the supervisor.
+pub const ZONE_GRACE: TimeDelta = TimeDelta::seconds(30);
+/// What was told and is not in the desk by now is told again.
+const AGAIN: TimeDelta = TimeDelta::seconds(10);
+/// Lost processes that are remembered; when there are more, the oldest are forgotten.
+const LOST_MAX: usize = 1000;
+/// Replacements that are remembered, so that each stands for one lost process.
+const REPLACEMENTS_MAX: usize = 1000;
+
+/// Types of the events.
+const AGENT_DOWN: &str = "agent_down";
+const ZONE_UNSERVED: &str = "zone_unserved";
+/// Who sends them.
+const SOURCE: &str = "selfheal/supervisor";
+/// Kinds of agents without which a target cannot be healed.
+const NEEDED: [&str; 3] = ["monitor", "analyzer", "fixer"];
+
+/// Watches over our own processes. Every supervisor has one; the leader tells.
+#[derive(Clone, Debug, Default)]
+pub struct Vigil {
+    living: BTreeMap<String, Member>,
+    lost: BTreeMap<String, Lost>,
+    /// Zone and kind that nobody serves, since when.
+    unserved: BTreeMap<(String, String), DateTime<Utc>>,
+    /// Members that have come in the place of a lost one, and which.
+    replacements: BTreeMap<String, String>,
+    /// Fingerprints that were told, and when.
+    told: BTreeMap<String, DateTime<Utc>>,
+    /// Whether an incident of ours was open when we looked last; at first nobody knows.
+    nothing_open: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Lost {
+    member: Member,
+    since: DateTime<Utc>,
+    /// Of the same kind, zones and host: those who lived on do not replace it.
+    beside: BTreeSet<String>,
+}
+
+impl Vigil {
+    /// Takes the list of the living. `farewell` tells of a member that is not in it any
+    /// more whether it has said goodbye.
+    pub fn observe(
+        &mut self,
+        living: &BTreeMap<String, Member>,
+        farewell: impl Fn(&str) -> bool,
+        now: DateTime<Utc>,
+    ) {
+        for (id, member) in std::mem::take(&mut self.living) {
+            if living.contains_key(&id) {
+                continue;
+            }
+            if !farewell(&id) {
+                let beside = living.values().filter(|it| is_alike(it, &member));
+                let beside = beside.map(|it| it.id.clone()).collect();
+                self.lost.insert(id, Lost { member, since: now, beside });
+            }
+        }
+        // Who is back was not lost; who said goodbye late neither.
+        self.lost.retain(|id, _| !living.contains_key(id) && !farewell(id));
+        while LOST_MAX < self.lost.len() {
+            let oldest = self.lost.iter().min_by_key(|(_, lost)| lost.since);
+            let Some(id) = oldest.map(|(id, _)| id.clone()) else { break };
+            self.lost.remove(&id);
+        }
+        self.living.clone_from(living);
+        self.nothing_open = false;
+    }
+
+    /// Returns what is to be told now, for the inbox. The desk must be that of the leader.
+    pub fn events(&mut self, desk: &Desk, now: DateTime<Utc>) -> Vec<Event> {
+        self.look_at_zones(desk, now);
+        if self.nothing_open && self.lost.is_empty() && self.unserved.is_empty() {
+            return Vec::new();
+        }
+        let mut open = BTreeMap::new();
+        for incident in desk.open_incidents() {
+            let event = &incident.event;
+            let is_ours = event.source == SOURCE
+                && [AGENT_DOWN, ZONE_UNSERVED].contains(&event.kind.as_str());
+            if let (true, Some(key)) = (is_ours, &event.fingerprint) {
+                open.insert(key.clone(), (incident.id, event));
+            }
+        }
+        self.nothing_open = open.is_empty();
+        let mut events = Vec::new();
+        let mut wanted = BTreeSet::new();
+        self.replace_lost();
+        for lost in self.lost.values() {
+            let key = agent_key(&lost.member.id);
+            if GRACE <= now - lost.since && !open.contains_key(&key) {
+                events.push(lost.event(&key));
+            }
+            wanted.insert(key);
+        }
+        for ((zone, kind), since) in &self.unserved {
+            let key = zone_key(zone, kind);
+            if ZONE_GRACE <= now - *since && !open.contains_key(&key) {
+                events.push(unserved(zone, kind, *since, &key));
+            }
+            wanted.insert(key);
+        }
+        for (key, (id, event)) in open {
+            if wanted.contains(&key) || !self.is_over(desk, event) {
+                continue;
+            }
+            let mut over = event.clone();
+            over.id = format!("over/{id}");
+            over.status = Status::Resolved;
+            events.push(over);
+        }
+        self.fresh(events, now)
+    }
+
+    /// Leaves out what was told just now.
+    fn fresh(&mut self, mut events: Vec<Event>, now: DateTime<Utc>) -> Vec<Event> {
+        self.told.retain(|_, at| *at <= now && now < *at + AGAIN);
+        events.retain(|it| !self.told.contains_key(&it.id));
+        self.told.extend(events.iter().map(|it| (it.id.clone(), now)));
+        events
+    }
+
+    /// Forgets lost processes in whose place another has come.
+    fn replace_lost(&mut self) {
+        let lost: Vec<_> = self.lost.values().cloned().collect();
+        for it in lost {
+            if self.take_replacement(&it.member, &it.beside) {
+                self.lost.remove(&it.member.id);
+            }
+        }
+    }
+
+    fn take_replacement(&mut self, member: &Member, beside: &BTreeSet<String>) -> bool {
+        let stands_for = |it: &&Member| {
+            let is_free = self.replacements.get(&it.id).is_none_or(|lost| *lost == member.id);
+            is_alike(it, member) && it.id != member.id && !beside.contains(&it.id) && is_free
+        };
+        let Some(id) = self.living.values().find(stands_for).map(|it| it.id.clone()) else {
+            return false;
+        };
+        if REPLACEMENTS_MAX <= self.replacements.len() {
+            self.replacements.clear();
+        }
+        self.replacements.insert(id, member.id.clone());
+        true
+    }
+
+    /// Returns whether what an open incident tells is not so any more.
+    fn is_over(&mut self, desk: &Desk, event: &Event) -> bool {
+        let label = |name: &str| event.labels.get(name).cloned().unwrap_or_default();
+        if event.kind.as_str() == ZONE_UNSERVED {
+            let (zone, kind) = (label("zone"), label("kind"));
+            return is_served(&self.living, &zone, &kind) || !zones(desk).contains(zone.as_str());
+        }
+        let id = label("member");
+        if self.living.contains_key(&id) {
+            return true;
+        }
+        let Ok(member) = serde_json::from_value::<Member>(part(event, "member")) else {
+            return false;
+        };
+        let beside = serde_json::from_value(part(event, "beside")).unwrap_or_default();
+        self.take_replacement(&member, &beside)
+    }
+
+    fn look_at_zones(&mut self, desk: &Desk, now: DateTime<Utc>) {
+        let mut unserved = BTreeMap::new();
+        for zone in zones(desk) {
+            for kind in NEEDED.iter().filter(|kind| !is_served(&self.living, zone, kind)) {
+                let key = (zone.to_owned(), (*kind).to_owned());
+                let since = self.unserved.get(&key).copied().unwrap_or(now);
+                unserved.insert(key, since);
+            }
+        }
+        if unserved.len() < self.unserved.len() {
+            self.nothing_open = false;
+        }
+        self.unserved = unserved;
+    }
+}
+
+impl Lost {
+    fn event(&self, key: &str) -> Event {
+        let Member { id, kind, host, zones, .. } = &self.member;
+        let mut event = our_event(AGENT_DOWN, key, self.since);
+        event.severity = Severity::Error;
+        event.target = Some(format!("{kind}@{host}"));
+        let labels = [("member", id), ("kind", kind), ("host", host), ("zones", &zones.join(","))];
+        for (name, value) in labels {
+            event.labels.insert(name.to_owned(), value.clone());
+        }
+        let what = format!(
+            "the {kind} {id} on {host} has given no sign of life since {} and did not say that it stops",
+            self.since
+        );
+        event.annotations.insert("summary".to_owned(), what);
+        let hint = format!("look at its log on {host}, and start it again");
+        event.annotations.insert("hint".to_owned(), hint);
+        event.payload = json!({"member": self.member, "beside": self.beside});
+        event
+    }
+}
+
+fn unserved(zone: &str, kind: &str, since: DateTime<Utc>, key: &str) -> Event {
+    let mut event = our_event(ZONE_UNSERVED, key, since);
+    event.severity = Severity::Critical;
+    event.target = Some(format!("zone:{zone}"));
+    event.labels.insert("zone".to_owned(), zone.to_owned());
+    event.labels.insert("kind".to_owned(), kind.to_owned());
+    let what = format!("no {kind} serves zone {zone}, in which targets are configured");
+    event.annotations.insert("summary".to_owned(), what);
+    let hint = format!("start a selfheal-{kind} with --zones {zone}");
+    event.annotations.insert("hint".to_owned(), hint);
+    event
+}
+
+/// Returns an event of ours; its id is the same when it is told again.
+fn our_event(what: &'static str, key: &str, since: DateTime<Utc>) -> Event {
+    let id = format!("{key}/{}", since.timestamp_millis());
+    let mut event = Event::new(id, EventType::known(what), SOURCE);
+    event.fingerprint = Some(key.to_owned());
+    event.starts_at = Some(since);
+    event
+}
+
+fn part(event: &Event, name: &str) -> Value {
+    event.payload.get(name).cloned().unwrap_or(Value::Null)
+}
+
+fn agent_key(id: &str) -> String {
+    format!("{AGENT_DOWN}/{id}")
+}
+
+fn zone_key(zone: &str, kind: &str) -> String {
+    format!("{ZONE_UNSERVED}/{zone}/{kind}")
+}
+
+fn zones(desk: &Desk) -> BTreeSet<&str> {
+    desk.config().targets.iter().map(|it| it.zone.as_str()).collect()
+}
+
+fn is_served(living: &BTreeMap<String, Member>, zone: &str, kind: &str) -> bool {
+    living.values().any(|it| it.kind == kind && it.zones.iter().any(|served| served == zone))
+}
+
+/// Of the same kind, zones and host: one can do the other's work.
+fn is_alike(a: &Member, b: &Member) -> bool {
+    a.kind == b.kind && a.host == b.host && a.zones == b.zones
+}

@@ -1,0 +1,272 @@
+//! What is decided about some inputs, and what may be seen of it once it is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use domain::{
+    config::Config,
+    desk::{Desk, Handled, Recorded, Wish},
+    fact::Fact,
+    id::{IncidentId, Position},
+    incident::{Corrupt, Incident},
+    wire::{Answer, InputKind, SCHEMA, WorkKind},
+};
+use serde::Serialize;
+
+use super::{
+    decode::{Part, Rejection},
+    lines::{Composer, Lines},
+};
+
+/// Size of decisions after which a batch is stored. A single input may give more.
+const BYTES_MAX: usize = 256 * 1024;
+/// Inputs after which a batch is stored, though hardly anything was decided about them:
+/// their senders wait.
+const INPUTS_MAX: usize = 4096;
+/// Inputs without a decision after which their position is stored all the same.
+const UNCOVERED_MAX: u64 = 1000;
+/// What the line of a decision has besides the decision, about.
+const LINE_EXTRA: usize = 512;
+/// Incidents whose published wishes are remembered, so that a repeated event does not
+/// publish the same wish again. When there are more, they are forgotten: doing it again is
+/// harmless.
+const WISHED_MAX: usize = 200_000;
+
+/// Decided inputs, to be stored.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The last message of the ledger, behind which the batch belongs.
+    pub expected_last: u64,
+    /// The message of the ledger; `None` when there is nothing to store.
+    pub append: Option<Bytes>,
+    /// The place of its first input.
+    pub first: Position,
+    /// All inputs up to here have been decided.
+    pub covers: Position,
+    consequences: Consequences,
+    n_inputs: usize,
+}
+
+/// What may be seen once a batch is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Consequences {
+    /// Lines of the log.
+    pub lines: Lines,
+    /// Work that is wanted now, to be published at once.
+    pub wishes: Vec<Wish>,
+    /// The configuration that came into force, for the agents.
+    pub configuration: Option<Box<Config>>,
+    /// Inputs that could not be understood, to be kept.
+    pub rejections: Vec<(Position, Rejection)>,
+    /// Who hears what, when the lines are on disk.
+    pub answers: Vec<(String, Answer)>,
+    /// Facts that did not fit the state: we are wrong. They are not recorded.
+    pub faults: Vec<Corrupt>,
+    /// Number of inputs by their kinds.
+    pub inputs: BTreeMap<InputKind, u64>,
+}
+
+impl Batch {
+    /// Returns the number of its inputs.
+    #[must_use]
+    pub const fn n_inputs(&self) -> usize {
+        self.n_inputs
+    }
+
+    /// Returns the number of its decisions.
+    #[must_use]
+    pub fn n_decisions(&self) -> usize {
+        self.consequences.lines.len()
+    }
+
+    pub(super) fn last_decision(&self) -> u64 {
+        self.consequences.lines.last_seq().unwrap_or(0)
+    }
+
+    pub(super) fn into_consequences(self) -> Consequences {
+        self.consequences
+    }
+}
+
+/// What was published of an incident's wishes: its revision, and the last notice.
+pub(super) type Wished = BTreeMap<IncidentId, (u64, Option<String>)>;
+
+/// A batch that is being made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    first: Option<Position>,
+    /// Whether it must hold no further input.
+    is_closed: bool,
+    recorded: Vec<Recorded>,
+    /// The decisions as JSON, separated by commas.
+    json: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+    rest: Consequences,
+    n_inputs: usize,
+}
+
+/// Where a batch stands in the ledger.
+#[derive(Debug)]
+pub(super) struct Closing<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) epoch: u64,
+    pub(super) first: Position,
+    pub(super) covers: Position,
+    pub(super) covered: Position,
+    pub(super) expected_last: u64,
+}
+
+impl Draft {
+    /// Decides one input.
+    pub(super) fn decide(
+        &mut self,
+        desk: &mut Desk,
+        part: Part,
+        poison: &[Position],
+        alone: bool,
+    ) -> Result<(), serde_json::Error> {
+        let position = part.position;
+        self.first.get_or_insert(position);
+        self.is_closed |= alone;
+        self.n_inputs += 1;
+        match part.content {
+            Ok(_) if poison.contains(&position) => {
+                desk.skip(position);
+                let why = "its decisions are larger than the ledger takes".to_owned();
+                let rejection = Rejection { reason: "too_large", why, raw: Bytes::new() };
+                self.rest.rejections.push((position, rejection));
+            }
+            Ok((input, reply_to)) => {
+                let mut handled = desk.receive(&input, position, part.at);
+                if let (Some(to), Some(answer)) = (reply_to, handled.answer.take()) {
+                    self.rest.answers.push((to, answer));
+                }
+                *self.rest.inputs.entry(input.kind()).or_insert(0) += 1;
+                self.keep(handled)?;
+            }
+            Err(rejection) => {
+                desk.skip(position);
+                self.rest.rejections.push((position, rejection));
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, handled: Handled) -> Result<(), serde_json::Error> {
+        for recorded in handled.recorded {
+            if !self.json.is_empty() {
+                self.json.push(b',');
+            }
+            serde_json::to_writer(&mut self.json, &recorded.decision)?;
+            self.ends.push(self.json.len());
+            self.recorded.push(recorded);
+        }
+        self.rest.faults.extend(handled.faults);
+        Ok(())
+    }
+
+    /// Records what was put off to the end of the batch.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "repeats are merged here")]
+    pub(super) fn finish(&mut self, _desk: &mut Desk) -> Result<(), serde_json::Error> {
+        Ok(())
+    }
+
+    /// Returns whether it should be stored before more is decided.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_closed || BYTES_MAX <= self.json.len() || INPUTS_MAX <= self.n_inputs
+    }
+
+    /// Returns the place of its first input; `None` when it has none.
+    pub(super) const fn first(&self) -> Option<Position> {
+        self.first
+    }
+
+    pub(super) fn n_rejected(&self) -> u64 {
+        u64::try_from(self.rest.rejections.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the batch. What is wanted after it must be asked of the desk now, before it
+    /// is ahead by another batch.
+    pub(super) fn close(
+        mut self,
+        at: &Closing<'_>,
+        wished: &mut Wished,
+    ) -> Result<Batch, serde_json::Error> {
+        let is_empty = self.recorded.is_empty() && at.covers.seq < at.covered.seq + UNCOVERED_MAX;
+        let append = if is_empty { None } else { Some(self.entry(at.epoch, at.covers)?) };
+        self.rest.lines = self.lines(at.expected_last + 1, at.covers)?;
+        self.rest.wishes = self.wishes(at.desk, wished);
+        let is_configured = |it: &Recorded| matches!(it.decision.fact, Fact::Configured { .. });
+        if self.recorded.iter().any(is_configured) {
+            self.rest.configuration = Some(Box::new(at.desk.config().clone()));
+        }
+        Ok(Batch {
+            expected_last: at.expected_last,
+            append,
+            first: at.first,
+            covers: at.covers,
+            consequences: self.rest,
+            n_inputs: self.n_inputs,
+        })
+    }
+
+    /// Returns the message of the ledger, a [`domain::wire::LedgerEntry`].
+    fn entry(&self, epoch: u64, covers: Position) -> Result<Bytes, serde_json::Error> {
+        #[derive(Serialize)]
+        struct Head {
+            v: u16,
+            epoch: u64,
+            covers: Position,
+        }
+        let mut text = Vec::with_capacity(self.json.len() + LINE_EXTRA);
+        serde_json::to_writer(&mut text, &Head { v: SCHEMA, epoch, covers })?;
+        // The object is opened again for its last field.
+        text.pop();
+        text.extend_from_slice(b",\"decisions\":[");
+        text.extend_from_slice(&self.json);
+        text.extend_from_slice(b"]}");
+        Ok(text.into())
+    }
+
+    fn lines(&self, entry: u64, covers: Position) -> Result<Lines, serde_json::Error> {
+        let mut lines = Composer::with_capacity(self.json.len() + self.recorded.len() * LINE_EXTRA);
+        let mut from = 0;
+        for (recorded, end) in self.recorded.iter().zip(&self.ends) {
+            let detail = self.json.get(from..*end).unwrap_or_default();
+            lines.line(recorded, detail, entry, covers)?;
+            from = end + 1;
+        }
+        Ok(lines.finish())
+    }
+
+    fn wishes(&self, desk: &Desk, wished: &mut Wished) -> Vec<Wish> {
+        if WISHED_MAX < wished.len() {
+            wished.clear();
+        }
+        let touched: BTreeSet<IncidentId> =
+            self.recorded.iter().filter_map(|it| it.decision.incident).collect();
+        let incidents = touched.into_iter().filter_map(|id| desk.incident(id));
+        incidents.flat_map(|incident| new_wishes(desk, incident, wished)).collect()
+    }
+}
+
+/// Returns the wishes of an incident that were not published before.
+fn new_wishes(desk: &Desk, incident: &Incident, wished: &mut Wished) -> Vec<Wish> {
+    let notice = incident.notices.last().map(|it| it.id.clone());
+    let before = wished.get(&incident.id);
+    let is_new_work = before.is_none_or(|(revision, _)| *revision != incident.revision);
+    let is_new_notice = notice.is_some() && before.is_none_or(|(_, told)| *told != notice);
+    if incident.is_over() && notice.is_none() {
+        wished.remove(&incident.id);
+        return Vec::new();
+    }
+    if !is_new_work && !is_new_notice {
+        return Vec::new();
+    }
+    let told = notice.or_else(|| before.and_then(|(_, told)| told.clone()));
+    wished.insert(incident.id, (incident.revision, told));
+    let mut wishes = desk.wishes_of(incident.id);
+    wishes.retain(|it| if it.kind() == WorkKind::Notify { is_new_notice } else { is_new_work });
+    wishes
+}

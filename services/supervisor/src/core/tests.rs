@@ -1,0 +1,277 @@
+//! The core, driven as the shell drives it, with a ledger in memory.
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    config,
+    event::{Event, EventType},
+    wire::{Command, Envelope, Input, InputKind, Verb, WorkKind},
+};
+
+use super::*;
+
+/// A ledger in memory, and the core that leads.
+struct Model {
+    core: Core,
+    ledger: Vec<Bytes>,
+    lines: Vec<u8>,
+    n_inbox: u64,
+}
+
+fn subjects() -> Subjects {
+    Subjects::new("selfheal")
+}
+
+fn at(seq: u64) -> DateTime<Utc> {
+    let start = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+    start + TimeDelta::milliseconds(i64::try_from(seq).unwrap())
+}
+
+fn event(id: &str, target: &str) -> Envelope {
+    let mut event = Event::new(id, EventType::known("service_down"), "test");
+    event.target = Some(target.to_owned());
+    let mut envelope = Envelope::new(id, Input::Event(event));
+    envelope.reply_to = Some(format!("reply.{id}"));
+    envelope
+}
+
+fn configure() -> Envelope {
+    let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n";
+    let config = Box::new(config::parse(text).unwrap());
+    let command = Command { by: "test".to_owned(), verb: Verb::Configure { config } };
+    Envelope::new("configure", Input::Command(command))
+}
+
+impl Model {
+    fn new() -> Self {
+        let core = Core::new(subjects());
+        Self { core, ledger: Vec::new(), lines: Vec::new(), n_inbox: 0 }
+    }
+
+    fn frame(&mut self, envelopes: &[Envelope]) -> InboxMessage {
+        self.n_inbox += 1;
+        let kind = envelopes.first().map_or(InputKind::Event, |it| it.input.kind());
+        InboxMessage {
+            seq: self.n_inbox,
+            at: at(self.n_inbox),
+            subject: subjects().frame(kind),
+            headers: Vec::new(),
+            payload: serde_json::to_vec(envelopes).unwrap().into(),
+        }
+    }
+
+    fn offer(&mut self, envelopes: &[Envelope]) {
+        let message = self.frame(envelopes);
+        self.core.offer(&message);
+    }
+
+    fn append(&mut self, batch: Batch) -> Consequences {
+        let seq = batch.append.clone().map(|payload| {
+            assert_eq!(batch.expected_last, u64::try_from(self.ledger.len()).unwrap());
+            self.ledger.push(payload);
+            batch.expected_last + 1
+        });
+        let stored = self.core.stored(batch, seq).unwrap();
+        self.lines.extend_from_slice(&stored.lines.text_from(0));
+        stored
+    }
+
+    /// Decides and stores all that waits.
+    fn settle(&mut self) -> Vec<Consequences> {
+        let mut all = Vec::new();
+        loop {
+            self.core.decide().unwrap();
+            let Some(batch) = self.core.seal(7).unwrap() else { return all };
+            all.push(self.append(batch));
+        }
+    }
+
+    /// Folds the ledger from the start; returns the core and the lines.
+    fn folded(&self) -> (Core, Vec<u8>) {
+        let mut core = Core::new(subjects());
+        let mut text = Vec::new();
+        for (payload, seq) in self.ledger.iter().zip(1..) {
+            let lines = core.fold(seq, payload, 0).unwrap();
+            text.extend_from_slice(&lines.text_from(0));
+        }
+        (core, text)
+    }
+}
+
+#[test]
+fn a_standby_that_folds_has_the_leaders_state_and_its_log_to_the_byte() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    model.settle();
+    for n in 0..20 {
+        model.offer(&[event(&format!("a{n}"), "shop"), event(&format!("b{n}"), &format!("x{n}"))]);
+        if n % 3 == 0 {
+            model.settle();
+        }
+    }
+    let stored = model.settle();
+    assert!(stored.iter().all(|it| it.faults.is_empty()));
+    let (folded, lines) = model.folded();
+    assert_eq!(folded.desk(), model.core.desk());
+    assert_eq!(folded.n_stored(), model.core.n_stored());
+    assert_eq!(folded.covered(), model.core.covered());
+    assert_eq!(folded.ledger_seq(), model.core.ledger_seq());
+    assert!(lines == model.lines, "the logs differ");
+    for (line, seq) in lines.split(|it| *it == b'\n').filter(|it| !it.is_empty()).zip(1_u64..) {
+        let line: domain::view::LogLine = serde_json::from_slice(line).unwrap();
+        assert_eq!(line.seq, seq);
+    }
+}
+
+#[test]
+fn what_is_on_disk_is_folded_without_lines() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    model.offer(&[event("a", "shop"), event("b", "other")]);
+    model.settle();
+    let n = model.core.n_stored();
+    for (from, wanted) in [(0, n), (n, 1), (n + 1, 0), (n + ENTRY_DECISIONS_MAX * 2, 0)] {
+        let mut core = Core::new(subjects());
+        let folded: Vec<_> = model
+            .ledger
+            .iter()
+            .zip(1..)
+            .map(|(it, seq)| core.fold(seq, it, from).unwrap())
+            .collect();
+        let n_lines: usize = folded.iter().map(Lines::len).sum();
+        assert_eq!(u64::try_from(n_lines).unwrap(), wanted, "from {from}");
+        assert_eq!(core.desk(), model.core.desk());
+    }
+}
+
+#[test]
+fn what_was_decided_ahead_and_not_stored_is_decided_again_the_same_way() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    model.settle();
+    let message = model.frame(&[event("a", "shop"), event("b", "other")]);
+    model.core.offer(&message);
+    model.core.decide().unwrap();
+    assert!(!model.core.is_settled());
+    assert!(model.core.republish().is_empty(), "nothing that is not stored is wished for");
+    let lost = model.core.seal(7).unwrap().unwrap();
+
+    // Another one leads meanwhile and decides the same.
+    let (mut other, _) = model.folded();
+    assert_eq!(other.read_after(), 0);
+    other.offer(&message);
+    other.decide().unwrap();
+    let batch = other.seal(7).unwrap().unwrap();
+    assert_eq!(batch.append, lost.append);
+    assert_eq!(batch.n_inputs(), 2);
+    let stored = other.stored(batch, Some(2)).unwrap();
+    assert_eq!(stored.answers.len(), 2);
+    assert!(stored.wishes.iter().any(|it| it.kind() == WorkKind::Diagnose));
+    assert!(other.is_settled());
+    assert!(!other.republish().is_empty());
+
+    let mut first = model.core;
+    first.reset(Desk::default(), 0);
+    assert_eq!((first.n_stored(), first.ledger_seq(), first.is_settled()), (0, 0, true));
+}
+
+#[test]
+fn a_repeated_event_wishes_for_nothing_new() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    model.offer(&[event("a", "shop")]);
+    let first: Vec<_> = model.settle().into_iter().flat_map(|it| it.wishes).collect();
+    assert_eq!(first.len(), 1);
+    model.offer(&[event("b", "shop")]);
+    let again = model.settle();
+    assert!(again.iter().any(|it| !it.lines.is_empty()), "it was recorded");
+    assert!(again.iter().all(|it| it.wishes.is_empty()));
+}
+
+#[test]
+fn an_append_that_is_stored_elsewhere_is_not_used() {
+    let mut model = Model::new();
+    model.offer(&[event("a", "shop")]);
+    model.core.decide().unwrap();
+    let batch = model.core.seal(7).unwrap().unwrap();
+    assert!(matches!(
+        model.core.stored(batch, Some(3)),
+        Err(Error::Misplaced { wanted: 1, got: 3 })
+    ));
+}
+
+#[test]
+fn an_input_that_is_too_large_is_rejected_alone_and_its_neighbours_are_not() {
+    let mut model = Model::new();
+    model.offer(&[event("a", "x"), event("b", "y"), event("c", "z")]);
+    let message = model.frame(&[event("d", "v")]);
+    let inbox = [
+        InboxMessage {
+            seq: 1,
+            ..model_message(&[event("a", "x"), event("b", "y"), event("c", "z")])
+        },
+        message,
+    ];
+    let is_too_large = |batch: &Batch| {
+        let text = String::from_utf8(batch.append.clone().unwrap_or_default().to_vec()).unwrap();
+        text.contains("\"id\":\"b\"")
+    };
+    let mut ledger = 0;
+    let (mut opened, mut rejected, mut n_reigns) = (0, Vec::new(), 0);
+    let mut payloads: Vec<Bytes> = Vec::new();
+    'reigns: loop {
+        n_reigns += 1;
+        assert!(n_reigns < 5, "it ends");
+        model.core.reset(Desk::default(), 0);
+        for (payload, seq) in payloads.iter().zip(1..) {
+            model.core.fold(seq, payload, u64::MAX).unwrap();
+        }
+        for message in &inbox {
+            model.core.offer(message);
+        }
+        loop {
+            model.core.decide().unwrap();
+            let Some(batch) = model.core.seal(1).unwrap() else { break 'reigns };
+            if is_too_large(&batch) {
+                model.core.too_large(&batch);
+                continue 'reigns;
+            }
+            let seq = batch.append.clone().map(|payload| {
+                payloads.push(payload);
+                ledger += 1;
+                ledger
+            });
+            let stored = model.core.stored(batch, seq).unwrap();
+            opened += stored.answers.len();
+            rejected.extend(stored.rejections);
+        }
+    }
+    assert_eq!((opened, n_reigns), (3, 3), "once all together, once alone, once without it");
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].0, Position::new(1, 1));
+}
+
+fn model_message(envelopes: &[Envelope]) -> InboxMessage {
+    Model::new().frame(envelopes)
+}
+
+#[test]
+fn inputs_without_a_decision_are_covered_after_a_while() {
+    let mut model = Model::new();
+    let mut n_appends = 0;
+    for n in 0..1500 {
+        let mut message = model.frame(&[]);
+        message.payload = Bytes::from(format!("none of ours {n}"));
+        model.core.offer(&message);
+        model.core.decide().unwrap();
+        let batch = model.core.seal(1).unwrap().unwrap();
+        n_appends += usize::from(batch.append.is_some());
+        assert_eq!(model.append(batch).rejections.len(), 1);
+    }
+    assert_eq!(n_appends, 1);
+    assert_eq!(model.core.n_rejected(), 1500);
+    assert_eq!(model.core.inbox_forgettable(), None);
+    model.offer(&[event("a", "x")]);
+    model.settle();
+    assert_eq!(model.core.inbox_forgettable(), Some(501));
+}

@@ -1,0 +1,118 @@
+//! Writes the log beside everything else, and answers when it is synced.
+
+use std::sync::Arc;
+
+use domain::wire::Answer;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::deliver::Deliver;
+use crate::{
+    core::Lines,
+    state::{Log, Written},
+};
+
+/// Batches that wait for the log. When there are more, appends wait: the disk is slow.
+const WAITING_MAX: usize = 8;
+
+/// A batch whose lines are to be written; answers go out behind them.
+#[derive(Debug, Default)]
+struct Page {
+    lines: Lines,
+    answers: Vec<(String, Answer)>,
+}
+
+/// Writes the log on a thread of its own. A batch is handed over when the ledger has
+/// acknowledged it, never before.
+#[derive(Debug)]
+pub(super) struct Scribe {
+    queue: mpsc::Sender<Page>,
+    written: watch::Receiver<Written>,
+    ended: Arc<tokio::sync::Notify>,
+}
+
+impl Scribe {
+    pub(super) fn begin(log: Log, deliver: &Deliver, tasks: &TaskTracker) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        let (told, written) = watch::channel(Written::Synced);
+        let ended = Arc::new(tokio::sync::Notify::new());
+        let (deliver, end) = (deliver.clone(), Arc::clone(&ended));
+        let runtime = tokio::runtime::Handle::current();
+        tasks.spawn_blocking(move || {
+            write_all(&log, waiting, &told, |pages| {
+                runtime.block_on(async {
+                    for page in &pages {
+                        deliver.answers(&page.answers).await;
+                    }
+                    for page in &pages {
+                        deliver.news(&page.lines).await;
+                    }
+                });
+            });
+            end.notify_one();
+        });
+        Self { queue, written, ended }
+    }
+
+    /// Waits until there is room for a batch. One is appended at a time, so the room is
+    /// still there when it is stored.
+    pub(super) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+        let queue = self.queue.clone();
+        async move {
+            if queue.reserve().await.is_err() {
+                warn!("the log is not written any more");
+            }
+        }
+    }
+
+    /// Hands a batch over.
+    pub(super) async fn write(&self, lines: Lines, answers: Vec<(String, Answer)>) {
+        if lines.is_empty() && answers.is_empty() {
+            return;
+        }
+        if self.queue.send(Page { lines, answers }).await.is_err() {
+            warn!("lines are not written, they are read from the ledger again");
+        }
+    }
+
+    /// Tries to write what the disk did not take, also when nothing else happens.
+    pub(super) fn retry(&self) {
+        if matches!(*self.written.borrow(), Written::Failing | Written::Waiting) {
+            // When the queue is full it is being tried.
+            drop(self.queue.try_send(Page::default()));
+        }
+    }
+
+    /// Waits until what became of the lines has changed.
+    pub(super) async fn changed(&mut self) -> Written {
+        if self.written.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        *self.written.borrow_and_update()
+    }
+
+    /// Ends when all is written that was handed over.
+    pub(super) async fn end(self) {
+        drop(self.queue);
+        self.ended.notified().await;
+    }
+}
+
+/// Writes what waits, all of it with one sync.
+fn write_all(
+    log: &Log,
+    mut waiting: mpsc::Receiver<Page>,
+    told: &watch::Sender<Written>,
+    mut seen: impl FnMut(Vec<Page>),
+) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut pages = vec![first];
+        while let Some(next) = waiting.try_recv().ok().filter(|_| pages.len() < WAITING_MAX) {
+            pages.push(next);
+        }
+        let written = log.write(pages.iter().map(|it| it.lines.clone()).collect());
+        told.send_if_modified(|it| std::mem::replace(it, written) != written);
+        seen(pages);
+    }
+}
