@@ -13,9 +13,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Asked, Claims, ConfigStore, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
-    MicroService, ServeError, Served, Server, Snapshots, StreamState, Subjects, Subscription, Work,
-    answers::Answers, core::Core, ensure, inbox_reader, lease, ledger, members, micro, publish,
-    serve, state, topology::StreamId,
+    MicroService, ServeError, Served, Server, Sizing, Snapshots, StreamState, Subjects,
+    Subscription, Work,
+    answers::Answers,
+    core::Core,
+    ensure::{self, WorkMade},
+    inbox_reader, inspect, lease, ledger, members, micro, publish, serve, state,
+    topology::StreamId,
+    vigil::Deposed,
 };
 
 /// The handle to everything on the broker. Cheap to clone; the last one ends its tasks.
@@ -31,7 +36,8 @@ struct Inner {
     answers: tokio::sync::OnceCell<Answers>,
     members: members::Shared,
     append: ledger::InFlight,
-    work_made: watch::Sender<u64>,
+    deposed: Deposed,
+    work_made: WorkMade,
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -44,7 +50,8 @@ impl Bus {
                 answers: tokio::sync::OnceCell::new(),
                 members: members::Shared::default(),
                 append: ledger::InFlight::default(),
-                work_made: watch::Sender::new(0),
+                deposed: Deposed::default(),
+                work_made: WorkMade::default(),
                 keeper: Mutex::new(None),
             }),
         }
@@ -60,6 +67,13 @@ impl Bus {
         &self.core().subjects
     }
 
+    /// Says what an operator chose of the streams; to be called before they are made. The
+    /// first call counts.
+    pub fn size_streams(&self, sizing: Sizing) {
+        // A second choice has no effect, as it says.
+        let _the_first_counts = self.core().sizing.set(sizing);
+    }
+
     /// Makes or upgrades all streams and buckets, and keeps them from then on: what the
     /// broker forgets when it restarts is made again after the reconnection.
     ///
@@ -67,10 +81,10 @@ impl Bus {
     ///
     /// [`Error::Topology`] with a hint, or [`Error::Incompatible`].
     pub async fn ensure_topology(&self) -> Result<(), Error> {
-        ensure::all(self.core(), &self.inner.work_made).await?;
+        let whole = ensure::all(self.core(), &self.inner.work_made).await?;
         let mut keeper = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if keeper.is_none() {
-            let keep = ensure::keep(self.core().clone(), self.inner.work_made.clone());
+            let keep = ensure::keep(self.core().clone(), self.inner.work_made.clone(), whole);
             *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
         }
         Ok(())
@@ -148,13 +162,14 @@ impl Bus {
     /// Waits until the lease of the leader is ours.
     ///
     /// `node` names the data directory, whose lock the caller holds: a lease that the
-    /// same node still has belongs to a dead process, and is taken over at once.
+    /// same node still has belongs to a dead process, and is taken over at once. That of
+    /// another node is taken over when it is silent for a second while the broker answers.
     ///
     /// # Errors
     ///
     /// What [`Self::ensure_topology`] refuses.
     pub async fn lead(&self, node: &str) -> Result<Lease, Error> {
-        lease::lead(self, self.core().clone(), node).await
+        lease::lead(self, self.core().clone(), node, &self.inner.deposed).await
     }
 
     /// Returns the work queues.
@@ -198,6 +213,12 @@ impl Bus {
     pub fn server(&self) -> (String, String) {
         let info = self.core().client.server_info();
         (info.server_name, info.version)
+    }
+
+    /// Looks at what stands on the broker; each answer may take `within`, all of them `altogether`.
+    #[must_use]
+    pub fn inspect(&self, within: Duration, altogether: Duration) -> inspect::Inspect {
+        inspect::Inspect::new(self.core(), within, altogether)
     }
 
     /// Publishes without storing: progress, answers.

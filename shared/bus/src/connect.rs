@@ -88,7 +88,7 @@ pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     judge_version(&client)?;
     let js = jetstream_context(&client, &context);
     judge_account(&client, &js, &link).await?;
-    Ok(Bus::new(Core { client, js, link, subjects }))
+    Ok(Bus::new(Core { client, js, link, subjects, sizing: Arc::default() }))
 }
 
 fn nonempty(text: &str) -> Option<&str> {

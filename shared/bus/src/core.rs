@@ -1,14 +1,18 @@
 //! What every part needs to talk to the broker. Tasks hold this, never the [`Bus`](crate::Bus),
 //! so that dropping the last handle ends them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_nats::{Client, jetstream};
 
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::{Subjects, link::Link};
+use crate::{Sizing, Subjects, link::Link};
 
 /// The connection and the names.
 #[derive(Clone)]
@@ -17,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) js: jetstream::Context,
     pub(crate) link: Arc<Link>,
     pub(crate) subjects: Subjects,
+    pub(crate) sizing: Arc<OnceLock<Sizing>>,
 }
 
 impl fmt::Debug for Core {
@@ -32,6 +37,10 @@ impl fmt::Debug for Core {
 const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Core {
+    pub(crate) fn sizing(&self) -> Sizing {
+        self.sizing.get().copied().unwrap_or_default()
+    }
+
     /// Waits until the broker has read all that was sent before, such as a subscription:
     /// flushing only empties our own buffers, and another's message may be there first.
     ///

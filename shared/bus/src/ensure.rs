@@ -1,12 +1,15 @@
 //! Making, upgrading and keeping what the table says.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     self, ErrorCode,
     context::{GetStreamErrorKind, RequestErrorKind},
     response::Response,
-    stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
+    stream::{Config, Info},
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -16,52 +19,91 @@ use crate::{
     asking::{Unanswered, until_answered},
     core::Core,
     link::Backoff,
+    sizing::Size,
     state,
-    topology::{
-        BUCKETS, BucketId, BucketSpec, Holds, OBJECT_CHUNKS, OBJECT_RECORDS, Retention, STREAMS,
-        Storage, StreamId, StreamSpec, WhenFull,
-    },
+    topology::{BUCKETS, BucketId, STREAMS, StreamId},
+    wanted::{self, Wanted},
 };
 
 /// First and last wait while somebody else makes the streams.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LAST: Duration = Duration::from_secs(1);
 
-/// Copies of everything in a cluster: the loss of one server loses nothing.
-const REPLICAS_IN_CLUSTER: usize = 3;
-
 /// Tries of one request while the connection comes back.
 const TRIES_MAX: u32 = 5;
 
-/// Makes or upgrades everything. Changes `work_made` when the work queues are other ones than before.
-pub(crate) async fn all(core: &Core, work_made: &watch::Sender<u64>) -> Result<(), Error> {
+/// How often to try for the missing copies when a cluster had too few servers.
+const COPIES_EVERY: Duration = Duration::from_secs(30);
+
+/// Tells when the work queues, which are forgotten with the broker's memory, are new ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkMade {
+    /// Counts how often they were found to be new.
+    n_made: watch::Sender<u64>,
+    /// When they were made, and their last message, as last seen.
+    seen: Arc<Mutex<(i128, u64)>>,
+}
+
+impl WorkMade {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.n_made.subscribe()
+    }
+
+    /// A single broker makes the queues anew; a cluster whose servers were all killed keeps
+    /// them by name, empty, and counts from 1 again.
+    fn look(&self, info: &Info) {
+        let now = (info.created.unix_timestamp_nanos(), info.state.last_sequence);
+        let before =
+            std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        if before.0 != now.0 || now.1 < before.1 {
+            self.n_made.send_modify(|n| *n += 1);
+        }
+    }
+}
+
+/// Makes or upgrades everything. Tells whether all have the copies that they should have.
+pub(crate) async fn all(core: &Core, work: &WorkMade) -> Result<bool, Error> {
+    let mut whole = true;
     for spec in &STREAMS {
-        let info = one(core, stream_config(core, spec)).await?;
+        let wanted = wanted::of_stream(core, spec);
+        let copies = wanted.replicas.wanted();
+        let info = one(core, wanted).await?;
+        whole &= copies <= info.config.num_replicas;
         if spec.id == StreamId::Work {
-            let made = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(0);
-            work_made.send_if_modified(|seen| std::mem::replace(seen, made) != made);
+            work.look(&info);
         }
     }
     for spec in &BUCKETS {
-        one(core, bucket_config(core, spec)).await?;
+        let wanted = wanted::of_bucket(core, spec);
+        let copies = wanted.replicas.wanted();
+        whole &= copies <= one(core, wanted).await?.config.num_replicas;
     }
-    Ok(())
+    Ok(whole)
 }
 
 /// Does it again after every reconnection: a broker that was started anew has forgotten
-/// what is in memory.
-pub(crate) async fn keep(core: Core, work_made: watch::Sender<u64>) {
+/// what is in memory. Also when servers were missing for as many copies as there should be.
+pub(crate) async fn keep(core: Core, work: WorkMade, mut whole: bool) {
     let mut seen = core.link.generation();
     loop {
-        core.link.newer_than(seen).await;
+        tokio::select! {
+            () = core.link.newer_than(seen) => {}
+            () = tokio::time::sleep(COPIES_EVERY), if !whole => {}
+        }
         seen = core.link.generation();
         let mut backoff = Backoff::new(WAIT_FIRST, WAIT_LAST);
-        while let Err(error) = all(&core, &work_made).await {
-            if core.link.generation() != seen {
-                break;
+        loop {
+            match all(&core, &work).await {
+                Ok(all_copies) => {
+                    whole = all_copies;
+                    break;
+                }
+                Err(_) if core.link.generation() != seen => break,
+                Err(error) => {
+                    warn!(%error, hint = error.hint(), "cannot set up the broker after the reconnection, trying again");
+                    backoff.wait().await;
+                }
             }
-            warn!(%error, hint = error.hint(), "cannot set up the broker after the reconnection, trying again");
-            backoff.wait().await;
         }
     }
 }
@@ -91,13 +133,13 @@ pub(crate) async fn forget(core: &Core, id: StreamId, seq: u64) -> Result<(), Er
     .await
 }
 
-async fn one(core: &Core, wanted: Config) -> Result<Info, Error> {
+async fn one(core: &Core, wanted: Wanted) -> Result<Info, Error> {
     let mut backoff = Backoff::new(WAIT_FIRST, WAIT_LAST);
     let mut n_tries = 0;
     loop {
         core.link.connected().await;
         // A connection that broke meanwhile says nothing about the broker.
-        match core.link.while_it_lasts(Box::pin(try_one(core, wanted.clone()))).await {
+        match core.link.while_it_lasts(Box::pin(try_one(core, &wanted))).await {
             Some(Ok(info)) => return Ok(info),
             Some(Err(Failure::Final(error))) => return Err(error),
             Some(Err(Failure::Passing(error))) => {
@@ -119,8 +161,9 @@ enum Failure {
     Final(Error),
 }
 
-async fn try_one(core: &Core, wanted: Config) -> Result<Info, Failure> {
-    match core.js.get_stream(&wanted.name).await {
+async fn try_one(core: &Core, wanted: &Wanted) -> Result<Info, Failure> {
+    let name = &wanted.config.name;
+    match core.js.get_stream(name).await {
         Ok(stream) => upgrade(core, stream.cached_info(), wanted).await,
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(told)
@@ -128,29 +171,29 @@ async fn try_one(core: &Core, wanted: Config) -> Result<Info, Failure> {
             {
                 create(core, wanted).await
             }
-            GetStreamErrorKind::JetStream(told) => Err(refused(&wanted.name, told)),
+            GetStreamErrorKind::JetStream(told) => Err(refused(name, told)),
             GetStreamErrorKind::EmptyName
             | GetStreamErrorKind::Request
-            | GetStreamErrorKind::InvalidStreamName => Err(silent(&wanted.name, error)),
+            | GetStreamErrorKind::InvalidStreamName => Err(silent(name, error)),
         },
     }
 }
 
-async fn create(core: &Core, wanted: Config) -> Result<Info, Failure> {
-    match call(core, "CREATE", &wanted).await {
-        Err(Failure::Final(Error::Topology { source, .. }))
-            if wanted.num_replicas > 1 && too_few_servers(&*source) =>
-        {
-            warn!(stream = wanted.name, "too few servers for three copies, one is made");
-            call(core, "CREATE", &Config { num_replicas: 1, ..wanted }).await
+async fn create(core: &Core, wanted: &Wanted) -> Result<Info, Failure> {
+    let config = &wanted.config;
+    match (call(core, "CREATE", config).await, wanted.replicas) {
+        (Err(failure), Size::AtLeast(2..)) if has_too_few_servers(&failure) => {
+            warn!(stream = config.name, "too few servers for three copies, one is made");
+            call(core, "CREATE", &Config { num_replicas: 1, ..config.clone() }).await
         }
-        made => made,
+        (made, Size::AtLeast(_) | Size::Chosen(_)) => made,
     }
     .inspect(|info| info!(stream = info.config.name, "made on the broker"))
 }
 
-fn too_few_servers(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<jetstream::Error>().is_some_and(|told| {
+fn has_too_few_servers(failure: &Failure) -> bool {
+    let Failure::Final(Error::Topology { source, .. }) = failure else { return false };
+    source.downcast_ref::<jetstream::Error>().is_some_and(|told| {
         [
             ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED,
             ErrorCode::CLUSTER_NO_PEERS,
@@ -160,45 +203,66 @@ fn too_few_servers(error: &(dyn std::error::Error + Send + Sync + 'static)) -> b
     })
 }
 
-/// Changes what the table says and leaves alone what is an operator's to choose: copies,
-/// placement, and a larger size.
-async fn upgrade(core: &Core, stands: &Info, wanted: Config) -> Result<Info, Failure> {
-    let now = &stands.config;
+/// Changes what the table says and what an operator chose by a flag; leaves alone what he
+/// chose on the broker: placement, more copies, a larger size.
+async fn upgrade(core: &Core, stands: &Info, wanted: &Wanted) -> Result<Info, Failure> {
+    let (now, table) = (&stands.config, &wanted.config);
     let fixed = |what: &str, config: &Config| {
         format!("{what} {:?}, {:?}", config.storage, config.retention)
     };
-    if now.storage != wanted.storage || now.retention != wanted.retention {
+    if now.storage != table.storage || now.retention != table.retention {
         return Err(Failure::Final(Error::Incompatible {
-            name: wanted.name.clone(),
+            name: table.name.clone(),
             found: fixed("storage and retention", now),
-            wanted: fixed("storage and retention", &wanted),
+            wanted: fixed("storage and retention", table),
         }));
     }
-    let bytes_max =
-        if now.max_bytes < 0 { now.max_bytes } else { now.max_bytes.max(wanted.max_bytes) };
     let next = Config {
-        subjects: wanted.subjects,
-        max_bytes: bytes_max,
-        max_message_size: wanted.max_message_size,
-        max_messages_per_subject: wanted.max_messages_per_subject,
-        max_age: wanted.max_age,
-        discard: wanted.discard,
-        duplicate_window: wanted.duplicate_window,
-        description: wanted.description,
-        allow_rollup: wanted.allow_rollup,
-        allow_direct: wanted.allow_direct,
-        // These can be set, never unset.
-        deny_delete: now.deny_delete || wanted.deny_delete,
-        deny_purge: now.deny_purge || wanted.deny_purge,
-        allow_message_ttl: now.allow_message_ttl || wanted.allow_message_ttl,
-        subject_delete_marker_ttl: wanted.subject_delete_marker_ttl,
-        ..now.clone()
+        max_bytes: match wanted.bytes_max {
+            Size::Chosen(bytes) => bytes,
+            // No limit is more than any.
+            Size::AtLeast(_) if now.max_bytes < 0 => now.max_bytes,
+            Size::AtLeast(bytes) => now.max_bytes.max(bytes),
+        },
+        num_replicas: match wanted.replicas {
+            Size::Chosen(n) => n,
+            Size::AtLeast(n) => now.num_replicas.max(n),
+        },
+        ..next_config(now, table)
     };
     if next == *now {
         return Ok(stands.clone());
     }
+    let changed = call(core, "UPDATE", &next).await;
+    if let (Err(failure), Size::AtLeast(_)) = (&changed, wanted.replicas)
+        && now.num_replicas < next.num_replicas
+        && has_too_few_servers(failure)
+    {
+        let next = Config { num_replicas: now.num_replicas, ..next };
+        return if next == *now { Ok(stands.clone()) } else { call(core, "UPDATE", &next).await };
+    }
     info!(stream = next.name, "upgraded on the broker");
-    call(core, "UPDATE", &next).await
+    changed
+}
+
+fn next_config(now: &Config, table: &Config) -> Config {
+    Config {
+        subjects: table.subjects.clone(),
+        max_message_size: table.max_message_size,
+        max_messages_per_subject: table.max_messages_per_subject,
+        max_age: table.max_age,
+        discard: table.discard,
+        duplicate_window: table.duplicate_window,
+        description: table.description.clone(),
+        allow_rollup: table.allow_rollup,
+        allow_direct: table.allow_direct,
+        // These can be set, never unset.
+        deny_delete: now.deny_delete || table.deny_delete,
+        deny_purge: now.deny_purge || table.deny_purge,
+        allow_message_ttl: now.allow_message_ttl || table.allow_message_ttl,
+        subject_delete_marker_ttl: table.subject_delete_marker_ttl,
+        ..now.clone()
+    }
 }
 
 async fn call(core: &Core, verb: &str, config: &Config) -> Result<Info, Failure> {
@@ -244,80 +308,4 @@ fn silent(name: &str, source: impl Into<crate::error::Cause>) -> Failure {
         hint: "the broker did not answer; if it runs, see whether this user may use $JS.API.STREAM.>",
         source: source.into(),
     })
-}
-
-fn replicas(core: &Core) -> usize {
-    if core.client.server_info().cluster.is_some() { REPLICAS_IN_CLUSTER } else { 1 }
-}
-
-fn size(bytes: i64) -> i32 {
-    i32::try_from(bytes).unwrap_or(i32::MAX)
-}
-
-const fn storage(storage: Storage) -> StorageType {
-    match storage {
-        Storage::File => StorageType::File,
-        Storage::Memory => StorageType::Memory,
-    }
-}
-
-/// Returns what the broker is asked for. All that it would fill in itself is written
-/// out, so that what stands can be compared with what is wanted.
-fn stream_config(core: &Core, spec: &StreamSpec) -> Config {
-    Config {
-        name: core.subjects.stream(spec.id),
-        description: Some(spec.about.to_owned()),
-        subjects: spec.subjects.iter().map(|subject| core.subjects.full(subject)).collect(),
-        storage: storage(spec.storage),
-        retention: match spec.retention {
-            Retention::Limits => RetentionPolicy::Limits,
-            Retention::WorkQueue => RetentionPolicy::WorkQueue,
-        },
-        discard: match spec.when_full {
-            WhenFull::Refuse => DiscardPolicy::New,
-            WhenFull::DropOldest => DiscardPolicy::Old,
-        },
-        max_bytes: spec.bytes_max,
-        max_messages: -1,
-        max_messages_per_subject: -1,
-        max_consumers: -1,
-        max_message_size: size(spec.message_bytes_max),
-        max_age: spec.age_max.unwrap_or_default(),
-        duplicate_window: spec.duplicate_window,
-        deny_delete: spec.deny_delete,
-        deny_purge: spec.deny_purge,
-        allow_direct: true,
-        num_replicas: replicas(core),
-        ..Config::default()
-    }
-}
-
-/// A bucket is a stream with these settings, by the convention that all clients share.
-fn bucket_config(core: &Core, spec: &BucketSpec) -> Config {
-    Config {
-        name: core.subjects.bucket_stream(spec.id),
-        description: Some(spec.about.to_owned()),
-        subjects: match spec.holds {
-            Holds::Values => vec![core.subjects.key(spec.id, ">")],
-            Holds::Objects => [OBJECT_CHUNKS, OBJECT_RECORDS]
-                .map(|part| core.subjects.key(spec.id, &format!("{part}.>")))
-                .into(),
-        },
-        storage: storage(spec.storage),
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::New,
-        max_bytes: spec.bytes_max,
-        max_messages: -1,
-        max_messages_per_subject: spec.history,
-        max_consumers: -1,
-        max_message_size: size(spec.value_bytes_max),
-        duplicate_window: Duration::from_secs(120),
-        allow_rollup: true,
-        deny_delete: spec.holds == Holds::Values,
-        allow_direct: true,
-        allow_message_ttl: spec.markers.is_some(),
-        subject_delete_marker_ttl: spec.markers,
-        num_replicas: replicas(core),
-        ..Config::default()
-    }
 }

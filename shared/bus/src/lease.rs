@@ -3,6 +3,10 @@
 //! It is for speed alone. A leader that was frozen and does not know that another leads
 //! is refused by the ledger. So a lease is kept through an outage of the broker, in which
 //! nobody else could have taken it, and is lost when another is seen in its place.
+//!
+//! Whoever waits does not wait for the end of the entry: when a leader is silent for
+//! [`LEASE_SILENCE`] while the broker answers, it is taken for dead, and its very entry is
+//! replaced. See [`vigil`](crate::vigil).
 
 use std::time::Duration;
 
@@ -28,9 +32,9 @@ use crate::{
     Bus, Error,
     core::Core,
     link::{Backoff, CONNECTION_LOST},
-    log::{LogItem, LogReader, Start},
     publish::{self, Fault},
-    topology::{BucketId, HEARTBEAT, MEMBER_TTL},
+    topology::{BucketId, LEASE_RENEWAL, LEASE_TTL},
+    vigil::{Deposed, Vacancy, Vigil},
 };
 
 /// How long one renewal may take before the next one is due.
@@ -42,16 +46,16 @@ const RETRY_LAST: Duration = Duration::from_millis(500);
 
 /// What stands in the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Holder {
+pub(crate) struct Holder {
     /// The data directory's node.
     node: String,
     /// Random; tells one's own entry after an answer was lost.
     id: String,
-    epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// What was found in the key.
-enum Found {
+pub(crate) enum Found {
     /// Nobody; to be written with this expected sequence.
     Free(u64),
     Held(u64, Holder),
@@ -59,7 +63,7 @@ enum Found {
     NoBucket,
 }
 
-/// The right to lead. Dropping it lets it end within [`MEMBER_TTL`]; [`Self::release`] ends it at once.
+/// The right to lead. Dropping it silences it, as death does; [`Self::release`] ends it at once.
 #[derive(Debug)]
 pub struct Lease {
     core: Core,
@@ -108,8 +112,13 @@ impl Lease {
 }
 
 /// Waits until the lease is ours; see [`Bus::lead`].
-pub(crate) async fn lead(bus: &Bus, core: Core, node: &str) -> Result<Lease, Error> {
-    let mut watch: Option<LogReader> = None;
+pub(crate) async fn lead(
+    bus: &Bus,
+    core: Core,
+    node: &str,
+    deposed: &Deposed,
+) -> Result<Lease, Error> {
+    let mut vigil: Option<Vigil> = None;
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
     loop {
         let (seq, before) = match look(&core).await {
@@ -121,9 +130,11 @@ pub(crate) async fn lead(bus: &Bus, core: Core, node: &str) -> Result<Lease, Err
             // The caller holds the lock of the data directory: who has the same node is dead.
             Ok(Found::Held(seq, held)) if held.node == node => (seq, held.epoch),
             Ok(Found::Held(..)) => {
-                let watch = watch.get_or_insert_with(|| open(&core));
-                until_free(watch).await;
-                continue;
+                let vigil = vigil.get_or_insert_with(|| Vigil::open(&core));
+                match vigil.wait(deposed.patience()).await {
+                    Vacancy::Look => continue,
+                    Vacancy::Silent { seq, epoch } => (seq, epoch),
+                }
             }
             Err(_) => {
                 backoff.wait().await;
@@ -138,35 +149,18 @@ pub(crate) async fn lead(bus: &Bus, core: Core, node: &str) -> Result<Lease, Err
             epoch: now.max(before + 1),
         };
         // Whatever went wrong, a look at the key tells who has it.
-        let written = write(&core, &holder, seq).await;
-        let seq = match (written, look(&core).await) {
-            (Ok(seq), _) => seq,
-            (Err(_), Ok(Found::Held(seq, held))) if held.id == holder.id => seq,
-            (Err(_), _) => {
-                backoff.wait().await;
-                continue;
-            }
+        let seq = match write(&core, &holder, seq).await {
+            Ok(seq) => seq,
+            Err(_) => match look(&core).await {
+                Ok(Found::Held(seq, held)) if held.id == holder.id => seq,
+                Ok(Found::Free(_) | Found::Held(..) | Found::NoBucket) | Err(_) => {
+                    backoff.wait().await;
+                    continue;
+                }
+            },
         };
         info!(node, epoch = holder.epoch, "leading");
-        return Ok(start(bus.clone(), core, holder, seq));
-    }
-}
-
-fn open(core: &Core) -> LogReader {
-    let stream = core.subjects.bucket_stream(BucketId::Members);
-    LogReader::open(core.clone(), stream, core.subjects.leader_key(), Start::LastPerSubject)
-}
-
-/// Waits for a mark in place of the holder, or for a holder that is silent for longer
-/// than the broker would have let it.
-async fn until_free(watch: &mut LogReader) {
-    let patience = MEMBER_TTL + HEARTBEAT;
-    loop {
-        match timeout(patience, watch.next()).await {
-            Ok(Ok(LogItem::Message(message))) if !is_mark(message.headers.as_ref()) => {}
-            Ok(Ok(LogItem::Opened | LogItem::CaughtUp)) => {}
-            Ok(Ok(LogItem::Message(_)) | Err(_)) | Err(_) => return,
-        }
+        return Ok(start(bus.clone(), core, holder, seq, deposed.clone()));
     }
 }
 
@@ -178,7 +172,7 @@ pub(crate) fn is_mark(headers: Option<&HeaderMap>) -> bool {
 }
 
 /// Looks at the key by way of the stream's leader: a copy may lag behind.
-async fn look(core: &Core) -> Result<Found, Error> {
+pub(crate) async fn look(core: &Core) -> Result<Found, Error> {
     let seen = core.link.while_it_lasts(try_look(core)).await;
     seen.unwrap_or_else(|| Err(Error::client("look at the lease", CONNECTION_LOST)))
 }
@@ -223,14 +217,14 @@ async fn write(core: &Core, holder: &Holder, expected: u64) -> Result<u64, Fault
     let payload = serde_json::to_vec(holder).map_err(|e| Fault::Refused(e.to_string()))?;
     let message = PublishMessage::build()
         .payload(Bytes::from(payload))
-        .ttl(MEMBER_TTL)
+        .ttl(LEASE_TTL)
         .expected_last_subject_sequence(expected);
     let deadline = Instant::now() + RENEWAL_TIMEOUT;
     let ack = publish::once(core, &core.subjects.leader_key(), message, deadline).await?;
     Ok(ack.sequence)
 }
 
-fn start(bus: Bus, core: Core, holder: Holder, seq: u64) -> Lease {
+fn start(bus: Bus, core: Core, holder: Holder, seq: u64, deposed: Deposed) -> Lease {
     let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
     let (told, seq) = watch::channel(seq);
     let renewal = Renewal {
@@ -240,6 +234,7 @@ fn start(bus: Bus, core: Core, holder: Holder, seq: u64) -> Lease {
         told,
         lost: lost.clone(),
         stop: stop.clone(),
+        deposed,
     };
     let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
     Lease { core, holder, seq, lost, stop, renewal }
@@ -252,6 +247,7 @@ struct Renewal {
     told: watch::Sender<u64>,
     lost: CancellationToken,
     stop: CancellationToken,
+    deposed: Deposed,
 }
 
 impl Renewal {
@@ -259,12 +255,13 @@ impl Renewal {
         loop {
             let generation = self.core.link.generation();
             tokio::select! {
-                () = sleep(HEARTBEAT) => {}
+                () = sleep(LEASE_RENEWAL) => {}
                 // A broker that was started anew may have forgotten us: say at once that we lead.
                 () = self.core.link.newer_than(generation) => {}
                 () = self.stop.cancelled() => return,
             }
             if !self.renew().await {
+                self.deposed.now();
                 self.lost.cancel();
                 warn!(epoch = self.holder.epoch, "the lease is lost: another supervisor leads");
                 return;

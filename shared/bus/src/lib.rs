@@ -32,6 +32,7 @@ mod ensure;
 mod error;
 mod inbox;
 mod inbox_reader;
+pub mod inspect;
 mod lane;
 mod lease;
 mod ledger;
@@ -44,11 +45,14 @@ mod options;
 mod publish;
 pub mod roles;
 mod serve;
+mod sizing;
 mod snapshots;
 mod state;
 mod subjects;
 pub mod testing;
 pub mod topology;
+mod vigil;
+mod wanted;
 mod wire_doc;
 mod work;
 mod work_queue;
@@ -69,6 +73,7 @@ pub use crate::{
     micro::MicroService,
     options::BrokerOptions,
     serve::{ServeError, Served, Server},
+    sizing::Sizing,
     snapshots::{SnapshotReader, SnapshotWriter, Snapshots},
     state::StreamState,
     subjects::{InboxSubject, Subjects},

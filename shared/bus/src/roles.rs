@@ -73,8 +73,10 @@ impl Role {
     #[must_use]
     pub fn permissions(self, names: &Subjects, zones: &[String]) -> Permissions {
         let mut may = Permissions { subscribe: vec![self.inbox()], ..Permissions::default() };
-        // Who we are to the broker, and what we may do: for those who look for what is wrong.
-        may.publish.push("$SYS.REQ.USER.INFO".to_owned());
+        if self != Self::Publisher {
+            // Who we are to the broker, and what we may do: for those who look for what is wrong.
+            may.publish.push("$SYS.REQ.USER.INFO".to_owned());
+        }
         match self {
             Self::Supervisor => supervisor(names, &mut may),
             Self::Monitor => {
@@ -119,8 +121,9 @@ impl Role {
                 for spec in &STREAMS {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(spec.id)));
                 }
-                let config = names.bucket_stream(BucketId::Config);
-                may.publish.push(format!("$JS.API.STREAM.INFO.{config}"));
+                for id in [BucketId::Config, BucketId::Snapshots] {
+                    may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.bucket_stream(id)));
+                }
                 let work = names.stream(StreamId::Work);
                 may.publish.push(format!("$JS.API.CONSUMER.LIST.{work}"));
                 may.subscribe.push(names.live_all());

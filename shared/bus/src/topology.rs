@@ -26,11 +26,21 @@ pub const LEDGER_BYTES_MAX: usize = 960 * KIB_USIZE;
 /// Largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 512 * KIB_USIZE;
 
-/// How long a member or a leader is believed to live without a sign of life.
+/// How long a member is believed to live without a sign of life.
 pub const MEMBER_TTL: Duration = Duration::from_secs(3);
 
 /// How often a member gives one.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often a leader renews its lease.
+pub const LEASE_RENEWAL: Duration = Duration::from_millis(300);
+
+/// Silence of a leader after which another takes its place, while the broker answers.
+pub const LEASE_SILENCE: Duration = Duration::from_millis(1000);
+
+/// How long the broker keeps a lease that nobody renews: longer than an election of the
+/// brokers, so that a leader is not forgotten by it.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
 
 /// How long a worker may be silent before its work goes to another.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
@@ -292,7 +302,7 @@ pub static BUCKETS: [BucketSpec; 3] = [
         bytes_max: 8 * MIB,
         value_bytes_max: 16 * KIB,
         markers: Some(Duration::from_secs(MINUTE)),
-        about: "The leader's lease (key `leader`) and the living agents (keys `member.<id>`); entries end after 3 s without renewal.",
+        about: "The leader's lease (key `leader`), which another takes when it is silent for 1 s, and the living agents (keys `member.<id>`), whose entries end after 3 s without renewal.",
     },
 ];
 

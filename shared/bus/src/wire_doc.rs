@@ -9,8 +9,8 @@ use crate::{
     roles::Role,
     topology::{
         ACK_WAIT, BUCKETS, BucketId, DELIVERIES_MAX, FRAME_BYTES_MAX, FRAME_INPUTS_MAX, HEARTBEAT,
-        LEDGER_BYTES_MAX, MEMBER_TTL, PREFIX_DEFAULT, QUEUES, Retention, SERVER_MIN, STREAMS,
-        Storage, StreamId, WhenFull,
+        LEASE_RENEWAL, LEASE_SILENCE, LEDGER_BYTES_MAX, MEMBER_TTL, PREFIX_DEFAULT, QUEUES,
+        Retention, SERVER_MIN, STREAMS, Storage, StreamId, WhenFull,
     },
 };
 
@@ -225,7 +225,7 @@ fn streams(doc: &mut String, names: &Subjects) -> fmt::Result {
     }
     writeln!(
         doc,
-        "\nIn a cluster each has three copies. A supervisor makes them at its start, upgrades them to this table, and makes anew what a"
+        "\nIn a cluster of three or more each has three copies (`--replicas` chooses). A supervisor makes them at its start, upgrades them to this table, and makes anew what a"
     )?;
     writeln!(
         doc,
@@ -281,8 +281,11 @@ fn times(doc: &mut String) -> fmt::Result {
     writeln!(doc, "## Limits\n")?;
     writeln!(doc, "| what | limit |\n|---|---|")?;
     writeln!(doc, "| a batch of decisions | {} KiB |", LEDGER_BYTES_MAX / 1024)?;
-    writeln!(doc, "| a leader or member is believed to live | {} |", span(MEMBER_TTL.as_secs()))?;
-    writeln!(doc, "| and gives a sign of life every | {} |\n", span(HEARTBEAT.as_secs()))
+    writeln!(doc, "| a member is believed to live | {} |", span(MEMBER_TTL.as_secs()))?;
+    writeln!(doc, "| and gives a sign of life every | {} |", span(HEARTBEAT.as_secs()))?;
+    writeln!(doc, "| a leader renews its lease every | {} ms |", LEASE_RENEWAL.as_millis())?;
+    let silence = LEASE_SILENCE.as_millis();
+    writeln!(doc, "| and is replaced when it is silent while the broker answers | {silence} ms |\n")
 }
 
 fn permissions(doc: &mut String, names: &Subjects) -> fmt::Result {
