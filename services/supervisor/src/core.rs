@@ -16,13 +16,14 @@
 //! 7. When an append was refused or nobody knows: [`Core::reset`], and begin with 1. The
 //!    core has decided ahead of the ledger, so nothing of it may be used any more.
 //!
-//! [`Wheel`] tells which deadlines have come, [`Snapshots`] when a snapshot is due and what
+//! [`recovery`] tells with which snapshot to begin, [`Wheel`] which deadlines have come, [`Snapshots`] when a snapshot is due and what
 //! may be forgotten, and [`agents::Vigil`] which of our own processes are missed.
 
 pub mod agents;
 mod batch;
 pub mod decode;
 mod lines;
+pub mod recovery;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,9 @@ use std::collections::VecDeque;
 
 use bus::{InboxMessage, Subjects};
 use domain::{
-    desk::{Desk, Wish},
-    id::Position,
+    desk::{Desk, Snapshot, Wish},
+    fact::Decision,
+    id::{IncidentId, Position},
     wire::LedgerEntry,
 };
 use serde::Deserialize;
@@ -183,6 +185,7 @@ impl Core {
         if self.desk.n_decisions() + ENTRY_DECISIONS_MAX < lines_from {
             let entry: LedgerEntry = serde_json::from_slice(payload).map_err(unreadable)?;
             for decision in &entry.decisions {
+                self.follows(decision.seq)?;
                 self.desk.apply(decision).map_err(corrupt)?;
             }
             self.folded(seq, entry.covers, payload.len());
@@ -192,7 +195,8 @@ impl Core {
         // newer version has written that we do not understand.
         let entry: RawEntry<'_> = serde_json::from_slice(payload).map_err(unreadable)?;
         for raw in entry.decisions {
-            let decision = serde_json::from_str(raw.get()).map_err(unreadable)?;
+            let decision: Decision = serde_json::from_str(raw.get()).map_err(unreadable)?;
+            self.follows(decision.seq)?;
             let recorded = self.desk.apply(&decision).map_err(corrupt)?;
             if lines_from <= recorded.decision.seq {
                 lines
@@ -202,6 +206,16 @@ impl Core {
         }
         self.folded(seq, entry.covers, payload.len());
         Ok(lines.finish())
+    }
+
+    /// A decision that does not follow the last one belongs to another history than the
+    /// snapshot that this began with.
+    const fn follows(&self, seq: u64) -> Result<(), Error> {
+        if self.desk.n_decisions() + 1 == seq {
+            return Ok(());
+        }
+        let what = "the one before it is missing";
+        Err(Error::Differ { seq, what })
     }
 
     fn folded(&mut self, seq: u64, covers: Position, bytes: usize) {
@@ -329,6 +343,25 @@ impl Core {
     #[must_use]
     pub fn republish(&self) -> Vec<Wish> {
         if self.is_settled() { self.desk.pending() } else { Vec::new() }
+    }
+
+    /// Returns the work that some incidents want, to be published again in portions; see
+    /// [`Desk::wanting`]. Nothing while something is decided ahead of the ledger.
+    pub fn wishes_of(&self, ids: impl IntoIterator<Item = IncidentId>) -> Vec<Wish> {
+        if !self.is_settled() {
+            return Vec::new();
+        }
+        ids.into_iter().flat_map(|id| self.desk.wishes_of(id)).collect()
+    }
+
+    /// Begins a snapshot, and returns the message of the ledger that it stands behind;
+    /// `None` when none is due, or while something is decided ahead of the ledger.
+    pub fn snapshot(&mut self) -> Option<(u64, Snapshot)> {
+        if !self.is_settled() || !self.snapshots.is_due() {
+            return None;
+        }
+        self.snapshots.begun();
+        Some((self.ledger_seq, self.desk.snapshot()))
     }
 
     /// Returns up to which message the inbox may be forgotten. Not up to the last decided

@@ -25,6 +25,8 @@ const BYTES_MAX: usize = 256 * 1024;
 const INPUTS_MAX: usize = 4096;
 /// Inputs without a decision after which their position is stored all the same.
 const UNCOVERED_MAX: u64 = 1000;
+/// What one more delivery adds to a decision about repeats.
+const DELIVERY_BYTES: usize = 40;
 /// What the line of a decision has besides the decision, about.
 const LINE_EXTRA: usize = 512;
 /// Incidents whose published wishes are remembered, so that a repeated event does not
@@ -104,6 +106,9 @@ pub(super) struct Draft {
     ends: Vec<usize>,
     rest: Consequences,
     n_inputs: usize,
+    /// Repeats that are only counted so far: size of the largest event, by incident.
+    repeats: BTreeMap<IncidentId, usize>,
+    repeats_bytes: usize,
 }
 
 /// Where a batch stands in the ledger.
@@ -138,7 +143,8 @@ impl Draft {
                 self.rest.rejections.push((position, rejection));
             }
             Ok((input, reply_to)) => {
-                let mut handled = desk.receive(&input, position, part.at);
+                let mut handled = desk.take(&input, position, part.at);
+                self.weigh(&handled, part.bytes);
                 if let (Some(to), Some(answer)) = (reply_to, handled.answer.take()) {
                     self.rest.answers.push((to, answer));
                 }
@@ -151,6 +157,16 @@ impl Draft {
             }
         }
         Ok(())
+    }
+
+    /// Notes how large the decision about repeats will be that are only counted so far.
+    fn weigh(&mut self, handled: &Handled, bytes: usize) {
+        let answer = handled.answer.as_ref().filter(|_| handled.recorded.is_empty());
+        if let Some(id) = answer.and_then(|it| it.incident_id) {
+            let event = self.repeats.entry(id).or_insert(0);
+            self.repeats_bytes += DELIVERY_BYTES + bytes.saturating_sub(*event);
+            *event = bytes.max(*event);
+        }
     }
 
     fn keep(&mut self, handled: Handled) -> Result<(), serde_json::Error> {
@@ -167,14 +183,14 @@ impl Draft {
     }
 
     /// Records what was put off to the end of the batch.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "repeats are merged here")]
-    pub(super) fn finish(&mut self, _desk: &mut Desk) -> Result<(), serde_json::Error> {
-        Ok(())
+    pub(super) fn finish(&mut self, desk: &mut Desk) -> Result<(), serde_json::Error> {
+        self.keep(desk.finish())
     }
 
     /// Returns whether it should be stored before more is decided.
     pub(super) fn is_full(&self) -> bool {
-        self.is_closed || BYTES_MAX <= self.json.len() || INPUTS_MAX <= self.n_inputs
+        let bytes = self.json.len() + self.repeats_bytes;
+        self.is_closed || BYTES_MAX <= bytes || INPUTS_MAX <= self.n_inputs
     }
 
     /// Returns the place of its first input; `None` when it has none.

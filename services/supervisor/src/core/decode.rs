@@ -27,6 +27,8 @@ pub struct Part {
     pub position: Position,
     /// When the broker stored it.
     pub at: DateTime<Utc>,
+    /// Its size, about.
+    pub bytes: usize,
     /// The input and where its answer goes.
     pub content: Result<(Input, Option<String>), Rejection>,
 }
@@ -53,8 +55,7 @@ impl Rejection {
 /// Reads the parts of a message, in their order.
 #[must_use]
 pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
-    let single =
-        |content| vec![Part { position: Position::new(message.seq, 0), at: message.at, content }];
+    let single = |content| vec![part(message, 0, message.payload.len(), content)];
     let reject = |reason, why: String| Rejection { reason, why, raw: message.payload.clone() };
     if BYTES_MAX < message.payload.len() {
         let why = format!("{} bytes, allowed are {BYTES_MAX}", message.payload.len());
@@ -91,31 +92,41 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
     }
 }
 
+fn part(
+    message: &InboxMessage,
+    idx: usize,
+    bytes: usize,
+    content: Result<(Input, Option<String>), Rejection>,
+) -> Part {
+    let idx = u32::try_from(idx).unwrap_or(u32::MAX);
+    Part { position: Position::new(message.seq, idx), at: message.at, bytes, content }
+}
+
 fn header(message: &InboxMessage, name: &str) -> Option<String> {
     let found = message.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.clone())
 }
 
 fn frame(message: &InboxMessage, kind: InputKind) -> Vec<Part> {
-    let part = |idx: usize, content| Part {
-        position: Position::new(message.seq, u32::try_from(idx).unwrap_or(u32::MAX)),
-        at: message.at,
-        content,
-    };
-    if let Some(inputs) = envelopes(&message.payload, kind) {
-        return inputs.into_iter().enumerate().map(|(idx, it)| part(idx, Ok(it))).collect();
+    let payload = &message.payload;
+    let part =
+        |idx, n_parts: usize, content| part(message, idx, payload.len() / n_parts.max(1), content);
+    if let Some(inputs) = envelopes(payload, kind) {
+        let n = inputs.len();
+        return inputs.into_iter().enumerate().map(|(idx, it)| part(idx, n, Ok(it))).collect();
     }
     // One part is broken at least: find out which, so that the others are not lost.
     match serde_json::from_slice::<Vec<Value>>(&message.payload) {
         Ok(values) => {
+            let n = values.len();
             let contents =
                 values.into_iter().map(|value| envelope(&Bytes::from(value.to_string()), kind));
-            contents.enumerate().map(|(idx, it)| part(idx, it)).collect()
+            contents.enumerate().map(|(idx, it)| part(idx, n, it)).collect()
         }
         Err(error) => {
             let why = format!("the frame is not a JSON array: {error}");
             let raw = message.payload.clone();
-            vec![part(0, Err(Rejection { reason: "invalid_frame", why, raw }))]
+            vec![part(0, 1, Err(Rejection { reason: "invalid_frame", why, raw }))]
         }
     }
 }

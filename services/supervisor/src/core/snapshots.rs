@@ -62,11 +62,22 @@ impl Snapshots {
         self.kept.drain(..n_old);
     }
 
-    /// Notes which snapshots there are, found at the start.
-    pub fn found(&mut self, seqs: impl IntoIterator<Item = u64>, bytes_of_newest: u64) {
-        self.kept = seqs.into_iter().collect();
-        self.kept.sort_unstable();
-        self.bytes = bytes_of_newest;
+    /// Notes which snapshots there are when one begins to lead, and the size of the newest;
+    /// `ledger_seq` is the last message. A standby has counted the growth since it began.
+    pub fn found(&mut self, mut seqs: Vec<u64>, bytes_of_newest: u64, ledger_seq: u64) {
+        seqs.sort_unstable();
+        if let Some(newest) = seqs.last() {
+            let since = ledger_seq.saturating_sub(*newest);
+            if since < self.entries_since {
+                // Messages are about alike.
+                let bytes = self.bytes_since / self.entries_since * since;
+                (self.bytes_since, self.entries_since) = (bytes, since);
+            }
+            self.bytes = bytes_of_newest;
+        }
+        let n_old = seqs.len().saturating_sub(KEPT);
+        seqs.drain(..n_old);
+        self.kept = seqs;
     }
 
     /// Returns up to which message the ledger may be forgotten: behind the oldest of the
@@ -124,7 +135,11 @@ mod tests {
         snapshots.stored(30_000, 1);
         assert_eq!(snapshots.ledger_forgettable(), Some(20_000 - ENTRIES_KEPT));
         let mut again = Snapshots::default();
-        again.found([30_000, 20_000], 1);
+        for _ in 0..40 {
+            again.grown(1024 * 1024);
+        }
+        again.found(vec![30_000, 20_000, 10_000], 1, 30_002);
         assert_eq!(again.ledger_forgettable(), snapshots.ledger_forgettable());
+        assert!(!again.is_due(), "the former leader has taken one just now");
     }
 }
