@@ -1,0 +1,224 @@
+//! Events a second through the front door, beside what the machine can do without us.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Setting, float, floor,
+    load::{Bodies, Load, Outcome, Pace},
+    proc, rounded,
+    stack::{Stack, Wanted},
+};
+
+const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const MANY: usize = 64;
+/// Fingerprints of the repeated events.
+const N_FINGERPRINTS: u64 = 100;
+/// Room for the requests of one run in the numbers of services.
+const STRIDE: u64 = 10_000_000;
+/// Messages in flight of a publisher that pipelines.
+const PIPELINED: usize = 256;
+/// Every server gets warm before it is measured.
+const WARM_UP: Duration = Duration::from_millis(700);
+
+/// Measures.
+///
+/// # Errors
+///
+/// When the system does not start or does not answer.
+pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
+    let bare = bare(setting).await?;
+    let stack = start(setting, "always")?;
+    let one = floor::broker(&stack.nats_url, 1, setting.span).await?;
+    let pipelined = floor::broker(&stack.nats_url, PIPELINED, setting.span).await?;
+    let distinct = series(setting, &stack, Bodies::distinct).await?;
+    let half = distinct.best / 2.0;
+    let at_half = paced(setting, &stack, half).await?;
+    let direct_bodies = Bodies::distinct(90 * STRIDE);
+    let direct_one = floor::direct(&stack.nats_url, &direct_bodies, 1, setting.span).await?;
+    let direct_bodies = Bodies::distinct(91 * STRIDE);
+    let direct = floor::direct(&stack.nats_url, &direct_bodies, PIPELINED, setting.span).await?;
+    stack.until_idle().await;
+    drop(stack);
+    let stack = start(setting, "always")?;
+    let repeated = series(setting, &stack, |_| Bodies::repeated(N_FINGERPRINTS)).await?;
+    drop(stack);
+    let of = |it: &Series| it.at_many;
+    Ok(json!({
+        "bare_http": bare.rows,
+        "broker": {"one_at_a_time_per_s": rounded(one), "pipelined_per_s": rounded(pipelined)},
+        "distinct": distinct.rows,
+        "distinct_at_half_rate": at_half,
+        "repeated": repeated.rows,
+        "direct_nats": {"one_at_a_time_per_s": rounded(direct_one), "pipelined_per_s": rounded(direct)},
+        "at_64": {
+            "percent_of_bare_http": rounded(100.0 * of(&distinct) / of(&bare)),
+            "times_one_synced_publish": rounded(of(&distinct) / one),
+            "repeated_to_distinct": rounded(of(&repeated) / of(&distinct)),
+        },
+    }))
+}
+
+/// Measures only what the gateway takes at 64 connections, for profilers.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub async fn profile(setting: &Setting) -> anyhow::Result<Value> {
+    let stack = start(setting, &setting.sync)?;
+    let distinct = row(setting, &stack, MANY, Bodies::distinct(0)).await?;
+    stack.until_idle().await;
+    let repeated = row(setting, &stack, MANY, Bodies::repeated(N_FINGERPRINTS)).await?;
+    Ok(json!({"distinct": distinct.1, "repeated": repeated.1}))
+}
+
+struct Series {
+    rows: Value,
+    best: f64,
+    at_many: f64,
+}
+
+/// Starts a system that has one target, which is well and stays so.
+fn start(setting: &Setting, sync: &str) -> anyhow::Result<Stack> {
+    let quiet = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    let check = json!({"tcp": quiet.local_addr()?, "every": "60s"});
+    let config = json!({
+        "targets": [{"name": "quiet", "checks": [check]}],
+        "policy": {"autonomy": "auto"},
+    });
+    let config = config.to_string();
+    let wanted = Wanted { config: &config, sync, dir: None };
+    Ok(Stack::start(setting, &wanted)?.beside(quiet))
+}
+
+async fn series(
+    setting: &Setting,
+    stack: &Stack,
+    bodies: impl Fn(u64) -> Bodies,
+) -> anyhow::Result<Series> {
+    let mut rows = Map::new();
+    let (mut best, mut at_many) = (0.0_f64, 0.0);
+    for (idx, connections) in (1_u64..).zip(CONNECTIONS) {
+        let (per_s, told) = row(setting, stack, connections, bodies(idx * STRIDE)).await?;
+        best = best.max(per_s);
+        if connections == MANY {
+            at_many = per_s;
+        }
+        rows.insert(connections.to_string(), told);
+        stack.until_idle().await;
+    }
+    Ok(Series { rows: rows.into(), best, at_many })
+}
+
+async fn row(
+    setting: &Setting,
+    stack: &Stack,
+    connections: usize,
+    bodies: Bodies,
+) -> anyhow::Result<(f64, Value)> {
+    let load = closed(setting, stack.api, connections, bodies);
+    let before = stack.processes();
+    let own = proc::process(std::process::id());
+    let outcome = load.run().await?;
+    let own_after = proc::process(std::process::id());
+    let mut cpu = proc::cpu_between(&before, &stack.processes());
+    if let (Some(own), Some(after)) = (own, own_after) {
+        cpu.insert("client".to_owned(), after.cpu_s - own.cpu_s);
+    }
+    let mut told = tell(&outcome)?;
+    let n = float(outcome.latencies.n()).max(1.0);
+    let total: f64 = cpu.values().sum();
+    let mut per_event: Map<String, Value> = cpu
+        .into_iter()
+        .map(|(name, seconds)| (name, rounded(seconds * 1e6 / n).into()))
+        .filter(|(_, us)| us != 0.0)
+        .collect();
+    per_event.insert("all".to_owned(), rounded(total * 1e6 / n).into());
+    if let Some(told) = told.as_object_mut() {
+        told.insert("cpu_us_per_event".to_owned(), per_event.into());
+    }
+    Ok((outcome.per_s(), told))
+}
+
+async fn paced(setting: &Setting, stack: &Stack, per_s: f64) -> anyhow::Result<Value> {
+    let mut load = closed(setting, stack.api, MANY, Bodies::distinct(50 * STRIDE));
+    load.pace = Pace::Open { per_s };
+    let outcome = load.run().await?;
+    stack.until_idle().await;
+    tell(&outcome)
+}
+
+fn closed(setting: &Setting, address: SocketAddr, connections: usize, bodies: Bodies) -> Load {
+    Load {
+        address,
+        path: "/publish_event",
+        connections,
+        span: setting.span,
+        requests_max: STRIDE,
+        pace: Pace::Closed,
+        bodies,
+    }
+}
+
+fn tell(outcome: &Outcome) -> anyhow::Result<Value> {
+    let n = outcome.latencies.n();
+    if outcome.n(200) + outcome.n(202) < n {
+        bail!("not every event was accepted: {:?}", outcome.statuses);
+    }
+    let mut told = json!({"per_s": rounded(outcome.per_s()), "ms": outcome.latencies.summary()});
+    if 0 < outcome.n(202)
+        && let Some(told) = told.as_object_mut()
+    {
+        told.insert("n_accepted_without_answer".to_owned(), outcome.n(202).into());
+    }
+    Ok(told)
+}
+
+async fn bare(setting: &Setting) -> anyhow::Result<Series> {
+    let (mut child, input, address) = bare_process()?;
+    let mut rows = Map::new();
+    let mut at_many = 0.0;
+    let mut warm = closed(setting, address, MANY, Bodies::distinct(0));
+    warm.span = WARM_UP;
+    warm.run().await?;
+    for connections in CONNECTIONS {
+        let before = proc::process(child.id());
+        let load = closed(setting, address, connections, Bodies::distinct(0));
+        let outcome = load.run().await?;
+        let after = proc::process(child.id());
+        let mut told = tell(&outcome)?;
+        if let (Some(before), Some(after)) = (before, after) {
+            let us = (after.cpu_s - before.cpu_s) * 1e6 / float(outcome.latencies.n()).max(1.0);
+            if let Some(told) = told.as_object_mut() {
+                told.insert("cpu_us_per_event".to_owned(), json!({"server": rounded(us)}));
+            }
+        }
+        rows.insert(connections.to_string(), told);
+        at_many = outcome.per_s();
+    }
+    drop(input);
+    child.wait().context("cannot wait for the bare server")?;
+    Ok(Series { rows: rows.into(), best: at_many, at_many })
+}
+
+fn bare_process() -> anyhow::Result<(Child, ChildStdin, SocketAddr)> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut child = Command::new(program)
+        .arg("bare-server")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the bare server")?;
+    let input = child.stdin.take().context("no input")?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+    let address = line.trim().parse().context("the bare server tells no address")?;
+    Ok((child, input, address))
+}

@@ -1,0 +1,81 @@
+//! The measuring program; `cargo xtask bench` runs it.
+#![expect(clippy::print_stdout, reason = "the result is what it prints")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use bench::{Setting, floor::Bare, ingest};
+use clap::{Parser, Subcommand};
+
+/// Measures a running system; use `cargo xtask bench`, which builds it first
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Args)]
+struct Given {
+    /// The broker's program
+    #[arg(long, value_name = "FILE")]
+    server: PathBuf,
+    /// The directory of the binaries that are measured
+    #[arg(long, value_name = "DIR")]
+    binaries: PathBuf,
+    /// How long each load runs
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// How many kills or events
+    #[arg(long, default_value_t = 10)]
+    runs: u32,
+    /// How often the broker syncs
+    #[arg(long, default_value = "always")]
+    sync: String,
+    /// Share of the full sizes, for quick runs
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Events a second through the front door
+    Ingest(Given),
+    /// The front door at 64 connections alone, for profilers
+    Profile(Given),
+    /// Serve the floor of `ingest` until the input ends
+    BareServer,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are shown")]
+fn say(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let setting = |given: Given| Setting {
+        server: given.server,
+        binaries: given.binaries,
+        span: Duration::from_secs_f64(given.seconds),
+        runs: given.runs,
+        sync: given.sync,
+        scale: given.scale,
+    };
+    // One thread: the generator must not compete with what it measures for two cores.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = match args.what {
+        What::BareServer => return Bare::process(),
+        What::Ingest(given) => runtime.block_on(ingest::measure(&setting(given)))?,
+        What::Profile(given) => runtime.block_on(ingest::profile(&setting(given)))?,
+    };
+    println!("{result}");
+    Ok(())
+}

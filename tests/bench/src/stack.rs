@@ -1,0 +1,245 @@
+//! A whole system of its own for one measurement: own ports, own directory, ended at the end.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::channel,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    Setting,
+    proc::{self, Process},
+};
+
+/// The system must be ready within this time.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const HTTP_LIMIT: Duration = Duration::from_secs(30);
+/// How often a condition is looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running system.
+#[derive(Debug)]
+pub struct Stack {
+    up: Child,
+    /// Where everything is.
+    pub dir: PathBuf,
+    /// The gateway.
+    pub api: SocketAddr,
+    /// The broker.
+    pub nats_url: String,
+    /// Time from the start of `selfheal up` to its `ready`.
+    pub ready_after: Duration,
+    quiet: Option<TcpListener>,
+}
+
+/// What a system is started with.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The text of `selfheal.yaml`.
+    pub config: &'a str,
+    /// How often the broker syncs, such as `always`.
+    pub sync: &'a str,
+    /// Where it is to be, if there is a store already.
+    pub dir: Option<PathBuf>,
+}
+
+impl Stack {
+    /// Starts a system and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub fn start(setting: &Setting, wanted: &Wanted<'_>) -> anyhow::Result<Self> {
+        let dir = match &wanted.dir {
+            Some(dir) => dir.clone(),
+            None => directory()?,
+        };
+        let config_file = dir.join("selfheal.yaml");
+        std::fs::write(&config_file, wanted.config).context("cannot write the configuration")?;
+        let (api, nats) = (free_address()?, free_address()?);
+        let log = std::fs::File::create(dir.join("up.log")).context("cannot write up.log")?;
+        let begun = Instant::now();
+        let mut up = Command::new(setting.binaries.join("selfheal"))
+            .args(["up", "--color", "never", "--nats-sync", wanted.sync, "--config"])
+            .arg(&config_file)
+            .args(["--listen", &api.to_string(), "--nats-port", &nats.port().to_string()])
+            .arg("--data-dir")
+            .arg(dir.join("data"))
+            .current_dir(&dir)
+            .env("SELFHEAL_NATS_SERVER", &setting.server)
+            .env_remove("SELFHEAL_NATS_URL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("cannot start selfheal up")?;
+        let output = up.stdout.take().context("the output of selfheal up is not readable")?;
+        let (tell, told) = channel();
+        // It reads to the end, so that the system never blocks on a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if line.contains("ready http") {
+                    tell.send(Instant::now()).ok();
+                }
+            }
+        });
+        let ready = told.recv_timeout(READY_LIMIT);
+        let nats_url = format!("nats://{nats}");
+        let mut stack = Self { up, dir, api, nats_url, ready_after: Duration::ZERO, quiet: None };
+        let Ok(at) = ready else {
+            let log = stack.dir.join("up.log");
+            std::mem::forget(std::mem::take(&mut stack.dir));
+            bail!("the system was not ready; see {}", log.display());
+        };
+        stack.ready_after = at.duration_since(begun);
+        Ok(stack)
+    }
+
+    /// Keeps a port open, which a check looks at, as long as the system runs.
+    #[must_use]
+    pub fn beside(mut self, quiet: TcpListener) -> Self {
+        self.quiet = Some(quiet);
+        self
+    }
+
+    /// Returns all its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Process> {
+        proc::family(self.up.id())
+    }
+
+    /// Returns the process of one agent, such as `selfheal-supervisor`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn process(&self, name: &str) -> anyhow::Result<Process> {
+        let found = self.processes().into_iter().find(|it| it.name == name);
+        found.with_context(|| format!("{name} does not run; see {}", self.dir.display()))
+    }
+
+    /// Kills all processes of one program.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn kill(&self, name: &str) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.process(name)?.pid).unwrap_or(0);
+        let pid = Pid::from_raw(pid).context("no process")?;
+        kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {name}"))
+    }
+
+    /// Gets a path of the gateway and returns the body.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is not 200 with JSON.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        tokio::time::timeout(HTTP_LIMIT, get(self.api, path)).await.context("no answer in time")?
+    }
+
+    /// Waits until the system has nothing to do: no process of it takes processor time.
+    pub async fn until_idle(&self) {
+        const QUIET: Duration = Duration::from_millis(300);
+        const LIMIT: Duration = Duration::from_secs(60);
+        const QUIET_CPU_S: f64 = 0.021;
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            let before = self.processes();
+            tokio::time::sleep(QUIET).await;
+            let spent: f64 = proc::cpu_between(&before, &self.processes()).values().sum();
+            if spent <= QUIET_CPU_S {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.up);
+        let _gone = kill_process(pid, Signal::TERM);
+        let _gone = self.up.wait();
+        if !std::thread::panicking() && !self.dir.as_os_str().is_empty() {
+            let _left_over = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+async fn get(api: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    let mut stream = TcpStream::connect(api).await.context("cannot reach the gateway")?;
+    // HTTP/1.0: the body is neither chunked nor kept open.
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {api}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer")?;
+    if !head.contains(" 200 ") {
+        bail!("GET {path} answered {}: {body}", head.lines().next().unwrap_or_default());
+    }
+    serde_json::from_str(body).with_context(|| format!("GET {path} answered no JSON"))
+}
+
+/// Waits until `look` returns something, at most `limit`.
+///
+/// # Errors
+///
+/// When it does not in time.
+pub async fn eventually<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return Ok(seen);
+        }
+        if limit <= begun.elapsed() {
+            bail!("not within {} s: {what}", limit.as_secs());
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Makes an empty directory for one measurement.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn directory() -> anyhow::Result<PathBuf> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name =
+        format!("selfheal-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Returns an address of this machine that nobody listens on.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    listener.local_addr().context("no free port")
+}
+
+/// Returns whether a path is there.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
