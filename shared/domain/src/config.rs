@@ -8,7 +8,9 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, target::Target};
+use crate::{
+    event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
+};
 
 pub use validate::{Finding, known_runbooks};
 
@@ -22,6 +24,25 @@ pub struct Config {
     pub policy: Policy,
     /// Cures of one's own, besides the built-in ones.
     pub runbooks: Vec<Runbook>,
+    /// An outside system that is told regularly that we heal, so that it can alarm when we
+    /// do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Watchdog>,
+}
+
+/// A dead-man's switch: as long as incidents are decided, a gateway calls the URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    /// What is called, with GET.
+    pub url: String,
+    /// How often.
+    #[serde(default = "every")]
+    pub every: Span,
+}
+
+fn every() -> Span {
+    Span::from_secs(60)
 }
 
 /// A mistake in the configuration.

@@ -307,7 +307,7 @@ impl Desk {
                 || format!("selfheal.{}", decision.fact.name()),
                 |it| it.event.kind.to_string(),
             ),
-            target: incident.and_then(|it| it.target.clone().or_else(|| it.event.target.clone())),
+            target: incident.and_then(|it| it.named_target().map(str::to_owned)),
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
             decision,

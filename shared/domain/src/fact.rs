@@ -229,6 +229,39 @@ pub enum Escalation {
 }
 
 impl Fact {
+    /// The names of all facts.
+    pub const NAMES: [&'static str; 29] = [
+        "configured",
+        "paused",
+        "resumed",
+        "breaker_tripped",
+        "opened",
+        "repeated",
+        "recovery_reported",
+        "became_symptom",
+        "released",
+        "diagnosed",
+        "held",
+        "plan_expired",
+        "approval_requested",
+        "approved",
+        "fix_started",
+        "fix_ended",
+        "recheck_started",
+        "verified",
+        "not_verified",
+        "undo_started",
+        "undo_ended",
+        "attempt_failed",
+        "resolved",
+        "self_resolved",
+        "escalated",
+        "acknowledged",
+        "closed",
+        "retried",
+        "notified",
+    ];
+
     /// Returns the name of the fact, as in the log.
     #[must_use]
     pub const fn name(&self) -> &'static str {

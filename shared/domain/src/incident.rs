@@ -5,19 +5,23 @@
 //! question asked again: there is no other recovery.
 
 mod fold;
+mod opener;
+mod step;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use opener::Opener;
+pub use step::Step;
+
 use crate::{
-    event::Event,
     fact::{Escalation, Fact},
     guard::{self, Authorized},
     id::IncidentId,
     plan::Plan,
     policy::Policy,
     span::Span,
-    view::{Status, TimelineEntry},
+    view::Status,
     wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
 };
 
@@ -89,7 +93,6 @@ pub enum Phase {
 
 /// What a verification is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum Purpose {
     /// To see whether the fix helped.
     Fix {
@@ -179,7 +182,7 @@ pub struct Incident {
     /// What makes further events the same trouble.
     pub fingerprint: String,
     /// The event that opened it, with the newest payload.
-    pub event: Event,
+    pub event: Opener,
     /// The configured target.
     pub target: Option<String>,
     /// Where it stands.
@@ -225,7 +228,7 @@ pub struct Incident {
     /// Notices that people are owed.
     pub notices: Vec<Notice>,
     /// What happened, the oldest first.
-    pub timeline: Vec<TimelineEntry>,
+    pub timeline: Vec<Step>,
 }
 
 impl Incident {
@@ -236,7 +239,7 @@ impl Incident {
         let mut incident = Self {
             id,
             fingerprint: fingerprint.clone(),
-            event: (**event).clone(),
+            event: Opener::from(&**event),
             target: target.clone(),
             phase: Phase::Diagnosing,
             revision: 1,
@@ -263,6 +266,12 @@ impl Incident {
         };
         incident.note(fact, Status::Open, now);
         Some(incident)
+    }
+
+    /// Returns the configured target, else what the sender called it.
+    #[must_use]
+    pub fn named_target(&self) -> Option<&str> {
+        self.target.as_deref().or(self.event.target.as_deref())
     }
 
     /// Returns where it stands, in one word.

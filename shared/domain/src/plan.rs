@@ -40,7 +40,8 @@ pub struct Success {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Plan {
-    parts: Parts,
+    // A pointer, since plans lie in states of which there are many.
+    parts: Box<Parts>,
 }
 
 /// What a plan is made of; [`Plan::new`] turns it into one.
@@ -97,7 +98,7 @@ impl Plan {
         if parts.success.checks.is_empty() {
             return Err(Error::NoCheck(parts.runbook));
         }
-        Ok(Self { parts })
+        Ok(Self { parts: Box::new(parts) })
     }
 
     /// Returns the SHA-256 of the whole plan: an approval is for exactly this.
@@ -137,7 +138,7 @@ impl TryFrom<Parts> for Plan {
 
 impl From<Plan> for Parts {
     fn from(plan: Plan) -> Self {
-        plan.parts
+        *plan.parts
     }
 }
 

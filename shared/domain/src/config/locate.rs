@@ -201,6 +201,8 @@ policy:
             ("3/h, fleet", "often, fleet", 12, "rate"),
             ("percent: 20", "percent: 120", 12, "100"),
             ("container: db", "container: db, colour: red", 4, "colour"),
+            ("policy:", "watchdog: {url: hc}\npolicy:", 10, "watchdog.url"),
+            ("policy:", "watchdog: {url: 'http://hc', every: 1ms}\npolicy:", 10, "at least 1s"),
         ] {
             let errors = parse(&GOOD.replace(from, to)).unwrap_err();
             let error = &errors[0];

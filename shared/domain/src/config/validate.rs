@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Config;
+use super::{Config, Watchdog};
 use crate::{
     check::Check,
     policy::{Limit, Policy},
     runbook::Runbook,
+    span::Span,
     target::Target,
 };
 
@@ -69,7 +70,24 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         found.extend(inner.into_iter().map(|it| Finding { path: join(&path, &it.path), ..it }));
     }
     policy_findings(config, &config.policy, &mut found);
+    if let Some(watchdog) = &config.watchdog {
+        watchdog_findings(watchdog, &mut found);
+    }
     found
+}
+
+/// Most systems that wait for a sign of life count in whole seconds.
+const WATCHDOG_LEAST: Span = Span::from_secs(1);
+
+fn watchdog_findings(watchdog: &Watchdog, found: &mut Vec<Finding>) {
+    if !is_url(&watchdog.url) {
+        let hint = "give the URL that the outside system shows for this check";
+        found.push(finding("watchdog.url", "must be a http or https URL", hint));
+    }
+    if watchdog.every < WATCHDOG_LEAST {
+        let hint = "such as `60s`; give the outside system a few times as long";
+        found.push(finding("watchdog.every", "must be at least 1s", hint));
+    }
 }
 
 fn join(path: &str, inner: &str) -> String {
@@ -306,7 +324,7 @@ fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
     for (idx, notifier) in policy.notify.iter().enumerate() {
         let path = format!("policy.notify[{idx}]");
         match (&notifier.webhook, notifier.log) {
-            (Some(url), None) if url.starts_with("http://") || url.starts_with("https://") => {}
+            (Some(url), None) if is_url(url) => {}
             (Some(_), None) => {
                 let hint = "such as https://hooks.example.org/x";
                 found.push(finding(path, "webhook must be a http or https URL", hint));
@@ -317,6 +335,11 @@ fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|it| !it.is_empty())
 }
 
 /// Says which of the known names may have been meant.

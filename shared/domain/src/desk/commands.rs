@@ -120,7 +120,7 @@ impl Desk {
         }
         let why = format!("{by} wants it to be tried again");
         let incident = self.incidents.get(&id).filter(|it| it.target.is_none());
-        let target = incident.and_then(|it| self.config.target_of(&it.event));
+        let target = incident.and_then(|it| self.config.target_of(&it.event.event()));
         let target = target.map(|it| it.name.clone());
         self.record(turn, Some(id), Fact::Retried { by, target }, why);
         done(turn, Some(id), "The cause is sought anew.");

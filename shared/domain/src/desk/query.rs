@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     id::IncidentId,
-    incident::{Incident, Phase},
+    incident::{Incident, Phase, Step},
     view::{Filter, IncidentDetail, IncidentView, Page, PlanView, SystemView},
 };
 
@@ -35,9 +35,9 @@ impl Desk {
             status: incident.status(),
             kind: incident.event.kind.to_string(),
             severity: incident.event.severity,
-            target: incident.target.clone().or_else(|| incident.event.target.clone()),
+            target: incident.named_target().map(str::to_owned),
             zone: self.zone_of(incident),
-            source: incident.event.source.clone(),
+            source: incident.event.source.to_string(),
             fingerprint: incident.fingerprint.clone(),
             opened_at: incident.opened_at,
             updated_at: incident.updated_at,
@@ -66,8 +66,8 @@ impl Desk {
         let incident = self.incidents.get(&id)?;
         Some(IncidentDetail {
             view: self.view(incident),
-            timeline: incident.timeline.clone(),
-            event: incident.event.clone(),
+            timeline: incident.timeline.iter().map(Step::view).collect(),
+            event: incident.event.event(),
             hypotheses: incident.hypotheses.clone(),
             evidence: incident.evidence.clone(),
             attempts: incident.attempts.clone(),

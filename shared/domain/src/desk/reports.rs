@@ -1,7 +1,5 @@
 //! What reports of the hands and deadlines do.
 
-use serde_json::Value;
-
 use super::{Desk, Turn};
 use crate::{
     fact::{Escalation, Fact},
@@ -103,7 +101,7 @@ impl Desk {
         let was_sick = |name: &String| {
             self.incidents.on_target(name).any(|it| {
                 let since = it.event.starts_at.unwrap_or(it.opened_at);
-                let seen_well = it.event.payload.get("seen_well").and_then(Value::as_bool);
+                let seen_well = it.event.seen_well();
                 it.id != id
                     && (began.is_some_and(|began| since < began) || seen_well == Some(false))
             })

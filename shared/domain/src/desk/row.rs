@@ -21,7 +21,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(incident: &Incident) -> Self {
-        let target = incident.target.as_deref().or(incident.event.target.as_deref());
+        let target = incident.named_target();
         Self {
             status: incident.status(),
             severity: incident.event.severity,
@@ -86,7 +86,7 @@ impl<'a> Sieve<'a> {
 /// Returns whether an incident's id, type, target, analysis or resolution contains `text`,
 /// which is in lower case.
 fn tells(incident: &Incident, text: &str) -> bool {
-    let target = incident.target.as_deref().or(incident.event.target.as_deref());
+    let target = incident.named_target();
     let fields = [
         Some(incident.event.kind.as_str()),
         target,

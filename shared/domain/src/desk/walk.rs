@@ -259,7 +259,7 @@ impl Scope {
             moves.push(now(command(Verb::Resume)));
         }
         for incident in world.desk.incidents.all_shared() {
-            moves.push(void(Input::Event(incident.event.clone())));
+            moves.push(void(Input::Event(incident.event.event())));
             moves.extend(self.commands(incident).into_iter().map(now));
             moves.extend(timers(world, incident));
             let reports = self.hands.map(|of| of(incident)).unwrap_or_default();

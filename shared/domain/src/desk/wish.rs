@@ -141,7 +141,7 @@ impl Desk {
             incident.attempts.iter().filter(|it| incident.attempts_before_retry < it.attempt);
         DiagnoseWork {
             work: incident.work(),
-            event: incident.event.clone(),
+            event: incident.event.event(),
             target: self.config.target(name).cloned(),
             sick_dependencies: sick.collect(),
             dependencies,

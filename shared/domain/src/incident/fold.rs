@@ -1,11 +1,11 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Notice, Phase, Purpose};
+use super::{Approval, Circumstance, Corrupt, Ending, Incident, Notice, Phase, Purpose, Step};
 use crate::{
     event::Event,
     fact::Fact,
     guard::{Authorized, STORM_BRAKE},
-    view::{Status, TimelineEntry},
+    view::Status,
     wire::{AttemptRecord, FixOutcome, FixReport},
 };
 
@@ -215,11 +215,7 @@ impl Incident {
 
     fn count(&mut self, event: &Event, n_events: usize) {
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
-        self.event.severity = self.event.severity.max(event.severity);
-        if !event.payload.is_null() {
-            self.event.payload = event.payload.clone();
-        }
-        self.event.starts_at = self.event.starts_at.max(event.starts_at);
+        self.event.take_up(event);
     }
 
     /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
@@ -245,15 +241,13 @@ impl Incident {
 
     fn owe(&mut self, what: &str, now: Circumstance<'_>) {
         if now.notify {
-            let target = self.target.as_deref().or(self.event.target.as_deref());
+            let target = self.named_target().unwrap_or("unknown");
+            let title = format!("{what}: {} on {target}", self.event.kind);
             if self.notices.len() == NOTICES_MAX {
                 self.notices.remove(0);
             }
-            self.notices.push(Notice {
-                id: now.seq.to_string(),
-                title: format!("{what}: {} on {}", self.event.kind, target.unwrap_or("unknown")),
-                text: now.reason.to_owned(),
-            });
+            let (id, text) = (now.seq.to_string(), now.reason.to_owned());
+            self.notices.push(Notice { id, title, text });
         }
     }
 
@@ -263,13 +257,9 @@ impl Incident {
             // The opening stays; the oldest step after it goes.
             self.timeline.remove(1);
         }
-        self.timeline.push(TimelineEntry {
-            seq: now.seq,
-            at: now.at,
-            decision: fact.name().to_owned(),
-            status,
-            reason: now.reason.to_owned(),
-        });
+        // There may be a hundred thousand incidents with two steps each.
+        self.timeline.reserve_exact(1);
+        self.timeline.push(Step::new(now.seq, now.at, fact, status, now.reason));
     }
 }
 

@@ -67,7 +67,7 @@ pub(in crate::desk) fn target(name: &str, depends_on: &[&str]) -> Target {
 }
 
 pub(in crate::desk) fn config(targets: Vec<Target>, policy: Policy) -> Config {
-    Config { targets, policy, runbooks: Vec::new() }
+    Config { targets, policy, ..Config::default() }
 }
 
 fn restart(container: &str) -> Action {
