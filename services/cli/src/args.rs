@@ -1,5 +1,6 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
+mod doctor;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use domain::{event::Severity, view::Status};
 
+pub(crate) use self::doctor::Doctor;
 use self::values::{json, severity, status, sync_interval, time, token};
 use crate::exit::EXIT_CODES;
 
@@ -183,6 +185,8 @@ pub(crate) enum Command {
     },
     /// Shows agents, leader, queues and broker at a glance
     Status,
+    /// Says what is wrong with the installation, why it matters, and how to mend it
+    Doctor(Doctor),
     /// Rebuilds the ledger of a broker that lost its disk from the log of decisions
     ///
     /// End all supervisors first. In a data directory of `selfheal up`, and without --nats-url, the broker of

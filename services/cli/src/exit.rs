@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Failed,
     /// The command line was wrong; nothing was tried.
     Usage,
+    /// `doctor` has found something that is broken.
+    Broken,
     /// What was named does not exist.
     NotFound,
     /// The system understood and refused: policy, or the state of things.
@@ -25,8 +27,8 @@ pub(crate) enum Exit {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  failed
-   2  wrong usage
+   1  failed; doctor: there are warnings
+   2  wrong usage; doctor: there are errors
    3  not found
    4  refused, by policy or by the present state
   69  no broker or no supervisor answers
@@ -41,7 +43,7 @@ impl Exit {
         match self {
             Self::Success => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::Broken => 2,
             Self::NotFound => 3,
             Self::Refused => 4,
             Self::Unavailable => 69,
@@ -56,6 +58,7 @@ impl Exit {
             Self::Success => "ok",
             Self::Failed => "failed",
             Self::Usage => "usage",
+            Self::Broken => "broken",
             Self::NotFound => "not_found",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
@@ -154,10 +157,11 @@ impl Error for Failure {
 mod tests {
     use super::*;
 
-    const ALL: [Exit; 7] = [
+    const ALL: [Exit; 8] = [
         Exit::Success,
         Exit::Failed,
         Exit::Usage,
+        Exit::Broken,
         Exit::NotFound,
         Exit::Refused,
         Exit::Unavailable,

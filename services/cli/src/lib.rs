@@ -3,6 +3,7 @@
 mod args;
 mod config_file;
 mod connection;
+mod doctor;
 mod exit;
 mod http;
 mod incidents;
@@ -83,6 +84,7 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
         }
         Command::Resume { by } => connect().await?.command(&by.by, Verb::Resume).await,
         Command::Status => status::run(&connect().await?).await,
+        Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,
         Command::Child { parent, command } => up::wrapper::become_child(parent, &command),
     }

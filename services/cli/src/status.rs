@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bus::topology::StreamId;
-use bytes::Bytes;
+use bus::{inspect::Which, topology::StreamId};
 use chrono::{DateTime, Utc};
 use domain::{
     view::{Query, SystemView},
     wire::{Member, WorkKind},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     connection::System,
@@ -38,11 +37,15 @@ struct Broker {
 }
 
 /// How full a stream is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct Stream {
     messages: u64,
     bytes: u64,
 }
+
+/// Streams that tell how much there is to do.
+const SHOWN: [StreamId; 4] =
+    [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected];
 
 /// Prints what is known.
 ///
@@ -63,9 +66,7 @@ pub(crate) async fn run(system: &System) -> Result<(), Failure> {
         streams: BTreeMap::new(),
         system: view,
     };
-    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
-        status.look_into(system, id).await;
-    }
+    status.look_into(system).await;
     if system.terminal.is_json() {
         system.terminal.print_json(&status, true)?;
     } else {
@@ -87,33 +88,19 @@ async fn agents(system: &System) -> Vec<Member> {
     }
 }
 
-/// The part of JetStream's answer that is shown.
-#[derive(Debug, Deserialize)]
-struct StreamAnswer {
-    state: StreamState,
-}
-
-#[derive(Debug, Deserialize)]
-struct StreamState {
-    messages: u64,
-    bytes: u64,
-    #[serde(default)]
-    subjects: BTreeMap<String, u64>,
-}
-
 impl Status {
-    /// Adds one stream; one that the broker does not tell about stays out.
-    async fn look_into(&mut self, system: &System, id: StreamId) {
-        let subjects = system.bus.subjects();
-        let asked = format!("$JS.API.STREAM.INFO.{}", subjects.stream(id));
-        let question = Bytes::from_static(br#"{"subjects_filter": ">"}"#);
-        let question = if id == StreamId::Work { question } else { Bytes::new() };
-        let Ok(answer) = system.bus.request(asked, question, system.timeout).await else { return };
-        let Ok(StreamAnswer { state }) = serde_json::from_slice(&answer) else { return };
-        let stream = Stream { messages: state.messages, bytes: state.bytes };
-        self.streams.insert(subjects.stream(id), stream);
-        if id == StreamId::Work {
-            self.queues = queues(&subjects.full("work."), &state.subjects);
+    /// Adds the streams; one that the broker does not tell about stays out.
+    async fn look_into(&mut self, system: &System) {
+        let inspect = system.bus.inspect(system.timeout, system.timeout);
+        for (which, name, look) in inspect.streams().await {
+            let (Which::Stream(id), Ok(look)) = (which, look) else { continue };
+            if SHOWN.contains(&id) {
+                let stream = Stream { messages: look.state.messages, bytes: look.state.bytes };
+                self.streams.insert(name, stream);
+            }
+            if id == StreamId::Work {
+                self.queues = queues(&system.bus.subjects().full("work."), &look.subjects);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bus::roles::Role;
 use domain::{event::Severity, view::Status};
 
 /// Reads a JSON value.
@@ -24,6 +25,12 @@ pub(super) fn severity(text: &str) -> Result<Severity, String> {
 /// Reads where an incident stands.
 pub(super) fn status(text: &str) -> Result<Status, String> {
     word(text, &Status::ALL.map(Status::as_str).join(", "))
+}
+
+/// Reads a part of the system that has a user of its own at the broker.
+pub(super) fn role(text: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.as_str() == text);
+    found.ok_or_else(|| format!("expected one of: {}", Role::ALL.map(Role::as_str).join(", ")))
 }
 
 /// Reads a time such as `500ms`, `5s`, `2m`, `3h`, `1d`.
