@@ -72,7 +72,8 @@ pub struct Desk {
     incidents: Incidents,
     history: VecDeque<FixRecord>,
     deliveries: BTreeMap<Delivery, IncidentId>,
-    deliveries_order: VecDeque<Delivery>,
+    /// The same, the oldest first.
+    deliveries_order: VecDeque<(Delivery, IncidentId)>,
     changes: VecDeque<Change>,
     n_decisions: u64,
     position: Position,
@@ -370,11 +371,13 @@ impl Desk {
     }
 
     fn remember(&mut self, delivery: Delivery, id: IncidentId) {
-        if self.deliveries.insert(delivery, id).is_none() {
-            self.deliveries_order.push_back(delivery);
+        if self.deliveries.contains_key(&delivery) {
+            return;
         }
+        self.deliveries.insert(delivery, id);
+        self.deliveries_order.push_back((delivery, id));
         while DELIVERIES_MAX < self.deliveries_order.len() {
-            if let Some(oldest) = self.deliveries_order.pop_front() {
+            if let Some((oldest, _)) = self.deliveries_order.pop_front() {
                 self.deliveries.remove(&oldest);
             }
         }

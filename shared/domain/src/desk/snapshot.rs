@@ -121,7 +121,6 @@ impl Desk {
     /// Takes a snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let known = |it: &Delivery| self.deliveries.get(it).map(|id| (*it, *id));
         let head = Self {
             incidents: Incidents::default(),
             history: VecDeque::new(),
@@ -142,7 +141,7 @@ impl Desk {
             incidents: self.incidents.all_shared().cloned().collect::<Vec<_>>().into_iter(),
             over: self.incidents.over().clone(),
             history: self.history.clone(),
-            deliveries: self.deliveries_order.iter().filter_map(known).collect(),
+            deliveries: self.deliveries_order.clone(),
             n_lines: 0,
             ended: false,
         }

@@ -9,6 +9,7 @@ pub(super) mod world;
 mod approvals;
 mod budgets;
 mod correlation;
+mod crowds;
 mod diagnosis;
 mod guards;
 mod histories;

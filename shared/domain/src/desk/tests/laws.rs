@@ -168,7 +168,11 @@ impl Laws {
             Fact::SelfResolved => {
                 assert!(case.is_proven || !has_check, "closed without a proof");
             }
-            Fact::Retried { .. } => case.attempts_before_retry = case.attempt,
+            Fact::Retried { target, .. } => {
+                case.attempts_before_retry = case.attempt;
+                assert!(target.is_none() || case.target.is_none(), "a target never changes");
+                case.target = case.target.take().or_else(|| target.clone());
+            }
             _ => {}
         }
         self.ended(id, decision);

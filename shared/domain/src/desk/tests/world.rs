@@ -8,7 +8,7 @@ use crate::{
     action::Action,
     check::Check,
     config::Config,
-    desk::{Desk, Handled},
+    desk::{Desk, Handled, Recorded},
     event::{Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
@@ -218,15 +218,10 @@ impl World {
         let position = Position::new(self.seq, 0);
         let handled = self.desk.receive(input, position, self.at);
         assert_eq!(handled.faults, [], "after {input:?}");
+        self.store(&handled.recorded);
         for recorded in &handled.recorded {
-            let decision = stored(&recorded.decision);
-            assert_eq!(decision, recorded.decision, "the ledger holds what was decided");
-            let followed = self.follower.apply(&decision).expect("a follower can fold it");
-            assert_eq!(&followed, recorded, "a follower writes the same line");
-            assert_eq!(decision.cause, position);
-            assert_eq!(decision.at, self.at);
-            self.laws.observe(&decision);
-            self.ledger.push(decision);
+            assert_eq!(recorded.decision.cause, position);
+            assert_eq!(recorded.decision.at, self.at);
         }
         self.follower.cover(position);
         assert_eq!(self.follower, self.desk, "the fold of the ledger is the state");
@@ -235,6 +230,37 @@ impl World {
         assert_eq!(again, Handled::default(), "the same position is decided once");
         assert_eq!(self.follower, self.desk);
         handled
+    }
+
+    /// Sends inputs as one batch, a second apart, and checks everything.
+    pub(in crate::desk) fn batch(&mut self, inputs: &[Input]) -> Vec<Handled> {
+        let mut handled = Vec::new();
+        for input in inputs {
+            self.at += secs(1);
+            self.seq += 1;
+            handled.push(self.desk.take(input, Position::new(self.seq, 0), self.at));
+        }
+        handled.push(self.desk.finish());
+        for one in &handled {
+            assert_eq!(one.faults, []);
+            self.store(&one.recorded);
+        }
+        self.follower.cover(Position::new(self.seq, 0));
+        assert_eq!(self.follower, self.desk, "the fold of the ledger is the state");
+        self.laws.check(&self.desk);
+        handled
+    }
+
+    /// Sends what was decided through the ledger.
+    fn store(&mut self, recorded: &[Recorded]) {
+        for recorded in recorded {
+            let decision = stored(&recorded.decision);
+            assert_eq!(decision, recorded.decision, "the ledger holds what was decided");
+            let followed = self.follower.apply(&decision).expect("a follower can fold it");
+            assert_eq!(&followed, recorded, "a follower writes the same line");
+            self.laws.observe(&decision);
+            self.ledger.push(decision);
+        }
     }
 
     /// Lets time pass.
