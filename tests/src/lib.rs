@@ -1,7 +1,12 @@
 //! What several test files share.
 
+pub mod agents;
 pub mod broker_conf;
+pub mod cluster;
 pub mod containers;
+pub mod judge;
+pub mod load;
+pub mod proxy;
 pub mod stack;
 pub mod supervisor;
 pub mod target;

@@ -304,7 +304,7 @@ impl Stack {
     }
 }
 
-fn reqwest_client() -> reqwest::Client {
+pub(crate) fn reqwest_client() -> reqwest::Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(HTTP_TIMEOUT).build().unwrap_or_default()
 }

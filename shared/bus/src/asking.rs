@@ -7,10 +7,12 @@ use crate::{
     core::Core,
     error::Cause,
     link::{Backoff, CONNECTION_LOST},
-    publish::GIVE_UP,
 };
 
 use std::time::Duration;
+
+/// How long to ask: longer than the servers of a cluster take to elect a leader.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// First and last wait between tries of one question.
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -34,7 +36,7 @@ pub(crate) async fn until_answered<T, F>(
 where
     F: Future<Output = Result<T, Unanswered>>,
 {
-    let deadline = Instant::now() + GIVE_UP;
+    let deadline = Instant::now() + PATIENCE;
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
     loop {
         core.link.connected_by(deadline).await;

@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     response::Response,
     stream::{Config, Info},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -29,8 +29,12 @@ use crate::{
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LAST: Duration = Duration::from_secs(1);
 
-/// Tries of one request while the connection comes back.
-const TRIES_MAX: u32 = 5;
+/// How long to try while there is a connection: longer than the servers of a cluster take
+/// to elect a leader.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks after which a hand says that it waits.
+const QUIET_LOOKS: u32 = 5;
 
 /// How often to try for the missing copies when a cluster had too few servers.
 const COPIES_EVERY: Duration = Duration::from_secs(30);
@@ -115,7 +119,7 @@ pub(crate) async fn wait(core: &Core) {
     let mut n_tries = 0_u32;
     while !matches!(core.link.while_it_lasts(core.js.get_stream(&last)).await, Some(Ok(_))) {
         n_tries += 1;
-        if n_tries == TRIES_MAX {
+        if n_tries == QUIET_LOOKS {
             info!("waiting for a supervisor to set up the broker");
         }
         backoff.wait().await;
@@ -135,22 +139,21 @@ pub(crate) async fn forget(core: &Core, id: StreamId, seq: u64) -> Result<(), Er
 
 async fn one(core: &Core, wanted: Wanted) -> Result<Info, Error> {
     let mut backoff = Backoff::new(WAIT_FIRST, WAIT_LAST);
-    let mut n_tries = 0;
+    let mut tried = Duration::ZERO;
     loop {
         core.link.connected().await;
+        let start = Instant::now();
         // A connection that broke meanwhile says nothing about the broker.
         match core.link.while_it_lasts(Box::pin(try_one(core, &wanted))).await {
             Some(Ok(info)) => return Ok(info),
             Some(Err(Failure::Final(error))) => return Err(error),
-            Some(Err(Failure::Passing(error))) => {
-                n_tries += u32::from(core.link.is_connected());
-                if TRIES_MAX <= n_tries {
-                    return Err(error);
-                }
-            }
-            None => {}
+            Some(Err(Failure::Passing(error))) if PATIENCE <= tried => return Err(error),
+            Some(Err(Failure::Passing(_))) | None => {}
         }
         backoff.wait().await;
+        if core.link.is_connected() {
+            tried += start.elapsed();
+        }
     }
 }
 
@@ -280,6 +283,12 @@ async fn call(core: &Core, verb: &str, config: &Config) -> Result<Info, Failure>
 
 fn refused(name: &str, told: jetstream::Error) -> Failure {
     let code = told.error_code();
+    // While the servers of a cluster elect a leader.
+    if [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NOT_LEADER, ErrorCode::STREAM_OFFLINE]
+        .contains(&code)
+    {
+        return silent(name, told);
+    }
     let hint = if [
         ErrorCode::INSUFFICIENT_RESOURCES,
         ErrorCode::STORAGE_RESOURCES_EXCEEDED,

@@ -55,15 +55,28 @@ impl Broker {
         Self::launch("", false).await
     }
 
-    #[expect(clippy::panic, reason = "a test without a broker must fail, not be left out")]
+    /// Starts one of several brokers, each with a name of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub async fn named(name: &str, more: &str) -> Self {
+        Self::launch_named(name, more, true).await
+    }
+
     async fn launch(more: &str, jetstream: bool) -> Self {
-        match Self::try_launch(more, jetstream).await {
+        Self::launch_named("test", more, jetstream).await
+    }
+
+    #[expect(clippy::panic, reason = "a test without a broker must fail, not be left out")]
+    async fn launch_named(name: &str, more: &str, jetstream: bool) -> Self {
+        match Self::try_launch(name, more, jetstream).await {
             Ok(broker) => broker,
             Err(error) => panic!("cannot start a broker: {error}"),
         }
     }
 
-    async fn try_launch(more: &str, jetstream: bool) -> io::Result<Self> {
+    async fn try_launch(name: &str, more: &str, jetstream: bool) -> io::Result<Self> {
         let dir =
             std::env::temp_dir().join(format!("selfheal-test-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir_all(&dir)?;
@@ -78,7 +91,7 @@ impl Broker {
             String::new()
         };
         let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nserver_name: \"test\"\nlog_file: \"{}\"\n{storage}{more}\n",
+            "listen: \"127.0.0.1:{port}\"\nserver_name: \"{name}\"\nlog_file: \"{}\"\n{storage}{more}\n",
             dir.join("log").display()
         );
         fs::write(dir.join("nats.conf"), config)?;
@@ -157,6 +170,16 @@ impl Broker {
         if let Err(error) = self.up().await {
             panic!("cannot start the broker again: {error}");
         }
+    }
+
+    /// Waits until it has ended by itself, as after a SIGTERM.
+    pub async fn ended(&mut self) {
+        while let Some(child) = &mut self.child
+            && matches!(child.try_wait(), Ok(None))
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.kill();
     }
 
     async fn up(&mut self) -> io::Result<()> {

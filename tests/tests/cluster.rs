@@ -1,0 +1,160 @@
+//! Three brokers, two supervisors on hosts of their own: what is killed is replaced, and
+//! nothing that was accepted is lost or doubled.
+
+use std::time::Duration;
+
+use bus::testing::Broker;
+use domain::wire::AnswerStatus;
+use tests::{
+    agents::Agent,
+    cluster::{Cluster, NODES},
+    eventually,
+    judge::logs_agree,
+    load::{Load, Sent},
+    proxy::{Network, Proxy},
+    stack::directory,
+    supervisor::{leader, publish},
+};
+
+/// Clients of a test.
+const CLIENTS: usize = 4;
+/// Events that show that all goes on.
+const SOME: usize = 20;
+
+/// A supervisor as on a host of its own: what it stores is in a directory of its own.
+fn supervisor(dir: &std::path::Path, url: &str) -> Agent {
+    Agent::start("supervisor", dir, url, &["--data-dir", "."])
+}
+
+#[tokio::test]
+async fn kill_9_of_the_brokers_leader_loses_and_doubles_nothing() {
+    let dir = directory("cluster");
+    let mut cluster = Cluster::start().await;
+    let bus = cluster.bus().await;
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    let agents = [supervisor(&a, &cluster.url()), supervisor(&b, &cluster.url())];
+    leader(&bus).await;
+    let load = Load::by_bus(&bus, CLIENTS);
+    load.goes_on(SOME).await;
+    for stream in ["SELFHEAL_INBOX", "SELFHEAL_LEDGER"] {
+        let idx = cluster.leader_of(stream).await;
+        cluster.node(idx).kill();
+        load.goes_on(SOME).await;
+        cluster.node(idx).restart().await;
+        load.goes_on(SOME).await;
+    }
+    let sent = load.stop().await;
+    logs_agree(&[&a, &b], &sent).await;
+    drop(agents);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_killed_whole_comes_back_with_all_that_it_has_accepted() {
+    let dir = directory("blackout");
+    let mut cluster = Cluster::start().await;
+    let bus = cluster.bus().await;
+    let agent = supervisor(&dir, &cluster.url());
+    leader(&bus).await;
+    let load = Load::by_bus(&bus, CLIENTS);
+    load.goes_on(SOME).await;
+    for idx in 0..NODES {
+        cluster.node(idx).kill();
+    }
+    for idx in 0..NODES {
+        cluster.node(idx).restart().await;
+    }
+    load.goes_on(SOME).await;
+    let sent = load.stop().await;
+    logs_agree(&[&dir], &sent).await;
+    drop(agent);
+}
+
+#[tokio::test]
+async fn everything_has_three_copies_also_what_was_made_with_one() {
+    let mut cluster = Cluster::start().await;
+    let bus = cluster.bus().await;
+    let js = cluster.outside().await;
+    let mut inbox = js.get_stream("SELFHEAL_INBOX").await.unwrap();
+    let one = async_nats::jetstream::stream::Config {
+        num_replicas: 1,
+        ..inbox.info().await.unwrap().config.clone()
+    };
+    js.update_stream(one).await.unwrap();
+    bus.ensure_topology().await.unwrap();
+    for stream in ["SELFHEAL_INBOX", "SELFHEAL_WORK", "OBJ_selfheal_snapshots"] {
+        let idx = cluster.leader_of(stream).await;
+        assert!(idx < NODES);
+    }
+    let seq = bus.ledger().append(0, "decided".into(), &[]).await.unwrap();
+    let idx = cluster.leader_of("SELFHEAL_LEDGER").await;
+    cluster.node(idx).kill();
+    assert_eq!(bus.ledger().last_seq().await.unwrap(), seq);
+}
+
+#[tokio::test]
+async fn a_cut_network_between_a_supervisor_and_the_broker_loses_and_doubles_nothing() {
+    let dir = directory("cut");
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let proxy = Proxy::before(broker.port()).await;
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    let first = supervisor(&a, &proxy.url());
+    let behind_the_proxy = leader(&bus).await;
+    let second = supervisor(&b, &broker.url());
+    let load = Load::by_bus(&bus, CLIENTS);
+    load.goes_on(SOME).await;
+    let mut sent = Sent::default();
+    let slow = Network::Slow(Duration::from_millis(30));
+    for (n, network) in [slow, Network::Silent, Network::Cut].into_iter().enumerate() {
+        proxy.set(network);
+        let name = n.to_string();
+        let answer = publish(&bus, &name).await;
+        assert_eq!(answer.status, AnswerStatus::IncidentOpened);
+        sent.types.push(format!("trouble_{name}"));
+        load.goes_on(SOME).await;
+    }
+    assert_ne!(leader(&bus).await, behind_the_proxy, "the one that can be reached leads");
+    proxy.set(Network::Open);
+    load.goes_on(SOME).await;
+    let load = load.stop().await;
+    sent.types.extend(load.types);
+    logs_agree(&[&a, &b], &sent).await;
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn two_supervisors_on_hosts_of_their_own_each_keep_the_whole_log() {
+    let dir = directory("hosts");
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    let mut agents = [supervisor(&a, &broker.url()), supervisor(&b, &broker.url())];
+    leader(&bus).await;
+    let load = Load::by_bus(&bus, CLIENTS);
+    for n in 0..4 {
+        load.goes_on(SOME).await;
+        let agent = &mut agents[n % 2];
+        if n < 2 {
+            assert_eq!(agent.stop().await, 0, "{}", agent.said());
+        } else {
+            agent.kill();
+        }
+        load.goes_on(SOME).await;
+        agent.restart();
+    }
+    let sent = load.stop().await;
+    logs_agree(&[&a, &b], &sent).await;
+
+    // One that comes new, with an empty disk, has the whole log as well.
+    let c = dir.join("c");
+    let third = supervisor(&c, &broker.url());
+    logs_agree(&[&a, &b, &c], &sent).await;
+    // And each has a name of its own among the living.
+    eventually("three supervisors are seen", || async {
+        let living = bus.members().watch().borrow().clone();
+        let n = living.values().filter(|member| member.kind == "supervisor").count();
+        if n == 3 { Ok(()) } else { Err(living) }
+    })
+    .await;
+    drop(third);
+}
