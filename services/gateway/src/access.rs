@@ -21,16 +21,18 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Lets a request pass, or answers it.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    let allowed = match app.token() {
-        Some(token) if !OPEN_PATHS.contains(&request.uri().path()) => {
-            has_token(token, request.headers())
-        }
-        Some(_) => Ok(()),
-        None => is_local(request.uri(), request.headers()),
-    };
-    match allowed {
+    match allow(&app, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Returns whether this request may come in.
+pub(crate) fn allow(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    match app.token() {
+        Some(token) if !OPEN_PATHS.contains(&uri.path()) => has_token(token, headers),
+        Some(_) => Ok(()),
+        None => is_local(uri, headers),
     }
 }
 

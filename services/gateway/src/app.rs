@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json, Router,
     http::StatusCode,
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -17,12 +17,15 @@ use bus::{Bus, InboxWriter};
 use domain::wire::Member;
 use serde_json::json;
 use service::{Context, Probe};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    access, commands, events, incidents, layers,
+    access, commands, events,
+    ids::Ids,
+    incidents,
+    layers::{self, Places},
     problem::Problem,
     settings::{Args, Settings, Token},
     status,
@@ -72,6 +75,9 @@ struct Shared {
     stop: CancellationToken,
     live: Live,
     members: OnceLock<watch::Receiver<BTreeMap<String, Member>>>,
+    places: Places,
+    ids: Arc<Ids>,
+    meters: events::Meters,
 }
 
 impl App {
@@ -88,6 +94,9 @@ impl App {
             stop: cx.stop.clone(),
             live,
             members: OnceLock::new(),
+            places: Places::new(layers::REQUESTS_MAX, layers::BODIES_BYTES_MAX),
+            ids: Arc::new(Ids::new()),
+            meters: events::Meters::new(),
             settings,
         }))
     }
@@ -122,6 +131,18 @@ impl App {
         &self.0.stop
     }
 
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
+    }
+
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    pub(crate) fn meters(&self) -> &events::Meters {
+        &self.0.meters
+    }
+
     pub(crate) fn identity(&self) -> (&str, &'static str) {
         (&self.0.member_id, self.0.version)
     }
@@ -140,7 +161,7 @@ impl App {
 
 /// Builds the routes with everything around them.
 pub fn router(app: App) -> Router {
-    let places = Arc::new(Semaphore::new(layers::REQUESTS_MAX));
+    let (places, ids) = (app.0.places.clone(), Arc::clone(&app.0.ids));
     Router::new()
         .route("/publish_event", post(events::publish_event))
         .route("/api/v1/events", post(events::events))
@@ -161,7 +182,7 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(layers::REQUEST_TIME_MAX, layers::limit_time))
         .layer(from_fn_with_state(places, layers::shed))
         .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn(layers::identify))
+        .layer(from_fn_with_state(ids, layers::identify))
 }
 
 async fn index() -> Response {

@@ -99,7 +99,8 @@ fn not_accepted(error: &Error) -> Problem {
     }
 }
 
-fn defect(error: &(dyn std::error::Error + 'static)) -> Problem {
+/// 502: what a supervisor said is not what we understand.
+pub(crate) fn defect(error: &(dyn std::error::Error + 'static)) -> Problem {
     warn!(error = %Chain(error), "an answer of a supervisor cannot be read");
     Problem::new(
         StatusCode::BAD_GATEWAY,

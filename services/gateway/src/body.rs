@@ -1,12 +1,13 @@
 //! Reading a request's body, up to a limit.
 
+use std::{future::poll_fn, pin::Pin};
+
 use axum::{
-    body::Body,
+    body::HttpBody,
     extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -26,36 +27,51 @@ impl<S: Sync> FromRequest<S> for Whole {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| DISCARD_BYTES_MAX < length) {
-            return Err(too_large());
-        }
-        read(request.into_body()).await.map(Self)
+        let (head, body) = request.into_parts();
+        read(&head.headers, body).await.map(Self)
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    let mut parts = body.into_data_stream();
-    let mut whole = BytesMut::new();
+/// Reads a body whole. One that comes in one piece is not copied.
+pub(crate) async fn read<B>(headers: &HeaderMap, mut body: B) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| DISCARD_BYTES_MAX < length) {
+        return Err(too_large());
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
     let mut n_bytes = 0_usize;
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| {
-            Problem::bad(
-                "body_incomplete",
-                format!("the body ended early: {error}"),
-                "send it again",
-            )
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| {
+            let message = format!("the body ended early: {error}");
+            Problem::bad("body_incomplete", message, "send it again")
         })?;
+        let Ok(part) = frame.into_data() else { continue };
         n_bytes = n_bytes.saturating_add(part.len());
         if DISCARD_BYTES_MAX < n_bytes {
             return Err(too_large());
         }
-        if n_bytes <= BODY_BYTES_MAX {
-            whole.extend_from_slice(&part);
+        if BODY_BYTES_MAX < n_bytes {
+            (first, rest) = Default::default();
+        } else if n_bytes == part.len() {
+            first = part;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&part);
         }
     }
-    if BODY_BYTES_MAX < n_bytes { Err(too_large()) } else { Ok(whole.freeze()) }
+    match () {
+        () if BODY_BYTES_MAX < n_bytes => Err(too_large()),
+        () if rest.is_empty() => Ok(first),
+        () => Ok(rest.freeze()),
+    }
 }
 
 /// 413, with the limit.

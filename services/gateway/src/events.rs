@@ -6,17 +6,19 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use chrono::Utc;
 use domain::{
     event::{self, Event},
     id::sha256_hex,
-    wire::Input,
+    wire::{Answer, Input},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use metrics::Counter;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{app::App, body::Whole, problem::Problem};
+use crate::{app::App, backend, body::Whole, front, problem::Problem};
 
 /// Events of one batch.
 const BATCH_MAX: usize = 1000;
@@ -34,13 +36,40 @@ pub(crate) async fn publish_event(
     body: Whole,
 ) -> Result<Response, Problem> {
     match decode(&headers, &body)? {
-        Decoded::One(event) => one(&app, *event).await,
-        Decoded::Batch(_) => Err(Problem::bad(
-            "not_an_object",
-            "the body is a batch, and this path takes one event",
-            "send it to POST /api/v1/events",
-        )),
+        Decoded::One(event) => {
+            let id = envelope_id(&event);
+            one(&app, *event, id).await
+        }
+        Decoded::Batch(_) => Err(batch_refused()),
     }
+}
+
+/// The same for a body that is known to be plain JSON; see [`crate::front`].
+pub(crate) async fn publish_plain(app: &App, body: &Bytes) -> Result<Response, Problem> {
+    let value = event::json(body)?;
+    if value.is_array() {
+        return Err(batch_refused());
+    }
+    let mut text = Uuid::encode_buffer();
+    let id = app.ids().next().hyphenated().encode_lower(&mut text).to_owned();
+    let context = event::Context { id, kind: None, at: Utc::now() };
+    let event = any_structured(value, &context)?;
+    // An id of our own is unique by itself.
+    let id = if event.id == context.id { context.id } else { envelope_id(&event) };
+    one(app, event, id).await
+}
+
+/// Names the event wherever it goes: sender and id together do.
+fn envelope_id(event: &Event) -> String {
+    sha256_hex(event.delivery_key().as_bytes())
+}
+
+fn batch_refused() -> Problem {
+    Problem::bad(
+        "not_an_object",
+        "the body is a batch, and this path takes one event",
+        "send it to POST /api/v1/events",
+    )
 }
 
 /// `POST /api/v1/events`: one event or a batch, plain or CloudEvents.
@@ -50,51 +79,92 @@ pub(crate) async fn events(
     body: Whole,
 ) -> Result<Response, Problem> {
     match decode(&headers, &body)? {
-        Decoded::One(event) => one(&app, *event).await,
+        Decoded::One(event) => {
+            let id = envelope_id(&event);
+            one(&app, *event, id).await
+        }
         Decoded::Batch(events) => batch(&app, events).await,
     }
 }
 
-async fn one(app: &App, event: Event) -> Result<Response, Problem> {
-    let (answered, body) = submit(app, event).await?;
-    let status = if answered { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(body)).into_response())
+async fn one(app: &App, event: Event, id: String) -> Result<Response, Problem> {
+    let (status, told) = match submit(app, event, id).await? {
+        Outcome::Answered(answer) => (StatusCode::OK, serde_json::to_vec(&answer)),
+        Outcome::Accepted { event_id } => {
+            (StatusCode::ACCEPTED, serde_json::to_vec(&accepted(&event_id)))
+        }
+    };
+    told.map(|body| front::json(status, body)).map_err(|error| backend::defect(&error))
 }
 
 /// Answers once, after the broker has all of them. Those before a failing one are
 /// stored; sent again with the same ids they count once.
 async fn batch(app: &App, events: Vec<Event>) -> Result<Response, Problem> {
-    let answers: Vec<(bool, Value)> = stream::iter(events)
-        .map(|event| submit(app, event))
+    let outcomes: Vec<Outcome> = stream::iter(events)
+        .map(|event| {
+            let id = envelope_id(&event);
+            submit(app, event, id)
+        })
         .buffered(BATCH_IN_FLIGHT)
         .try_collect()
         .await?;
-    let all_answered = answers.iter().all(|(answered, _)| *answered);
+    let all_answered = outcomes.iter().all(|it| matches!(it, Outcome::Answered(_)));
     let (code, status) =
         if all_answered { (StatusCode::OK, "done") } else { (StatusCode::ACCEPTED, "accepted") };
-    let results: Vec<Value> = answers.into_iter().map(|(_, body)| body).collect();
+    let told = |outcome| match outcome {
+        Outcome::Answered(answer) => json!(answer),
+        Outcome::Accepted { event_id } => accepted(&event_id),
+    };
+    let results: Vec<Value> = outcomes.into_iter().map(told).collect();
     Ok((code, Json(json!({ "status": status, "results": results }))).into_response())
 }
 
-/// Returns whether a supervisor answered in time, and what to tell the sender.
-async fn submit(app: &App, event: Event) -> Result<(bool, Value), Problem> {
+/// What became of one event.
+#[derive(Debug)]
+enum Outcome {
+    /// A supervisor answered in time.
+    Answered(Answer),
+    /// The broker has it.
+    Accepted { event_id: String },
+}
+
+async fn submit(app: &App, event: Event, id: String) -> Result<Outcome, Problem> {
     let event_id = event.id.clone();
-    // Sender and id together name an event; the hash keeps the broker's header short and plain.
-    let id = sha256_hex(event.delivery_key().as_bytes());
     let answer = app.ask(Input::Event(event), id).await?;
-    let outcome = if answer.is_some() { "answered" } else { "accepted" };
-    metrics::counter!("selfheal_gateway_events_total", "outcome" => outcome).increment(1);
+    let meters = app.meters();
     Ok(match answer {
-        Some(answer) => (true, json!(answer)),
-        None => (
-            false,
-            json!({
-                "status": "accepted",
-                "event_id": event_id,
-                "message": "The event is stored and will be handled; no supervisor answered in time.",
-            }),
-        ),
+        Some(answer) => {
+            meters.answered.increment(1);
+            Outcome::Answered(answer)
+        }
+        None => {
+            meters.accepted.increment(1);
+            Outcome::Accepted { event_id }
+        }
     })
+}
+
+fn accepted(event_id: &str) -> Value {
+    json!({
+        "status": "accepted",
+        "event_id": event_id,
+        "message": "The event is stored and will be handled; no supervisor answered in time.",
+    })
+}
+
+/// Counts events; looked up once.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    answered: Counter,
+    accepted: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        let counter =
+            |outcome| metrics::counter!("selfheal_gateway_events_total", "outcome" => outcome);
+        Self { answered: counter("answered"), accepted: counter("accepted") }
+    }
 }
 
 #[derive(Debug)]

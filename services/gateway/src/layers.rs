@@ -11,18 +11,20 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument as _, debug, debug_span, warn};
-use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::{body::BODY_BYTES_MAX, ids::Ids, problem::Problem};
 
-/// Requests under way at once. Each may hold a body of 1 MiB.
-pub(crate) const REQUESTS_MAX: usize = 256;
+/// Requests under way at once.
+pub(crate) const REQUESTS_MAX: usize = 1024;
+
+/// Bytes of the bodies of all requests under way: decoded they need several times as much.
+pub(crate) const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Longest time for one request, from its head to the head of the answer.
 pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -30,16 +32,16 @@ pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest request id that is taken over from the sender.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names the request in the answer and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request an id, or keeps the sender's; counts, measures and logs it.
-pub(crate) async fn identify(request: Request, next: Next) -> Response {
-    let id = request
-        .headers()
-        .get(&REQUEST_ID)
-        .filter(|value| is_plain(value))
-        .cloned()
-        .or_else(|| HeaderValue::from_str(&Uuid::now_v7().to_string()).ok());
+pub(crate) async fn identify(
+    State(ids): State<Arc<Ids>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers(), &ids);
     let method = request.method().clone();
     // The pattern, not the path: else every incident would make a time series of its own.
     let route =
@@ -62,6 +64,15 @@ pub(crate) async fn identify(request: Request, next: Next) -> Response {
     response
 }
 
+/// Returns the sender's id of the request, or a new one.
+pub(crate) fn request_id(headers: &HeaderMap, ids: &Ids) -> Option<HeaderValue> {
+    let given = headers.get(&REQUEST_ID).filter(|value| is_plain(value));
+    given.cloned().or_else(|| {
+        let mut text = uuid::Uuid::encode_buffer();
+        HeaderValue::from_str(ids.next().hyphenated().encode_lower(&mut text)).ok()
+    })
+}
+
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty()
@@ -69,22 +80,62 @@ fn is_plain(value: &HeaderValue) -> bool {
         && bytes.iter().all(u8::is_ascii_graphic)
 }
 
+/// Room for requests under way: their number, and the bytes of their bodies.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    requests: Arc<Semaphore>,
+    body_bytes: Arc<Semaphore>,
+}
+
+/// A place for one request, given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    _request: SemaphorePermit<'a>,
+    _body_bytes: SemaphorePermit<'a>,
+}
+
+impl Places {
+    /// Makes room for so many requests and bytes.
+    pub(crate) fn new(requests: usize, body_bytes: usize) -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(requests)),
+            body_bytes: Arc::new(Semaphore::new(body_bytes)),
+        }
+    }
+
+    /// Takes a place for a request, or refuses it at once: before its body is read, so that
+    /// what is refused costs no memory.
+    pub(crate) fn take(&self, headers: &HeaderMap) -> Result<Place<'_>, Problem> {
+        let full = |what: String| {
+            let hint = "send it again after the time in Retry-After";
+            Problem::later("overloaded", what, hint, 1)
+        };
+        let request = self
+            .requests
+            .try_acquire()
+            .map_err(|_none_left| full(format!("{REQUESTS_MAX} requests are under way already")))?;
+        let body_bytes =
+            self.body_bytes.try_acquire_many(bytes_wanted(headers)).map_err(|_none_left| {
+                full(format!("bodies of {BODIES_BYTES_MAX} bytes are under way already"))
+            })?;
+        Ok(Place { _request: request, _body_bytes: body_bytes })
+    }
+}
+
+/// Returns how many bytes a body may need: those of a body without a length come as they come.
+fn bytes_wanted(headers: &HeaderMap) -> u32 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let wanted = length.unwrap_or(if chunked { usize::MAX } else { 0 });
+    u32::try_from(wanted.min(BODY_BYTES_MAX)).unwrap_or(u32::MAX)
+}
+
 /// Refuses what would be too much, at once, instead of making everybody wait.
-pub(crate) async fn shed(
-    State(places): State<Arc<Semaphore>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_place) = places.try_acquire() else {
-        return Problem::later(
-            "overloaded",
-            format!("{REQUESTS_MAX} requests are under way already"),
-            "send it again after the time in Retry-After",
-            1,
-        )
-        .into_response();
-    };
-    next.run(request).await
+pub(crate) async fn shed(State(places): State<Places>, request: Request, next: Next) -> Response {
+    match places.take(request.headers()) {
+        Ok(_place) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Ends what takes too long. Only a body that does not come takes so long: all
@@ -96,14 +147,18 @@ pub(crate) async fn limit_time(
 ) -> Response {
     match tokio::time::timeout(time_max, next.run(request)).await {
         Ok(response) => response,
-        Err(_elapsed) => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            format!("the request took longer than {time_max:?}"),
-            "send it again, and the whole body at once",
-        )
-        .into_response(),
+        Err(_elapsed) => too_slow(time_max).into_response(),
     }
+}
+
+/// 408, with the limit.
+pub(crate) fn too_slow(time_max: Duration) -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request_timeout",
+        format!("the request took longer than {time_max:?}"),
+        "send it again, and the whole body at once",
+    )
 }
 
 /// Answers for a handler that panicked; the panic itself is logged where it happened.
@@ -123,7 +178,8 @@ mod tests {
     use axum::{
         Router,
         body::{Body, to_bytes},
-        middleware::{from_fn, from_fn_with_state},
+        http::request::Builder,
+        middleware::from_fn_with_state,
         routing::get,
     };
     use tower::ServiceExt as _;
@@ -132,7 +188,11 @@ mod tests {
     use super::*;
 
     async fn asked(router: Router, id: &str) -> (Response<()>, serde_json::Value) {
-        let request = Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
+        heard(router, Request::get("/").header("x-request-id", id)).await
+    }
+
+    async fn heard(router: Router, request: Builder) -> (Response<()>, serde_json::Value) {
+        let request = request.body(Body::empty()).unwrap();
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap())
@@ -140,13 +200,28 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_much_is_refused_at_once_with_a_time_to_come_back() {
-        let no_place = Arc::new(Semaphore::new(0));
-        let router = Router::new().route("/", get(async || "well"));
-        let router = router.layer(from_fn_with_state(no_place, shed));
-        let (answer, told) = asked(router, "1").await;
-        assert_eq!(answer.status(), 503);
-        assert_eq!(answer.headers()["retry-after"], "1");
-        assert_eq!(told["error"]["code"], "overloaded");
+        for (no_place, length) in [(Places::new(0, 10), "0"), (Places::new(1, 10), "11")] {
+            let router = Router::new().route("/", get(async || "well"));
+            let router = router.layer(from_fn_with_state(no_place.clone(), shed));
+            let request = Request::get("/").header("content-length", length);
+            let (answer, told) = heard(router, request).await;
+            assert_eq!(answer.status(), 503, "{length}");
+            assert_eq!(answer.headers()["retry-after"], "1");
+            assert_eq!(told["error"]["code"], "overloaded");
+            assert!(no_place.take(&HeaderMap::new()).is_ok() == (length == "11"), "given back");
+        }
+    }
+
+    #[test]
+    fn a_body_without_a_length_needs_as_much_as_the_longest() {
+        let wanted = |name: &'static str, value: &'static str| {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
+            bytes_wanted(&headers.into_iter().collect())
+        };
+        assert_eq!(wanted("host", "a"), 0);
+        assert_eq!(wanted("content-length", "7"), 7);
+        assert_eq!(wanted("content-length", "99999999999"), 1024 * 1024);
+        assert_eq!(wanted("transfer-encoding", "chunked"), 1024 * 1024);
     }
 
     #[tokio::test]
@@ -165,7 +240,8 @@ mod tests {
             panic!("a defect")
         }
         let router = Router::new().route("/", get(defect));
-        let router = router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(identify));
+        let identify = from_fn_with_state(Arc::new(Ids::new()), identify);
+        let router = router.layer(CatchPanicLayer::custom(panicked)).layer(identify);
         let (answer, told) = asked(router.clone(), "mine").await;
         assert_eq!(answer.status(), 500);
         assert_eq!(told["error"]["code"], "defect");

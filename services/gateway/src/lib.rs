@@ -10,6 +10,8 @@ mod backend;
 mod body;
 mod commands;
 mod events;
+mod front;
+mod ids;
 mod incidents;
 mod layers;
 pub mod notifiers;
@@ -21,6 +23,8 @@ mod stream;
 
 use service::{BoxError, Context};
 use tracing::info;
+
+use front::Front;
 
 pub use app::{App, router};
 pub use settings::{Args, Settings};
@@ -39,7 +43,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     let live = stream::Live::new();
     let app = App::new(&cx, settings, live.clone());
     cx.essential("live stream", live.clone().follow(cx.bus.clone(), cx.stop.clone()));
-    cx.essential("http server", server::serve(listener, router(app.clone()), cx.stop.clone()));
+    let front = Front::new(app.clone(), router(app.clone()));
+    cx.essential("http server", server::serve(listener, front, cx.stop.clone()));
     info!(address = %address, token = app.asks_for_token(), "listening");
 
     // The HTTP server answers (503) while no supervisor has set up the broker; readiness waits.

@@ -2,12 +2,8 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use service::{BoxError, Chain};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -15,6 +11,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
+
+use crate::front::Front;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -47,7 +45,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> 
 /// Answers until `stop`; requests under way then end, new ones are not taken.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    front: Front,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -60,9 +58,9 @@ pub(crate) async fn serve(
         let Some(accepted) = stop.run_until_cancelled(accept).await else { break };
         match accepted? {
             (Ok((stream, _)), place) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (front, stop) = (front.clone(), stop.clone());
                 connections.spawn(async move {
-                    converse(stream, router, stop).await;
+                    converse(stream, front, stop).await;
                     drop(place);
                 });
             }
@@ -80,7 +78,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
     // Answers are small and one at a time: waiting for more to send costs 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
@@ -89,7 +87,7 @@ async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), front);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -9,14 +9,14 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use bus::Bus;
+use bus::{Bus, Subscription};
 use bytes::Bytes;
 use domain::id::IncidentId;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::{BoxError, Chain};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -34,11 +34,32 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait before subscribing again after a failure.
 const RESUBSCRIBE_AFTER: Duration = Duration::from_secs(1);
 
-/// One subscription, and everybody who reads it.
+/// How long a reader waits for the subscription; without a broker it follows from then on
+/// when there is one.
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(2);
+
+/// One subscription, and everybody who reads it. There is none while nobody reads: every
+/// decision would be sent here only to be thrown away.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
     sender: broadcast::Sender<Arc<Message>>,
     places: Arc<Semaphore>,
+    n_readers: watch::Sender<usize>,
+    is_subscribed: watch::Sender<bool>,
+}
+
+/// One who reads, until it is dropped.
+#[derive(Debug)]
+struct Reader {
+    messages: broadcast::Receiver<Arc<Message>>,
+    n_readers: watch::Sender<usize>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.n_readers.send_modify(|n| *n = n.saturating_sub(1));
+    }
 }
 
 /// One message of the live subjects.
@@ -74,34 +95,87 @@ impl Message {
 impl Live {
     pub(crate) fn new() -> Self {
         let (sender, _) = broadcast::channel(BEHIND_MAX);
-        Self { sender, places: Arc::new(Semaphore::new(READERS_MAX)) }
+        Self {
+            sender,
+            places: Arc::new(Semaphore::new(READERS_MAX)),
+            n_readers: watch::Sender::new(0),
+            is_subscribed: watch::Sender::new(false),
+        }
     }
 
-    /// Passes on what comes, until `stop`.
+    /// Takes a place; what is told from now on is read. None when there are too many readers.
+    async fn read(&self) -> Option<Reader> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let reader = Reader {
+            messages: self.sender.subscribe(),
+            n_readers: self.n_readers.clone(),
+            _place: place,
+        };
+        self.n_readers.send_modify(|n| *n += 1);
+        let mut is_subscribed = self.is_subscribed.subscribe();
+        let subscribed = is_subscribed.wait_for(|is_subscribed| *is_subscribed);
+        if tokio::time::timeout(SUBSCRIBE_WAIT, subscribed).await.is_err() {
+            debug!("a reader waits for the broker");
+        }
+        Some(reader)
+    }
+
+    /// Passes on what comes while somebody reads, until `stop`.
     pub(crate) async fn follow(self, bus: Bus, stop: CancellationToken) -> Result<(), BoxError> {
         let all = bus.subjects().live_all();
-        while !stop.is_cancelled() {
-            let mut subscription = match bus.subscribe(all.clone(), None).await {
-                Ok(subscription) => subscription,
+        let mut readers = self.n_readers.subscribe();
+        while stop.run_until_cancelled(readers.wait_for(|n| 0 < *n)).await.is_some() {
+            match bus.subscribe(all.clone(), None).await {
+                Ok(subscription) => {
+                    self.is_subscribed.send_replace(true);
+                    self.pass_all_on(subscription, &mut readers, &stop).await;
+                    self.is_subscribed.send_replace(false);
+                }
                 Err(error) => {
                     warn!(error = %Chain(&error), "cannot follow the live subjects, trying again");
                     let wait = tokio::time::sleep(RESUBSCRIBE_AFTER);
                     let _stopped = stop.run_until_cancelled(wait).await.is_none();
-                    continue;
                 }
-            };
-            while let Some(Some(message)) = stop.run_until_cancelled(subscription.next()).await {
-                self.pass_on(&message.subject, &message.payload);
             }
         }
         Ok(())
     }
 
-    fn pass_on(&self, subject: &str, payload: &Bytes) {
-        // Without readers nothing needs to be parsed.
-        if self.sender.receiver_count() == 0 {
-            return;
+    /// Ends when nobody reads any more, when the subscription ends, and at `stop`.
+    async fn pass_all_on(
+        &self,
+        mut subscription: Subscription,
+        readers: &mut watch::Receiver<usize>,
+        stop: &CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = gone(readers) => if self.leave() { return },
+                message = subscription.next() => match message {
+                    Some(message) => self.pass_on(&message.subject, &message.payload),
+                    None => return,
+                },
+            }
         }
+    }
+
+    /// Says that nothing is followed any more, unless somebody has come meanwhile: whoever
+    /// counts himself in later sees it, and waits for the next subscription.
+    fn leave(&self) -> bool {
+        let mut leaves = false;
+        self.n_readers.send_if_modified(|n| {
+            leaves = *n == 0;
+            if leaves {
+                self.is_subscribed.send_replace(false);
+            }
+            false
+        });
+        leaves
+    }
+
+    fn pass_on(&self, subject: &str, payload: &Bytes) {
         match Message::new(subject, payload) {
             Some(message) => {
                 let _readers = self.sender.send(Arc::new(message)).unwrap_or(0);
@@ -109,6 +183,11 @@ impl Live {
             None => debug!(subject, "a live message is not JSON"),
         }
     }
+}
+
+/// Waits until nobody reads. The guard of the count must not be held by who changes it.
+async fn gone(readers: &mut watch::Receiver<usize>) {
+    drop(readers.wait_for(|n| *n == 0).await);
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +210,7 @@ pub(crate) async fn stream(
     })?;
     let only = which.incident.as_deref().map(incidents::id).transpose()?;
     let live = app.live();
-    let Ok(place) = Arc::clone(&live.places).try_acquire_owned() else {
+    let Some(reader) = live.read().await else {
         return Err(Problem::later(
             "too_many_readers",
             format!("{READERS_MAX} readers follow the stream already"),
@@ -139,10 +218,9 @@ pub(crate) async fn stream(
             10,
         ));
     };
-    let receiver = live.sender.subscribe();
     let hello = json!({ "message": "following", "incident": only }).to_string();
     let first = stream::iter([Ok(Event::default().event("hello").data(hello))]);
-    let events = first.chain(events(receiver, only, place));
+    let events = first.chain(events(reader, only));
     let events = events.take_until(app.stop().clone().cancelled_owned());
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")];
@@ -150,15 +228,14 @@ pub(crate) async fn stream(
 }
 
 fn events(
-    receiver: broadcast::Receiver<Arc<Message>>,
+    reader: Reader,
     only: Option<IncidentId>,
-    place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let only = only.map(|id| id.to_string());
     // The place is given back when the reader goes and the stream is dropped.
-    stream::unfold((receiver, only, place), |(mut receiver, only, place)| async move {
+    stream::unfold((reader, only), |(mut reader, only)| async move {
         let event = loop {
-            match receiver.recv().await {
+            match reader.messages.recv().await {
                 Ok(message) if only.as_ref().is_none_or(|only| *only == message.incident) => {
                     break message.event();
                 }
@@ -170,6 +247,6 @@ fn events(
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         };
-        Some((Ok(event), (receiver, only, place)))
+        Some((Ok(event), (reader, only)))
     })
 }

@@ -93,6 +93,24 @@ async fn the_stream_passes_decisions_on_with_their_number() {
 }
 
 #[tokio::test]
+async fn the_stream_is_followed_anew_for_each_who_comes_when_nobody_is_left() {
+    let broker = Broker::start().await;
+    let desk = Desk::open(&broker, |_| None).await;
+    let gateway = Gateway::start(&broker, &[]).await;
+    for n in 0..3 {
+        let mut stream = gateway.get("/api/v1/stream").send().await.unwrap();
+        let message = json!({"seq": n, "decision": "opened"}).to_string();
+        desk.bus.publish_core("selfheal.live.any".to_owned(), message.into()).await.unwrap();
+        let mut text = String::new();
+        while !text.contains(&format!("id: {n}\n")) {
+            let chunk = tokio::time::timeout(PATIENCE, stream.chunk()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("{n} is not in {text}")).unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
 async fn everything_else_is_a_404_that_says_where_to_look() {
     let broker = Broker::start().await;
     let _desk = Desk::open(&broker, |_| None).await;
@@ -109,15 +127,24 @@ async fn everything_else_is_a_404_that_says_where_to_look() {
 #[tokio::test]
 async fn every_answer_has_a_request_id_and_keeps_the_senders() {
     let broker = Broker::start().await;
-    let _desk = Desk::open(&broker, |_| None).await;
+    let _desk = Desk::open(&broker, |_| answer(AnswerStatus::IncidentOpened)).await;
     let gateway = Gateway::start(&broker, &[]).await;
     let answer = gateway.get("/healthz").send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"].len(), 36);
     let answer = gateway.get("/nothing").header("x-request-id", "mine-7").send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "mine-7");
+    let event = gateway.post("/publish_event").json(&json!({"type": "a"}));
+    let answer = event.header("x-request-id", "mine-8").send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-request-id"]),
+        (200, &"mine-8".parse().unwrap())
+    );
     let metrics = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
     let counted =
         "selfheal_gateway_requests_total{route=\"/healthz\",method=\"GET\",status=\"200\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
+    let counted = "selfheal_gateway_requests_total{route=\"/publish_event\",method=\"POST\",status=\"200\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+    assert!(metrics.contains("selfheal_gateway_events_total{outcome=\"answered\"} 1"), "{metrics}");
     assert!(metrics.contains("selfheal_ready 1"), "{metrics}");
 }

@@ -1,0 +1,173 @@
+//! The way of most requests: one event as JSON to `POST /publish_event`.
+//!
+//! It is decoded once, written once and answered, without the stack of layers that all other
+//! requests go through; the promises are the same, step by step. Every other request, also one
+//! with a CloudEvent, goes to the routes of [`crate::app::router`].
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::FutureExt as _;
+use hyper::{body::Incoming, service::Service};
+use hyper_util::service::TowerToHyperService;
+use metrics::{Counter, Histogram};
+
+use crate::{
+    access,
+    app::App,
+    body, events,
+    layers::{self, REQUEST_ID, REQUEST_TIME_MAX},
+    problem::Problem,
+};
+
+/// The path that is served here.
+const PATH: &str = "/publish_event";
+
+/// Answers requests: those of the fast way itself, all others by the routes.
+#[derive(Clone)]
+pub(crate) struct Front {
+    app: App,
+    routes: TowerToHyperService<Router>,
+    meters: Arc<Meters>,
+}
+
+/// Looked up once: finding a metric by its labels costs more than counting.
+struct Meters {
+    answered: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let labels = [("route", PATH), ("method", "POST")];
+        Self {
+            answered: metrics::counter!(
+                "selfheal_gateway_requests_total",
+                "route" => PATH, "method" => "POST", "status" => "200"
+            ),
+            seconds: metrics::histogram!("selfheal_gateway_request_seconds", &labels),
+        }
+    }
+
+    fn count(&self, status: StatusCode, took: Duration) {
+        if status == StatusCode::OK {
+            self.answered.increment(1);
+        } else {
+            let status = status.as_u16().to_string();
+            metrics::counter!(
+                "selfheal_gateway_requests_total",
+                "route" => PATH, "method" => "POST", "status" => status
+            )
+            .increment(1);
+        }
+        self.seconds.record(took.as_secs_f64());
+    }
+}
+
+impl Front {
+    /// Stands before the routes.
+    pub(crate) fn new(app: App, routes: Router) -> Self {
+        Self { app, routes: TowerToHyperService::new(routes), meters: Arc::new(Meters::new()) }
+    }
+
+    async fn publish(self, request: Request<Incoming>) -> Response {
+        let begun = Instant::now();
+        let (head, incoming) = request.into_parts();
+        let id = layers::request_id(&head.headers, self.app.ids());
+        // As around all routes: a defect answers 500 instead of cutting the connection.
+        let answered = AssertUnwindSafe(self.answer(&head.uri, &head.headers, incoming));
+        let mut response = match answered.catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(problem)) => problem.into_response(),
+            Err(cause) => layers::panicked(cause),
+        };
+        if let Some(id) = id {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        self.meters.count(response.status(), begun.elapsed());
+        response
+    }
+
+    async fn answer(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        incoming: Incoming,
+    ) -> Result<Response, Problem> {
+        let _place = self.app.places().take(headers)?;
+        access::allow(&self.app, uri, headers)?;
+        let body = tokio::time::timeout(REQUEST_TIME_MAX, body::read(headers, incoming)).await;
+        let body = body.map_err(|_elapsed| layers::too_slow(REQUEST_TIME_MAX))??;
+        events::publish_plain(&self.app, &body).await
+    }
+}
+
+/// Returns whether the fast way does all that this request needs.
+fn is_plain(request: &Request<Incoming>) -> bool {
+    request.method() == Method::POST
+        && request.uri().path() == PATH
+        && is_plain_json(request.headers())
+}
+
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let special = |name: &str| name.starts_with("ce-") || name == "idempotency-key";
+    headers.get(header::CONTENT_TYPE).is_some_and(|it| it == "application/json")
+        && !headers.keys().any(|name| special(name.as_str()))
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if is_plain(&request) {
+            Box::pin(self.clone().publish(request).map(Ok))
+        } else {
+            Box::pin(self.routes.call(request))
+        }
+    }
+}
+
+/// 200 or 202 with a body that is JSON already.
+pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(headers: &[(&'static str, &'static str)]) -> bool {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        is_plain_json(&headers)
+    }
+
+    #[test]
+    fn only_what_needs_no_more_takes_the_fast_way() {
+        let json = ("content-type", "application/json");
+        assert!(plain(&[json, ("host", "localhost")]));
+        assert!(!plain(&[]), "the routes know what to do without a type");
+        assert!(!plain(&[("content-type", "application/cloudevents+json")]));
+        assert!(!plain(&[json, ("ce-specversion", "1.0")]));
+        assert!(!plain(&[json, ("idempotency-key", "a")]));
+    }
+}
