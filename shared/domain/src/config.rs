@@ -3,6 +3,7 @@
 //! Mistakes are told with file, line, column and a hint; a configuration that has one
 //! is refused and the old one stays.
 
+mod lenient;
 mod locate;
 mod validate;
 
@@ -12,11 +13,11 @@ use crate::{
     event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
 };
 
+pub use lenient::Unknown;
 pub use validate::{Finding, known_runbooks};
 
 /// The whole configuration, `selfheal.yaml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// What is watched and healed.
     pub targets: Vec<Target>,
@@ -26,8 +27,35 @@ pub struct Config {
     pub runbooks: Vec<Runbook>,
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,
+    /// What a newer version has stored and this one does not know. While there is any, no
+    /// fix is begun: it may be a rule.
+    pub unknown: Option<Box<Unknown>>,
+}
+
+/// What this version knows, as it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields {
+    targets: Vec<Target>,
+    policy: Policy,
+    runbooks: Vec<Runbook>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watchdog: Option<Watchdog>,
+}
+
+impl From<Fields> for Config {
+    fn from(fields: Fields) -> Self {
+        let Fields { targets, policy, runbooks, watchdog } = fields;
+        Self { targets, policy, runbooks, watchdog, unknown: None }
+    }
+}
+
+impl From<Config> for Fields {
+    fn from(config: Config) -> Self {
+        let Config { targets, policy, runbooks, watchdog, unknown: _ } = config;
+        Self { targets, policy, runbooks, watchdog }
+    }
 }
 
 /// A dead-man's switch: as long as incidents are decided, a gateway calls the URL.
@@ -73,7 +101,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
     let config: Config = if text.trim().is_empty() {
         Config::default()
     } else {
-        serde_saphyr::from_str(text).map_err(|error| vec![locate::of_parser(text, &error)])?
+        let read = serde_saphyr::from_str::<Fields>(text);
+        read.map_err(|error| vec![locate::of_parser(text, &error)])?.into()
     };
     let findings = validate::findings(&config);
     if findings.is_empty() {

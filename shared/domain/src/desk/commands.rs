@@ -133,6 +133,11 @@ impl Desk {
             turn.answer(AnswerStatus::Refused, None, &message);
             return;
         }
+        if let Some(unknown) = &config.unknown {
+            let message = format!("This version does not know {}.", unknown.fields.join(", "));
+            turn.answer(AnswerStatus::Refused, None, &message);
+            return;
+        }
         if *config == *self.config && 0 < self.n_decisions {
             return done(turn, None, "This configuration is in force already.");
         }

@@ -17,6 +17,7 @@ pub(super) struct Fleet(Arc<Inner>);
 struct Inner {
     config: Config,
     hash: String,
+    not_understood: Option<String>,
     by_name: BTreeMap<String, usize>,
     by_container: BTreeMap<String, usize>,
     /// Those that have selectors.
@@ -41,6 +42,10 @@ impl Deref for Fleet {
 impl Fleet {
     pub(super) fn new(config: Config) -> Self {
         let mut inner = Inner { hash: config.hash(), config, ..Inner::default() };
+        inner.not_understood = inner.config.unknown.as_ref().map(|unknown| {
+            let fields = unknown.fields.join(", ");
+            format!("a newer version has stored a configuration with what this one does not know: {fields}")
+        });
         for (idx, target) in inner.config.targets.iter().enumerate() {
             inner.by_name.entry(target.name.clone()).or_insert(idx);
             if let Some(docker) = &target.docker {
@@ -59,6 +64,11 @@ impl Fleet {
     /// Returns the SHA-256 of the configuration.
     pub(super) fn hash(&self) -> &str {
         &self.0.hash
+    }
+
+    /// Returns why no fix may be begun under a configuration of a newer version.
+    pub(super) fn not_understood(&self) -> Option<&str> {
+        self.0.not_understood.as_deref()
     }
 
     fn at(&self, idx: usize) -> Option<&Target> {

@@ -149,7 +149,7 @@ impl Desk {
             plan,
             diagnosed_at: *diagnosed_at,
             policy: &self.config.policy,
-            paused: self.paused.as_deref(),
+            paused: self.paused.as_deref().or_else(|| self.config.not_understood()),
             breaker_until: self.breaker_until,
             history: &self.history,
             under_treatment: &under_treatment,

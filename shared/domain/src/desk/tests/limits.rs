@@ -1,16 +1,17 @@
 //! The rules that hold a fix back or refuse it, in the life of whole incidents.
 
 use super::world::{
-    World, command, config, cure, generous, healthy, plan, plan_with_undo, secs, t0, target,
-    verification,
+    World, analysis, command, config, cure, generous, healthy, plan, plan_with_undo, secs, t0,
+    target, verification,
 };
 use crate::{
-    fact::Escalation,
-    id::IncidentId,
+    event::{Event, EventType},
+    fact::{Decision, Escalation, Fact},
+    id::{IncidentId, Position},
     incident::Phase,
     policy::{Autonomy, Cooldown, Freeze, Limit},
     view::Status,
-    wire::{Verb, WorkKind},
+    wire::{Input, Verb, WorkKind},
 };
 
 fn escalation(world: &World, id: IncidentId) -> Option<Escalation> {
@@ -212,3 +213,34 @@ fn in_a_storm_nothing_is_begun_and_recovery_is_not_blocked() {
 }
 
 // Rule 17 is in `verification`.
+
+#[test]
+fn under_a_configuration_of_a_newer_version_no_fix_is_begun() {
+    let world = World::with(&["db"]);
+    let mut newer = serde_json::to_value(world.desk.config()).unwrap();
+    newer["policy"]["maintenance"] = serde_json::json!([{"weekday": "sunday"}]);
+    let newer: crate::config::Config = serde_json::from_value(newer).unwrap();
+
+    let mut desk = world.desk.clone();
+    let given = command(Verb::Configure { config: Box::new(newer.clone()) });
+    let refused = desk.receive(&given, Position::new(9, 0), t0());
+    assert!(refused.recorded.is_empty());
+    assert!(refused.answer.unwrap().message.contains("policy.maintenance"));
+
+    // A newer leader has stored it; now this version leads again.
+    let fact = Fact::Configured { config: Box::new(newer), by: "ann".to_owned() };
+    let seq = desk.n_decisions() + 1;
+    let cause = Position::new(10, 0);
+    let reason = "1 target".to_owned();
+    desk.apply(&Decision { seq, at: t0(), cause, incident: None, fact, reason }).unwrap();
+    let mut event = Event::new("1", EventType::known("service_down"), "test");
+    event.target = Some("db".to_owned());
+    let opened = desk.receive(&Input::Event(event), Position::new(11, 0), t0());
+    let id = opened.answer.unwrap().incident_id.unwrap();
+    let work = desk.incident(id).unwrap().work();
+    let found = analysis(work, cure(plan("db")));
+    let held = desk.receive(&found, Position::new(12, 0), t0()).recorded;
+    let last = &held.last().unwrap().decision;
+    assert_eq!(last.fact.name(), "held");
+    assert!(last.reason.contains("policy.maintenance"), "{}", last.reason);
+}
