@@ -1,7 +1,10 @@
 //! What was seen of a target and of what it needs.
 
 use chrono::{DateTime, Utc};
-use domain::wire::{HostState, TargetProbe};
+use domain::{
+    target::Target,
+    wire::{HostState, ProbeReply, TargetProbe},
+};
 
 /// What monitors answered. The rules judge this and the work itself, nothing else.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,15 @@ impl Findings {
             silent_zones: Vec::new(),
             n_samples: 0,
         }
+    }
+
+    /// Takes the answer of a monitor of the target's zone.
+    pub fn take(&mut self, target: &Target, reply: ProbeReply) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            reply.targets.into_iter().partition(|probe| probe.target == target.name);
+        self.target = own.into_iter().next();
+        self.dependencies.extend(others);
+        self.host = Some(reply.host);
     }
 
     /// Returns what was seen of a dependency.

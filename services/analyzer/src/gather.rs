@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bus::Bus;
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use domain::{
     target::Target,
     wire::{DiagnoseWork, ProbeReply, ProbeRequest, TargetProbe},
@@ -55,9 +55,7 @@ const THRESHOLDS_KEPT_BY: &str = "selfheal/monitor";
 pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationToken) -> Findings {
     let mut findings = Findings::none(Utc::now());
     let Some(target) = &work.target else { return findings };
-    let left = (work.not_after - findings.now).to_std().unwrap_or_default();
-    let patience = left.saturating_sub(REPORTING).clamp(PATIENCE_MIN, PATIENCE_MAX);
-    let until = Instant::now() + patience;
+    let until = Instant::now() + patience(work, findings.now);
 
     let mut zones: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
     for dependency in work.dependencies.iter().take(DEPENDENCIES_MAX) {
@@ -82,12 +80,12 @@ pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationTo
     };
     findings.n_samples = 1;
     let again = is_doubtful(work, target, &reply);
-    take(&mut findings, target, reply);
+    findings.take(target, reply);
     if again && stop.run_until_cancelled(sleep(DOUBT)).await.is_some() {
         let soon = until.min(Instant::now() + LOOK_MAX);
         if let Some(reply) = ask(bus, &target.zone, &[target], soon, stop).await {
             findings.n_samples = 2;
-            take(&mut findings, target, reply);
+            findings.take(target, reply);
         }
     }
     // The rules count back from the last look.
@@ -95,16 +93,16 @@ pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationTo
     findings
 }
 
-fn take(findings: &mut Findings, target: &Target, reply: ProbeReply) {
-    let (own, others): (Vec<_>, Vec<_>) =
-        reply.targets.into_iter().partition(|probe| probe.target == target.name);
-    findings.target = own.into_iter().next();
-    findings.dependencies.extend(others);
-    findings.host = Some(reply.host);
+/// Returns how long monitors are asked while none answers.
+#[must_use]
+pub fn patience(work: &DiagnoseWork, now: DateTime<Utc>) -> Duration {
+    let left = (work.not_after - now).to_std().unwrap_or_default();
+    left.saturating_sub(REPORTING).clamp(PATIENCE_MIN, PATIENCE_MAX)
 }
 
 /// Returns whether one more sample could turn the picture.
-fn is_doubtful(work: &DiagnoseWork, target: &Target, reply: &ProbeReply) -> bool {
+#[must_use]
+pub fn is_doubtful(work: &DiagnoseWork, target: &Target, reply: &ProbeReply) -> bool {
     let Some(probe) = find(reply, &target.name) else { return false };
     let failed = case::failed(target, probe);
     let is_soft = !failed.is_empty() && failed.iter().all(|it| !it.how.is_hard());

@@ -26,7 +26,9 @@ use service::{BoxError, Context};
 pub use catalogue::{Catalogue, Error as CatalogueError};
 pub use diagnosis::{Diagnosis, REPORTED, diagnose};
 pub use findings::Findings;
+pub use gather::{is_doubtful, patience};
 pub use rules::causes;
+pub use work::{report_id, report_of};
 
 /// The analyzer's own flags.
 #[derive(clap::Args, Clone, Debug)]

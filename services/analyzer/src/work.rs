@@ -9,7 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::{diagnosis::diagnose, gather::gather, live::Live};
+use crate::{
+    diagnosis::{Diagnosis, diagnose},
+    gather::gather,
+    live::Live,
+};
 
 /// When the inbox did not take the report, the work comes again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -48,13 +52,7 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
     let found = diagnose(&work, &findings, &catalogue);
     let took = begun.elapsed();
     let cause = found.hypotheses.first().map_or_else(|| "none".to_owned(), |it| it.cause.clone());
-    let report = AnalysisReport {
-        work: work.work,
-        by: bench.member_id.clone(),
-        hypotheses: found.hypotheses,
-        evidence: found.evidence,
-        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    };
+    let report = report_of(&work, found, &bench.member_id, took);
     match store(&bench.inbox, report).await {
         Ok(()) => {
             metrics::counter!("selfheal_diagnoses_total", "cause" => cause.clone()).increment(1);
@@ -71,9 +69,32 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
     drop(alive);
 }
 
+/// Writes the report of member `by`.
+#[must_use]
+pub fn report_of(
+    work: &DiagnoseWork,
+    found: Diagnosis,
+    by: &str,
+    took: Duration,
+) -> AnalysisReport {
+    AnalysisReport {
+        work: work.work,
+        by: by.to_owned(),
+        hypotheses: found.hypotheses,
+        evidence: found.evidence,
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Returns the id of a report: of two analyzers that did the same work, one is heard.
+#[must_use]
+pub fn report_id(report: &AnalysisReport) -> String {
+    format!("{}/report", report.work.wish_id(WorkKind::Diagnose))
+}
+
 /// Stores a report; one that is too large for the inbox without its evidence.
 async fn store(inbox: &InboxWriter, report: AnalysisReport) -> Result<(), NotAccepted> {
-    let id = format!("{}/report", report.work.wish_id(WorkKind::Diagnose));
+    let id = report_id(&report);
     let incident = report.work.incident;
     let whole = Envelope::new(id.clone(), Input::Analysis(report.clone()));
     match inbox.submit(InputKind::Analysis, whole).await {

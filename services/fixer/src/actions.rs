@@ -5,7 +5,10 @@
 
 use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use domain::action::{Action, ActionName};
+use domain::{
+    action::{Action, ActionName},
+    wire::FixOrder,
+};
 use futures_util::future::BoxFuture;
 use service::Chain;
 use tokio::{sync::OnceCell, time::Instant};
@@ -91,6 +94,15 @@ impl Tools {
             tasks,
             stop,
         })
+    }
+
+    /// Says what the local list says of an order.
+    ///
+    /// # Errors
+    ///
+    /// What is not allowed here, and how it would be.
+    pub fn permits(&self, order: &FixOrder) -> Result<(), String> {
+        self.allow.permits(order, &self.environment).map_err(|denied| denied.to_string())
     }
 }
 

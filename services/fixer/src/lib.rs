@@ -61,9 +61,10 @@
 mod actions;
 mod allow;
 mod args;
+pub mod attempt;
 mod containers;
 mod environment;
-mod memory;
+pub mod memory;
 mod orders;
 mod output;
 mod precheck;

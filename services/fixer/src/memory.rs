@@ -15,11 +15,11 @@ use domain::{id::IncidentId, wire::FixReport};
 const REPORTS_MAX: usize = 256;
 
 /// Names an attempt, as its claim does.
-pub(crate) type Key = (IncidentId, String);
+pub type Key = (IncidentId, String);
 
 /// Remembers orders.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memory(Arc<Mutex<Inner>>);
+pub struct Memory(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -29,7 +29,7 @@ struct Inner {
 
 /// What is known of an order that has come.
 #[derive(Debug)]
-pub(crate) enum Seen {
+pub enum Seen {
     /// It is new; forgotten again when the entry is dropped without a report.
     First(Entry),
     /// It is being handled.
@@ -40,13 +40,15 @@ pub(crate) enum Seen {
 
 /// An order under way.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     memory: Memory,
     key: Key,
 }
 
 impl Memory {
-    pub(crate) fn enter(&self, key: Key) -> Seen {
+    /// Looks an order up; a new one is noted.
+    #[must_use]
+    pub fn enter(&self, key: Key) -> Seen {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.orders.get(&key) {
             Some(None) => Seen::UnderWay,
@@ -61,7 +63,7 @@ impl Memory {
 
 impl Entry {
     /// Notes the report; it is given again if the order comes again.
-    pub(crate) fn reported(self, report: &FixReport) {
+    pub fn reported(self, report: &FixReport) {
         let mut inner = self.memory.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.orders.insert(self.key.clone(), Some(report.clone()));
         inner.reported.push_back(self.key.clone());

@@ -6,8 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bus::{Bus, Claimed, InboxWriter, Job, NotAccepted};
 use chrono::Utc;
 use domain::wire::{
-    Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, InputKind, Member, WorkKind,
-    WorkRef,
+    Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, InputKind, Member, WorkRef,
 };
 use metrics::counter;
 use service::Chain;
@@ -20,6 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     actions::Tools,
+    attempt::{Attempt, Holder, Next, report_id},
     memory::{Memory, Seen},
     progress::Progress,
     runner::{Ended, carry_out},
@@ -32,9 +32,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a missing member may take to show up again: after a restart of the broker
 /// all enter the list anew, once a second.
 const SHOW_UP: Duration = Duration::from_millis(1500);
-
-/// How long after its end an order is still believed to be under way with a living fixer.
-const LATE_MAX: Duration = Duration::from_secs(60);
 
 /// Wait between two tries to claim or to report while the broker is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -90,86 +87,63 @@ impl Orders {
         };
         let _turn = self.turns.wait(&order.plan.target).await;
         let begun = Instant::now();
-        let refusal = self.refusal(&order);
-        let claim = self.claim_of(&order);
-        let claimed = match self.claim(&order, &claim).await {
-            Ok(claimed) => claimed,
+        let permitted = self.tools.permits(&order);
+        let attempt = Attempt::new(order, &self.by, permitted, Utc::now());
+        let holder = match self.claim(&attempt).await {
+            Ok(holder) => holder,
             Err(fate) => return fate,
         };
-        let ended = match (claimed, refusal.or_else(|| expired(&order))) {
+        let ended = match attempt.claimed(&holder, Utc::now()) {
             // Claimed even so: from here on "it was not begun" is true of all fixers.
-            (Claimed::Won, Some(reason)) => not_begun(FixOutcome::Refused { reason }),
-            (Claimed::Won, None) => carry_out(&order, &self.tools, &self.progress).await,
-            (Claimed::Lost(other), _) => match self.lost(&order, &other).await {
+            Next::Report(ended) => *ended,
+            Next::CarryOut => carry_out(attempt.order(), &self.tools, &self.progress).await,
+            Next::AskFor(who) => match self.lost(&attempt, &holder, &who).await {
                 Ok(ended) => ended,
                 Err(fate) => return fate,
             },
         };
-        let report = self.report_of(&order, ended, begun.elapsed());
+        let report = attempt.report(ended, begun.elapsed());
+        self.tell(&attempt, &report, begun.elapsed());
         entry.reported(&report);
         self.report(report).await
     }
 
-    /// Says why an order must not be carried out here.
-    fn refusal(&self, order: &FixOrder) -> Option<String> {
-        if let Some(reason) = expired(order) {
-            return Some(reason);
-        }
-        let hash = order.plan.hash();
-        if hash != order.plan_hash {
-            return Some(format!(
-                "changed plan: its hash is {hash:.12}…, what was authorized has {:.12}…; it is to be planned and approved anew",
-                order.plan_hash
-            ));
-        }
-        let permitted = self.tools.allow.permits(order, &self.tools.environment);
-        permitted.err().map(|denied| denied.to_string())
-    }
-
-    fn claim_of(&self, order: &FixOrder) -> Claim {
-        Claim {
-            id: uuid::Uuid::new_v4().to_string(),
-            by: self.by.clone(),
-            at: Utc::now(),
-            plan_hash: order.plan_hash.clone(),
-        }
-    }
-
     /// Claims, for as long as the order lives: a claim that may have been stored is
     /// settled here, under its id, or by nobody.
-    async fn claim(&self, order: &FixOrder, claim: &Claim) -> Result<Claimed, Fate> {
+    async fn claim(&self, attempt: &Attempt) -> Result<Holder, Fate> {
         let claims = self.bus.claims();
-        let key = order.claim_key();
+        let (order, key) = (attempt.order(), attempt.order().claim_key());
+        let claim = attempt.claim(uuid::Uuid::new_v4().to_string(), Utc::now());
         loop {
-            match claims.claim(&order.work.incident, &key, claim).await {
-                Ok(claimed) => return Ok(claimed),
+            match claims.claim(&order.work.incident, &key, &claim).await {
+                Ok(Claimed::Won) => return Ok(Holder::Us),
+                Ok(Claimed::Lost(other)) => return Ok(Holder::Other(other)),
                 Err(error) => {
                     warn!(incident.id = %order.work.incident, attempt = key, error = %Chain(&error), "an attempt could not be claimed, trying again");
                 }
             }
-            if expired(order).is_some() || self.stop.is_cancelled() {
+            if attempt.expired(Utc::now()).is_some() || self.stop.is_cancelled() {
                 return Err(Fate::Later(LOOK_AGAIN));
             }
             sleep(RETRY).await;
         }
     }
 
-    /// An attempt that another one has claimed: theirs while they live, unknown when
-    /// they are gone.
-    async fn lost(&self, order: &FixOrder, other: &Claim) -> Result<Ended, Fate> {
-        let id = order.work.incident;
-        let end = order.not_after + order.plan.timeout().to_delta() + LATE_MAX;
-        if other.by != self.by && Utc::now() <= end && self.lives(&other.by).await {
-            debug!(incident.id = %id, claimed_by = other.by, "an order is another fixer's");
-            return Err(Fate::Later(LOOK_AGAIN));
+    /// An attempt that another one has claimed, who perhaps lives.
+    async fn lost(&self, attempt: &Attempt, holder: &Holder, who: &str) -> Result<Ended, Fate> {
+        let id = attempt.order().work.incident;
+        let lives = self.lives(who).await;
+        let Holder::Other(claim) = holder else { return Err(Fate::Later(LOOK_AGAIN)) };
+        match attempt.holder_lives(claim, lives) {
+            Some(Next::Report(ended)) => {
+                info!(incident.id = %id, claimed_by = who, "an attempt was begun by a fixer that is gone");
+                Ok(*ended)
+            }
+            Some(Next::CarryOut | Next::AskFor(_)) | None => {
+                debug!(incident.id = %id, claimed_by = who, "an order is another fixer's");
+                Err(Fate::Later(LOOK_AGAIN))
+            }
         }
-        info!(incident.id = %id, claimed_by = other.by, "an attempt was begun by a fixer that is gone");
-        let reason = format!(
-            "{} claimed this attempt at {} and is gone; how far it came is not known",
-            other.by,
-            other.at.format("%H:%M:%S%.3f")
-        );
-        Ok(not_begun(FixOutcome::Unknown { reason }))
     }
 
     /// Tells whether a fixer lives. While we do not see ourselves, we see nothing.
@@ -181,31 +155,22 @@ impl Orders {
         seen || !self.members.borrow().contains_key(&self.by)
     }
 
-    fn report_of(&self, order: &FixOrder, ended: Ended, took: Duration) -> FixReport {
-        let outcome = match &ended.outcome {
+    fn tell(&self, attempt: &Attempt, report: &FixReport, took: Duration) {
+        let outcome = match &report.outcome {
             FixOutcome::Succeeded => "succeeded",
             FixOutcome::Failed { .. } => "failed",
             FixOutcome::Unknown { .. } => "unknown",
             FixOutcome::Refused { .. } => "refused",
         };
         counter!("selfheal_fixer_orders_total", "outcome" => outcome).increment(1);
-        let work = order.work;
-        info!(incident.id = %work.incident, attempt = work.attempt, target.name = order.plan.target, runbook = order.plan.runbook, outcome, ?took, "an order was handled");
-        FixReport {
-            work,
-            mode: order.mode,
-            by: self.by.clone(),
-            outcome: ended.outcome,
-            steps: ended.steps,
-            undone: ended.undone,
-            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        }
+        let (work, plan) = (report.work, &attempt.order().plan);
+        info!(incident.id = %work.incident, attempt = work.attempt, target.name = plan.target, runbook = plan.runbook, outcome, ?took, "an order was handled");
     }
 
     /// Stores a report, trying until it is accepted: it is the only word about what was
     /// done. Ends without success only when this process must end.
     async fn report(&self, mut report: FixReport) -> Fate {
-        let id = format!("{}/{}", report.work.wish_id(WorkKind::Fix), self.by);
+        let id = report_id(&report);
         let mut n_last_tries = 0;
         loop {
             let envelope = Envelope::new(&id, Input::Fix(report.clone()));
@@ -260,19 +225,4 @@ impl Orders {
         })
         .await
     }
-}
-
-fn expired(order: &FixOrder) -> Option<String> {
-    let now = Utc::now();
-    (order.not_after < now).then(|| {
-        format!(
-            "too late: it should have been begun before {}, and now it is {}; if that is not so, set the clocks",
-            order.not_after.format("%F %T%.3fZ"),
-            now.format("%F %T%.3fZ")
-        )
-    })
-}
-
-fn not_begun(outcome: FixOutcome) -> Ended {
-    Ended { outcome, steps: Vec::new(), undone: false }
 }

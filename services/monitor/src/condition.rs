@@ -154,10 +154,10 @@ impl Condition {
 
     /// Learns that there is an open incident which a monitor has reported. Counts only
     /// when nothing has been said by this one.
-    pub fn incident_is_open(&mut self) {
+    pub fn incident_is_open(&mut self, now: Instant) {
         if self.reported.is_none() && !self.is_sending {
             self.reported = Some(Status::Firing);
-            self.reported_at = Some(Instant::now());
+            self.reported_at = Some(now);
         }
     }
 
@@ -200,10 +200,10 @@ impl Condition {
     }
 
     /// Notes that a report was stored.
-    pub fn sent(&mut self, status: Status) {
+    pub fn sent(&mut self, status: Status, now: Instant) {
         self.is_sending = false;
         self.reported = Some(status);
-        self.reported_at = Some(Instant::now());
+        self.reported_at = Some(now);
         if status == Status::Resolved {
             self.over_at = None;
         }
@@ -237,7 +237,7 @@ mod tests {
         if let Some(status) = due {
             condition.sending();
             assert_eq!(condition.due(Instant::now()), None, "one report at a time");
-            condition.sent(status);
+            condition.sent(status, Instant::now());
         }
         due
     }
@@ -322,7 +322,7 @@ mod tests {
             waits.push(wait.unwrap());
             now += Duration::from_secs(wait.unwrap());
             it.sending();
-            it.sent(Status::Firing);
+            it.sent(Status::Firing, now);
         }
         assert_eq!(waits, [0, 5, 10, 20, 40, 80, 160, 300, 300]);
     }
@@ -330,12 +330,12 @@ mod tests {
     #[test]
     fn what_a_former_monitor_has_reported_is_known_from_its_open_incident() {
         let mut it = condition(None);
-        it.incident_is_open();
+        it.incident_is_open(Instant::now());
         it.take(PROCESS, passed());
         it.take(HTTP, passed());
         assert_eq!(report(&mut it), Some(Status::Resolved), "the recovery is news");
         let mut it = condition(None);
-        it.incident_is_open();
+        it.incident_is_open(Instant::now());
         it.take(PROCESS, failed());
         assert_eq!(report(&mut it), None, "the trouble is not");
     }

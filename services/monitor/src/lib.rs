@@ -1,10 +1,11 @@
 //! Watches targets and tells changes; verifies fixes; answers how a target is, now.
 //!
 //! Of all monitors of a zone, each target belongs to one ([`share`]), which runs all its
-//! checks in one task ([`watch`]). A check is looked at by a probe ([`probes`]), its
-//! samples are counted by a [`judge`], and all checks of one event type make one
-//! [`condition`], whose changes are [`report`]ed. Incidents that end while the trouble
-//! goes on are noticed ([`incidents`]), so that no trouble is lost.
+//! checks in one task ([`watch`]), and thinks about them in one place ([`vigil`]). A check
+//! is looked at by a probe ([`probes`]), its samples are counted by a [`judge`], and all
+//! checks of one event type make one [`condition`], whose changes are [`report`]ed.
+//! Incidents that end while the trouble goes on are noticed ([`incidents`]), so that no
+//! trouble is lost.
 //!
 //! Any monitor of the zone may be asked to [`verify`] a fix, or how a target is
 //! ([`answer`]).
@@ -22,8 +23,10 @@ pub mod report;
 pub mod roster;
 pub mod sample;
 pub mod share;
+pub mod trial;
 pub mod verify;
 pub mod verify_work;
+pub mod vigil;
 pub mod watch;
 
 use std::{

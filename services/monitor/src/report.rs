@@ -80,6 +80,18 @@ pub struct Change {
 impl Change {
     /// Builds the event, with what can be found out at once.
     pub async fn into_event(self, instruments: &Instruments) -> Event {
+        let mut event = self.bare_event();
+        if self.status == Status::Firing
+            && let Value::Object(payload) = &mut event.payload
+        {
+            self.gather(instruments, payload).await;
+        }
+        event
+    }
+
+    /// Builds the event, with what the samples say.
+    #[must_use]
+    pub fn bare_event(&self) -> Event {
         let mut event = Event::new(self.id.clone(), self.kind.clone(), SOURCE);
         event.target = Some(self.target.name.clone());
         event.status = self.status;
@@ -103,7 +115,6 @@ impl Change {
         payload.insert("monitor".to_owned(), json!(*self.by));
         if self.status == Status::Firing {
             payload.insert("seen_well".to_owned(), json!(self.seen_well));
-            self.gather(instruments, &mut payload).await;
         }
         event.payload = Value::Object(payload);
         event

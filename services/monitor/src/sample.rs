@@ -118,7 +118,13 @@ impl Begun {
     /// Ends now, with this finding.
     #[must_use]
     pub fn ended(self, finding: Finding) -> Sample {
-        Sample { begun: self, took: self.at.elapsed(), finding }
+        self.ended_after(self.at.elapsed(), finding)
+    }
+
+    /// Ends after `took`, with this finding.
+    #[must_use]
+    pub const fn ended_after(self, took: Duration, finding: Finding) -> Sample {
+        Sample { begun: self, took, finding }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, InboxWriter, Job, NotAccepted};
+use chrono::{DateTime, Utc};
 use domain::wire::{Envelope, Input, InputKind, VerificationReport, VerifyWork, WorkKind};
 use service::Chain;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,6 +42,18 @@ pub async fn serve(bus: Bus, verifier: Verifier, tasks: TaskTracker, stop: Cance
     }
 }
 
+/// Returns whether nobody waits for a verification any more.
+#[must_use]
+pub fn is_too_late(work: &VerifyWork, now: DateTime<Utc>) -> bool {
+    work.not_after + CLOCK_TOLERANCE < now
+}
+
+/// Returns the id of a member's report: the same each time it is sent.
+#[must_use]
+pub fn report_id(work: &VerifyWork, member: &str) -> String {
+    format!("{}/{member}", work.work.wish_id(WorkKind::Verify))
+}
+
 impl Verifier {
     async fn handle(&self, job: Job, stop: CancellationToken) {
         let received = Begun::now();
@@ -51,7 +64,7 @@ impl Verifier {
                 return job.ack().await;
             }
         };
-        if work.not_after + CLOCK_TOLERANCE < received.utc {
+        if is_too_late(&work, received.utc) {
             debug!(incident.id = %work.work.incident, "nobody waits for this verification any more");
             return job.ack().await;
         }
@@ -87,7 +100,7 @@ impl Verifier {
         report: VerificationReport,
         stop: &CancellationToken,
     ) -> bool {
-        let id = format!("{}/{}", work.work.wish_id(WorkKind::Verify), self.member);
+        let id = report_id(work, &self.member);
         let envelope = Envelope::new(id, Input::Verification(report));
         loop {
             let kind = InputKind::Verification;

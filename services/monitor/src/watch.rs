@@ -10,7 +10,6 @@ use std::{
 
 use chrono::Utc;
 use domain::{
-    check::Check,
     event::{EventType, Status},
     target::Target,
 };
@@ -19,14 +18,13 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
-use tracing::debug;
 
 use crate::{
-    condition::Condition,
     instruments::Instruments,
-    judge::{Health, Judge},
+    judge::Health,
     probes::{self, Follower, Question, Seen},
-    report::{Change, Report},
+    report::Report,
+    vigil::Vigil,
 };
 
 /// Samples that wait to be judged; a full queue makes probes wait.
@@ -79,7 +77,12 @@ impl Standing {
         checks.get(check) == Some(&Health::Well)
     }
 
-    fn reported(&self) -> std::sync::MutexGuard<'_, BTreeMap<EventType, Status>> {
+    pub(crate) fn note(&self, check: String, health: Health) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.insert(check, health);
+    }
+
+    pub(crate) fn reported(&self) -> std::sync::MutexGuard<'_, BTreeMap<EventType, Status>> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,10 +115,8 @@ pub async fn watch(
 struct Watch {
     post: Post,
     target: Arc<Target>,
-    standing: Arc<Standing>,
-    checks: Vec<Check>,
+    vigil: Vigil,
     hurries: Vec<Arc<Notify>>,
-    conditions: Vec<Condition>,
 }
 
 /// A report that was stored: of this condition, with this status. `None` when nobody
@@ -124,20 +125,9 @@ type Sent = Option<(usize, Status)>;
 
 impl Watch {
     fn new(post: Post, target: Arc<Target>, standing: Arc<Standing>) -> Self {
-        let checks = target.all_checks();
-        let mut judges: BTreeMap<EventType, BTreeMap<usize, Judge>> = BTreeMap::new();
-        for (idx, check) in checks.iter().enumerate() {
-            let judge = Judge::new(check.fail_after, check.pass_after);
-            judges.entry(check.event_type()).or_default().insert(idx, judge);
-        }
-        let reported = standing.reported().clone();
-        let conditions = judges.into_iter().map(|(kind, judges)| {
-            let before = reported.get(&kind).copied();
-            Condition::new(kind, judges, before)
-        });
-        let conditions = conditions.collect();
-        let hurries = checks.iter().map(|_| Arc::default()).collect();
-        Self { post, target, standing, checks, hurries, conditions }
+        let vigil = Vigil::new(Arc::clone(&post.member), Arc::clone(&target), standing);
+        let hurries = vigil.checks().iter().map(|_| Arc::default()).collect();
+        Self { post, target, vigil, hurries }
     }
 
     async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
@@ -149,13 +139,19 @@ impl Watch {
                 // In this order: what was stored counts before what followed from it, such
                 // as the end of the incident that it had opened.
                 biased;
-                Some(seen) = seen.recv() => self.take(seen),
+                Some(Seen { check_idx, sample }) = seen.recv() => {
+                    let doubted = self.vigil.take(check_idx, sample);
+                    self.hurry(doubted);
+                }
                 Some(sent) = sending.next() => {
                     let Some((condition_idx, status)) = sent else { return };
-                    self.sent(condition_idx, status);
+                    self.vigil.sent(condition_idx, status, Instant::now());
                 }
                 note = notes.recv() => match note {
-                    Some(note) => self.heed(&note),
+                    Some(note) => {
+                        let wanted = self.vigil.heed(&note, Instant::now());
+                        self.hurry(wanted);
+                    }
                     None => return,
                 },
                 // They never end; waiting for them is what runs them.
@@ -166,7 +162,7 @@ impl Watch {
     }
 
     fn followers(&self, samples: &mpsc::Sender<Seen>) -> FuturesUnordered<BoxFuture<'static, ()>> {
-        let checks = self.checks.iter().zip(&self.hurries).enumerate();
+        let checks = self.vigil.checks().iter().zip(&self.hurries).enumerate();
         let followers = checks.map(|(check_idx, (check, hurry))| {
             let question = Question {
                 target: Arc::clone(&self.target),
@@ -183,78 +179,14 @@ impl Watch {
         checks.into_iter().filter_map(|idx| self.hurries.get(idx)).for_each(|it| it.notify_one());
     }
 
-    fn take(&mut self, seen: Seen) {
-        let Seen { check_idx, sample } = seen;
-        let Some(condition) = self.conditions.iter_mut().find(|it| it.has(check_idx)) else {
-            return;
-        };
-        let before = condition.health_of(check_idx);
-        let taken = condition.take(check_idx, sample);
-        let after = condition.health_of(check_idx);
-        let doubted: Vec<usize> =
-            if taken.recovering { condition.doubted().collect() } else { Vec::new() };
-        if before != after
-            && let Some(check) = self.checks.get(check_idx)
-        {
-            let name = &self.target.name;
-            debug!(target = %name, check = check.label(), health = ?after, "check has changed");
-            let mut checks = self.standing.checks.lock().unwrap_or_else(PoisonError::into_inner);
-            checks.insert(check.label(), after);
-        }
-        self.hurry(doubted);
-    }
-
-    fn heed(&mut self, note: &Note) {
-        let mut wanted = Vec::new();
-        for condition in &mut self.conditions {
-            let kind = condition.kind().clone();
-            let kind = kind.as_str();
-            let look_again = match note {
-                Note::Over { kind: over } => {
-                    over == kind && condition.incident_is_over(Instant::now())
-                }
-                Note::Open { asked_at, by_monitors, all } => {
-                    if by_monitors.contains(kind) {
-                        condition.incident_is_open();
-                    }
-                    !all.contains(kind) && condition.incident_is_absent(*asked_at)
-                }
-            };
-            if look_again {
-                wanted.extend(condition.checks());
-            }
-        }
-        self.remember();
-        self.hurry(wanted);
-    }
-
-    fn sent(&mut self, condition_idx: usize, status: Status) {
-        if let Some(condition) = self.conditions.get_mut(condition_idx) {
-            condition.sent(status);
-        }
-        self.remember();
-    }
-
-    /// Tells others what was reported; a watch that follows this one begins there.
-    fn remember(&self) {
-        let mut reported = self.standing.reported();
-        for condition in &self.conditions {
-            match condition.reported() {
-                Some(status) => drop(reported.insert(condition.kind().clone(), status)),
-                None => drop(reported.remove(condition.kind())),
-            }
-        }
-    }
-
     fn report(&mut self, sending: &FuturesUnordered<BoxFuture<'static, Sent>>) {
-        let now = Instant::now();
-        for condition_idx in 0..self.conditions.len() {
-            let Some(condition) = self.conditions.get(condition_idx) else { continue };
-            let Some(status) = condition.due(now) else { continue };
-            let Some(change) = self.change(condition, status) else { continue };
-            if let Some(condition) = self.conditions.get_mut(condition_idx) {
-                condition.sending();
-            }
+        let (member, n_changes) = (Arc::clone(&self.post.member), &self.post.n_changes);
+        let id = || {
+            let n = n_changes.fetch_add(1, Ordering::Relaxed);
+            format!("{member}-{}-{n}", Utc::now().timestamp_millis())
+        };
+        for (condition_idx, change) in self.vigil.due(Instant::now(), id) {
+            let status = change.status;
             let (reports, instruments) = (self.post.reports.clone(), self.post.instruments.clone());
             sending.push(Box::pin(async move {
                 let event = change.into_event(&instruments).await;
@@ -264,26 +196,5 @@ impl Watch {
                 Some((condition_idx, status))
             }));
         }
-    }
-
-    fn change(&self, condition: &Condition, status: Status) -> Option<Change> {
-        // A recovery that only an incident told of has no culprit: any check can tell.
-        let told = condition.culprit().or_else(|| condition.any());
-        let (check_idx, judge) = told?;
-        let sample = judge.last()?.clone();
-        let n = self.post.n_changes.fetch_add(1, Ordering::Relaxed);
-        let since = judge.first_failed().map_or(sample.begun.utc, |first| first.begun.utc);
-        Some(Change {
-            id: format!("{}-{}-{n}", self.post.member, Utc::now().timestamp_millis()),
-            by: Arc::clone(&self.post.member),
-            target: Arc::clone(&self.target),
-            kind: condition.kind().clone(),
-            status,
-            check: self.checks.get(check_idx)?.clone(),
-            n_samples: judge.n_failed().max(1),
-            sample,
-            since,
-            seen_well: judge.has_seen_well(),
-        })
     }
 }

@@ -1,0 +1,259 @@
+//! The thinking of a verification: looks go in, the verdict comes out. Waits for nothing
+//! and looks at no clock.
+
+use std::time::Duration;
+
+use domain::{
+    check::Check,
+    target::Handle,
+    wire::{CheckResult, VerificationReport, VerifyWork},
+};
+use tokio::time::Instant;
+
+use crate::sample::{Begun, Outcome, RunId, Sample};
+
+/// The longest time between two looks at the same check.
+const STEP_MAX: Duration = Duration::from_millis(200);
+
+/// The shortest one, for very short soak times.
+const STEP_MIN: Duration = Duration::from_millis(10);
+
+/// How often to look before it has passed at all: it is about to start.
+const STEP_STARTING: Duration = Duration::from_millis(50);
+
+/// At least so many looks must have passed, however short the soak time.
+const N_LOOKS_MIN: u32 = 3;
+
+/// So many restarts may be seen; one more, and it keeps dying.
+const N_RESTARTS_MAX: u32 = 2;
+
+/// A target whose handle has had no run for so long will not be well by itself: whoever
+/// restarts it (an engine, an init system) would have done so.
+const DEAD_MAX: Duration = Duration::from_secs(5);
+
+/// One look at all checks at once.
+#[derive(Clone, Debug)]
+pub struct Look {
+    begun: Begun,
+    results: Vec<CheckResult>,
+    passed: bool,
+    run: Option<RunId>,
+}
+
+impl Look {
+    /// Puts the samples of all checks together, in their order.
+    #[must_use]
+    pub fn new(work: &VerifyWork, begun: Begun, checks: &[Check], samples: &[Sample]) -> Self {
+        let run = samples.iter().find_map(|sample| sample.finding.run.clone());
+        let ok = |outcome| outcome == Outcome::Passed;
+        let results: Vec<CheckResult> = samples
+            .iter()
+            .zip(checks)
+            .map(|(sample, check)| sample.result(check, ok(sample.finding.outcome)))
+            .collect();
+        // Without anything to look at there is no proof, and a handle without a run is dead.
+        let has_run = work.target.handle().is_none() || run.is_some();
+        let passed = has_run && !results.is_empty() && results.iter().all(|result| result.ok);
+        Self { begun, results, passed, run }
+    }
+}
+
+/// What follows on a look.
+#[derive(Debug)]
+pub enum Next {
+    /// Look again, then.
+    LookAt(Instant),
+    /// This is what was found out.
+    Ended(Verdict),
+}
+
+/// A time of health that has not been interrupted yet.
+#[derive(Debug)]
+struct Soak {
+    since: Begun,
+    run: Option<RunId>,
+    n_looks: u32,
+}
+
+/// A verification under way.
+#[derive(Debug)]
+pub struct Trial {
+    work: VerifyWork,
+    checks: Vec<Check>,
+    received: Begun,
+    deadline: Instant,
+    step: Duration,
+    last_run: Option<RunId>,
+    n_restarts: u32,
+    soak: Option<Soak>,
+    alive_at: Instant,
+}
+
+impl Trial {
+    /// Begins. `received` is when the work came in: by the broker's order it lies behind
+    /// the fix.
+    #[must_use]
+    pub fn new(work: VerifyWork, received: Begun) -> Self {
+        let checks = checks(&work);
+        let soak = work.soak.to_std();
+        Self {
+            deadline: received.at + work.within.to_std() + soak,
+            step: step(&checks, soak),
+            work,
+            checks,
+            received,
+            last_run: None,
+            n_restarts: 0,
+            soak: None,
+            alive_at: received.at,
+        }
+    }
+
+    /// Returns what is asked.
+    #[must_use]
+    pub const fn work(&self) -> &VerifyWork {
+        &self.work
+    }
+
+    /// Returns what is looked at: the checks of the plan, and the run of the handle.
+    #[must_use]
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Takes a look, which ended `now`.
+    pub fn take(&mut self, look: Look, now: Instant) -> Next {
+        if look.run.is_some() || self.work.target.handle().is_none() {
+            self.alive_at = look.begun.at;
+        }
+        if DEAD_MAX < look.begun.at - self.alive_at {
+            let why = format!("it has not run for {} s", DEAD_MAX.as_secs());
+            return Next::Ended(Verdict::failed(look, why));
+        }
+        if look.run.is_some() {
+            let restarted = self.last_run.is_some() && self.last_run != look.run;
+            self.n_restarts += u32::from(restarted);
+            self.last_run.clone_from(&look.run);
+        }
+        if N_RESTARTS_MAX < self.n_restarts {
+            let why = format!("it keeps dying: {} restarts seen", self.n_restarts);
+            return Next::Ended(Verdict::failed(look, why));
+        }
+        self.soak = look.passed.then(|| match self.soak.take() {
+            Some(soak) if soak.run == look.run => Soak { n_looks: soak.n_looks + 1, ..soak },
+            Some(_) | None => Soak { since: look.begun, run: look.run.clone(), n_looks: 1 },
+        });
+        if let Some(soak) = &self.soak
+            && N_LOOKS_MIN <= soak.n_looks
+            && self.work.soak.to_std() <= look.begun.at - soak.since.at
+        {
+            return Next::Ended(Verdict::passed(look, soak, self.n_restarts));
+        }
+        if self.deadline <= now {
+            let why = out_of_time(&self.work, &look, self.soak.as_ref());
+            return Next::Ended(Verdict::failed(look, why));
+        }
+        let wait = if self.soak.is_none() { self.step.min(STEP_STARTING) } else { self.step };
+        Next::LookAt(look.begun.at + wait)
+    }
+
+    /// Writes the report of member `by`.
+    #[must_use]
+    pub fn report(
+        &self,
+        verdict: Verdict,
+        by: &str,
+        broken_neighbours: Vec<String>,
+    ) -> VerificationReport {
+        let behind = verdict.first.at.saturating_duration_since(self.received.at);
+        let behind = chrono::TimeDelta::from_std(behind).unwrap_or_default();
+        VerificationReport {
+            work: self.work.work,
+            by: by.to_owned(),
+            passed: verdict.passed,
+            summary: verdict.summary,
+            samples_from: self.work.since + behind,
+            n_samples: verdict.n_looks,
+            checks: verdict.results,
+            broken_neighbours,
+        }
+    }
+}
+
+fn checks(work: &VerifyWork) -> Vec<Check> {
+    let mut checks =
+        if work.checks.is_empty() { work.target.all_checks() } else { work.checks.clone() };
+    let names = |probe: fn(&Check) -> bool, checks: &[Check]| checks.iter().any(probe);
+    match work.target.handle() {
+        Some(Handle::Process(_)) if !names(|it| it.process == Some(true), &checks) => {
+            checks.push(Check::of_process());
+        }
+        Some(Handle::Docker(_)) if !names(|it| it.docker == Some(true), &checks) => {
+            checks.push(Check::of_container());
+        }
+        Some(Handle::Process(_) | Handle::Docker(_)) | None => {}
+    }
+    checks
+}
+
+fn step(checks: &[Check], soak: Duration) -> Duration {
+    let every = checks.iter().map(|check| check.every.to_std()).min();
+    let dense = (soak / N_LOOKS_MIN).max(STEP_MIN);
+    every.unwrap_or(STEP_MAX).min(STEP_MAX).min(dense)
+}
+
+fn out_of_time(work: &VerifyWork, look: &Look, soak: Option<&Soak>) -> String {
+    let within = work.within;
+    match (look.results.iter().find(|result| !result.ok), soak) {
+        (Some(sick), _) => format!("not well within {within}: {}: {}", sick.check, sick.detail),
+        (None, Some(soak)) => format!(
+            "well for {} ms only within {within}, not for {}",
+            (look.begun.at - soak.since.at).as_millis(),
+            work.soak
+        ),
+        (None, None) => {
+            format!("there is no check that can prove that {} is well", work.target.name)
+        }
+    }
+}
+
+/// What was found out.
+#[derive(Debug)]
+pub struct Verdict {
+    passed: bool,
+    summary: String,
+    first: Begun,
+    n_looks: u32,
+    results: Vec<CheckResult>,
+}
+
+impl Verdict {
+    /// Returns whether it was well for long enough. Then the neighbours are looked at.
+    #[must_use]
+    pub const fn has_passed(&self) -> bool {
+        self.passed
+    }
+
+    fn passed(look: Look, soak: &Soak, n_restarts: u32) -> Self {
+        let checks = soak.n_looks;
+        let mut summary = format!(
+            "well for {} ms, {checks} looks at {} checks",
+            (look.begun.at - soak.since.at).as_millis(),
+            look.results.len()
+        );
+        if 0 < n_restarts {
+            summary.push_str(", after it was restarted once more");
+        }
+        Self {
+            passed: true,
+            summary,
+            first: soak.since,
+            n_looks: soak.n_looks,
+            results: look.results,
+        }
+    }
+
+    fn failed(look: Look, summary: String) -> Self {
+        Self { passed: false, summary, first: look.begun, n_looks: 1, results: look.results }
+    }
+}
