@@ -100,7 +100,7 @@ async fn ask(authority: &str, path: &str) -> Result<u16, Error> {
 }
 
 /// Returns host with port, and the path with query.
-fn split(url: &str) -> Option<(String, &str)> {
+pub(crate) fn split(url: &str) -> Option<(String, &str)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = if path.is_empty() { "/" } else { path };
@@ -114,7 +114,7 @@ fn split(url: &str) -> Option<(String, &str)> {
 }
 
 /// Reads the number in `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|&byte| byte == b'\n').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     words.next().filter(|version| version.starts_with("HTTP/1."))?;

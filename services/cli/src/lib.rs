@@ -4,6 +4,8 @@ mod args;
 mod config_file;
 mod connection;
 mod doctor;
+#[doc(hidden)]
+pub mod edges;
 mod exit;
 mod http;
 mod incidents;

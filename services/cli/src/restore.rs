@@ -336,3 +336,9 @@ async fn decided_in(bus: &Bus, mark: Bookmark) -> Result<Position, Failure> {
 fn unreadable(error: Error) -> Failure {
     of_bus("cannot read the inbox", error)
 }
+
+/// Reads a log back as messages of the ledger, for the fuzz targets.
+pub(crate) fn read_log(path: &Path) -> Result<Vec<LedgerEntry>, Failure> {
+    let mut book = Book::open(path)?;
+    std::iter::from_fn(|| book.next().transpose()).map(|it| it.map(|it| it.entry)).collect()
+}

@@ -63,6 +63,8 @@ mod allow;
 mod args;
 pub mod attempt;
 mod containers;
+#[doc(hidden)]
+pub mod edges;
 mod environment;
 pub mod memory;
 mod orders;

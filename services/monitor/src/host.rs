@@ -114,7 +114,7 @@ impl Reading {
 }
 
 /// Returns busy and all ticks of the line `cpu` of `/proc/stat`.
-fn ticks(text: &str) -> Option<(u64, u64)> {
+pub(crate) fn ticks(text: &str) -> Option<(u64, u64)> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     // user nice system idle iowait irq softirq steal; guests are in user already.
     let fields: Vec<u64> =
@@ -134,7 +134,7 @@ pub fn memory_percent() -> io::Result<f64> {
     memory_used(&text).ok_or_else(|| io::Error::other("cannot read /proc/meminfo"))
 }
 
-fn memory_used(text: &str) -> Option<f64> {
+pub(crate) fn memory_used(text: &str) -> Option<f64> {
     let field = |name: &str| -> Option<f64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -187,7 +187,7 @@ async fn disks(instruments: &Instruments) -> BTreeMap<String, f32> {
 }
 
 /// Returns where local file systems are mounted, each file system once.
-fn local_mounts(mounts: &str) -> Vec<String> {
+pub(crate) fn local_mounts(mounts: &str) -> Vec<String> {
     let mut devices = BTreeSet::new();
     let mut paths = Vec::new();
     for line in mounts.lines() {

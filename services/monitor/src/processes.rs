@@ -1,5 +1,7 @@
 //! Processes of this host: finding the one of a target, and knowing how it ended.
 
+#[doc(hidden)]
+pub mod edges;
 mod ending;
 mod identity;
 mod oom;

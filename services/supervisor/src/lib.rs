@@ -8,6 +8,8 @@
 mod config_file;
 pub mod core;
 mod data_dir;
+#[doc(hidden)]
+pub mod edges;
 mod following;
 mod journal;
 mod queries;

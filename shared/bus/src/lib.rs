@@ -28,6 +28,8 @@ mod config_store;
 mod connect;
 mod core;
 mod core_subjects;
+#[doc(hidden)]
+pub mod edges;
 mod ensure;
 mod error;
 mod inbox;

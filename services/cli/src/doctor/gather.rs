@@ -191,11 +191,11 @@ async fn query<T: DeserializeOwned>(bus: &Bus, query: &Query, within: Duration) 
 }
 
 fn seen<T>(looked: Result<T, Error>) -> Seen<T> {
-    looked.map_err(|error| match error {
-        Error::Refused { code: NOT_PERMITTED, subject, .. } => {
-            NotSeen(format!("this user of the broker may not ask {subject}"))
+    looked.map_err(|error| {
+        if let Error::Refused { code: NOT_PERMITTED, subject, .. } = &error {
+            return NotSeen(format!("this user of the broker may not ask {subject}"));
         }
-        error => NotSeen(error.to_string()),
+        NotSeen(error.to_string())
     })
 }
 

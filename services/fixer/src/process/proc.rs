@@ -41,7 +41,7 @@ pub(crate) fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&fs::read_to_string(path(pid, "stat")).ok()?)
 }
 
-fn parse_stat(text: &str) -> Option<Stat> {
+pub(crate) fn parse_stat(text: &str) -> Option<Stat> {
     // The name is in parentheses and may hold anything, spaces and parentheses too.
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<_> = rest.split_whitespace().collect();

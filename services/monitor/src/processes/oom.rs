@@ -40,7 +40,7 @@ impl OomCount {
 }
 
 /// Returns where the counts may stand for the lines of `/proc/<pid>/cgroup`.
-fn files(groups: &str) -> Vec<PathBuf> {
+pub(super) fn files(groups: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let mut files = Vec::new();
     for line in groups.lines() {

@@ -30,7 +30,7 @@ impl Stat {
     }
 
     /// The name, in parentheses, may hold anything: what counts stands behind the last one.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (_, behind) = text.rsplit_once(')')?;
         let fields: Vec<&str> = behind.split_ascii_whitespace().collect();
         // The first of these is field 3 of proc(5).

@@ -1,0 +1,25 @@
+//! What comes in from outside, for the fuzz targets alone: no part of what others may use.
+
+use std::path::Path;
+
+use super::{ending::Ending, oom, record, stat::Stat};
+use crate::host;
+
+/// Reads a text in every way in which files of the kernel and of fixers are read, and returns
+/// in how many of them it means something. `path` holds the same text.
+#[must_use]
+pub fn understood(text: &str, path: &Path) -> usize {
+    [
+        Stat::parse(text).is_some(),
+        !oom::files(text).is_empty(),
+        host::ticks(text).is_some(),
+        host::memory_used(text).is_some(),
+        !host::local_mounts(text).is_empty(),
+        Ending::recorded(path).is_some_and(|it| !it.words().is_empty()),
+        !record::recent_starts(path).is_empty(),
+        10 < record::last_lines(path, 100).len(),
+    ]
+    .into_iter()
+    .filter(|it| *it)
+    .count()
+}

@@ -1,0 +1,19 @@
+//! What comes in from outside, for the fuzz targets alone: no part of what others may use.
+
+use std::{path::Path, time::Duration};
+
+use crate::journal::{Journal, Rotation};
+
+/// Opens a log and returns the number of its last line, or why it cannot be used.
+///
+/// # Errors
+///
+/// What the supervisor says when it refuses to start on it.
+pub fn open_log(path: &Path) -> Result<u64, String> {
+    let rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
+    let opened = Journal::open(path, rotation);
+    opened.map(|journal| journal.last_seq()).map_err(|error| {
+        // The name of the file is another one at each call.
+        format!("{error}: {}", service::Chain(&error)).replace(&*path.to_string_lossy(), "FILE")
+    })
+}
