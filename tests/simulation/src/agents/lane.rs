@@ -1,0 +1,118 @@
+//! The way into the inbox, as `bus::InboxWriter`: what waits while one append is under way
+//! goes into the next as one frame, which is sent under one id until it is acknowledged.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use domain::{
+    id::Position,
+    wire::{Envelope, InputKind},
+};
+use tokio::sync::oneshot;
+
+use super::Agent;
+use crate::{
+    broker::{Op, Reply},
+    clock::{Micros, SECOND},
+};
+
+/// How long an input is tried to be stored.
+pub(crate) const GIVE_UP: Micros = 10 * SECOND;
+const TRY: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(50);
+const FRAME_INPUTS_MAX: usize = 1000;
+
+/// It is not known whether the broker has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAccepted;
+
+struct Waiting {
+    json: Vec<u8>,
+    deadline: Micros,
+    answer: oneshot::Sender<Result<Position, NotAccepted>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    is_writing: bool,
+}
+
+/// The lanes of one process.
+#[derive(Clone, Default)]
+pub(crate) struct Lanes(Rc<RefCell<BTreeMap<InputKind, Queue>>>, Rc<std::cell::Cell<u64>>);
+
+impl Lanes {
+    /// Stores an input.
+    pub(crate) async fn submit(
+        &self,
+        agent: &Agent,
+        envelope: &Envelope,
+    ) -> Result<Position, NotAccepted> {
+        let kind = envelope.input.kind();
+        let json = serde_json::to_vec(envelope).expect("inputs have a form in JSON");
+        let (answer, answered) = oneshot::channel();
+        let deadline = agent.now() + GIVE_UP;
+        let is_writing = {
+            let mut lanes = self.0.borrow_mut();
+            let queue = lanes.entry(kind).or_default();
+            queue.waiting.push(Waiting { json, deadline, answer });
+            std::mem::replace(&mut queue.is_writing, true)
+        };
+        if !is_writing {
+            let (lanes, agent) = (self.clone(), agent.clone());
+            agent.clone().spawn(async move { lanes.write(&agent, kind).await });
+        }
+        answered.await.unwrap_or(Err(NotAccepted))
+    }
+
+    async fn write(&self, agent: &Agent, kind: InputKind) {
+        loop {
+            let frame: Vec<Waiting> = {
+                let mut lanes = self.0.borrow_mut();
+                let queue = lanes.entry(kind).or_default();
+                if queue.waiting.is_empty() {
+                    queue.is_writing = false;
+                    return;
+                }
+                let n = queue.waiting.len().min(FRAME_INPUTS_MAX);
+                queue.waiting.drain(..n).collect()
+            };
+            self.append(agent, kind, frame).await;
+        }
+    }
+
+    async fn append(&self, agent: &Agent, kind: InputKind, frame: Vec<Waiting>) {
+        let mut payload = vec![b'['];
+        for (idx, input) in frame.iter().enumerate() {
+            if 0 < idx {
+                payload.push(b',');
+            }
+            payload.extend_from_slice(&input.json);
+        }
+        payload.push(b']');
+        let payload = Bytes::from(payload);
+        self.1.set(self.1.get() + 1);
+        let id = format!("{}/{}/{}", agent.member, kind.as_str(), self.1.get());
+        let last = frame.iter().map(|it| it.deadline).max().unwrap_or(0);
+        let op = Op::Append {
+            id: Some(id),
+            subject: format!("selfheal.frame.{}", kind.as_str()),
+            headers: Vec::new(),
+            payload,
+        };
+        let mut outcome = Err(NotAccepted);
+        while agent.now() < last {
+            if let Some(Reply::Stored(seq)) = agent.call(op.clone(), TRY).await {
+                outcome = Ok(seq);
+                break;
+            }
+            agent.sleep(AGAIN).await;
+        }
+        for (idx, input) in (0_u32..).zip(frame) {
+            let outcome = outcome.map(|seq| Position::new(seq, idx));
+            // Whoever waited may be gone.
+            input.answer.send(outcome).ok();
+        }
+    }
+}

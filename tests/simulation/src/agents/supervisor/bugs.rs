@@ -1,0 +1,103 @@
+//! What a supervisor's shell can do wrongly with a core that is right.
+
+use std::collections::BTreeMap;
+
+use ::supervisor::core::{Core, Lines};
+use bus::{InboxMessage, Subjects};
+use bytes::Bytes;
+use domain::{
+    id::{IncidentId, Position},
+    wire::{Envelope, FixOrder, Input, Verb, WorkKind},
+};
+
+use super::Office;
+use crate::{agents::Agent, bug::Bug};
+
+/// The last order of each incident.
+pub(super) type Former = BTreeMap<IncidentId, FixOrder>;
+
+type Work = (WorkKind, String, Bytes);
+
+/// Begins to lead at a position that the ledger does not know of.
+pub(super) fn forget_position(office: &Office) {
+    let world = &office.agent.world;
+    let mut seat = office.seat.borrow_mut();
+    let position = if world.bug(Bug::PositionForgotten) {
+        Position::default()
+    } else if world.bug(Bug::StandbyStartsAtEnd) && 0 < seat.core.n_stored() {
+        let last = u64::try_from(world.broker.borrow().inbox().len()).unwrap_or(0);
+        Position::new(last, u32::MAX)
+    } else {
+        return;
+    };
+    let mut desk = seat.core.desk().clone();
+    desk.cover(position);
+    let ledger_seq = seat.core.ledger_seq();
+    seat.core = Core::resume(Subjects::new("selfheal"), desk, ledger_seq);
+}
+
+/// Publishes what is pending under other ids.
+pub(super) fn as_new_attempts(agent: &Agent, wishes: Vec<Work>) -> Vec<Work> {
+    if !agent.world.bug(Bug::WishUnderNewId) {
+        return wishes;
+    }
+    let renew = |(kind, id, payload): Work| match order(kind, &payload) {
+        Some(mut order) => {
+            order.work.attempt += 1;
+            (kind, format!("{id}/again"), write(&order))
+        }
+        None => (kind, id, payload),
+    };
+    wishes.into_iter().map(renew).collect()
+}
+
+pub(super) fn remember(former: &mut Former, wishes: &[Work]) {
+    for (kind, _, payload) in wishes {
+        if let Some(order) = order(*kind, payload) {
+            former.insert(order.work.incident, order);
+        }
+    }
+}
+
+/// Orders what has just failed once more.
+pub(super) fn again(former: &Former, lines: &Lines) -> Vec<Work> {
+    let failed = lines.iter().filter(|it| {
+        serde_json::from_slice::<domain::view::LogLine>(&it.json)
+            .is_ok_and(|line| line.decision == "attempt_failed")
+    });
+    let orders = failed.filter_map(|it| former.get(&it.incident)).map(|order| {
+        let mut order = order.clone();
+        order.work.attempt += 1;
+        order.not_after += chrono::TimeDelta::seconds(120);
+        (WorkKind::Fix, format!("{}/retry", order.work.wish_id(WorkKind::Fix)), write(&order))
+    });
+    orders.collect()
+}
+
+fn order(kind: WorkKind, payload: &Bytes) -> Option<FixOrder> {
+    (kind == WorkKind::Fix).then(|| serde_json::from_slice(payload).ok()).flatten()
+}
+
+fn write(order: &FixOrder) -> Bytes {
+    Bytes::from(serde_json::to_vec(order).expect("orders have a form in JSON"))
+}
+
+/// Takes an approval for whatever plan there is now.
+pub(super) fn approve_anything(agent: &Agent, core: &Core, message: InboxMessage) -> InboxMessage {
+    if !agent.world.bug(Bug::ApprovalOfAnyPlan) || !message.subject.ends_with("frame.command") {
+        return message;
+    }
+    let Ok(mut envelopes) = serde_json::from_slice::<Vec<Envelope>>(&message.payload) else {
+        return message;
+    };
+    for envelope in &mut envelopes {
+        if let Input::Command(command) = &mut envelope.input
+            && let Verb::Approve { incident, plan_hash } = &mut command.verb
+            && let Some(plan) = core.desk().incident(*incident).and_then(|it| it.plan())
+        {
+            *plan_hash = plan.hash();
+        }
+    }
+    let payload = Bytes::from(serde_json::to_vec(&envelopes).expect("inputs have a form in JSON"));
+    InboxMessage { payload, ..message }
+}

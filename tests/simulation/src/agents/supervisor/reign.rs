@@ -1,0 +1,295 @@
+//! Leading: one append in flight, decisions ahead of it, consequences behind it.
+
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
+
+use ::supervisor::core::{Batch, Consequences, Wheel};
+use bytes::Bytes;
+use domain::{
+    desk::Wish,
+    id::sha256_hex,
+    wire::{Command, Envelope, Input, Verb, WorkKind},
+};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::{
+    LONG_POLL, Office, TRY,
+    bugs::{self, Former},
+    scribe,
+};
+use crate::{
+    agents::lease::Lease,
+    broker::{Op, Reply},
+    bug::Bug,
+};
+
+const IDLE: Duration = Duration::from_secs(30);
+const REPUBLISH: Duration = Duration::from_secs(30);
+const GIVE_UP_TRIES: u32 = 5;
+
+/// What became of an append.
+enum Outcome {
+    Stored(Batch, Option<u64>),
+    Deposed,
+}
+
+type Appending = Pin<Box<dyn Future<Output = Outcome>>>;
+
+struct Court<'a> {
+    office: &'a Office,
+    epoch: u64,
+    wheel: Wheel,
+    appending: Option<Appending>,
+    republish: bool,
+    scribe: UnboundedSender<scribe::Page>,
+    courier: UnboundedSender<Vec<(WorkKind, String, Bytes)>>,
+    tells_deadlines: bool,
+    former: Former,
+}
+
+/// Leads until deposed.
+pub(super) async fn lead(office: &Office, lease: &Lease) {
+    bugs::forget_position(office);
+    let (scribe, pages) = unbounded_channel();
+    let (courier, wishes) = unbounded_channel();
+    office.agent.spawn(scribe::write_all(office.agent.clone(), pages));
+    office.agent.spawn(carry(office.clone(), wishes));
+    let is_first = office.seat.borrow().core.n_stored() == 0;
+    let mut court = Court {
+        office,
+        epoch: lease.epoch,
+        wheel: Wheel::default(),
+        appending: None,
+        republish: true,
+        scribe,
+        courier,
+        tells_deadlines: is_first || !office.agent.world.bug(Bug::TimersLostAtFailover),
+        former: BTreeMap::new(),
+    };
+    court.begin();
+    court.hold(lease).await;
+}
+
+/// Publishes wishes, one after the other. What is not taken is published again later.
+async fn carry(
+    office: Office,
+    mut waiting: tokio::sync::mpsc::UnboundedReceiver<Vec<(WorkKind, String, Bytes)>>,
+) {
+    while let Some(wishes) = waiting.recv().await {
+        for (kind, id, payload) in wishes {
+            let op = Op::Publish { kind, id, payload };
+            drop(office.agent.call(op, TRY).await);
+        }
+    }
+}
+
+impl Court<'_> {
+    fn begin(&self) {
+        let (office, world) = (self.office, &self.office.agent.world);
+        let seat = office.seat.borrow();
+        if 0 < seat.core.n_stored() {
+            world.configure(office.agent.node, seat.core.desk().config().clone());
+            return;
+        }
+        let config = Box::new(world.scene.configs[0].clone());
+        let by = format!("file of {}", office.agent.member);
+        let command = Command { by, verb: Verb::Configure { config } };
+        let id = format!("configure/{}/{}", office.agent.member, sha256_hex(b"0"));
+        self.tell(vec![Envelope::new(id, Input::Command(command))]);
+    }
+
+    /// Submits inputs of our own without waiting for the broker.
+    fn tell(&self, envelopes: Vec<Envelope>) {
+        for envelope in envelopes {
+            let (agent, lanes) = (self.office.agent.clone(), self.office.lanes.clone());
+            self.office.agent.spawn(async move {
+                // Deadlines stay and are told again; the rest is about ourselves.
+                lanes.submit(&agent, &envelope).await.ok();
+            });
+        }
+    }
+
+    async fn hold(&mut self, lease: &Lease) {
+        let agent = self.office.agent.clone();
+        let mut republish_at = agent.now() + crate::clock::micros(REPUBLISH);
+        let mut after = self.office.seat.borrow().core.read_after();
+        loop {
+            if !self.go_on() {
+                return;
+            }
+            let (wait, may_read) = self.waits();
+            let node = agent.world.node(agent.node);
+            let until_republish = republish_at.saturating_sub(agent.now());
+            tokio::select! {
+                biased;
+                () = lease.lost.notified() => return,
+                outcome = under_way(&mut self.appending) => {
+                    self.appending = None;
+                    match outcome {
+                        Outcome::Stored(batch, seq) => if !self.stored(batch, seq) { return },
+                        Outcome::Deposed => return,
+                    }
+                }
+                () = node.connected.notified() => self.republish = true,
+                () = crate::sim::Sim::sleep(&agent.world, until_republish) => {
+                    republish_at = agent.now() + crate::clock::micros(REPUBLISH);
+                    self.republish = true;
+                }
+                reply = agent.call(Op::InboxRead { after }, LONG_POLL), if may_read => {
+                    if let Some(Reply::Inbox(messages)) = reply {
+                        let mut seat = self.office.seat.borrow_mut();
+                        for message in messages {
+                            if message.seq == after + 1 {
+                                after = message.seq;
+                                let message = bugs::approve_anything(&agent, &seat.core, message);
+                                seat.core.offer(&message);
+                            }
+                        }
+                    }
+                }
+                () = agent.sleep(wait) => {}
+            }
+            let due = {
+                let seat = self.office.seat.borrow();
+                self.wheel.due(seat.core.desk().deadlines(), agent.utc())
+            };
+            if self.tells_deadlines {
+                self.tell(due);
+            }
+        }
+    }
+
+    fn waits(&self) -> (Duration, bool) {
+        let seat = self.office.seat.borrow();
+        let wait = self.wheel.wait(seat.core.desk().deadlines(), self.office.agent.utc(), IDLE);
+        // Not at once again, since the clock here has whole microseconds only.
+        let wait = wait.max(Duration::from_millis(1));
+        (if self.tells_deadlines { wait } else { IDLE }, !seat.core.is_full())
+    }
+
+    /// Decides what waits, and begins the next append when none is under way.
+    fn go_on(&mut self) -> bool {
+        let office = self.office;
+        loop {
+            let mut seat = office.seat.borrow_mut();
+            if self.republish && seat.core.is_settled() {
+                self.republish = false;
+                let wishes = seat.core.republish();
+                drop(seat);
+                let wishes = bugs::as_new_attempts(&office.agent, packed(wishes));
+                self.publish(wishes);
+                continue;
+            }
+            if !(self.republish && self.appending.is_some()) {
+                seat.core.decide().expect("decisions have a form in JSON");
+            }
+            if self.appending.is_some() {
+                return true;
+            }
+            let sealed = seat.core.seal(self.epoch).expect("decisions have a form in JSON");
+            let Some(batch) = sealed else { return true };
+            if office.agent.world.bug(Bug::WishBeforeAppend) {
+                let wishes = packed(seat.core.desk().pending());
+                drop(seat);
+                self.publish(wishes);
+            } else {
+                drop(seat);
+            }
+            if batch.append.is_none() {
+                if !self.stored(batch, None) {
+                    return false;
+                }
+                continue;
+            }
+            self.appending = Some(Box::pin(append(office.clone(), batch)));
+        }
+    }
+
+    fn publish(&mut self, wishes: Vec<(WorkKind, String, Bytes)>) {
+        if self.office.agent.world.bug(Bug::GuardsSkippedForRetries) {
+            bugs::remember(&mut self.former, &wishes);
+        }
+        if !wishes.is_empty() {
+            drop(self.courier.send(wishes));
+        }
+    }
+
+    /// Lets the consequences of what is stored be seen. Returns whether to go on.
+    fn stored(&mut self, batch: Batch, seq: Option<u64>) -> bool {
+        let (office, world) = (self.office, &self.office.agent.world);
+        let consequences = {
+            let mut seat = office.seat.borrow_mut();
+            match seat.core.stored(batch, seq) {
+                Ok(consequences) => consequences,
+                Err(error) => {
+                    world.fail("an append is stored where it was wanted", error.to_string());
+                    return false;
+                }
+            }
+        };
+        let Consequences { lines, wishes, configuration, answers, faults, .. } = consequences;
+        if let Some(fault) = faults.first() {
+            world.fail("decisions fit the state that they are made in", fault.to_string());
+            return false;
+        }
+        let mut wishes = packed(wishes);
+        if world.bug(Bug::GuardsSkippedForRetries) {
+            wishes.extend(bugs::again(&self.former, &lines));
+        }
+        self.publish(wishes);
+        if let Some(config) = configuration {
+            world.configure(office.agent.node, *config);
+        }
+        drop(self.scribe.send(scribe::Page { lines, answers }));
+        world.laws.borrow_mut().leader(world, &office.seat.borrow().core);
+        true
+    }
+}
+
+async fn under_way(appending: &mut Option<Appending>) -> Outcome {
+    match appending {
+        Some(under_way) => under_way.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn packed(wishes: Vec<Wish>) -> Vec<(WorkKind, String, Bytes)> {
+    let pack = |it: Wish| {
+        let payload = it.payload().expect("work has a form in JSON");
+        (it.kind(), it.id().to_owned(), Bytes::from(payload))
+    };
+    wishes.into_iter().map(pack).collect()
+}
+
+/// Appends as `bus::Ledger`: when an answer is missing, whose message is there decides.
+async fn append(office: Office, batch: Batch) -> Outcome {
+    let agent = &office.agent;
+    let payload = batch.append.clone().unwrap_or_default();
+    let is_careless = agent.world.bug(Bug::AppendWithoutExpectation);
+    let wanted = batch.expected_last + 1;
+    let id = agent.now() * 64 + u64::try_from(agent.node).unwrap_or(0);
+    let op = Op::LedgerAppend {
+        id,
+        expected: (!is_careless).then_some(batch.expected_last),
+        payload,
+        by: agent.node,
+    };
+    let mut is_in_doubt = false;
+    for _ in 0..GIVE_UP_TRIES {
+        match agent.call(op.clone(), TRY).await {
+            Some(Reply::Stored(seq)) => {
+                let seq = if is_careless { wanted } else { seq };
+                return Outcome::Stored(batch, Some(seq));
+            }
+            Some(Reply::WrongSequence) if !is_in_doubt => return Outcome::Deposed,
+            _ => is_in_doubt = true,
+        }
+        match agent.call(Op::LedgerIdAt(wanted), TRY).await {
+            Some(Reply::Id(Some(found))) if found == id => {
+                return Outcome::Stored(batch, Some(wanted));
+            }
+            Some(Reply::Id(Some(_))) => return Outcome::Deposed,
+            _ => {}
+        }
+    }
+    Outcome::Deposed
+}

@@ -1,0 +1,353 @@
+//! A model of the broker: what it keeps, what it forgets, and what it answers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bus::{InboxMessage, LedgerMessage};
+use bytes::Bytes;
+use domain::wire::{Claim, WorkKind};
+
+use crate::{
+    clock::{Micros, SECOND, utc},
+    net::ReplyTo,
+};
+
+/// As in the table of the bus.
+pub(crate) const ACK_WAIT: Micros = 5 * SECOND;
+pub(crate) const LEASE_TTL: Micros = 3 * SECOND;
+pub(crate) const HEARTBEAT: Micros = SECOND;
+const INBOX_WINDOW: Micros = 600 * SECOND;
+const WORK_WINDOW: Micros = 30 * SECOND;
+const DELIVERIES_MAX: u32 = 20;
+/// A question for messages that nobody has waits so long.
+const PARKED_MAX: Micros = 30 * SECOND;
+/// Messages in one answer.
+const PAGE: usize = 64;
+
+/// What is asked of the broker.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Append { id: Option<String>, subject: String, headers: Vec<(String, String)>, payload: Bytes },
+    LedgerAppend { id: u64, expected: Option<u64>, payload: Bytes, by: usize },
+    LedgerIdAt(u64),
+    LedgerRead { after: u64 },
+    LedgerLast,
+    InboxRead { after: u64 },
+    Claim { key: String, claim: Claim },
+    Holder { key: String },
+    LeaseLook,
+    LeaseWrite { holder: Holder, expected: u64 },
+    Publish { kind: WorkKind, id: String, payload: Bytes },
+    Pull(WorkKind),
+    Ack(u64),
+    Nak { token: u64, delay: Micros },
+    Alive(u64),
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Stored(u64),
+    WrongSequence,
+    Id(Option<u64>),
+    Ledger(Vec<LedgerMessage>),
+    Inbox(Vec<InboxMessage>),
+    Last(u64),
+    Won,
+    Taken,
+    Holder(Option<Claim>),
+    Lease { seq: u64, holder: Option<Holder> },
+    Job(Job),
+    Done,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) node: usize,
+    pub(crate) id: u64,
+    pub(crate) epoch: u64,
+}
+
+/// A piece of work that was given out.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) token: u64,
+    pub(crate) payload: Bytes,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: LedgerMessage,
+    id: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    kind: WorkKind,
+    payload: Bytes,
+    n_deliveries: u32,
+    /// Given out under this token, until then.
+    out: Option<(u64, Micros)>,
+    not_before: Micros,
+    order: u64,
+}
+
+/// A question that waits.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    to: ReplyTo,
+    what: Wanted,
+    until: Micros,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Inbox(u64),
+    Ledger(u64),
+    Work(WorkKind),
+}
+
+/// The broker.
+#[derive(Debug, Default)]
+pub(crate) struct Broker {
+    pub(crate) is_up: bool,
+    inbox: Vec<InboxMessage>,
+    inbox_ids: BTreeMap<String, (u64, Micros)>,
+    ledger: Vec<Entry>,
+    claims: BTreeMap<String, Claim>,
+    // In memory only.
+    lease: Option<(u64, Holder, Micros)>,
+    lease_seq: u64,
+    work: BTreeMap<String, Piece>,
+    work_ids: BTreeMap<String, Micros>,
+    parked: VecDeque<Parked>,
+    n_tokens: u64,
+}
+
+/// What a question leads to: answers, and a time at which to look again.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) replies: Vec<(ReplyTo, Reply)>,
+    pub(crate) look_at: Option<Micros>,
+}
+
+impl Broker {
+    pub(crate) fn new() -> Self {
+        Self { is_up: true, ..Self::default() }
+    }
+
+    /// Loses what is in memory.
+    pub(crate) fn crash(&mut self) {
+        self.is_up = false;
+        self.lease = None;
+        self.lease_seq = 0;
+        self.work.clear();
+        self.work_ids.clear();
+        self.parked.clear();
+    }
+
+    pub(crate) fn inbox(&self) -> &[InboxMessage] {
+        &self.inbox
+    }
+
+    pub(crate) fn ledger_last(&self) -> u64 {
+        u64::try_from(self.ledger.len()).unwrap_or(0)
+    }
+
+    /// Returns the work that is given out under a token.
+    pub(crate) fn given_out(&self, token: u64) -> Option<(WorkKind, Bytes)> {
+        let mut pieces = self.work.values();
+        let piece = pieces.find(|it| it.out.is_some_and(|(out, _)| out == token))?;
+        Some((piece.kind, piece.payload.clone()))
+    }
+
+    pub(crate) fn handle(&mut self, now: Micros, op: Op, to: ReplyTo) -> Outcome {
+        let mut outcome = Outcome::default();
+        let reply = match op {
+            Op::Append { id, subject, headers, payload } => {
+                Some(Reply::Stored(self.append(now, id, subject, headers, payload)))
+            }
+            Op::LedgerAppend { id, expected, payload, .. } => {
+                Some(self.ledger_append(now, id, expected, payload))
+            }
+            Op::LedgerIdAt(seq) => Some(Reply::Id(self.entry(seq).map(|it| it.id))),
+            Op::LedgerLast => Some(Reply::Last(self.ledger_last())),
+            Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {
+                true => Reply::Taken,
+                false => {
+                    self.claims.insert(key, claim);
+                    Reply::Won
+                }
+            }),
+            Op::Holder { key } => Some(Reply::Holder(self.claims.get(&key).cloned())),
+            Op::LeaseLook => Some(self.lease_look(now)),
+            Op::LeaseWrite { holder, expected } => Some(self.lease_write(now, holder, expected)),
+            Op::Publish { kind, id, payload } => Some(self.publish(now, kind, id, payload)),
+            Op::Ack(token) => {
+                self.work.retain(|_, it| it.out.is_none_or(|(out, _)| out != token));
+                Some(Reply::Done)
+            }
+            Op::Nak { token, delay } => {
+                self.give_back(token, now + delay);
+                Some(Reply::Done)
+            }
+            Op::Alive(token) => {
+                let mut pieces = self.work.values_mut();
+                let piece = pieces.find(|it| it.out.is_some_and(|(out, _)| out == token));
+                if let Some(piece) = piece {
+                    piece.out = Some((token, now + ACK_WAIT));
+                }
+                Some(Reply::Done)
+            }
+            Op::InboxRead { after } => self.park(now, &to, Wanted::Inbox(after)),
+            Op::LedgerRead { after } => self.park(now, &to, Wanted::Ledger(after)),
+            Op::Pull(kind) => self.park(now, &to, Wanted::Work(kind)),
+        };
+        outcome.replies.extend(reply.map(|reply| (to, reply)));
+        self.serve(now, &mut outcome);
+        outcome
+    }
+
+    /// Answers questions that can be answered by now.
+    pub(crate) fn serve(&mut self, now: Micros, outcome: &mut Outcome) {
+        let mut waiting = VecDeque::new();
+        while let Some(parked) = self.parked.pop_front() {
+            match self.answer(now, parked.what) {
+                Some(reply) => outcome.replies.push((parked.to, reply)),
+                None if parked.until <= now => {}
+                None => waiting.push_back(parked),
+            }
+        }
+        self.parked = waiting;
+        let wanted = |it: &&Piece| self.parked.iter().any(|one| one.what == Wanted::Work(it.kind));
+        let times = self.work.values().filter(wanted).filter(|it| it.n_deliveries < DELIVERIES_MAX);
+        let times = times.map(|it| it.out.map_or(it.not_before, |(_, until)| until));
+        outcome.look_at = times.min();
+    }
+
+    /// The same again is asked only when the first question was lost, so one is enough.
+    fn park(&mut self, now: Micros, to: &ReplyTo, what: Wanted) -> Option<Reply> {
+        if let Some(reply) = self.answer(now, what) {
+            return Some(reply);
+        }
+        let is_same = |it: &Parked| it.to.node == to.node && it.what == what;
+        if !matches!(what, Wanted::Work(_)) {
+            self.parked.retain(|it| !is_same(it));
+        }
+        self.parked.push_back(Parked { to: to.clone(), what, until: now + PARKED_MAX });
+        None
+    }
+
+    fn answer(&mut self, now: Micros, what: Wanted) -> Option<Reply> {
+        let after = |seq: u64| usize::try_from(seq).unwrap_or(usize::MAX);
+        match what {
+            Wanted::Inbox(seq) => {
+                let rest = self.inbox.get(after(seq)..).filter(|it| !it.is_empty())?;
+                Some(Reply::Inbox(rest.iter().take(PAGE).cloned().collect()))
+            }
+            Wanted::Ledger(seq) => {
+                let rest = self.ledger.get(after(seq)..).filter(|it| !it.is_empty())?;
+                Some(Reply::Ledger(rest.iter().take(PAGE).map(|it| it.message.clone()).collect()))
+            }
+            Wanted::Work(kind) => {
+                let is_ready = |it: &&mut Piece| {
+                    it.kind == kind
+                        && it.n_deliveries < DELIVERIES_MAX
+                        && it.not_before <= now
+                        && it.out.is_none_or(|(_, until)| until <= now)
+                };
+                let ready = self.work.values_mut().filter(is_ready);
+                let piece = ready.min_by_key(|it| it.order)?;
+                self.n_tokens += 1;
+                piece.out = Some((self.n_tokens, now + ACK_WAIT));
+                piece.n_deliveries += 1;
+                Some(Reply::Job(Job { token: self.n_tokens, payload: piece.payload.clone() }))
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        now: Micros,
+        id: Option<String>,
+        subject: String,
+        headers: Vec<(String, String)>,
+        payload: Bytes,
+    ) -> u64 {
+        if let Some(id) = &id
+            && let Some((seq, at)) = self.inbox_ids.get(id)
+            && now < at + INBOX_WINDOW
+        {
+            return *seq;
+        }
+        let seq = u64::try_from(self.inbox.len()).unwrap_or(0) + 1;
+        if let Some(id) = id {
+            self.inbox_ids.insert(id, (seq, now));
+        }
+        self.inbox.push(InboxMessage { seq, at: utc(now), subject, headers, payload });
+        seq
+    }
+
+    fn ledger_append(
+        &mut self,
+        now: Micros,
+        id: u64,
+        expected: Option<u64>,
+        payload: Bytes,
+    ) -> Reply {
+        if expected.is_some_and(|expected| expected != self.ledger_last()) {
+            return Reply::WrongSequence;
+        }
+        let seq = self.ledger_last() + 1;
+        let message = LedgerMessage { seq, at: utc(now), payload };
+        self.ledger.push(Entry { message, id });
+        Reply::Stored(seq)
+    }
+
+    fn entry(&self, seq: u64) -> Option<&Entry> {
+        self.ledger.get(usize::try_from(seq).ok()?.checked_sub(1)?)
+    }
+
+    fn lease_look(&mut self, now: Micros) -> Reply {
+        if self.lease.as_ref().is_some_and(|(.., until)| *until <= now) {
+            self.lease = None;
+            self.lease_seq += 1;
+        }
+        match &self.lease {
+            Some((seq, holder, _)) => Reply::Lease { seq: *seq, holder: Some(holder.clone()) },
+            None => Reply::Lease { seq: self.lease_seq, holder: None },
+        }
+    }
+
+    fn lease_write(&mut self, now: Micros, holder: Holder, expected: u64) -> Reply {
+        let Reply::Lease { seq, .. } = self.lease_look(now) else { return Reply::WrongSequence };
+        if seq != expected {
+            return Reply::WrongSequence;
+        }
+        self.lease_seq += 1;
+        self.lease = Some((self.lease_seq, holder, now + LEASE_TTL));
+        Reply::Stored(self.lease_seq)
+    }
+
+    fn publish(&mut self, now: Micros, kind: WorkKind, id: String, payload: Bytes) -> Reply {
+        if self.work_ids.get(&id).is_some_and(|at| now < at + WORK_WINDOW) {
+            return Reply::Done;
+        }
+        self.work_ids.insert(id.clone(), now);
+        self.n_tokens += 1;
+        let order = self.n_tokens;
+        // Published again while the first one is still there, it is a message of its own.
+        let name = format!("{order:012} {id}");
+        let piece = Piece { kind, payload, n_deliveries: 0, out: None, not_before: now, order };
+        self.work.insert(name, piece);
+        Reply::Done
+    }
+
+    fn give_back(&mut self, token: u64, at: Micros) {
+        let mut pieces = self.work.values_mut();
+        if let Some(piece) = pieces.find(|it| it.out.is_some_and(|(out, _)| out == token)) {
+            piece.out = None;
+            piece.not_before = at;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Deliberate mistakes, to see that the simulation finds them.
+//!
+//! Each sits where a shell uses its core: the answer, order or position that the core gave
+//! is used wrongly. Without a bug these places do nothing.
+
+use std::{fmt, str::FromStr};
+
+/// A deliberate mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// The gateway answers before the broker has acknowledged.
+    AnswerBeforeAppend,
+    /// Hands acknowledge their work before the report is stored.
+    AckBeforeStore,
+    /// The fixer carries an order out without a claim.
+    FixerSkipsClaim,
+    /// The fixer begins orders that are too old.
+    FixerIgnoresNotAfter,
+    /// The leader appends without the expected last sequence.
+    AppendWithoutExpectation,
+    /// A new leader reads the inbox from where it does not know, and decides twice.
+    PositionForgotten,
+    /// A standby that begins to lead goes on behind the newest input.
+    StandbyStartsAtEnd,
+    /// Verification counts samples from before the fix.
+    OldSamplesCount,
+    /// After a failed attempt the next one begins without asking the guards.
+    GuardsSkippedForRetries,
+    /// A leader that took over tells no deadlines.
+    TimersLostAtFailover,
+    /// Answers go out before the lines of the log are on disk.
+    LogSyncedLate,
+    /// What is pending is published again as a new attempt.
+    WishUnderNewId,
+    /// An event that is sent again counts as a new one.
+    DedupeDropped,
+    /// An approval counts for whatever plan there is now.
+    ApprovalOfAnyPlan,
+    /// Decisions are used before the ledger has them.
+    WishBeforeAppend,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::AnswerBeforeAppend,
+        Self::AckBeforeStore,
+        Self::FixerSkipsClaim,
+        Self::FixerIgnoresNotAfter,
+        Self::AppendWithoutExpectation,
+        Self::PositionForgotten,
+        Self::StandbyStartsAtEnd,
+        Self::OldSamplesCount,
+        Self::GuardsSkippedForRetries,
+        Self::TimersLostAtFailover,
+        Self::LogSyncedLate,
+        Self::WishUnderNewId,
+        Self::DedupeDropped,
+        Self::ApprovalOfAnyPlan,
+        Self::WishBeforeAppend,
+    ];
+
+    /// Returns the name on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnswerBeforeAppend => "answer-before-append",
+            Self::AckBeforeStore => "ack-before-store",
+            Self::FixerSkipsClaim => "fixer-skips-claim",
+            Self::FixerIgnoresNotAfter => "fixer-ignores-not-after",
+            Self::AppendWithoutExpectation => "append-without-expectation",
+            Self::PositionForgotten => "position-forgotten",
+            Self::StandbyStartsAtEnd => "standby-starts-at-end",
+            Self::OldSamplesCount => "old-samples-count",
+            Self::GuardsSkippedForRetries => "guards-skipped-for-retries",
+            Self::TimersLostAtFailover => "timers-lost-at-failover",
+            Self::LogSyncedLate => "log-synced-late",
+            Self::WishUnderNewId => "wish-under-new-id",
+            Self::DedupeDropped => "dedupe-dropped",
+            Self::ApprovalOfAnyPlan => "approval-of-any-plan",
+            Self::WishBeforeAppend => "wish-before-append",
+        }
+    }
+
+    /// Returns what is wrong, in a sentence.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::AnswerBeforeAppend => "the gateway answers before the broker has acknowledged",
+            Self::AckBeforeStore => "hands acknowledge their work before the report is stored",
+            Self::FixerSkipsClaim => "the fixer carries an order out without a claim",
+            Self::FixerIgnoresNotAfter => "the fixer begins orders that are too old",
+            Self::AppendWithoutExpectation => {
+                "the leader appends without the expected last sequence"
+            }
+            Self::PositionForgotten => "a new leader forgets the position and decides inputs twice",
+            Self::StandbyStartsAtEnd => {
+                "a standby that begins to lead goes on behind the newest input"
+            }
+            Self::OldSamplesCount => "verification counts samples from before the fix",
+            Self::GuardsSkippedForRetries => {
+                "after a failed attempt the next begins without the guards"
+            }
+            Self::TimersLostAtFailover => "a leader that took over tells no deadlines",
+            Self::LogSyncedLate => "answers go out before the lines of the log are on disk",
+            Self::WishUnderNewId => "what is pending is published again as a new attempt",
+            Self::DedupeDropped => "an event that is sent again counts as a new one",
+            Self::ApprovalOfAnyPlan => "an approval counts for whatever plan there is now",
+            Self::WishBeforeAppend => "work is published before the ledger has its decision",
+        }
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Bug {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        known.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|it| it.as_str()).collect();
+            format!("`{text}` is no bug of ours; use one of {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! What goes wrong with processes, broker and network, at random times.
+
+use std::rc::Rc;
+
+use crate::{
+    clock::{MINUTE, MS, SECOND},
+    options::Part,
+    rng::Rng,
+    sim::{OUTSIDE, Sim},
+    world::World,
+};
+
+/// Starts all of it.
+pub(crate) fn begin(world: &Rc<World>) {
+    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses] {
+        if world.options.has(part) {
+            world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
+        }
+    }
+}
+
+async fn go_on(world: Rc<World>, part: Part) {
+    let mut rng = Rng::new(world.options.seed, part.as_str());
+    // Some worlds are quiet, some are not.
+    let mean = *rng.pick(&[2, 5, 5, 12, 40]) * MINUTE;
+    loop {
+        Sim::sleep(&world, rng.waiting(mean)).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        let node = 1 + rng.index(world.nodes.len() - 1);
+        match part {
+            Part::Crashes => world.crash(node, "at any time"),
+            Part::BrokerCrashes => {
+                let wait = rng.range(50, 8000) * MS;
+                world.crash_broker(wait);
+            }
+            Part::Partitions if world.is_up(node) && !world.is_cut(node) => {
+                let wait = rng.range(1, 40) * SECOND;
+                world.cut(node, wait);
+            }
+            Part::Pauses if world.is_up(node) && !world.is_paused(node) => {
+                let wait = rng.range(200, 20_000) * MS;
+                world.pause(node, wait);
+            }
+            _ => {}
+        }
+    }
+}

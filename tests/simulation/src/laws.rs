@@ -1,0 +1,415 @@
+//! What must always be true, looked at after every step by somebody who knows all: the
+//! broker's streams, the disks, and the targets themselves.
+
+mod end;
+mod policy;
+mod truth;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use ::supervisor::core::Core;
+use bus::Subjects;
+use bytes::Bytes;
+use domain::{
+    event::{Delivery, Event, Status},
+    fact::{Decision, Fact},
+    id::{IncidentId, Position},
+    plan::Step,
+    wire::{
+        Answer, DiagnoseWork, Envelope, FixMode, FixOrder, Input, LedgerEntry, NotifyWork,
+        VerifyWork, WorkKind,
+    },
+};
+
+use self::policy::Model;
+use crate::{
+    broker::Op,
+    clock::{Micros, SECOND, moment},
+    scene::Scene,
+    sim::NodeId,
+    world::World,
+};
+
+/// Clocks of agents differ from the broker's at most so much.
+const SKEW_MAX: Micros = 3 * SECOND;
+/// Every so many batches, the leader's state is compared with what the ledger gives.
+const COMPARE_EVERY: u64 = 8;
+
+/// A law that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The law.
+    pub law: &'static str,
+    /// What was seen.
+    pub why: String,
+    /// When, in microseconds.
+    pub at: u64,
+}
+
+/// A fix that the ledger says was begun.
+#[derive(Clone, Debug)]
+struct Started {
+    plan_hash: String,
+    not_after: Micros,
+}
+
+/// What the laws remember.
+#[derive(Debug)]
+pub(crate) struct Laws {
+    /// What folding the ledger gives.
+    core: Core,
+    lines: Vec<Bytes>,
+    covers: Position,
+    n_batches: u64,
+    model: Model,
+    /// Senders' keys of events in the inbox, by delivery.
+    stored: BTreeMap<Delivery, (Option<String>, Status)>,
+    keys: BTreeSet<String>,
+    decided: BTreeSet<Delivery>,
+    decided_keys: BTreeSet<String>,
+    /// Reports in the inbox.
+    reports: BTreeSet<String>,
+    started: BTreeMap<(IncidentId, u32), Started>,
+    undone: BTreeSet<(IncidentId, u32)>,
+    effects: BTreeMap<String, Micros>,
+    approvals: BTreeSet<(IncidentId, String)>,
+    pub(crate) counts: Counts,
+}
+
+/// How much happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Inputs in the inbox, frames not unpacked.
+    pub inputs: u64,
+    /// Decisions in the ledger.
+    pub decisions: u64,
+    /// Incidents opened.
+    pub incidents: u64,
+    /// Fixes begun.
+    pub fixes: u64,
+    /// Steps that touched a target.
+    pub effects: u64,
+    /// Incidents proven to be resolved by a fix.
+    pub resolved: u64,
+    /// Incidents that went to a person.
+    pub escalated: u64,
+}
+
+impl Laws {
+    pub(crate) fn new(_scene: &Scene) -> Self {
+        Self {
+            core: Core::new(Subjects::new("selfheal")),
+            lines: Vec::new(),
+            covers: Position::default(),
+            n_batches: 0,
+            model: Model::default(),
+            stored: BTreeMap::new(),
+            keys: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            decided_keys: BTreeSet::new(),
+            reports: BTreeSet::new(),
+            started: BTreeMap::new(),
+            undone: BTreeSet::new(),
+            effects: BTreeMap::new(),
+            approvals: BTreeSet::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Returns what folding the ledger gives, as people see it.
+    pub(crate) const fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Notes that a person said yes to exactly this plan.
+    pub(crate) fn approve(&mut self, incident: IncidentId, plan_hash: String) {
+        self.approvals.insert((incident, plan_hash));
+    }
+
+    /// Looks at an operation before the broker does it.
+    pub(crate) fn before(&mut self, world: &Rc<World>, op: &Op, node: NodeId) {
+        let Op::Ack(token) = op else { return };
+        let Some((kind, payload)) = world.broker.borrow().given_out(*token) else { return };
+        let key = match kind {
+            WorkKind::Diagnose => {
+                read::<DiagnoseWork>(&payload).map(|it| it.work.wish_id(WorkKind::Diagnose))
+            }
+            WorkKind::Fix => read::<FixOrder>(&payload).map(|it| it.work.wish_id(WorkKind::Fix)),
+            WorkKind::Verify => read::<VerifyWork>(&payload)
+                // What nobody waits for any more is not done; clocks may differ.
+                .filter(|it| world.sim.now() < moment(it.not_after) + 55 * SECOND)
+                .map(|it| it.work.wish_id(WorkKind::Verify)),
+            WorkKind::Notify => read::<NotifyWork>(&payload)
+                .map(|it| format!("{}/notice/{}", it.work.incident, it.notice)),
+        };
+        if let Some(key) = key.filter(|it| !self.reports.contains(it)) {
+            let member = world.member(node);
+            let why = format!("{member} acknowledged {key}, whose report is not in the inbox");
+            world.fail("work is acknowledged after its report is stored", why);
+        }
+    }
+
+    /// Looks at what the broker has stored.
+    pub(crate) fn after(&mut self, world: &Rc<World>, op: &Op, _node: NodeId, stored: Option<u64>) {
+        let Some(seq) = stored else { return };
+        match op {
+            Op::Append { subject, headers, payload, .. } => {
+                self.inbox(world, seq, subject, headers, payload);
+            }
+            Op::LedgerAppend { payload, by, .. } => self.ledger(world, seq, payload, *by),
+            _ => {}
+        }
+    }
+
+    fn inbox(
+        &mut self,
+        world: &Rc<World>,
+        seq: u64,
+        subject: &str,
+        headers: &[(String, String)],
+        payload: &Bytes,
+    ) {
+        self.counts.inputs += 1;
+        world.trace.mark(3, seq);
+        if let Some(kind) = subject.strip_prefix("selfheal.event.") {
+            let context = domain::event::Context {
+                id: headers.first().map(|it| it.1.clone()).unwrap_or_default(),
+                kind: Some(kind.to_owned()),
+                at: crate::clock::utc(world.sim.now()),
+            };
+            if let Ok(event) = domain::event::message(headers, payload, &context) {
+                self.event(&event);
+            }
+            return;
+        }
+        let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(payload) else { return };
+        for envelope in envelopes {
+            match envelope.input {
+                Input::Event(event) => self.event(&event),
+                Input::Analysis(it) => self.report(it.work.wish_id(WorkKind::Diagnose)),
+                Input::Fix(it) => self.report(it.work.wish_id(WorkKind::Fix)),
+                Input::Verification(it) => self.report(it.work.wish_id(WorkKind::Verify)),
+                Input::Notice(it) => {
+                    self.report(format!("{}/notice/{}", it.work.incident, it.notice));
+                }
+                Input::Command(_) | Input::Timer(_) => {}
+            }
+        }
+    }
+
+    fn report(&mut self, key: String) {
+        self.reports.insert(key);
+    }
+
+    fn event(&mut self, event: &Event) {
+        let key = key_of(event);
+        self.keys.extend(key.clone());
+        self.stored.entry(event.delivery()).or_insert((key, event.status));
+    }
+
+    /// Looks at a batch of decisions that was just stored.
+    fn ledger(&mut self, world: &Rc<World>, seq: u64, payload: &Bytes, by: NodeId) {
+        world.trace.mark(4, seq);
+        world.trace.bytes(payload);
+        let Ok(entry) = serde_json::from_slice::<LedgerEntry>(payload) else {
+            return world.fail("a ledger can be read", format!("message {seq}"));
+        };
+        match self.core.fold(seq, payload, 1) {
+            Ok(lines) => self.lines.extend(lines.iter().map(|it| it.json)),
+            Err(error) => {
+                return world.fail(
+                    "the ledger has one history",
+                    format!("message {seq} by {}: {error}", world.member(by)),
+                );
+            }
+        }
+        if entry.covers < self.covers {
+            let why = format!("message {seq} covers {} after {}", entry.covers, self.covers);
+            return world.fail("positions only grow", why);
+        }
+        for decision in &entry.decisions {
+            if decision.cause <= self.covers || entry.covers < decision.cause {
+                let why = format!(
+                    "decision {} is about input {}, of ({}, {}]",
+                    decision.seq, decision.cause, self.covers, entry.covers
+                );
+                return world.fail("an input is decided once", why);
+            }
+            self.decision(world, decision);
+        }
+        self.covers = entry.covers;
+    }
+
+    fn decision(&mut self, world: &Rc<World>, decision: &Decision) {
+        self.counts.decisions += 1;
+        world.trace.say(world.sim.now(), || {
+            let id = decision.incident.map(|it| it.to_string()).unwrap_or_default();
+            format!("ledger: {} {id} {}: {}", decision.seq, decision.fact.name(), decision.reason)
+        });
+        let expected = u64::try_from(self.lines.len()).unwrap_or(0);
+        if expected < decision.seq {
+            return world.fail("decisions have no gap", format!("{} of {expected}", decision.seq));
+        }
+        for delivery in deliveries(&decision.fact) {
+            let key = self.stored.get(&delivery).and_then(|it| it.0.clone());
+            let doubled = key.is_some_and(|key| !self.decided_keys.insert(key));
+            if !self.decided.insert(delivery) || doubled {
+                let why = format!("decision {} counts {delivery} again", decision.seq);
+                return world.fail("an accepted event is decided once", why);
+            }
+        }
+        let id = decision.incident.unwrap_or(IncidentId::NONE);
+        match &decision.fact {
+            Fact::Opened { .. } => self.counts.incidents += 1,
+            Fact::FixStarted { attempt, plan, not_after, approved_by, .. } => {
+                self.counts.fixes += 1;
+                let plan_hash = plan.hash();
+                if approved_by.is_some() && !self.approvals.contains(&(id, plan_hash.clone())) {
+                    let why = format!("{id} attempt {attempt}: {}", **plan);
+                    world.fail("an approval is for exactly the plan that was shown", why);
+                }
+                let not_after = moment(*not_after);
+                self.started.insert((id, *attempt), Started { plan_hash, not_after });
+            }
+            Fact::UndoStarted { .. } => {
+                let attempt = self.model.attempt(id);
+                self.undone.insert((id, attempt));
+            }
+            Fact::Resolved => self.counts.resolved += 1,
+            Fact::Escalated { .. } => self.counts.escalated += 1,
+            Fact::Verified { report } => {
+                let (target, since, soak) = self.model.proof(id);
+                truth::proven(world, decision, report, target, since, soak);
+            }
+            _ => {}
+        }
+        if let Err(why) = self.model.decide(decision) {
+            world.fail("no fix is begun that policy does not allow", why);
+        }
+    }
+
+    /// Looks at a step that is about to touch a target.
+    pub(crate) fn effect(
+        &mut self,
+        world: &Rc<World>,
+        order: &FixOrder,
+        step: &Step,
+        is_back: bool,
+        idx: usize,
+    ) {
+        let (id, attempt, now) = (order.work.incident, order.work.attempt, world.sim.now());
+        self.counts.effects += 1;
+        world.trace.mark(5, u64::try_from(idx).unwrap_or(0));
+        let Some(started) = self.started.get(&(id, attempt)) else {
+            let why = format!("{id} attempt {attempt}: {}", step.action);
+            return world.fail("nothing is touched before the ledger says so", why);
+        };
+        if started.plan_hash != order.plan.hash() {
+            let why = format!("{id} attempt {attempt}: {}", step.action);
+            return world.fail("only the plan that was authorized is carried out", why);
+        }
+        let is_first = order.plan.steps.first().is_some_and(|it| it.name == step.name);
+        let late = started.not_after + SKEW_MAX < now;
+        if order.mode == FixMode::Apply && is_first && !is_back && late {
+            let why = format!("{id} attempt {attempt}, {} s too late", {
+                (now - started.not_after) / SECOND
+            });
+            return world.fail("an order that is too old is not begun", why);
+        }
+        if order.mode == FixMode::Undo && !self.undone.contains(&(id, attempt)) {
+            let why = format!("{id} attempt {attempt}: {}", step.action);
+            return world.fail("nothing is taken back before the ledger says so", why);
+        }
+        // A step that failed is taken back at once; that is another effect.
+        let key = format!("{id}/{attempt}/{:?}/{is_back}/{}", order.mode, step.name);
+        if let Some(before) = self.effects.insert(key.clone(), now) {
+            let why = format!("{key} at {} s and at {} s", before / SECOND, now / SECOND);
+            world.fail("an attempt's effect happens once", why);
+        }
+    }
+
+    /// Looks at an answer that is about to be sent.
+    pub(crate) fn answer(
+        &mut self,
+        world: &Rc<World>,
+        node: NodeId,
+        answer: &Answer,
+        last_seq: Option<u64>,
+    ) {
+        let synced = world.node(node).disk.borrow().n_synced();
+        if let Some(last) = last_seq.filter(|last| synced < *last) {
+            let why = format!("`{}` before line {last} was on disk", answer.message);
+            world.fail("an answer comes after its line is on disk", why);
+        }
+    }
+
+    /// Looks at a log that was just written.
+    pub(crate) fn log(&mut self, world: &Rc<World>, node: NodeId) {
+        let disk = world.node(node).disk.borrow();
+        let own = disk.lines();
+        if self.lines.len() < own.len() {
+            let why =
+                format!("{} has {} lines of {}", world.member(node), own.len(), self.lines.len());
+            return world.fail("a log is a prefix of the ledger", why);
+        }
+        // Older lines were compared when they were written.
+        let from = own.len().saturating_sub(64);
+        let differs = own.iter().zip(&self.lines).skip(from).position(|(own, line)| own != line);
+        if let Some(at) = differs {
+            let why = format!("line {} of {} differs", from + at + 1, world.member(node));
+            world.fail("a log is a prefix of the ledger", why);
+        }
+    }
+
+    /// Compares a leader's state with what the ledger gives.
+    pub(crate) fn leader(&mut self, world: &Rc<World>, core: &Core) {
+        self.n_batches += 1;
+        if self.n_batches.is_multiple_of(COMPARE_EVERY) {
+            self.compare(world, core);
+        }
+    }
+
+    fn compare(&self, world: &Rc<World>, core: &Core) {
+        let is_same_age = core.is_settled()
+            && core.ledger_seq() == self.core.ledger_seq()
+            && core.desk().n_decisions() == self.core.desk().n_decisions();
+        if !is_same_age {
+            return;
+        }
+        let mut folded = self.core.desk().clone();
+        folded.cover(core.desk().position());
+        if folded != *core.desk() {
+            let why = format!("after decision {}", folded.n_decisions());
+            world.fail("deciding and folding give the same state", why);
+        }
+    }
+
+    /// A sender was told that its event is accepted.
+    pub(crate) fn accepted(&mut self, world: &Rc<World>, key: &str) {
+        if !self.keys.contains(key) {
+            world.fail("accepted means acknowledged by the broker", format!("event {key}"));
+        }
+    }
+}
+
+/// Returns what the sender itself calls the event.
+fn key_of(event: &Event) -> Option<String> {
+    event.payload.get("key").and_then(|it| it.as_str()).map(str::to_owned)
+}
+
+fn deliveries(fact: &Fact) -> Vec<Delivery> {
+    match fact {
+        // What an analyzer found is no event that anybody sent.
+        Fact::Opened { event, .. } => vec![event.delivery()],
+        Fact::Repeated { deliveries, .. } => deliveries.clone(),
+        Fact::RecoveryReported { delivery } => vec![*delivery],
+        _ => Vec::new(),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(payload: &Bytes) -> Option<T> {
+    serde_json::from_slice(payload).ok()
+}

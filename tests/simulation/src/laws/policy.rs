@@ -1,0 +1,366 @@
+//! What policy allows, counted anew from the ledger alone: a second opinion on the guards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    autonomy::{Autonomy, Risk},
+    config::Config,
+    fact::{Decision, Fact},
+    id::IncidentId,
+    plan::Plan,
+    span::{Rates, Span},
+    wire::FixOutcome,
+};
+
+use crate::clock::{Micros, moment};
+
+/// How long a yes is worth something.
+const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
+
+/// Where an incident stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stand {
+    Diagnosing,
+    Proposed,
+    Awaiting,
+    Fixing,
+    Undoing,
+    Proving { is_fix: bool },
+    Symptom(IncidentId),
+    Escalated,
+    Over,
+}
+
+/// One incident.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) stand: Stand,
+    pub(super) since: DateTime<Utc>,
+    pub(super) target: Option<String>,
+    pub(super) plan: Option<Plan>,
+    diagnosed_at: DateTime<Utc>,
+    attempt: u32,
+    before_retry: u32,
+    yes: Option<(String, DateTime<Utc>)>,
+    pub(super) held_since: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug)]
+struct Fix {
+    incident: IncidentId,
+    target: String,
+    runbook: String,
+    started: DateTime<Utc>,
+    ended: Option<DateTime<Utc>>,
+    failed: bool,
+}
+
+/// All that policy looks at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) config: Config,
+    pub(super) cases: BTreeMap<IncidentId, Case>,
+    paused: bool,
+    breaker_until: Option<DateTime<Utc>>,
+    breaker_since: Option<DateTime<Utc>>,
+    fixes: Vec<Fix>,
+}
+
+impl Model {
+    pub(super) fn attempt(&self, id: IncidentId) -> u32 {
+        self.cases.get(&id).map_or(0, |it| it.attempt)
+    }
+
+    /// Returns of what, since when, and for how long health must be proven.
+    pub(super) fn proof(&self, id: IncidentId) -> (Option<&str>, Option<Micros>, Span) {
+        let Some(case) = self.cases.get(&id) else { return (None, None, Span::ZERO) };
+        let is_fix = case.stand == Stand::Proving { is_fix: true };
+        let planned = case.plan.as_ref().filter(|_| is_fix).map(|it| it.success.soak);
+        let target = case.target.as_deref();
+        let own = target.and_then(|it| self.config.target(it)).and_then(|it| it.soak);
+        let soak = planned.or(own).unwrap_or(self.config.policy.soak);
+        // A change of the configuration may have changed the soak meanwhile.
+        let soak = if is_fix { soak } else { soak.min(Span::from_secs(1)) };
+        (target, Some(moment(case.since)), soak)
+    }
+
+    /// Takes a decision. Says what is wrong with it.
+    pub(super) fn decide(&mut self, decision: &Decision) -> Result<(), String> {
+        let at = decision.at;
+        match (&decision.fact, decision.incident) {
+            (Fact::Configured { config, .. }, _) => self.config = (**config).clone(),
+            (Fact::Paused { .. }, _) => self.paused = true,
+            (Fact::Resumed { .. }, _) => {
+                self.paused = false;
+                self.breaker_until = None;
+                self.breaker_since = Some(at);
+            }
+            (Fact::BreakerTripped { until }, _) => {
+                self.breaker_until = Some(*until);
+                self.breaker_since = Some(at);
+            }
+            (Fact::Opened { target, .. }, Some(id)) => {
+                let case = Case {
+                    stand: Stand::Diagnosing,
+                    since: at,
+                    target: target.clone(),
+                    plan: None,
+                    diagnosed_at: at,
+                    attempt: 0,
+                    before_retry: 0,
+                    yes: None,
+                    held_since: None,
+                };
+                self.cases.insert(id, case);
+            }
+            (fact, Some(id)) => self.about(id, fact, at)?,
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    fn about(&mut self, id: IncidentId, fact: &Fact, at: DateTime<Utc>) -> Result<(), String> {
+        if let Fact::FixStarted { attempt, plan, .. } = fact {
+            self.may_begin(id, *attempt, plan, at).map_err(|why| format!("{id}: {why}"))?;
+            self.fixes.push(Fix {
+                incident: id,
+                target: plan.target.clone(),
+                runbook: plan.runbook.clone(),
+                started: at,
+                ended: None,
+                failed: false,
+            });
+        }
+        let ends = matches!(
+            fact,
+            Fact::AttemptFailed | Fact::Resolved | Fact::Escalated { .. } | Fact::Closed { .. }
+        );
+        let mut own = self.fixes.iter_mut().rev();
+        if ends
+            && let Some(fix) = own.find(|it| it.incident == id)
+            && fix.ended.is_none()
+        {
+            fix.ended = Some(at);
+            fix.failed = !matches!(fact, Fact::Resolved);
+        }
+        self.move_on(id, fact, at);
+        Ok(())
+    }
+
+    fn move_on(&mut self, id: IncidentId, fact: &Fact, at: DateTime<Utc>) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        let next = match fact {
+            Fact::BecameSymptom { of } => Some(Stand::Symptom(*of)),
+            Fact::Released | Fact::PlanExpired | Fact::AttemptFailed => Some(Stand::Diagnosing),
+            Fact::Retried { .. } => {
+                case.before_retry = case.attempt;
+                Some(Stand::Diagnosing)
+            }
+            Fact::Diagnosed { report, chosen } => {
+                let chosen = chosen.and_then(|idx| report.hypotheses.get(idx));
+                let plan = chosen.and_then(|it| it.plan.clone());
+                plan.map(|plan| {
+                    case.plan = Some(plan);
+                    case.diagnosed_at = at;
+                    Stand::Proposed
+                })
+            }
+            Fact::Held { .. } => {
+                case.held_since.get_or_insert(at);
+                Some(Stand::Proposed)
+            }
+            Fact::ApprovalRequested { .. } => Some(Stand::Awaiting),
+            Fact::Approved { plan_hash, .. } => {
+                case.yes = Some((plan_hash.clone(), at));
+                Some(Stand::Proposed)
+            }
+            Fact::FixStarted { attempt, plan, .. } => {
+                case.attempt = *attempt;
+                case.plan = Some((**plan).clone());
+                case.yes = None;
+                Some(Stand::Fixing)
+            }
+            Fact::FixEnded { report } => {
+                let is_open = report.as_ref().is_none_or(|it| match it.outcome {
+                    FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
+                    FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
+                });
+                is_open.then_some(Stand::Proving { is_fix: true })
+            }
+            Fact::RecheckStarted => Some(Stand::Proving { is_fix: false }),
+            Fact::UndoStarted { .. } => Some(Stand::Undoing),
+            Fact::Resolved | Fact::SelfResolved | Fact::Closed { .. } => Some(Stand::Over),
+            Fact::Escalated { .. } => Some(Stand::Escalated),
+            _ => None,
+        };
+        let is_held = matches!(fact, Fact::Held { .. } | Fact::PlanExpired)
+            || matches!(fact, Fact::Diagnosed { .. } | Fact::Approved { .. });
+        if !is_held && next.is_some() {
+            case.held_since = None;
+        }
+        if let Some(next) = next {
+            case.stand = next;
+            case.since = at;
+        }
+    }
+
+    /// Says why a fix must not begin now.
+    fn may_begin(
+        &self,
+        id: IncidentId,
+        attempt: u32,
+        plan: &Plan,
+        at: DateTime<Utc>,
+    ) -> Result<(), String> {
+        let policy = &self.config.policy;
+        let case = self.cases.get(&id).ok_or("nobody opened the incident")?;
+        if case.stand != Stand::Proposed || case.plan.as_ref() != Some(plan) {
+            return Err("this plan was not proposed".to_owned());
+        }
+        if attempt != case.attempt + 1 {
+            return Err(format!("attempt {attempt} follows {}", case.attempt));
+        }
+        if policy.attempts < attempt - case.before_retry {
+            return Err(format!("{} attempts are allowed, this is {attempt}", policy.attempts));
+        }
+        if self.paused {
+            return Err("fixes are paused".to_owned());
+        }
+        if policy.freeze.iter().any(|it| it.from <= at && at < it.until) {
+            return Err("this is a freeze window".to_owned());
+        }
+        if case.target.as_deref() != Some(plan.target.as_str()) {
+            return Err("the plan is for another target".to_owned());
+        }
+        if case.diagnosed_at + policy.plan_max_age.to_delta() < at {
+            return Err("the plan is too old".to_owned());
+        }
+        self.may_without_asking(case, plan, at)?;
+        self.may_beside_others(id, plan)?;
+        self.may_again(id, attempt - case.before_retry, plan, at)?;
+        if self.breaker_until.is_some_and(|until| at < until) {
+            return Err("the breaker is tripped".to_owned());
+        }
+        Ok(())
+    }
+
+    fn may_without_asking(
+        &self,
+        case: &Case,
+        plan: &Plan,
+        at: DateTime<Utc>,
+    ) -> Result<(), String> {
+        let policy = &self.config.policy;
+        let target = self.config.target(&plan.target).ok_or("the target is not configured")?;
+        let by_risk = match plan.risk {
+            Risk::Low => Autonomy::Auto,
+            Risk::Medium => Autonomy::Approve,
+            Risk::High => Autonomy::Suggest,
+        };
+        let here = policy.runbooks.get(&plan.runbook).and_then(|it| it.autonomy);
+        let general = plan.autonomy.unwrap_or(by_risk).min(policy.autonomy);
+        let mut allowed = here.unwrap_or(general);
+        if let Some(own) = target.autonomy {
+            allowed = allowed.min(own);
+        }
+        let yes = case.yes.as_ref();
+        let is_approved =
+            yes.is_some_and(|(hash, said)| *hash == plan.hash() && at < *said + APPROVAL_WORTH);
+        match allowed {
+            Autonomy::Auto => Ok(()),
+            Autonomy::Approve if is_approved => Ok(()),
+            Autonomy::Approve | Autonomy::Suggest | Autonomy::Observe => {
+                Err(format!("`{}` may not begin by itself", plan.runbook))
+            }
+        }
+    }
+
+    fn may_beside_others(&self, id: IncidentId, plan: &Plan) -> Result<(), String> {
+        let policy = &self.config.policy;
+        let treated = self.cases.iter().filter(|(other, it)| {
+            let is_treated = matches!(
+                it.stand,
+                Stand::Fixing | Stand::Undoing | Stand::Proving { is_fix: true }
+            );
+            **other != id && is_treated
+        });
+        let treated: BTreeSet<&str> =
+            treated.filter_map(|(_, it)| it.plan.as_ref()).map(|it| it.target.as_str()).collect();
+        if treated.contains(plan.target.as_str()) {
+            return Err("another fix of the target is under way".to_owned());
+        }
+        let n_targets = self.config.targets.len();
+        let radius = policy.budget.blast_radius.of(n_targets);
+        if radius < treated.len() + 1 {
+            return Err(format!("{} others are under treatment, of {radius}", treated.len()));
+        }
+        let sick = self
+            .cases
+            .values()
+            .filter(|it| !matches!(it.stand, Stand::Symptom(_) | Stand::Escalated | Stand::Over));
+        let sick: BTreeSet<&str> = sick.filter_map(|it| it.target.as_deref()).collect();
+        if policy.storm.of(n_targets).max(3) < sick.len() {
+            return Err(format!("{} targets are sick at once", sick.len()));
+        }
+        Ok(())
+    }
+
+    fn may_again(
+        &self,
+        id: IncidentId,
+        nth: u32,
+        plan: &Plan,
+        at: DateTime<Utc>,
+    ) -> Result<(), String> {
+        let policy = &self.config.policy;
+        let on_target = |it: &&Fix| it.target == plan.target;
+        let of_runbook = |it: &&Fix| it.runbook == plan.runbook;
+        let own = policy.runbooks.get(&plan.runbook).and_then(|it| it.budget.as_ref());
+        let within = |rates: &Rates, concerns: &dyn Fn(&&Fix) -> bool| {
+            rates.0.iter().all(|rate| {
+                let from = at - rate.per.to_delta();
+                let n = self.fixes.iter().filter(concerns).filter(|it| from < it.started).count();
+                n < usize::try_from(rate.count).unwrap_or(usize::MAX)
+            })
+        };
+        let budget = &policy.budget;
+        if !within(&budget.per_target, &on_target)
+            || !within(own.unwrap_or(&budget.per_runbook), &of_runbook)
+            || !within(&budget.fleet, &|_| true)
+        {
+            return Err("the budget is used up".to_owned());
+        }
+        let rested = |wait: Span, concerns: &dyn Fn(&&Fix) -> bool| {
+            let ends = self.fixes.iter().filter(concerns).map(|it| it.ended.unwrap_or(at));
+            ends.max().is_none_or(|last| last + wait.to_delta() <= at)
+        };
+        let cooldown = policy.cooldown;
+        let doublings = nth.saturating_sub(2).min(20);
+        let backoff = if nth < 2 {
+            Span::ZERO
+        } else {
+            Span::from_millis((policy.backoff.as_millis() << doublings).min(300_000))
+        };
+        if !rested(backoff, &|it| it.incident == id)
+            || !rested(cooldown.per_target, &on_target)
+            || !rested(cooldown.per_runbook, &of_runbook)
+            || !rested(cooldown.fleet, &|_| true)
+        {
+            return Err("it is too soon after the last fix".to_owned());
+        }
+        let breaker = policy.breaker;
+        let from = at - breaker.within.to_delta();
+        let from = self.breaker_since.map_or(from, |since| since.max(from));
+        let failed = self.fixes.iter().filter(|it| it.failed);
+        let n_failed = failed.filter(|it| it.ended.is_some_and(|ended| from < ended)).count();
+        let limit = usize::try_from(breaker.failures).unwrap_or(usize::MAX);
+        if limit <= n_failed
+            && self.breaker_until.is_none_or(|until| until <= at)
+            && limit < n_failed
+        {
+            return Err(format!("{n_failed} fixes have failed, and no breaker has tripped"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! People: they look at what there is, a while ago, and approve, reject, retry and close;
+//! sometimes twice, too late, or something else than what is there now.
+
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+
+use domain::{
+    id::IncidentId,
+    incident::Phase,
+    wire::{Command, Verb},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::{MINUTE, SECOND},
+    options::Part,
+    rng::Rng,
+    sim::{OUTSIDE, Sim},
+    world::{Asked, Kind, World},
+};
+
+/// Starts them.
+pub(crate) fn begin(world: &Rc<World>) {
+    if !world.options.has(Part::People) {
+        return;
+    }
+    world.sim.spawn(OUTSIDE, watch(Rc::clone(world)));
+    world.sim.spawn(OUTSIDE, administrate(Rc::clone(world)));
+}
+
+/// Looks at what waits for a person, every few seconds.
+async fn watch(world: Rc<World>) {
+    let rng = Rc::new(RefCell::new(Rng::new(world.options.seed, "people")));
+    let mut seen: BTreeSet<(IncidentId, u64)> = BTreeSet::new();
+    loop {
+        let wait = rng.borrow_mut().range(3, 15) * SECOND;
+        Sim::sleep(&world, wait).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        let mut wanted = Vec::new();
+        for incident in world.laws.borrow().core().desk().open_incidents() {
+            if !seen.insert((incident.id, incident.revision)) {
+                continue;
+            }
+            match &incident.phase {
+                Phase::AwaitingApproval { plan, .. } => {
+                    wanted.extend(judge(&mut rng.borrow_mut(), incident.id, &plan.hash()));
+                }
+                Phase::Escalated(_) => {
+                    wanted.extend(care(&mut rng.borrow_mut(), incident.id));
+                }
+                _ => {}
+            }
+        }
+        for (wait, verb) in wanted {
+            world.sim.after(wait, move |world| send(world, verb));
+        }
+    }
+}
+
+/// Decides about a plan that is shown.
+fn judge(rng: &mut Rng, incident: IncidentId, hash: &str) -> Vec<(u64, Verb)> {
+    let approve = |hash: &str| Verb::Approve { incident, plan_hash: hash.to_owned() };
+    let soon = rng.range(1, 40) * SECOND;
+    match rng.range(0, 10) {
+        0..4 => vec![(soon, approve(hash))],
+        4 => vec![(soon, approve(hash)), (soon + rng.range(0, 3) * SECOND, approve(hash))],
+        5 => vec![(soon, approve(&"0".repeat(64)))],
+        6 => vec![(rng.range(1, 12) * MINUTE, approve(hash))],
+        7 => vec![(soon, Verb::Reject { incident, reason: "no".to_owned() })],
+        8 => vec![(soon, approve(&hash.replace('a', "b")))],
+        _ => Vec::new(),
+    }
+}
+
+fn care(rng: &mut Rng, incident: IncidentId) -> Vec<(u64, Verb)> {
+    let soon = rng.range(2, 200) * SECOND;
+    match rng.range(0, 10) {
+        0..2 => vec![(soon, Verb::Retry { incident })],
+        2 => vec![(soon, Verb::Close { incident, reason: "seen".to_owned() })],
+        3 => vec![(soon, Verb::Acknowledge { incident })],
+        _ => Vec::new(),
+    }
+}
+
+/// Pauses, resumes, and changes the configuration, now and then.
+async fn administrate(world: Rc<World>) {
+    let mut rng = Rng::new(world.options.seed, "administrators");
+    loop {
+        Sim::sleep(&world, rng.waiting(12 * MINUTE)).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        if rng.percent(50) {
+            send(&world, Verb::Pause { reason: "a change".to_owned() });
+            let wait = rng.range(10, 300) * SECOND;
+            world.sim.after(wait, |world| send(world, Verb::Resume));
+        } else if world.options.has(Part::Changes) {
+            let config = Box::new(rng.pick(&world.scene.configs).clone());
+            send(&world, Verb::Configure { config });
+        }
+    }
+}
+
+/// Sends a command through a gateway, again until it is answered, under one id.
+pub(crate) fn send(world: &Rc<World>, verb: Verb) {
+    if let Verb::Approve { incident, plan_hash } = &verb {
+        world.laws.borrow_mut().approve(*incident, plan_hash.clone());
+    }
+    world.trace.say(world.sim.now(), || format!("a person: {}", told(&verb)));
+    let id = format!("command-{}-{}", verb.as_str(), world.sim.n_steps());
+    let command = Command { by: "ann".to_owned(), verb };
+    let world = Rc::clone(world);
+    world.clone().sim.spawn(OUTSIDE, async move {
+        for _ in 0..20 {
+            let (sender, answered) = oneshot::channel();
+            let asked = Asked::Command(Box::new(command.clone()), id.clone(), sender);
+            world.ask(Kind::Gateway, OUTSIDE, asked);
+            let told = tokio::select! {
+                biased;
+                told = answered => told.ok(),
+                () = Sim::sleep(&world, 20 * SECOND) => None,
+            };
+            if matches!(
+                told,
+                Some(
+                    crate::agents::gateway::Answered::Done
+                        | crate::agents::gateway::Answered::Accepted
+                )
+            ) {
+                return;
+            }
+            Sim::sleep(&world, SECOND).await;
+        }
+    });
+}
+
+fn told(verb: &Verb) -> String {
+    match verb {
+        Verb::Approve { incident, plan_hash } => format!("approve {incident} {plan_hash:.8}"),
+        Verb::Reject { incident, .. } => format!("reject {incident}"),
+        Verb::Acknowledge { incident } => format!("acknowledge {incident}"),
+        Verb::Close { incident, .. } => format!("close {incident}"),
+        Verb::Retry { incident } => format!("retry {incident}"),
+        Verb::Pause { .. } | Verb::Resume | Verb::Configure { .. } => verb.as_str().to_owned(),
+    }
+}

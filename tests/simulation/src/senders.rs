@@ -1,0 +1,114 @@
+//! Others who send events: over HTTP until they are told that it was accepted, and to the
+//! broker itself; repeated, doubled, resolved, unreadable, and in floods.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::{
+    agents::gateway::Answered,
+    broker::Op,
+    clock::{MINUTE, MS, SECOND},
+    net,
+    options::Part,
+    rng::Rng,
+    sim::{OUTSIDE, Sim},
+    world::{Asked, Kind, World},
+};
+
+/// Tries of one event before its sender gives up.
+const TRIES_MAX: u32 = 30;
+
+/// Starts them.
+pub(crate) fn begin(world: &Rc<World>) {
+    if world.options.has(Part::Senders) {
+        world.sim.spawn(OUTSIDE, go_on(Rc::clone(world)));
+    }
+}
+
+async fn go_on(world: Rc<World>) {
+    let mut rng = Rng::new(world.options.seed, "senders");
+    let mean = rng.range(1, 4) * MINUTE;
+    let mut n = 0_u64;
+    loop {
+        Sim::sleep(&world, rng.waiting(mean)).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        let is_flood = rng.percent(4) && world.options.has(Part::Floods);
+        let count = if is_flood { rng.range(50, 400) } else { 1 };
+        let kind = *rng.pick(&["service_down", "service_down", "disk_full", "cache_stale", "odd"]);
+        let target = match rng.range(0, 10) {
+            0..7 => rng.pick(&world.targets.spots).target.name.clone(),
+            _ => "elsewhere".to_owned(),
+        };
+        let is_resolved = rng.percent(15);
+        let is_raw = rng.percent(25);
+        for _ in 0..count {
+            n += 1;
+            let status = if is_resolved { "resolved" } else { "firing" };
+            let body = event(n, kind, &target, status);
+            if is_raw {
+                publish(&world, &mut rng, n, kind, &body);
+            } else {
+                let copies = if rng.percent(10) { 2 } else { 1 };
+                for _ in 0..copies {
+                    world.sim.spawn(OUTSIDE, post(Rc::clone(&world), n, body.clone()));
+                }
+            }
+            if is_flood {
+                let wait = rng.range(0, 4) * MS;
+                Sim::sleep(&world, wait).await;
+            }
+        }
+    }
+}
+
+fn event(n: u64, kind: &str, target: &str, status: &str) -> Value {
+    json!({
+        "id": format!("e{n}"),
+        "type": kind,
+        "source": "outside",
+        "status": status,
+        "target": target,
+        "payload": { "service": target, "key": format!("k{n}") },
+    })
+}
+
+/// Sends an event over HTTP, again under the same id until it is accepted.
+async fn post(world: Rc<World>, n: u64, body: Value) {
+    let body = Bytes::from(body.to_string());
+    for _ in 0..TRIES_MAX {
+        let (sender, answered) = oneshot::channel();
+        world.ask(Kind::Gateway, OUTSIDE, Asked::Http(body.clone(), sender));
+        let told = tokio::select! {
+            biased;
+            told = answered => told.ok(),
+            () = Sim::sleep(&world, 20 * SECOND) => None,
+        };
+        match told {
+            Some(Answered::Done | Answered::Accepted) => {
+                world.laws.borrow_mut().accepted(&world, &format!("k{n}"));
+                return;
+            }
+            Some(Answered::Refused) => return,
+            Some(Answered::Unavailable) | None => {}
+        }
+        Sim::sleep(&world, 2 * SECOND).await;
+    }
+}
+
+/// Publishes to the broker itself: single messages, sometimes unreadable.
+fn publish(world: &Rc<World>, rng: &mut Rng, n: u64, kind: &str, body: &Value) {
+    let payload = if rng.percent(20) { "{".to_owned() } else { body.to_string() };
+    let id = format!("raw-{n}");
+    let op = Op::Append {
+        id: Some(id.clone()),
+        subject: format!("selfheal.event.{kind}"),
+        headers: vec![("Nats-Msg-Id".to_owned(), id)],
+        payload: Bytes::from(payload),
+    };
+    drop(net::send(world, OUTSIDE, op));
+}

@@ -1,0 +1,387 @@
+//! Targets: they die, hang, flap, heal by themselves, ignore fixes and break others. What
+//! is true of them is known here, whatever anybody believes.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use domain::{
+    check::{Check, Probe},
+    target::{Handle, Target},
+};
+use monitor::sample::{Finding, RunId};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{MS, Micros, SECOND, micros},
+    options::{Options, Part},
+    rng::Rng,
+    scene::Scene,
+    sim::{OUTSIDE, Sim},
+    world::World,
+};
+
+/// How it works while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Fine,
+    Hung,
+    Failing,
+}
+
+/// One run of a process or container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    pub(crate) started: Micros,
+    pub(crate) ready: Micros,
+}
+
+#[derive(Debug)]
+struct State {
+    run: Option<Run>,
+    ended: Option<Micros>,
+    mode: Mode,
+    /// Counts breakages, so that an old one's recovery does not end a new one.
+    n_breakages: u64,
+    starts: Vec<Micros>,
+    /// When it became well or sick.
+    truth: Vec<(Micros, bool)>,
+}
+
+/// How a target takes a fix, in per cent.
+#[derive(Clone, Copy, Debug)]
+struct Nature {
+    fails_step: u64,
+    hangs_step: u64,
+    stays_sick: u64,
+    dies_again: u64,
+    breaks_other: u64,
+    start: Micros,
+}
+
+/// One target.
+#[derive(Debug)]
+pub(crate) struct Spot {
+    pub(crate) target: Target,
+    state: RefCell<State>,
+    nature: Nature,
+    needs: Vec<usize>,
+    needed_by: Vec<usize>,
+    /// Something about it is different.
+    pub(crate) changed: Rc<Notify>,
+}
+
+/// All targets that there ever are, configured or not.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    pub(crate) spots: Vec<Spot>,
+    rng: RefCell<Rng>,
+    n_runs: Cell<u64>,
+    /// Nothing breaks by itself any more.
+    pub(crate) is_calm: Cell<bool>,
+}
+
+impl Targets {
+    pub(crate) fn new(scene: &Scene, options: &Options) -> Self {
+        let mut rng = Rng::new(options.seed, "targets");
+        let all = &scene.configs[0].targets;
+        let place = |name: &String| all.iter().position(|it| it.name == *name);
+        let spots = all.iter().map(|target| {
+            let bad = options.has(Part::BadFixes);
+            let nature = Nature {
+                fails_step: if bad { *rng.pick(&[0, 0, 5, 40]) } else { 0 },
+                hangs_step: if bad { *rng.pick(&[0, 0, 0, 5]) } else { 0 },
+                stays_sick: if bad { *rng.pick(&[0, 0, 20, 90]) } else { 0 },
+                dies_again: if bad { *rng.pick(&[0, 0, 10, 50]) } else { 0 },
+                breaks_other: if bad { *rng.pick(&[0, 0, 10, 40]) } else { 0 },
+                start: rng.range(30, 3000) * MS,
+            };
+            Spot {
+                target: target.clone(),
+                state: RefCell::new(State {
+                    run: Some(Run { id: 0, started: 0, ready: 0 }),
+                    ended: None,
+                    mode: Mode::Fine,
+                    n_breakages: 0,
+                    starts: vec![0],
+                    truth: vec![(0, true)],
+                }),
+                nature,
+                needs: target.depends_on.iter().filter_map(place).collect(),
+                needed_by: all
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, it)| it.depends_on.contains(&target.name))
+                    .map(|(idx, _)| idx)
+                    .collect(),
+                changed: Rc::default(),
+            }
+        });
+        let spots = spots.collect();
+        Self { spots, rng: RefCell::new(rng), n_runs: Cell::new(0), is_calm: Cell::new(false) }
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.spots.iter().position(|it| it.target.name == name)
+    }
+
+    /// Returns whether all checks of a target would pass now.
+    pub(crate) fn is_well(&self, idx: usize, now: Micros) -> bool {
+        let spot = &self.spots[idx];
+        let state = spot.state.borrow();
+        let is_up = match spot.target.handle() {
+            Some(_) => {
+                state.run.is_some_and(|run| run.ready <= now || spot.target.checks.is_empty())
+            }
+            None => true,
+        };
+        let works = spot.target.checks.is_empty()
+            || state.mode == Mode::Fine && spot.needs.iter().all(|it| self.is_well(*it, now));
+        is_up && works
+    }
+
+    /// Returns when a target became well or sick, the oldest first.
+    pub(crate) fn truth(&self, idx: usize) -> Vec<(Micros, bool)> {
+        self.spots[idx].state.borrow().truth.clone()
+    }
+
+    pub(crate) fn run_of(&self, idx: usize) -> (Option<Run>, Option<Micros>, Vec<Micros>) {
+        let state = self.spots[idx].state.borrow();
+        (state.run, state.ended, state.starts.clone())
+    }
+
+    /// Looks once, as a probe of a monitor does. Returns how long the look takes, too.
+    pub(crate) fn look(&self, idx: usize, check: &Check, now: Micros) -> (Finding, Duration) {
+        let spot = &self.spots[idx];
+        let state = spot.state.borrow();
+        let quick = Duration::from_millis(1);
+        let answer = match check.probe() {
+            Ok(Probe::Process | Probe::Docker) => match state.run {
+                Some(run) => {
+                    return (Finding::passed("it runs").of_run(RunId(run.id.to_string())), quick);
+                }
+                None => Finding::failed("ended with exit code 137"),
+            },
+            _ => {
+                let has_handle = spot.target.handle().is_some();
+                let is_up = state.run.is_some_and(|it| it.ready <= now);
+                if has_handle && !is_up {
+                    Finding::failed("cannot connect: Connection refused (os error 111)")
+                } else if state.mode == Mode::Hung {
+                    let wait = check.timeout.to_std();
+                    let why = format!("no answer within {} ms", wait.as_millis());
+                    return (Finding::failed(why), wait);
+                } else if state.mode == Mode::Failing {
+                    Finding::failed("answered 500")
+                } else if !spot.needs.iter().all(|it| self.is_well(*it, now)) {
+                    Finding::failed("answered 503")
+                } else {
+                    Finding::passed("answered 200")
+                }
+            }
+        };
+        (answer, quick)
+    }
+
+    /// Notes what is true now, and tells those who watch.
+    fn touch(&self, world: &World, idx: usize) {
+        let now = world.sim.now();
+        let mut next = vec![idx];
+        let mut done = Vec::new();
+        while let Some(idx) = next.pop() {
+            if done.contains(&idx) {
+                continue;
+            }
+            done.push(idx);
+            next.extend(&self.spots[idx].needed_by);
+            let is_well = self.is_well(idx, now);
+            let mut state = self.spots[idx].state.borrow_mut();
+            if state.truth.last().is_some_and(|(_, well)| *well != is_well) {
+                state.truth.push((now, is_well));
+                world.trace.mark(2, u64::try_from(idx).unwrap_or(0) * 2 + u64::from(is_well));
+                world.trace.say(now, || {
+                    let how = if is_well { "well" } else { "sick" };
+                    format!("in truth, {} is {how}", self.spots[idx].target.name)
+                });
+            }
+            drop(state);
+            self.spots[idx].changed.notify_waiters();
+        }
+    }
+
+    fn kill(&self, world: &World, idx: usize) {
+        let mut state = self.spots[idx].state.borrow_mut();
+        if state.run.take().is_some() {
+            state.ended = Some(world.sim.now());
+        }
+        drop(state);
+        self.touch(world, idx);
+    }
+
+    fn set_mode(&self, world: &World, idx: usize, mode: Mode) {
+        self.spots[idx].state.borrow_mut().mode = mode;
+        self.touch(world, idx);
+    }
+
+    /// Starts it; it works after a while, or does not.
+    fn start(&self, world: &Rc<World>, idx: usize, mode: Mode) {
+        let now = world.sim.now();
+        let start = self.spots[idx].nature.start;
+        self.n_runs.set(self.n_runs.get() + 1);
+        let ready = now + self.rng.borrow_mut().range(start / 2, start + 1);
+        {
+            let mut state = self.spots[idx].state.borrow_mut();
+            state.run = Some(Run { id: self.n_runs.get(), started: now, ready });
+            state.mode = mode;
+            state.starts.push(now);
+        }
+        self.touch(world, idx);
+        world.sim.at(ready, move |world| world.targets.touch(world, idx));
+    }
+
+    /// Breaks it by itself.
+    fn break_down(&self, world: &Rc<World>, idx: usize) {
+        let (kind, heals, wait) = {
+            let mut rng = self.rng.borrow_mut();
+            (rng.range(0, 10), rng.percent(30), rng.range(200, 120_000) * MS)
+        };
+        let n = {
+            let mut state = self.spots[idx].state.borrow_mut();
+            state.n_breakages += 1;
+            state.n_breakages
+        };
+        let has_handle = self.spots[idx].target.handle().is_some();
+        world.trace.say(world.sim.now(), || {
+            format!("{} breaks ({kind}, heals: {heals})", self.spots[idx].target.name)
+        });
+        match kind {
+            0..5 if has_handle => self.kill(world, idx),
+            5..7 => self.set_mode(world, idx, Mode::Hung),
+            _ => self.set_mode(world, idx, Mode::Failing),
+        }
+        if heals && world.options.has(Part::Recoveries) {
+            world.sim.after(wait, move |world| world.targets.recover(world, idx, n));
+        }
+    }
+
+    fn recover(&self, world: &Rc<World>, idx: usize, n: u64) {
+        let state = self.spots[idx].state.borrow();
+        if state.n_breakages != n {
+            return;
+        }
+        let is_dead = state.run.is_none();
+        drop(state);
+        if is_dead {
+            self.start(world, idx, Mode::Fine);
+        } else {
+            self.set_mode(world, idx, Mode::Fine);
+        }
+    }
+
+    /// Lets a target break down again and again.
+    pub(crate) async fn age(world: Rc<World>, idx: usize) {
+        let mean = world.scene.breaks_every;
+        loop {
+            let wait = world.targets.rng.borrow_mut().waiting(mean);
+            Sim::sleep(&world, wait).await;
+            if world.targets.is_calm.get() {
+                return;
+            }
+            world.targets.break_down(&world, idx);
+            // Some flap.
+            while world.targets.rng.borrow_mut().percent(15) {
+                let wait = world.targets.rng.borrow_mut().range(10, 5000) * MS;
+                Sim::sleep(&world, wait).await;
+                let n = world.targets.spots[idx].state.borrow().n_breakages;
+                world.targets.recover(&world, idx, n);
+                let wait = world.targets.rng.borrow_mut().range(10, 9000) * MS;
+                Sim::sleep(&world, wait).await;
+                if !world.targets.is_calm.get() {
+                    world.targets.break_down(&world, idx);
+                }
+            }
+        }
+    }
+
+    /// Does to a target what a step of a fix does. `restarts`: it is stopped first;
+    /// `starts`: it runs afterwards.
+    pub(crate) async fn treat(
+        world: &Rc<World>,
+        idx: usize,
+        restarts: bool,
+        starts: bool,
+    ) -> Result<String, String> {
+        let targets = &world.targets;
+        let nature = targets.spots[idx].nature;
+        let roll = |percent: u64| targets.rng.borrow_mut().percent(percent);
+        if roll(nature.hangs_step) {
+            Sim::sleep(world, micros(Duration::from_secs(3600))).await;
+        }
+        let wait = targets.rng.borrow_mut().range(2 * MS, 400 * MS);
+        if restarts {
+            targets.kill(world, idx);
+            Sim::sleep(world, wait).await;
+        }
+        if roll(nature.fails_step) {
+            return Err("the engine says no".to_owned());
+        }
+        let before = targets.spots[idx].state.borrow().mode;
+        let mode = if roll(nature.stays_sick) {
+            if before == Mode::Fine { Mode::Failing } else { before }
+        } else {
+            Mode::Fine
+        };
+        let is_dead = targets.spots[idx].state.borrow().run.is_none();
+        if starts && is_dead {
+            targets.start(world, idx, mode);
+        } else if !starts {
+            Sim::sleep(world, wait).await;
+            targets.set_mode(world, idx, mode);
+        }
+        if roll(nature.dies_again) {
+            let wait = targets.rng.borrow_mut().range(100 * MS, 20 * SECOND);
+            world.sim.after(wait, move |world| world.targets.break_down(world, idx));
+        }
+        if roll(nature.breaks_other) {
+            let spot = &targets.spots[idx];
+            let near: Vec<usize> = spot.needs.iter().chain(&spot.needed_by).copied().collect();
+            if let Some(other) = near.first().copied() {
+                let wait = targets.rng.borrow_mut().range(0, 3000) * MS;
+                world.sim.after(wait, move |world| world.targets.break_down(world, other));
+            }
+        }
+        Ok("done".to_owned())
+    }
+
+    /// Starts what lets targets break.
+    pub(crate) fn begin(world: &Rc<World>) {
+        if !world.options.has(Part::Breakages) {
+            return;
+        }
+        for idx in 0..world.targets.spots.len() {
+            world.sim.spawn(OUTSIDE, Self::age(Rc::clone(world), idx));
+        }
+    }
+
+    /// Returns the target that an action acts upon.
+    pub(crate) fn acted_upon(&self, action: &domain::action::Action) -> Option<usize> {
+        use domain::action::Action as A;
+        match action {
+            A::ProcessRestart { target, .. } => self.index(target),
+            A::DockerRestart { container }
+            | A::DockerStart { container }
+            | A::DockerStop { container } => {
+                let is_it = |it: &Spot| match it.target.handle() {
+                    Some(Handle::Docker(docker)) => docker.container == *container,
+                    Some(Handle::Process(_)) | None => false,
+                };
+                self.spots.iter().position(is_it)
+            }
+            A::HttpRequest { url, .. } => self.index(url.rsplit('/').next()?),
+            A::CommandRun { .. } | A::DiskClean { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The world: nodes, broker, network, targets, and the laws that watch them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use domain::{
+    config::Config,
+    wire::{Answer, ProbeReply, ProbeRequest},
+};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::{
+    agents::{self, supervisor::Seat},
+    broker::Broker,
+    bug::Bug,
+    clock::{Clock, Micros},
+    disk::Disk,
+    laws::Laws,
+    net::{self, Net},
+    options::{Options, Part},
+    rng::Rng,
+    scene::Scene,
+    sim::{NodeId, OUTSIDE, Sim},
+    targets::Targets,
+    trace::Trace,
+};
+
+/// What kind of process a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Outside,
+    Supervisor,
+    Monitor,
+    Analyzer,
+    Fixer,
+    Gateway,
+}
+
+impl Kind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outside => "outside",
+            Self::Supervisor => "supervisor",
+            Self::Monitor => "monitor",
+            Self::Analyzer => "analyzer",
+            Self::Fixer => "fixer",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A question from one agent to another.
+pub(crate) enum Asked {
+    Probe(Box<ProbeRequest>, oneshot::Sender<ProbeReply>),
+    /// Which incidents are open?
+    Open(oneshot::Sender<monitor::incidents::Open>),
+    /// An HTTP request.
+    Http(Bytes, oneshot::Sender<agents::gateway::Answered>),
+    /// A command of a person.
+    Command(Box<domain::wire::Command>, String, oneshot::Sender<agents::gateway::Answered>),
+    /// A line that is told live.
+    Live(Bytes),
+}
+
+/// One process, or rather the place where it is started anew.
+pub(crate) struct Node {
+    pub(crate) kind: Kind,
+    life: Cell<u32>,
+    is_up: Cell<bool>,
+    is_doomed: Cell<bool>,
+    paused_until: Cell<Micros>,
+    is_cut: Cell<bool>,
+    pub(crate) clock: Cell<Clock>,
+    pub(crate) disk: RefCell<Disk>,
+    /// The state of a supervisor, for those who ask it and for the laws.
+    pub(crate) seat: RefCell<Option<Rc<RefCell<Seat>>>>,
+    asked: RefCell<Option<tokio::sync::mpsc::UnboundedSender<Asked>>>,
+    pub(crate) config: watch::Sender<Option<(u64, Rc<Config>)>>,
+    pub(crate) members: watch::Sender<Rc<BTreeMap<String, Kind>>>,
+    pub(crate) connected: Rc<Notify>,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) sim: Sim,
+    pub(crate) net: Net,
+    pub(crate) broker: RefCell<Broker>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) targets: Targets,
+    pub(crate) scene: Scene,
+    pub(crate) laws: RefCell<Laws>,
+    pub(crate) trace: Trace,
+    /// Who waits for an answer of the leader, by subject.
+    pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
+    /// The configuration that agents are given, by revision.
+    pub(crate) active: RefCell<Option<(u64, Rc<Config>)>>,
+    /// Who is believed to live.
+    pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
+    crashes: RefCell<Rng>,
+    pub(crate) crash_ppm: Cell<u64>,
+    failure: RefCell<Option<crate::laws::Broken>>,
+}
+
+impl World {
+    pub(crate) fn new(options: Options) -> Rc<Self> {
+        let scene = Scene::new(&options);
+        let mut rng = Rng::new(options.seed, "nodes");
+        let mut nodes = vec![node(Kind::Outside, Clock::default())];
+        for kind in &scene.kinds {
+            let mut clock = Clock::default();
+            if options.has(Part::Clocks) {
+                let off = i64::try_from(rng.range(0, 2_400_000)).unwrap_or(0) - 1_200_000;
+                let drift = i64::try_from(rng.range(0, 400)).unwrap_or(0) - 200;
+                clock = Clock { offset_us: off, drift_ppm: drift };
+            }
+            nodes.push(node(*kind, clock));
+        }
+        Rc::new(Self {
+            sim: Sim::default(),
+            net: Net::new(options.seed),
+            broker: RefCell::new(Broker::new()),
+            nodes,
+            targets: Targets::new(&scene, &options),
+            laws: RefCell::new(Laws::new(&scene)),
+            trace: Trace::new(options.trace),
+            inboxes: RefCell::default(),
+            active: RefCell::default(),
+            members: RefCell::default(),
+            crashes: RefCell::new(Rng::new(options.seed, "crashes")),
+            crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
+            failure: RefCell::new(None),
+            scene,
+            options,
+        })
+    }
+
+    pub(crate) fn bug(&self, bug: Bug) -> bool {
+        self.options.bug == Some(bug)
+    }
+
+    /// Notes the first broken law. Nothing happens after it.
+    pub(crate) fn fail(&self, law: &'static str, why: impl Into<String>) {
+        let broken = crate::laws::Broken { law, why: why.into(), at: self.sim.now() };
+        self.trace.say(self.sim.now(), || format!("BROKEN {law}: {}", broken.why));
+        self.failure.borrow_mut().get_or_insert(broken);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    pub(crate) fn failure(&self) -> Option<crate::laws::Broken> {
+        self.failure.borrow().clone()
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> &Node {
+        &self.nodes[node]
+    }
+
+    pub(crate) fn life(&self, node: NodeId) -> u32 {
+        self.nodes[node].life.get()
+    }
+
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        node == OUTSIDE || self.nodes[node].is_up.get()
+    }
+
+    pub(crate) fn is_cut(&self, node: NodeId) -> bool {
+        self.nodes[node].is_cut.get()
+    }
+
+    pub(crate) fn is_paused(&self, node: NodeId) -> bool {
+        self.sim.now() < self.nodes[node].paused_until.get()
+    }
+
+    /// Returns the name under which a process of this life is a member.
+    pub(crate) fn member(&self, node: NodeId) -> String {
+        let kind = self.nodes[node].kind.as_str();
+        format!("{kind}-{node:02x}{:06x}", self.life(node))
+    }
+
+    pub(crate) fn all(&self, kind: Kind) -> Vec<NodeId> {
+        (0..self.nodes.len()).filter(|it| self.nodes[*it].kind == kind).collect()
+    }
+
+    /// Starts a process.
+    pub(crate) fn start(self: &Rc<Self>, node: NodeId) {
+        let place = &self.nodes[node];
+        if place.is_up.get() || node == OUTSIDE {
+            return;
+        }
+        place.life.set(place.life.get() + 1);
+        place.is_up.set(true);
+        place.is_doomed.set(false);
+        place.paused_until.set(0);
+        place.connected.notify_waiters();
+        self.trace.say(self.sim.now(), || format!("{} starts", self.member(node)));
+        let (asked, questions) = tokio::sync::mpsc::unbounded_channel();
+        *place.asked.borrow_mut() = Some(asked);
+        place.config.send_replace(None);
+        place.members.send_replace(Rc::default());
+        agents::start(self, node, questions);
+        self.seen(node);
+    }
+
+    /// Ends a process at once; only what is on its disk stays.
+    pub(crate) fn crash(self: &Rc<Self>, node: NodeId, why: &str) {
+        let place = &self.nodes[node];
+        if !self.is_up(node) || node == OUTSIDE {
+            return;
+        }
+        self.trace.say(self.sim.now(), || format!("{} dies ({why})", self.member(node)));
+        self.trace.mark(1, u64::try_from(node).unwrap_or(0));
+        place.is_up.set(false);
+        place.is_doomed.set(false);
+        self.sim.kill(node);
+        *place.asked.borrow_mut() = None;
+        *place.seat.borrow_mut() = None;
+        place.disk.borrow_mut().crash(&mut self.crashes.borrow_mut());
+        let wait = self.crashes.borrow_mut().range(20_000, 9_000_000);
+        self.sim.after(wait, move |world| world.start(node));
+        self.unseen(node);
+    }
+
+    /// Called after each poll of a node's task.
+    pub(crate) fn reap(self: &Rc<Self>, node: NodeId) {
+        if self.nodes[node].is_doomed.get() {
+            self.crash(node, "between two outputs");
+        }
+    }
+
+    /// Says whether a node dies at this output. The caller must wait for ever then.
+    pub(crate) fn dies_here(&self, node: NodeId) -> bool {
+        let hit = self.crashes.borrow_mut().ppm(self.crash_ppm.get());
+        let dies =
+            hit && node != OUTSIDE && self.net.is_rough.get() && self.options.has(Part::Crashes);
+        if dies {
+            self.nodes[node].is_doomed.set(true);
+        }
+        dies || self.nodes[node].is_doomed.get()
+    }
+
+    pub(crate) fn pause(self: &Rc<Self>, node: NodeId, wait: Micros) {
+        let until = self.sim.now() + wait;
+        self.trace.say(self.sim.now(), || format!("{} is stopped", self.member(node)));
+        self.nodes[node].paused_until.set(until);
+        self.unseen(node);
+        self.sim.at(until, move |world| {
+            if !world.is_paused(node) {
+                world.trace.say(world.sim.now(), || format!("{} goes on", world.member(node)));
+                world.sim.resume(node);
+                world.seen(node);
+            }
+        });
+    }
+
+    pub(crate) fn cut(self: &Rc<Self>, node: NodeId, wait: Micros) {
+        self.trace.say(self.sim.now(), || format!("{} is cut off", self.member(node)));
+        self.nodes[node].is_cut.set(true);
+        self.unseen(node);
+        self.sim.after(wait, move |world| {
+            world.trace.say(world.sim.now(), || format!("{} is connected", world.member(node)));
+            world.nodes[node].is_cut.set(false);
+            net::healed(world, node);
+            world.nodes[node].connected.notify_waiters();
+            world.seen(node);
+        });
+    }
+
+    /// Asks any living agent of a kind. `None`: there is none, or the question was lost.
+    pub(crate) fn ask(self: &Rc<Self>, kind: Kind, from: NodeId, question: Asked) {
+        if self.is_cut(from) || !self.broker.borrow().is_up || self.net.loses(self) {
+            return;
+        }
+        let there: Vec<_> =
+            self.all(kind).into_iter().filter(|it| self.is_up(*it) && !self.is_cut(*it)).collect();
+        if there.is_empty() {
+            return;
+        }
+        let node = *self.crashes.borrow_mut().pick(&there);
+        self.deliver(node, question);
+    }
+
+    /// Brings something to one agent.
+    pub(crate) fn deliver(self: &Rc<Self>, node: NodeId, what: Asked) {
+        let life = self.life(node);
+        self.sim.after(self.net.way(self), move |world| {
+            if world.life(node) != life || world.is_cut(node) {
+                return;
+            }
+            if let Some(asked) = &*world.nodes[node].asked.borrow() {
+                drop(asked.send(what));
+            }
+        });
+    }
+}
+
+fn node(kind: Kind, clock: Clock) -> Node {
+    Node {
+        kind,
+        life: Cell::new(0),
+        is_up: Cell::new(false),
+        is_doomed: Cell::new(false),
+        paused_until: Cell::new(0),
+        is_cut: Cell::new(false),
+        clock: Cell::new(clock),
+        disk: RefCell::default(),
+        seat: RefCell::new(None),
+        asked: RefCell::new(None),
+        config: watch::Sender::new(None),
+        members: watch::Sender::new(Rc::default()),
+        connected: Rc::default(),
+    }
+}

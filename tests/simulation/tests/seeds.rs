@@ -1,0 +1,45 @@
+//! The simulation, as long as continuous integration lets it run.
+
+use std::time::Duration;
+
+use simulation::{Batch, Bug, Options, find_bugs, run, run_many, shrink};
+
+/// How long seeds are run here.
+const BUDGET: Duration = Duration::from_secs(100);
+/// A planted bug must be found in so many seeds.
+const BUG_SEEDS_MAX: u64 = 60;
+
+#[test]
+fn no_law_is_broken_in_any_seed() {
+    let batch = Batch {
+        like: Options::of(1),
+        seeds: u64::MAX,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        budget: Some(BUDGET),
+        stop_at_failure: true,
+    };
+    let report = run_many(&batch, |_, _| {});
+    println!("{} seeds, {} simulated hours", report.seeds, report.hours());
+    if let Some((seed, broken)) = report.broken.first_key_value() {
+        let story = shrink(&Options::of(*seed));
+        let story = story.map(|it| format!("{}\n{}", it.story.join("\n"), it.options.command()));
+        panic!("seed {seed}: {}: {}\n{}", broken.law, broken.why, story.unwrap_or_default());
+    }
+    assert!(0 < report.counts.resolved, "nothing was healed: {:?}", report.counts);
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let found = find_bugs(&Options::of(1), BUG_SEEDS_MAX, 2);
+    let missed: Vec<Bug> = found.iter().filter(|it| it.broken.is_none()).map(|it| it.bug).collect();
+    assert!(missed.is_empty(), "in {BUG_SEEDS_MAX} seeds each, nothing found {missed:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 1..4 {
+        let options = Options::of(seed);
+        assert_eq!(run(&options).hash, run(&options).hash, "seed {seed}");
+    }
+    assert_ne!(run(&Options::of(1)).hash, run(&Options::of(2)).hash);
+}
