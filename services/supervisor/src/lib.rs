@@ -47,6 +47,7 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         .map_err(|error| settings::log_refused(&dir.log_path(), error))?;
     let mut file = ConfigFile::new(cx.args.config.clone());
     let given = file.first()?;
+    cx.bus.size_streams(cx.args.sizing());
     cx.bus.ensure_topology().await?;
 
     let log = Log::new(journal);

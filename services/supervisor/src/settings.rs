@@ -31,9 +31,28 @@ pub struct Args {
     /// Closed files of the log that are kept; 0 keeps all
     #[arg(long, env = "SELFHEAL_LOG_MAX_FILES", value_name = "N", default_value_t = 0)]
     pub log_max_files: usize,
+    /// Copies of each stream on a cluster of brokers; unless given 3 where there are as many, else 1
+    #[arg(long, env = "SELFHEAL_REPLICAS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: Option<u8>,
+    /// Size in MiB at which the inbox is full and events are refused; unless given 1024, or what it has
+    #[arg(long, env = "SELFHEAL_INBOX_MAX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub inbox_max_mib: Option<u32>,
+    /// Size in MiB at which the ledger is full and nothing is decided; unless given 1024, or what it has
+    #[arg(long, env = "SELFHEAL_LEDGER_MAX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ledger_max_mib: Option<u32>,
 }
 
 impl Args {
+    pub(crate) fn sizing(&self) -> bus::Sizing {
+        const MIB: i64 = 1024 * 1024;
+        let bytes = |mib: Option<u32>| mib.map(|mib| i64::from(mib).saturating_mul(MIB));
+        bus::Sizing {
+            replicas: self.replicas.map(usize::from),
+            inbox_bytes_max: bytes(self.inbox_max_mib),
+            ledger_bytes_max: bytes(self.ledger_max_mib),
+        }
+    }
+
     pub(crate) fn rotation(&self) -> Rotation {
         const MIB: u64 = 1024 * 1024;
         Rotation {

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Messages read ahead of the reader, and asked for at one time.
-const AHEAD_MAX: usize = 256;
+const AHEAD_MAX: usize = 64;
 
 /// How long one request for messages stands at the broker.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 use async_nats::jetstream::stream::{Config, StorageType};
-use bus::{Error, testing::Broker, topology::StreamId};
+use bus::{Error, Sizing, testing::Broker, topology::StreamId};
 
 use crate::outside;
 
@@ -39,6 +39,35 @@ async fn a_stream_of_an_older_build_is_upgraded_and_keeps_what_the_operator_chos
     assert_eq!(now.config.subjects.len(), StreamId::Inbox.spec().subjects.len());
     assert_eq!(now.config.max_bytes, 3 << 30);
     assert_eq!(now.state.messages, 1);
+}
+
+#[tokio::test]
+async fn what_an_operator_chose_by_a_flag_is_applied_to_what_stands_also_when_it_is_less() {
+    let broker = Broker::start().await;
+    broker.bus().await.unwrap();
+    let bus = broker.connect().await.unwrap();
+    let chosen = Sizing {
+        inbox_bytes_max: Some(5 << 20),
+        ledger_bytes_max: Some(2 << 30),
+        ..Sizing::default()
+    };
+    bus.size_streams(chosen);
+    bus.ensure_topology().await.unwrap();
+    let bytes_max = async |id| bus.stream_state(id).await.unwrap().bytes_max;
+    assert_eq!(bytes_max(StreamId::Inbox).await, Some(5 << 20));
+    assert_eq!(bytes_max(StreamId::Ledger).await, Some(2 << 30));
+    // Who chooses nothing takes nothing back.
+    broker.bus().await.unwrap();
+    assert_eq!(bytes_max(StreamId::Ledger).await, Some(2 << 30));
+}
+
+#[tokio::test]
+async fn copies_that_were_chosen_and_cannot_be_made_are_told_with_a_hint() {
+    let broker = Broker::start().await;
+    let bus = broker.connect().await.unwrap();
+    bus.size_streams(Sizing { replicas: Some(3), ..Sizing::default() });
+    let error = bus.ensure_topology().await.unwrap_err();
+    assert!(error.hint().unwrap().contains("--replicas"), "{error:?}");
 }
 
 #[tokio::test]
