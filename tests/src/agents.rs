@@ -87,9 +87,18 @@ impl Agent {
     /// # Panics
     ///
     /// When it does not run.
-    #[expect(clippy::unwrap_used, reason = "the agent is ours")]
     pub async fn stop(&mut self) -> i32 {
         self.signal(Signal::TERM);
+        self.wait().await
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[expect(clippy::unwrap_used, reason = "the agent is ours")]
+    pub async fn wait(&mut self) -> i32 {
         let mut child = self.child.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait()).await;
         ended.unwrap().unwrap().code().unwrap_or(-1)

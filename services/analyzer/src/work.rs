@@ -7,7 +7,7 @@ use domain::wire::{AnalysisReport, DiagnoseWork, Envelope, Input, InputKind, Wor
 use service::Chain;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     diagnosis::{Diagnosis, diagnose},
@@ -15,7 +15,8 @@ use crate::{
     live::Live,
 };
 
-/// When the inbox did not take the report, the work comes again after this time.
+/// When the inbox did not take the report, or the work is of a version that we do not know,
+/// it comes again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What every diagnosis needs.
@@ -34,10 +35,10 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
     let work: DiagnoseWork = match serde_json::from_slice(&job.payload) {
         Ok(work) => work,
         Err(error) => {
-            // Whoever published it waits for its deadline; delivered again it is no better.
-            error!(subject = job.subject, %error, "work cannot be read; are all versions the same?");
+            // An analyzer of the version that wrote it may be there.
+            warn!(subject = job.subject, %error, "work cannot be read, it is left to others; are all versions the same?");
             metrics::counter!("selfheal_work_unreadable_total").increment(1);
-            return job.ack().await;
+            return job.nak(AGAIN).await;
         }
     };
     let incident = work.work.incident;

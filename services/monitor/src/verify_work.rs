@@ -17,7 +17,7 @@ const IN_FLIGHT_MAX: usize = 64;
 /// Clocks may differ so much; work that is later than this is of no use to anybody.
 const CLOCK_TOLERANCE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
-/// How long to wait before a report is sent again.
+/// How long to wait before a report is sent again, or work that we cannot read is offered again.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Who verifies, and with what.
@@ -60,8 +60,10 @@ impl Verifier {
         let work: VerifyWork = match serde_json::from_slice(&job.payload) {
             Ok(work) => work,
             Err(error) => {
-                error!(subject = job.subject, %error, "a request to verify cannot be read");
-                return job.ack().await;
+                // A monitor of the version that wrote it may be there. What we do not know of it
+                // may be what is to be proven.
+                warn!(subject = job.subject, %error, "a request to verify cannot be read, it is left to others; are all versions the same?");
+                return job.nak(AGAIN).await;
             }
         };
         if is_too_late(&work, received.utc) {

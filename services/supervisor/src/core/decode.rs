@@ -48,7 +48,7 @@ impl Rejection {
     /// Returns whether it came where only our own processes write.
     #[must_use]
     pub fn is_of_ours(&self) -> bool {
-        ["invalid_frame", "invalid_input", "wrong_kind"].contains(&self.reason)
+        ["invalid_frame", "invalid_input", "wrong_kind", "unknown_subject"].contains(&self.reason)
     }
 }
 
