@@ -34,15 +34,36 @@ pub async fn logs_agree(dirs: &[&Path], sent: &Sent) -> Vec<LogLine> {
 
 /// Tells what is missing or doubled.
 fn misses(log: &[LogLine], sent: &Sent) -> Option<String> {
-    let mut opened: BTreeMap<String, usize> = BTreeMap::new();
-    for line in log.iter().filter(|line| line.decision == "opened") {
-        *opened.entry(line.incident_type.clone()).or_default() += 1;
+    let opened = log.iter().filter(|line| line.decision == "opened");
+    counted(opened.map(|line| line.incident_type.as_str()), sent)
+}
+
+fn counted<'a>(opened_types: impl Iterator<Item = &'a str>, sent: &Sent) -> Option<String> {
+    let mut opened: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in opened_types {
+        *opened.entry(name).or_default() += 1;
     }
-    let wrong = |name: &&String| opened.get(*name).copied() != Some(1);
+    let wrong = |name: &&String| opened.get(name.as_str()).copied() != Some(1);
     let wrong: Vec<_> = sent.types.iter().filter(wrong).take(5).collect();
     if wrong.is_empty() {
         return None;
     }
-    let n: Vec<_> = wrong.iter().map(|name| opened.get(*name).copied().unwrap_or(0)).collect();
+    let n: Vec<_> =
+        wrong.iter().map(|name| opened.get(name.as_str()).copied().unwrap_or(0)).collect();
     Some(format!("of {} accepted, such as {wrong:?} were opened {n:?} times", sent.types.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_doubled_is_told() {
+        let sent = Sent { types: vec!["a".to_owned(), "b".to_owned()], ..Sent::default() };
+        assert_eq!(counted(["a", "b", "other"].into_iter(), &sent), None);
+        let lost = counted(["a"].into_iter(), &sent).unwrap();
+        assert!(lost.contains("\"b\"") && lost.contains("[0]"), "{lost}");
+        let doubled = counted(["a", "b", "a"].into_iter(), &sent).unwrap();
+        assert!(doubled.contains("\"a\"") && doubled.contains("[2]"), "{doubled}");
+    }
 }

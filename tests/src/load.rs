@@ -41,7 +41,8 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn add(&mut self, other: Self) {
+    /// Adds what other clients have sent.
+    pub fn add(&mut self, other: Self) {
         self.types.extend(other.types);
         self.n_again += other.n_again;
         self.longest = self.longest.max(other.longest);
@@ -68,11 +69,15 @@ impl Load {
                 accepted.map(drop).map_err(|error| error.to_string())
             })
         });
-        Self::start(&vec![send; n_clients])
+        Self::start("bus", &vec![send; n_clients])
     }
 
     /// Starts so many clients that post to these gateways in turns: whoever gets an error,
     /// or no answer, asks the next one.
+    ///
+    /// # Panics
+    ///
+    /// When a gateway says that the fault is the client's: another try does not cure that.
     #[must_use]
     pub fn by_http(gateways: &[String], n_clients: usize) -> Self {
         let client = crate::stack::reqwest_client();
@@ -88,19 +93,25 @@ impl Load {
                     let request = client.post(url).header("idempotency-key", &event.id);
                     let answer = request.json(&body).send().await;
                     let status = answer.map_err(|error| error.to_string())?.status();
+                    assert!(!status.is_client_error(), "{status} is not cured by another try");
                     if status.is_success() { Ok(()) } else { Err(status.to_string()) }
                 })
             });
             send
         });
-        Self::start(&ways.collect::<Vec<_>>())
+        Self::start("http", &ways.collect::<Vec<_>>())
     }
 
-    fn start(ways: &[Send]) -> Self {
+    fn start(way: &'static str, ways: &[Send]) -> Self {
         let (stop, n_accepted) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let mut clients = JoinSet::new();
         for (idx, send) in ways.iter().enumerate() {
-            clients.spawn(work(idx, Arc::clone(send), Arc::clone(&stop), Arc::clone(&n_accepted)));
+            clients.spawn(work(
+                format!("{way}_{idx}"),
+                Arc::clone(send),
+                Arc::clone(&stop),
+                Arc::clone(&n_accepted),
+            ));
         }
         Self { stop, n_accepted, clients }
     }
@@ -142,7 +153,12 @@ impl Load {
 }
 
 #[expect(clippy::unwrap_used, reason = "the type is legal")]
-async fn work(idx: usize, send: Send, stop: Arc<AtomicBool>, n_accepted: Arc<AtomicUsize>) -> Sent {
+async fn work(
+    client: String,
+    send: Send,
+    stop: Arc<AtomicBool>,
+    n_accepted: Arc<AtomicUsize>,
+) -> Sent {
     let mut sent = Sent::default();
     let mut ticks = tokio::time::interval(PAUSE);
     for n in 0.. {
@@ -150,7 +166,7 @@ async fn work(idx: usize, send: Send, stop: Arc<AtomicBool>, n_accepted: Arc<Ato
             break;
         }
         ticks.tick().await;
-        let name = format!("load_{idx}_{n}");
+        let name = format!("load_{client}_{n}");
         let event = Event::new(name.clone(), name.parse::<EventType>().unwrap(), "test");
         let start = Instant::now();
         while let Err(why) = send(event.clone()).await {

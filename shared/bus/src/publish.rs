@@ -21,8 +21,10 @@ use crate::{
     link::{Backoff, CONNECTION_LOST},
 };
 
-/// How long one publish may take before it is sent again.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one publish may take before it is sent again: no longer than a cluster needs
+/// for another leader of the stream when the former one was asked to end. Nothing tells
+/// that what was sent to the former one went down with it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// First and last wait between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(25);
