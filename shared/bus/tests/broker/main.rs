@@ -18,6 +18,7 @@ mod members;
 mod outage;
 mod permissions;
 mod proxy;
+mod secure;
 mod snapshots;
 mod topology;
 mod work;
