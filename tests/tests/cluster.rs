@@ -92,6 +92,31 @@ async fn everything_has_three_copies_also_what_was_made_with_one() {
 }
 
 #[tokio::test]
+async fn a_snapshot_is_whole_although_the_leader_is_killed_while_it_is_written_and_read() {
+    let mut cluster = Cluster::start().await;
+    let bus = cluster.bus().await;
+    let line = [b'x'; 1000];
+    let mut writer = bus.snapshots().create(1);
+    for n in 0..2000 {
+        if n == 1000 {
+            let idx = cluster.leader_of("OBJ_selfheal_snapshots").await;
+            cluster.node(idx).kill();
+        }
+        writer.write(&line).await.unwrap();
+    }
+    let size = writer.finish().await.unwrap();
+    for idx in 0..NODES {
+        cluster.node(idx).restart().await;
+    }
+    let mut reader = bus.snapshots().read(1).await.unwrap();
+    let mut n_bytes = 0;
+    while let Some(part) = reader.next().await.unwrap() {
+        n_bytes += part.len();
+    }
+    assert_eq!((n_bytes, size), (2_000_000, 2_000_000));
+}
+
+#[tokio::test]
 async fn a_cut_network_between_a_supervisor_and_the_broker_loses_and_doubles_nothing() {
     let dir = directory("cut");
     let broker = Broker::start().await;

@@ -34,6 +34,9 @@ use crate::{
 /// sync of each to disk does not count.
 const CHUNK_BYTES: usize = 128 * 1024;
 
+/// How long one part may take, an election of the brokers included: nobody waits for it.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Longest time from the beginning of a snapshot to its end.
 const WRITE_MAX: Duration = Duration::from_secs(5 * 60);
 

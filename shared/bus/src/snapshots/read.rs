@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use super::{Record, chunks_subject, digest, unreadable};
+use super::{PART_TIMEOUT, Record, chunks_subject, digest, unreadable};
 use crate::{
     Error,
     core::Core,
@@ -17,9 +17,6 @@ use crate::{
 
 /// Parts read ahead: 2 MiB.
 const AHEAD_MAX: usize = 16;
-
-/// How long the next part may take, an election of the brokers included.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Looks for parts that a copy of the stream did not have (yet).
 const LOOKS_MAX: u32 = 6;

@@ -7,15 +7,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    CHUNK_BYTES, Record, WRITE_MAX, chunks_subject, digest, new_nuid, object_name, purge, record,
-    record_subject,
+    CHUNK_BYTES, PART_TIMEOUT, Record, WRITE_MAX, chunks_subject, digest, new_nuid, object_name,
+    purge, record, record_subject,
 };
-use crate::{
-    Error,
-    core::Core,
-    publish::{self, GIVE_UP},
-    topology::BucketId,
-};
+use crate::{Error, core::Core, publish, topology::BucketId};
 
 /// Writes one snapshot. It holds one part in memory, never the whole.
 #[derive(Debug)]
@@ -119,7 +114,7 @@ impl SnapshotWriter {
         payload: Bytes,
         headers: HeaderMap,
     ) -> Result<(), Error> {
-        let give_up = self.deadline.saturating_duration_since(Instant::now()).min(GIVE_UP);
+        let give_up = self.deadline.saturating_duration_since(Instant::now()).min(PART_TIMEOUT);
         let message = || PublishMessage::build().payload(payload.clone()).headers(headers.clone());
         let stored = publish::until_acked(&self.core, &subject, message, give_up).await;
         stored.map(drop).map_err(|fault| not_stored(fault.into()))

@@ -90,6 +90,13 @@ async fn the_documented_permissions_are_enough_for_every_role() {
     let lease = supervisor.lead("node").await.unwrap();
     live_as_agent(&supervisor, Role::Supervisor).await;
     supervisor.ledger().append(0, "decisions".into(), &[]).await.unwrap();
+    let mut snapshot = supervisor.snapshots().create(1);
+    snapshot.write(b"the desk").await.unwrap();
+    snapshot.finish().await.unwrap();
+    let mut read = supervisor.snapshots().read(1).await.unwrap();
+    assert_eq!(read.next().await.unwrap().unwrap(), "the desk");
+    supervisor.snapshots().keep_newest(0).await.unwrap();
+    supervisor.ledger().purge_to(1).await.unwrap();
     let position = domain::id::Position::new(1, 0);
     supervisor.reject("unreadable", position, "x".into(), "why").await.unwrap();
     let mut inbox = supervisor.read_inbox(0).await.unwrap();
