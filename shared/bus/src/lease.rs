@@ -37,8 +37,9 @@ use crate::{
     vigil::{Deposed, Vacancy, Vigil},
 };
 
-/// How long one renewal may take before the next one is due.
-const RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one renewal may take: when the broker's servers have elected a leader, one that
+/// was lost before must be made good before anybody takes us for dead.
+const RENEWAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// First and last wait between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -52,6 +53,16 @@ pub(crate) struct Holder {
     /// Random; tells one's own entry after an answer was lost.
     id: String,
     pub(crate) epoch: u64,
+}
+
+/// How a renewal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewed {
+    Done,
+    /// Nobody else was seen, but the broker has not taken it.
+    NotYet,
+    /// Another leads.
+    Lost,
 }
 
 /// What was found in the key.
@@ -252,63 +263,88 @@ struct Renewal {
 
 impl Renewal {
     async fn run(self) {
+        let mut backoff = Backoff::new(RETRY_FIRST, LEASE_RENEWAL);
+        let mut wait = LEASE_RENEWAL;
         loop {
             let generation = self.core.link.generation();
             tokio::select! {
-                () = sleep(LEASE_RENEWAL) => {}
+                () = sleep(wait) => {}
                 // A broker that was started anew may have forgotten us: say at once that we lead.
                 () = self.core.link.newer_than(generation) => {}
                 () = self.stop.cancelled() => return,
             }
-            if !self.renew().await {
-                self.deposed.now();
-                self.lost.cancel();
-                warn!(epoch = self.holder.epoch, "the lease is lost: another supervisor leads");
-                return;
+            match self.renew().await {
+                Renewed::Done => {
+                    backoff = Backoff::new(RETRY_FIRST, LEASE_RENEWAL);
+                    wait = LEASE_RENEWAL;
+                }
+                Renewed::NotYet => wait = backoff.step(),
+                Renewed::Lost => {
+                    self.deposed.now();
+                    self.lost.cancel();
+                    warn!(epoch = self.holder.epoch, "the lease is lost: another supervisor leads");
+                    return;
+                }
             }
         }
     }
 
-    /// Renews the lease; `false` when another has it.
-    async fn renew(&self) -> bool {
+    async fn renew(&self) -> Renewed {
         let seq = *self.told.borrow();
-        if let Ok(seq) = write(&self.core, &self.holder, seq).await {
-            self.told.send_replace(seq);
-            return true;
+        if self.write(seq).await {
+            return Renewed::Done;
         }
         // Nothing is certain but what stands in the key now.
-        match look(&self.core).await {
-            Ok(Found::Held(seq, held)) => {
-                self.told.send_replace(seq);
-                held.id == self.holder.id
-            }
+        match self.look().await {
             // It ended, or was forgotten, while nobody else wanted it.
             Ok(Found::Free(seq)) => self.regain(seq).await,
             Ok(Found::NoBucket) => {
                 if let Err(error) = self.bus.ensure_topology().await {
                     warn!(%error, "cannot make the bucket of the lease");
-                    return true;
+                    return Renewed::NotYet;
                 }
                 self.regain(0).await
             }
-            // The broker is away: so it is for everybody.
-            Err(_) => true,
+            found => self.judge(seq, found),
         }
     }
 
-    async fn regain(&self, seq: u64) -> bool {
-        match write(&self.core, &self.holder, seq).await {
-            Ok(seq) => {
+    async fn regain(&self, seq: u64) -> Renewed {
+        if self.write(seq).await {
+            return Renewed::Done;
+        }
+        let found = self.look().await;
+        self.judge(seq, found)
+    }
+
+    async fn write(&self, expected: u64) -> bool {
+        let written = write(&self.core, &self.holder, expected).await;
+        if let Ok(seq) = written {
+            self.told.send_replace(seq);
+        }
+        written.is_ok()
+    }
+
+    async fn look(&self) -> Result<Found, Error> {
+        match timeout(RENEWAL_TIMEOUT, look(&self.core)).await {
+            Ok(found) => found,
+            Err(elapsed) => Err(Error::client("look at the lease", elapsed)),
+        }
+    }
+
+    fn judge(&self, before: u64, found: Result<Found, Error>) -> Renewed {
+        match found {
+            Ok(Found::Held(seq, held)) => {
                 self.told.send_replace(seq);
-                true
-            }
-            Err(_) => match look(&self.core).await {
-                Ok(Found::Held(seq, held)) => {
-                    self.told.send_replace(seq);
-                    held.id == self.holder.id
+                match held.id == self.holder.id {
+                    true if seq == before => Renewed::NotYet,
+                    // It was stored, and only its answer was lost.
+                    true => Renewed::Done,
+                    false => Renewed::Lost,
                 }
-                Ok(Found::Free(_) | Found::NoBucket) | Err(_) => true,
-            },
+            }
+            // The broker is away: so it is for everybody.
+            Ok(Found::Free(_) | Found::NoBucket) | Err(_) => Renewed::NotYet,
         }
     }
 }
