@@ -1,0 +1,2 @@
+//! `cargo xtask soak`: a steady load for long.
+fn main() {}
