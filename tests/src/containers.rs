@@ -35,6 +35,19 @@ impl Compose {
     ///
     /// When there is no engine, or a container does not become healthy.
     pub fn up(name: &str, scales: &[(&str, u32)]) -> anyhow::Result<Self> {
+        Self::up_with_profiles(name, scales, "")
+    }
+
+    /// As [`Self::up`], also with what stands in these profiles, parted by commas.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::up`].
+    pub fn up_with_profiles(
+        name: &str,
+        scales: &[(&str, u32)],
+        profiles: &str,
+    ) -> anyhow::Result<Self> {
         let project = format!("selfheal-{name}-{}", std::process::id());
         let dir = std::env::temp_dir().join(&project);
         std::fs::create_dir_all(&dir).context("cannot make a directory for the project")?;
@@ -49,6 +62,7 @@ impl Compose {
         for port in ["SELFHEAL_PORT", "SELFHEAL_NATS_PORT", "DEMO_SHOP_PORT"] {
             env.push((port.to_owned(), "0".to_owned()));
         }
+        env.push(("COMPOSE_PROFILES".to_owned(), profiles.to_owned()));
         env.push(("SELFHEAL_CONFIG_FILE".to_owned(), config_file.display().to_string()));
         let compose = Self { project, dir, env };
         let scales: Vec<String> =

@@ -84,6 +84,32 @@ async fn a_killed_container_is_healed_once_by_scaled_agents() {
     }
 }
 
+/// Goal: a second supervisor, on a disk of its own, decides when the first one dies, and the
+/// other way round; both keep the whole log.
+#[tokio::test]
+async fn of_two_supervisors_either_may_be_killed() {
+    let compose = Compose::up_with_profiles("standby", &[], "standby").unwrap();
+    let supervisors = ["supervisor", "supervisor-standby"];
+    for (n, dies) in supervisors.into_iter().enumerate() {
+        compose.run(&["kill", dies]).unwrap();
+        let body = format!(r#"{{"type": "door.open_{n}", "source": "porter"}}"#);
+        eventually("the other one decides", || {
+            let answered = compose.request("POST", "/publish_event", &body, true);
+            let (status, answer) = answered.map_err(|error| format!("{error:#}"))?;
+            if status == 200 { Ok(()) } else { Err(format!("{status}: {answer}")) }
+        })
+        .await;
+        compose.run(&["up", "--detach", "--wait", dies]).unwrap();
+    }
+    let log = |of| compose.run(&["exec", "-T", of, "cat", "incident_logs.jsonl"]);
+    eventually("both logs are whole and the same", || {
+        let logs = supervisors.map(|of| log(of).unwrap_or_else(|error| format!("{error:#}")));
+        let both = (0..2).all(|n| logs[0].contains(&format!("door.open_{n}")));
+        if both && logs[0] == logs[1] { Ok(()) } else { Err(logs.join("\n---\n")) }
+    })
+    .await;
+}
+
 /// Publishes a plain event and a CloudEvent with the publisher's user, and waits for their incidents.
 async fn publish_as_stranger(compose: &Compose) {
     let address = compose.address("nats", 4222).unwrap();
