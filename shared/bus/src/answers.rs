@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,12 +30,17 @@ pub enum Asked<A> {
     Accepted(Accepted),
 }
 
-type Awaited = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
+/// Those who wait, by the last part of the subject that they named.
+type Waiting = HashMap<u64, oneshot::Sender<Bytes>>;
+
+type Awaited = Arc<Mutex<Waiting>>;
 
 /// Listens on one subject for all answers to this process.
 #[derive(Debug)]
 pub(crate) struct Answers {
+    /// Of this process alone, so that a number behind it names one question.
     prefix: String,
+    n_asked: AtomicU64,
     awaited: Awaited,
     _dispatcher: AbortOnDropHandle<()>,
 }
@@ -40,16 +48,16 @@ pub(crate) struct Answers {
 /// Forgets an awaited answer when nobody waits any more.
 struct Await<'a> {
     awaited: &'a Awaited,
-    token: &'a str,
+    token: u64,
 }
 
 impl Drop for Await<'_> {
     fn drop(&mut self) {
-        lock(self.awaited).remove(self.token);
+        lock(self.awaited).remove(&self.token);
     }
 }
 
-fn lock(awaited: &Awaited) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
+fn lock(awaited: &Awaited) -> std::sync::MutexGuard<'_, Waiting> {
     awaited.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -59,7 +67,12 @@ impl Answers {
         let subscription = Subscription::open(core, format!("{prefix}.*"), None).await?;
         let awaited = Awaited::default();
         let task = tokio::spawn(dispatch(subscription, Arc::clone(&awaited)));
-        Ok(Self { prefix, awaited, _dispatcher: AbortOnDropHandle::new(task) })
+        Ok(Self {
+            prefix,
+            n_asked: AtomicU64::new(0),
+            awaited,
+            _dispatcher: AbortOnDropHandle::new(task),
+        })
     }
 
     pub(crate) async fn ask<A: DeserializeOwned>(
@@ -70,10 +83,10 @@ impl Answers {
         timeout: Duration,
     ) -> Result<Asked<A>, Error> {
         let deadline = Instant::now() + timeout;
-        let token = uuid::Uuid::new_v4().simple().to_string();
+        let token = self.n_asked.fetch_add(1, Ordering::Relaxed);
         let (tx, answer) = oneshot::channel();
-        lock(&self.awaited).insert(token.clone(), tx);
-        let _await = Await { awaited: &self.awaited, token: &token };
+        lock(&self.awaited).insert(token, tx);
+        let _await = Await { awaited: &self.awaited, token };
         let kind = input.kind();
         let envelope = Envelope {
             reply_to: Some(format!("{}.{token}", self.prefix)),
@@ -93,8 +106,9 @@ impl Answers {
 
 async fn dispatch(mut subscription: Subscription, awaited: Awaited) {
     while let Some(message) = subscription.next().await {
-        let token = message.subject.rsplit('.').next().unwrap_or_default();
-        let Some(waiting) = lock(&awaited).remove(token) else {
+        let token = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+        let waiting = token.and_then(|token: u64| lock(&awaited).remove(&token));
+        let Some(waiting) = waiting else {
             debug!(subject = message.subject, "an answer came that nobody waits for");
             continue;
         };
