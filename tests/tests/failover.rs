@@ -1,6 +1,10 @@
 //! How long it takes until decisions go on when the leader is killed.
 
-#![expect(clippy::indexing_slicing, reason = "helpers of tests panic as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +15,7 @@ use domain::{
 };
 use tests::{
     agents::Agent,
+    cluster::Cluster,
     eventually,
     judge::logs_agree,
     load::Sent,
@@ -46,15 +51,12 @@ async fn is_standby(bus: &Bus, agent: &Agent) {
     .await;
 }
 
-#[tokio::test]
-async fn a_killed_leader_is_replaced_and_nothing_is_lost() {
-    let dir = directory("failover");
-    let broker = Broker::start().await;
-    let bus = broker.bus().await.unwrap();
+/// Kills the leader again and again, and tells how long it took each time.
+async fn kills(name: &str, bus: &Bus, url: &str) {
+    let dir = directory(name);
     let dirs = [dir.join("a"), dir.join("b")];
-    let mut agents = dirs
-        .each_ref()
-        .map(|dir| Agent::start("supervisor", dir, &broker.url(), &["--data-dir", "."]));
+    let mut agents =
+        dirs.each_ref().map(|dir| Agent::start("supervisor", dir, url, &["--data-dir", "."]));
     #[expect(clippy::disallowed_methods, reason = "tests have no flags")]
     let n_kills = std::env::var("SELFHEAL_FAILOVERS").ok().and_then(|n| n.parse().ok());
     let writer = bus.inbox_writer();
@@ -62,13 +64,13 @@ async fn a_killed_leader_is_replaced_and_nothing_is_lost() {
     let mut times = Vec::new();
     for n in 0..n_kills.unwrap_or(KILLS) {
         for agent in &agents {
-            is_standby(&bus, agent).await;
+            is_standby(bus, agent).await;
         }
         let before = format!("before_{n}");
-        assert_eq!(publish(&bus, &before).await.status, AnswerStatus::IncidentOpened);
+        assert_eq!(publish(bus, &before).await.status, AnswerStatus::IncidentOpened);
         sent.types.push(format!("trouble_{before}"));
 
-        let idx = kill_the_leader(&bus, &mut agents).await;
+        let idx = kill_the_leader(bus, &mut agents).await;
         let start = Instant::now();
         let kind = format!("after_{n}");
         let event = Event::new(kind.clone(), kind.parse().unwrap(), "test");
@@ -87,8 +89,22 @@ async fn a_killed_leader_is_replaced_and_nothing_is_lost() {
     #[expect(clippy::print_stderr, reason = "a measurement")]
     {
         eprintln!(
-            "from kill -9 of the leader to the next decision: median {:?}, all {times:?}",
+            "{name}, from kill -9 of the leader to the next decision: median {:?}, all {times:?}",
             times[times.len() / 2]
         );
     }
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_and_nothing_is_lost() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    kills("failover-single", &bus, &broker.url()).await;
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_on_a_cluster_of_brokers_too() {
+    let cluster = Cluster::start().await;
+    let bus = cluster.bus().await;
+    kills("failover-cluster", &bus, &cluster.url()).await;
 }
