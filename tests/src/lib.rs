@@ -6,7 +6,6 @@ pub mod cluster;
 pub mod containers;
 pub mod judge;
 pub mod load;
-pub mod proxy;
 pub mod stack;
 pub mod supervisor;
 pub mod target;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bus::testing::Broker;
+use bus::testing::{Broker, Network, Proxy};
 use domain::wire::AnswerStatus;
 use tests::{
     agents::Agent,
@@ -11,7 +11,6 @@ use tests::{
     eventually,
     judge::logs_agree,
     load::{Load, Sent},
-    proxy::{Network, Proxy},
     stack::directory,
     supervisor::{leader, publish},
 };

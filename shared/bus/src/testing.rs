@@ -1,6 +1,8 @@
 //! A real broker for tests: started on a free port, killed and started again at will,
 //! and gone with its files when the test ends.
 
+mod proxy;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -10,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::proxy::{Network, Proxy};
 use crate::{BrokerOptions, Bus, Error};
 
 /// How long a broker may take to start on a busy machine.

@@ -1,12 +1,12 @@
-use bus::{BrokerOptions, Claimed, testing::Broker};
+use bus::{
+    BrokerOptions, Claimed,
+    testing::{Broker, Network, Proxy},
+};
 use chrono::Utc;
 use domain::{id::IncidentId, wire::Claim};
 use futures_util::future::join_all;
 
-use crate::{
-    eventually,
-    proxy::{Mode, Proxy},
-};
+use crate::eventually;
 
 fn claim(by: &str) -> Claim {
     Claim {
@@ -61,7 +61,7 @@ async fn a_claim_whose_answer_was_lost_is_recognised_as_our_own() {
     let proxy = Proxy::before(broker.port()).await;
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
-    proxy.set(Mode::LoseAnswers);
+    proxy.set(Network::LoseAnswers);
     let (claims, ours) = (bus.claims(), claim("ours"));
     let claiming = tokio::spawn(async move { claims.claim(&IncidentId::NONE, "1", &ours).await });
     eventually("the claim is stored", || async {

@@ -1,14 +1,15 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
-use bus::{BrokerOptions, InboxReader, NotAccepted, testing::Broker, topology::StreamId};
+use bus::{
+    BrokerOptions, InboxReader, NotAccepted,
+    testing::{Broker, Network, Proxy},
+    topology::StreamId,
+};
 use domain::wire::InputKind;
 use futures_util::future::join_all;
 
-use crate::{
-    ids, input, outside,
-    proxy::{Mode, Proxy},
-};
+use crate::{ids, input, outside};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -83,11 +84,11 @@ async fn accepted_means_that_the_broker_has_acknowledged() {
     let proxy = Proxy::before(broker.port()).await;
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
-    proxy.set(Mode::Hold);
+    proxy.set(Network::Silent);
     let writer = bus.inbox_writer();
     let mut submit = std::pin::pin!(writer.submit(InputKind::Timer, input("held")));
     assert!(tokio::time::timeout(Duration::from_millis(500), &mut submit).await.is_err());
-    proxy.set(Mode::Open);
+    proxy.set(Network::Open);
     assert_eq!(submit.await.unwrap().position.seq, 1);
 }
 
@@ -99,7 +100,7 @@ async fn an_input_whose_acknowledgement_was_lost_is_stored_once() {
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
     let writer = bus.inbox_writer();
-    proxy.set(Mode::LoseAnswers);
+    proxy.set(Network::LoseAnswers);
     let submit = tokio::spawn(async move { writer.submit(InputKind::Timer, input("once")).await });
     let mut reader = direct.read_inbox(0).await.unwrap();
     read(&mut reader, 1).await;

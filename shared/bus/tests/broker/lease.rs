@@ -1,9 +1,11 @@
 use std::time::{Duration, Instant};
 
-use bus::{AppendError, BrokerOptions, testing::Broker, topology::LEASE_SILENCE};
+use bus::{
+    AppendError, BrokerOptions,
+    testing::{Broker, Network, Proxy},
+    topology::LEASE_SILENCE,
+};
 use tokio::time::timeout;
-
-use crate::proxy::{Mode, Proxy};
 
 /// A silence of one second, and what a busy machine adds.
 const WITHIN: Duration = Duration::from_millis(6500);
@@ -36,9 +38,9 @@ async fn a_broker_that_stands_still_deposes_nobody() {
     let mut coming = tokio::spawn(async move { two.lead("node-2").await.map(drop) });
     assert!(timeout(LEASE_SILENCE, &mut coming).await.is_err());
     for _ in 0..3 {
-        proxy.set(Mode::Hold);
+        proxy.set(Network::Silent);
         assert!(timeout(LEASE_SILENCE * 3 / 2, &mut coming).await.is_err());
-        proxy.set(Mode::Open);
+        proxy.set(Network::Open);
         assert!(timeout(LEASE_SILENCE / 2, &mut coming).await.is_err());
     }
     assert!(timeout(LEASE_SILENCE * 2, &mut coming).await.is_err());
@@ -57,7 +59,7 @@ async fn a_standby_that_hears_nothing_deposes_nobody() {
     let first = one.lead("node-1").await.unwrap();
     let mut coming = tokio::spawn(async move { two.lead("node-2").await.map(drop) });
     assert!(timeout(LEASE_SILENCE, &mut coming).await.is_err());
-    proxy.set(Mode::LoseAnswers);
+    proxy.set(Network::LoseAnswers);
     assert!(timeout(LEASE_SILENCE * 2, &mut coming).await.is_err());
     proxy.cut();
     assert!(timeout(LEASE_SILENCE * 2, &mut coming).await.is_err());

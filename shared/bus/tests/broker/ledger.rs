@@ -1,9 +1,9 @@
-use bus::{AppendError, BrokerOptions, LedgerItem, testing::Broker};
-
-use crate::{
-    eventually,
-    proxy::{Mode, Proxy},
+use bus::{
+    AppendError, BrokerOptions, LedgerItem,
+    testing::{Broker, Network, Proxy},
 };
+
+use crate::eventually;
 
 #[tokio::test]
 async fn of_two_writers_that_start_from_the_same_end_exactly_one_wins() {
@@ -32,7 +32,7 @@ async fn an_append_whose_answer_was_lost_is_recognised_as_our_own() {
     let proxy = Proxy::before(broker.port()).await;
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
-    proxy.set(Mode::LoseAnswers);
+    proxy.set(Network::LoseAnswers);
     let ledger = bus.ledger();
     let append = tokio::spawn(async move { ledger.append(0, "ours".into(), &[]).await });
     eventually("the append is stored", || async {
@@ -54,7 +54,7 @@ async fn an_append_that_never_arrived_is_fenced_when_another_took_its_place() {
     let proxy = Proxy::before(broker.port()).await;
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
-    proxy.set(Mode::Hold);
+    proxy.set(Network::Silent);
     let ledger = bus.ledger();
     let append = tokio::spawn(async move { ledger.append(0, "late".into(), &[]).await });
     direct.ledger().append(0, "first".into(), &[]).await.unwrap();

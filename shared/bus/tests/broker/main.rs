@@ -17,7 +17,6 @@ mod ledger;
 mod members;
 mod outage;
 mod permissions;
-mod proxy;
 mod secure;
 mod snapshots;
 mod topology;

@@ -1,10 +1,10 @@
-use bus::{Bus, Error, SnapshotReader, testing::Broker};
+use bus::{
+    Bus, Error, SnapshotReader,
+    testing::{Broker, Network, Proxy},
+};
 use bytes::Bytes;
 
-use crate::{
-    outside,
-    proxy::{Mode, Proxy},
-};
+use crate::outside;
 
 /// Several parts and a rest.
 fn content(seed: u8) -> Vec<u8> {
@@ -112,7 +112,7 @@ async fn a_snapshot_is_written_once_although_answers_are_lost() {
     let text = content(3);
     let (first, second) = text.split_at(300_000);
     writer.write(first).await.unwrap();
-    proxy.set(Mode::LoseAnswers);
+    proxy.set(Network::LoseAnswers);
     let mut more = Box::pin(writer.write(second));
     let waits = tokio::time::timeout(std::time::Duration::from_millis(300), &mut more).await;
     assert!(waits.is_err(), "nobody has acknowledged it");
