@@ -26,21 +26,27 @@ async fn another_node_takes_over_when_a_leader_is_silent() {
     assert!(epoch < second.epoch());
 }
 
+/// Goal: a broker that stood still for all is no reason to depose anybody, also when it hears
+/// the one who waits before it hears the leader again. Method: the networks of both are silent,
+/// and that of the one who waits comes back first.
 #[tokio::test]
 async fn a_broker_that_stands_still_deposes_nobody() {
     let broker = Broker::start().await;
     broker.bus().await.unwrap();
-    let proxy = Proxy::before(broker.port()).await;
-    let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
-    let one = bus::connect(&options).await.unwrap();
-    let two = bus::connect(&options).await.unwrap();
+    let (near, far) = (Proxy::before(broker.port()).await, Proxy::before(broker.port()).await);
+    let through = |proxy: &Proxy| BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
+    let one = bus::connect(&through(&near)).await.unwrap();
+    let two = bus::connect(&through(&far)).await.unwrap();
     let first = one.lead("node-1").await.unwrap();
     let mut coming = tokio::spawn(async move { two.lead("node-2").await.map(drop) });
     assert!(timeout(LEASE_SILENCE, &mut coming).await.is_err());
     for _ in 0..3 {
-        proxy.set(Network::Silent);
+        near.set(Network::Silent);
+        far.set(Network::Silent);
         assert!(timeout(LEASE_SILENCE * 3 / 2, &mut coming).await.is_err());
-        proxy.set(Network::Open);
+        far.set(Network::Open);
+        assert!(timeout(LEASE_SILENCE / 4, &mut coming).await.is_err());
+        near.set(Network::Open);
         assert!(timeout(LEASE_SILENCE / 2, &mut coming).await.is_err());
     }
     assert!(timeout(LEASE_SILENCE * 2, &mut coming).await.is_err());
