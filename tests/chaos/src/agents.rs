@@ -77,6 +77,8 @@ pub struct Places {
     pub dir: PathBuf,
     /// Directory of our own programs.
     pub programs: PathBuf,
+    /// Whether disks are small ones that can be filled, and files of logs small as well.
+    pub small: bool,
 }
 
 impl Places {
@@ -124,7 +126,7 @@ impl Agent {
         let data = (kind == Kind::Supervisor).then(|| home.join("data"));
         // The second one has a disk that can be filled.
         let disk = match &data {
-            Some(data) if n == 2 => Some(Disk::make(data, DISK_MIB)?),
+            Some(data) if n == 2 && places.small => Some(Disk::make(data, DISK_MIB)?),
             Some(_) | None => None,
         };
         let program = places.program(&format!("selfheal-{}", kind.as_str()))?;
@@ -173,14 +175,18 @@ fn own(
     data: Option<&Path>,
 ) -> Vec<std::ffi::OsString> {
     match kind {
-        Kind::Supervisor => vec![
-            "--config".into(),
-            places.dir.join("selfheal.yaml").into(),
-            "--data-dir".into(),
-            data.map(Path::to_owned).unwrap_or_default().into(),
-            "--log-max-mib".into(),
-            LOG_MIB.into(),
-        ],
+        Kind::Supervisor => {
+            let mut flags = vec![
+                "--config".into(),
+                places.dir.join("selfheal.yaml").into(),
+                "--data-dir".into(),
+                data.map(Path::to_owned).unwrap_or_default().into(),
+            ];
+            if places.small {
+                flags.extend(["--log-max-mib".into(), LOG_MIB.into()]);
+            }
+            flags
+        }
         Kind::Monitor => vec!["--state-dir".into(), places.state_dir().into()],
         Kind::Analyzer => Vec::new(),
         Kind::Fixer => {

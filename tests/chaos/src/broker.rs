@@ -56,12 +56,17 @@ struct Route {
 }
 
 impl Brokers {
-    /// Starts so many nodes. The last one has a small disk.
+    /// Starts so many nodes. The last one has a small disk, if `small`.
     ///
     /// # Errors
     ///
     /// When there is no program, or a node does not start.
-    pub async fn start(dir: &Path, server: &Path, n_nodes: usize) -> anyhow::Result<Self> {
+    pub async fn start(
+        dir: &Path,
+        server: &Path,
+        n_nodes: usize,
+        small: bool,
+    ) -> anyhow::Result<Self> {
         let mut clients = Vec::new();
         let mut peers = Vec::new();
         for _ in 0..n_nodes {
@@ -81,7 +86,8 @@ impl Brokers {
             let ways: Vec<_> = routes.iter().filter(|it| it.from == idx).collect();
             let cluster = if ways.is_empty() { String::new() } else { cluster(*peer, &ways) };
             std::fs::write(home.join("nats.conf"), conf(&home, *client, idx + 1, &cluster))?;
-            let disk = (idx + 1 == n_nodes).then(|| Disk::make(&home.join("store"), DISK_MIB));
+            let disk =
+                (small && idx + 1 == n_nodes).then(|| Disk::make(&home.join("store"), DISK_MIB));
             let disk = disk.transpose()?;
             nodes.push(Node {
                 kept: run(&home, server, idx + 1, disk.as_ref())?,

@@ -24,5 +24,6 @@ pub mod proxy;
 pub mod record;
 pub mod run;
 pub mod settle;
+pub mod soak;
 pub mod target;
 pub mod world;

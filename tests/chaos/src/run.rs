@@ -224,7 +224,12 @@ impl Beside {
     }
 }
 
-async fn until_ready(world: &World) -> anyhow::Result<()> {
+/// Waits until a supervisor leads and all targets are well.
+///
+/// # Errors
+///
+/// When it does not come to that in time.
+pub async fn until_ready(world: &World) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
         let leads = world.http.leader().await.is_some();

@@ -20,6 +20,31 @@ use crate::record::{Recorder, What};
 /// How often a target looks whether the run that it belongs to is over.
 const OWNER_EVERY: Duration = Duration::from_millis(500);
 
+/// What a program of this crate is when it does not run everything.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Part {
+    /// Be a target
+    #[command(hide = true)]
+    Target(TargetArgs),
+    /// Mend a target
+    #[command(hide = true)]
+    Mend(MendArgs),
+}
+
+impl Part {
+    /// Plays the part.
+    ///
+    /// # Errors
+    ///
+    /// When a target cannot write its record or listen.
+    pub async fn play(&self) -> io::Result<ExitCode> {
+        match self {
+            Self::Target(args) => serve(args).await,
+            Self::Mend(args) => mend(args).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
 /// Flags of a target.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
@@ -89,11 +114,7 @@ impl Mark {
 }
 
 /// Runs a target until it is told to end.
-///
-/// # Errors
-///
-/// When it cannot write its record or listen.
-pub async fn serve(args: &TargetArgs) -> io::Result<ExitCode> {
+async fn serve(args: &TargetArgs) -> io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut recorder = Recorder::open(&args.dir, &args.name)?;
     recorder.write(What::Start)?;
@@ -164,11 +185,7 @@ async fn answer(
 }
 
 /// Carries out an action upon a target: writes it down, and makes the target well.
-///
-/// # Errors
-///
-/// When the record or a mark cannot be written.
-pub fn mend(args: &MendArgs) -> io::Result<()> {
+fn mend(args: &MendArgs) -> io::Result<()> {
     Recorder::open(&args.dir, &args.name)?.write(What::Mend)?;
     if !Mark::Hopeless.is_set(&args.dir, &args.name) {
         Mark::Sick.set(&args.dir, &args.name, false)?;

@@ -47,7 +47,7 @@ impl World {
         let ground = Ground::make(&records, &places.state_dir(), program)?;
         std::fs::create_dir_all(places.state_dir())?;
         std::fs::write(places.dir.join("selfheal.yaml"), ground.config())?;
-        let brokers = Brokers::start(&places.dir, server, n_nodes).await?;
+        let brokers = Brokers::start(&places.dir, server, n_nodes, places.small).await?;
         let mut agents = Vec::new();
         for kind in Kind::ALL {
             for n in 1..=N_EACH {

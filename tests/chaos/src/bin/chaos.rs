@@ -16,9 +16,9 @@ use chaos::{
     agents::Places,
     figures::{Figures, Report},
     run::{self, Options, Outcome},
-    target::{self, MendArgs, TargetArgs},
+    target::Part,
 };
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 /// Break real processes at random, under load, and judge what is left
 #[derive(Debug, Parser)]
@@ -28,16 +28,6 @@ struct Args {
     part: Option<Part>,
     #[command(flatten)]
     run: RunArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum Part {
-    /// Be a target
-    #[command(hide = true)]
-    Target(TargetArgs),
-    /// Mend a target
-    #[command(hide = true)]
-    Mend(MendArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,10 +66,7 @@ struct RunArgs {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.part {
-        Some(Part::Target(args)) => target::serve(args).await.map_err(Into::into),
-        Some(Part::Mend(args)) => {
-            target::mend(args).map(|()| ExitCode::SUCCESS).map_err(Into::into)
-        }
+        Some(part) => part.play().await.map_err(Into::into),
         None => run_all(&args.run).await,
     };
     done.unwrap_or_else(|error| {
@@ -127,7 +114,7 @@ async fn run_one(
         rate: args.rate,
         server: args.nats_server.clone(),
         program,
-        places: Places { dir: dir.clone(), programs },
+        places: Places { dir: dir.clone(), programs, small: true },
     };
     let outcome = tokio::select! {
         outcome = run::run(&options, tell) => outcome,
