@@ -17,7 +17,6 @@ use domain::{
     event::{Delivery, Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
-    plan::Step,
     wire::{
         Answer, DiagnoseWork, Envelope, FixMode, FixOrder, Input, LedgerEntry, NotifyWork,
         VerifyWork, WorkKind,
@@ -296,10 +295,11 @@ impl Laws {
         &mut self,
         world: &Rc<World>,
         order: &FixOrder,
-        step: &Step,
+        step_idx: usize,
         is_back: bool,
         idx: usize,
     ) {
+        let Some(step) = order.plan.steps.get(step_idx) else { return };
         let (id, attempt, now) = (order.work.incident, order.work.attempt, world.sim.now());
         self.counts.effects += 1;
         world.trace.mark(5, u64::try_from(idx).unwrap_or(0));
@@ -311,9 +311,8 @@ impl Laws {
             let why = format!("{id} attempt {attempt}: {}", step.action);
             return world.fail("only the plan that was authorized is carried out", why);
         }
-        let is_first = order.plan.steps.first().is_some_and(|it| it.name == step.name);
         let late = started.not_after + SKEW_MAX < now;
-        if order.mode == FixMode::Apply && is_first && !is_back && late {
+        if order.mode == FixMode::Apply && step_idx == 0 && !is_back && late {
             let why = format!("{id} attempt {attempt}, {} s too late", {
                 (now - started.not_after) / SECOND
             });
@@ -324,7 +323,7 @@ impl Laws {
             return world.fail("nothing is taken back before the ledger says so", why);
         }
         // A step that failed is taken back at once; that is another effect.
-        let key = format!("{id}/{attempt}/{:?}/{is_back}/{}", order.mode, step.name);
+        let key = format!("{id}/{attempt}/{:?}/{is_back}/{step_idx}", order.mode);
         if let Some(before) = self.effects.insert(key.clone(), now) {
             let why = format!("{key} at {} s and at {} s", before / SECOND, now / SECOND);
             world.fail("an attempt's effect happens once", why);

@@ -10,7 +10,6 @@ use ::fixer::{
 };
 use domain::{
     action::Action,
-    plan::Step,
     wire::{
         Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, StepReport, WorkKind,
     },
@@ -188,17 +187,18 @@ impl Bench {
         match order.mode {
             FixMode::Apply => {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
-                    let ok = self.step(order, step, &step.action, false, &mut steps).await;
+                    let ok = self.step(order, idx, &step.action, false, &mut steps).await;
                     let Err(reason) = ok else { continue };
-                    let done: Vec<&Step> = order.plan.steps.iter().take(idx).rev().collect();
-                    let whole = !done.is_empty() && done.iter().all(|it| it.undo.is_some());
+                    let done: Vec<usize> = (0..idx).rev().collect();
+                    let before = order.plan.steps.iter().take(idx);
+                    let whole = 0 < idx && before.clone().all(|it| it.undo.is_some());
                     let undone = self.undo(order, done, &mut steps).await && whole;
                     return Ended { outcome: FixOutcome::Failed { reason }, steps, undone };
                 }
                 Ended { outcome: FixOutcome::Succeeded, steps, undone: false }
             }
             FixMode::Undo => {
-                let all = order.plan.steps.iter().rev().collect();
+                let all = (0..order.plan.steps.len()).rev().collect();
                 let ok = self.undo(order, all, &mut steps).await;
                 let failed = FixOutcome::Failed { reason: "it cannot be taken back".to_owned() };
                 let outcome = if ok { FixOutcome::Succeeded } else { failed };
@@ -207,11 +207,11 @@ impl Bench {
         }
     }
 
-    async fn undo(&self, order: &FixOrder, back: Vec<&Step>, done: &mut Vec<StepReport>) -> bool {
+    async fn undo(&self, order: &FixOrder, back: Vec<usize>, done: &mut Vec<StepReport>) -> bool {
         let mut all = true;
-        for step in back {
-            if let Some(undo) = &step.undo {
-                all &= self.step(order, step, undo, true, done).await.is_ok();
+        for idx in back {
+            if let Some(undo) = order.plan.steps.get(idx).and_then(|it| it.undo.as_ref()) {
+                all &= self.step(order, idx, undo, true, done).await.is_ok();
             }
         }
         all
@@ -220,11 +220,12 @@ impl Bench {
     async fn step(
         &self,
         order: &FixOrder,
-        step: &Step,
+        step_idx: usize,
         action: &Action,
         is_back: bool,
         done: &mut Vec<StepReport>,
     ) -> Result<(), String> {
+        let step = &order.plan.steps[step_idx];
         let (agent, world) = (&self.agent, &self.agent.world);
         agent.output().await;
         let begun = agent.now();
@@ -235,7 +236,7 @@ impl Bench {
             let work = order.work;
             format!("{} attempt {} step `{}`: {action}", work.incident, work.attempt, step.name)
         });
-        world.laws.borrow_mut().effect(world, order, step, is_back, idx);
+        world.laws.borrow_mut().effect(world, order, step_idx, is_back, idx);
         let (restarts, starts) = match action {
             Action::ProcessRestart { .. } | Action::DockerRestart { .. } => (true, true),
             Action::DockerStart { .. } => (false, true),
