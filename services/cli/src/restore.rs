@@ -16,6 +16,7 @@ use bus::{AppendError, Bus, Error, Ledger, LedgerItem};
 use bytes::Bytes;
 use domain::{
     desk::Desk,
+    fact::Decision,
     id::Position,
     wire::{LedgerEntry, SCHEMA},
 };
@@ -117,6 +118,9 @@ async fn rebuild(
         }
     };
     let n_missing = found.n_decisions.saturating_sub(known.n_decisions);
+    if !args.dry_run {
+        forget_snapshots(bus, &ledger).await?;
+    }
     // A restoration that was interrupted may have written all but the word about the inbox.
     if !args.dry_run && (0 < n_missing || known.covers == found.bookmark.covers) {
         let last = write(&ledger, log, last, known.n_decisions).await?;
@@ -209,11 +213,24 @@ fn survey(log: &Path) -> Result<Found, Failure> {
     Ok(Found { n_decisions, n_messages, n_incidents: incidents.len(), bookmark })
 }
 
-/// Returns what the ledger holds, all of which must be the log's.
+/// Deletes the snapshots, which stand for a ledger that is lost. Where the ledger has kept its
+/// end but not its beginning, they are what a supervisor begins with, and stay.
+async fn forget_snapshots(bus: &Bus, ledger: &Ledger) -> Result<(), Failure> {
+    let failed = |error| of_bus("cannot delete the snapshots of the lost ledger", error);
+    if 1 < ledger.first_seq().await.map_err(failed)? {
+        return Ok(());
+    }
+    bus.snapshots().keep_newest(0).await.map_err(failed)
+}
+
+/// Returns what the ledger holds, all of which must be the log's. It may have forgotten its
+/// beginning, for which a snapshot stands.
 async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
-    let mut reader = ledger.read(0);
+    let first = ledger.first_seq().await;
+    let first = first.map_err(|error| of_bus("cannot look at the ledger", error))?;
+    let mut reader = ledger.read(first.saturating_sub(1));
     let mut book = Book::open(log)?;
-    let mut wanted = Vec::new().into_iter();
+    let mut wanted = Vec::<Decision>::new().into_iter();
     let mut known = Known::default();
     loop {
         let item = reader.next().await.map_err(|error| of_bus("cannot read the ledger", error))?;
@@ -227,10 +244,17 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
         })?;
         known.covers = entry.covers;
         for decision in entry.decisions {
-            if wanted.len() == 0 {
-                wanted = book.next()?.map(|it| it.entry.decisions).unwrap_or_default().into_iter();
-            }
-            if wanted.next().as_ref() != Some(&decision) {
+            let in_log = loop {
+                match wanted.next() {
+                    Some(it) if known.n_decisions == 0 && it.seq < decision.seq => {}
+                    Some(it) => break Some(it),
+                    None => match book.next()? {
+                        Some(message) => wanted = message.entry.decisions.into_iter(),
+                        None => break None,
+                    },
+                }
+            };
+            if in_log.as_ref() != Some(&decision) {
                 let message = format!(
                     "the ledger holds decision {} otherwise than the log, or the log does not hold it",
                     decision.seq
@@ -238,7 +262,7 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
                 return Err(Failure::new(Exit::Refused, message)
                     .hint("this log does not belong to this broker"));
             }
-            known.n_decisions += 1;
+            known.n_decisions = decision.seq;
         }
     }
 }

@@ -46,7 +46,7 @@ pub use self::{
     batch::{Batch, Consequences},
     decode::Rejection,
     lines::{Line, Lines},
-    snapshots::Snapshots,
+    snapshots::{KEPT as SNAPSHOTS_KEPT, Snapshots},
     wheel::Wheel,
 };
 
@@ -165,9 +165,15 @@ impl Core {
     /// to the process and not to the ledger stays. Goes on with `desk` of a snapshot, or
     /// from the start with `(Desk::default(), 0)`.
     pub fn reset(&mut self, desk: Desk, ledger_seq: u64) {
-        let fresh = Self::resume(self.subjects.clone(), desk, ledger_seq);
-        let former = std::mem::replace(self, fresh);
-        self.poison = former.poison;
+        let mut fresh = Self::resume(self.subjects.clone(), desk, ledger_seq);
+        fresh.inherit(self);
+        *self = fresh;
+    }
+
+    /// Takes over what belongs to the process and not to the ledger, when this core takes
+    /// the place of a former one.
+    pub fn inherit(&mut self, former: &Self) {
+        self.poison.clone_from(&former.poison);
         self.one_by_one = former.one_by_one;
         self.n_rejected = former.n_rejected;
     }

@@ -1,17 +1,23 @@
 //! Following the ledger, until it is our turn to lead.
 
 use bus::{Bus, Lease, LedgerItem, LedgerReader};
-use service::{BoxError, ConfigError};
+use service::{BoxError, Chain, ConfigError};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
-    core::{Core, Error, Lines},
-    state::{Log, Shared, State, Written},
+    core::{Error, Lines},
+    recovery,
+    state::{self, Log, Shared, State, Stored, Written},
 };
 
 /// Lines that are written to the log at once while the past is folded.
 const LINES_MAX: usize = 2000;
+/// Messages of the ledger that are folded before their lines are written.
+const MESSAGES_MAX: usize = 64;
+/// Times that reading begins anew because the ledger was shortened meanwhile.
+const TRIES_MAX: u32 = 3;
 
 /// Folds all that is stored, and returns the state and the reader of what comes.
 ///
@@ -19,12 +25,38 @@ const LINES_MAX: usize = 2000;
 ///
 /// When the ledger cannot be read or folded, or the log has more than the ledger.
 pub(crate) async fn catch_up(bus: &Bus, log: Log) -> Result<(State, LedgerReader), BoxError> {
-    let mut state = State::new(Core::new(bus.subjects().clone()), log);
-    let mut reader = bus.ledger().read(0);
+    let mut n_tries = 0;
+    loop {
+        n_tries += 1;
+        match fold_all(bus, log.clone()).await {
+            // A leader has shortened the ledger while we read it: there is a newer snapshot.
+            Err(failure) if n_tries < TRIES_MAX && is_purged(&*failure) => {}
+            folded => return folded,
+        }
+    }
+}
+
+fn is_purged(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(failure.downcast_ref(), Some(bus::Error::LogPurged { .. }))
+}
+
+async fn fold_all(bus: &Bus, log: Log) -> Result<(State, LedgerReader), BoxError> {
+    log.forget_backlog();
+    let started = Instant::now();
+    let core = recovery::begin(bus, &log).await?;
+    let mut reader = bus.ledger().read(core.ledger_seq());
+    let mut state = State::new(core, log);
     let mut lines: Vec<Lines> = Vec::new();
+    let mut n_lines = 0;
     while let LedgerItem::Message(message) = reader.next().await? {
-        lines.push(state.fold(&message).map_err(refused)?);
-        if LINES_MAX <= lines.iter().map(Lines::len).sum() {
+        let new = state.fold(&message).map_err(refused)?;
+        if new.is_empty() {
+            continue;
+        }
+        n_lines += new.len();
+        lines.push(new);
+        if LINES_MAX <= n_lines {
+            n_lines = 0;
             write(&state.log, std::mem::take(&mut lines));
         }
     }
@@ -35,7 +67,9 @@ pub(crate) async fn catch_up(bus: &Bus, log: Log) -> Result<(State, LedgerReader
             "the log has more: the broker has lost the end of the ledger, or it is another broker";
         return Err(refused(Error::Differ { seq: in_log, what }));
     }
-    info!(decisions = in_ledger, entry = state.core.ledger_seq(), "the ledger is folded");
+    let entry = state.core.ledger_seq();
+    info!(decisions = in_ledger, entry, took = ?started.elapsed(), "the ledger is folded");
+    metrics::gauge!("selfheal_supervisor_recovery_seconds").set(started.elapsed().as_secs_f64());
     Ok((state, reader))
 }
 
@@ -58,6 +92,7 @@ pub(crate) enum Turn {
 pub(crate) async fn follow(
     bus: &Bus,
     state: &Shared,
+    stored: &watch::Sender<Stored>,
     mut reader: LedgerReader,
     node: &str,
     stop: &CancellationToken,
@@ -69,7 +104,7 @@ pub(crate) async fn follow(
             () = stop.cancelled() => return Ok(Turn::Stop),
             lease = &mut lead => break lease?,
             item = reader.next() => {
-                if take(state, item?).await? == Written::Incomplete {
+                if !take(state, stored, item, &mut reader).await? {
                     return Ok(Turn::Refold);
                 }
             }
@@ -83,7 +118,7 @@ pub(crate) async fn follow(
             biased;
             () = stop.cancelled() => return Ok(Turn::Stop),
             item = reader.next() => {
-                if take(state, item?).await? == Written::Incomplete {
+                if !take(state, stored, item, &mut reader).await? {
                     return Ok(Turn::Refold);
                 }
             }
@@ -92,11 +127,39 @@ pub(crate) async fn follow(
     Ok(Turn::Lead(Box::new(lease)))
 }
 
-async fn take(state: &Shared, item: LedgerItem) -> Result<Written, BoxError> {
-    let LedgerItem::Message(message) = item else { return Ok(Written::Synced) };
-    let mut state = state.write().await;
-    let lines = state.fold(&message).map_err(refused)?;
-    Ok(write(&state.log, vec![lines]))
+/// Folds a message and those that are here already, and writes their lines with one sync.
+/// Returns whether to go on.
+async fn take(
+    state: &Shared,
+    stored: &watch::Sender<Stored>,
+    first: Result<LedgerItem, bus::Error>,
+    reader: &mut LedgerReader,
+) -> Result<bool, BoxError> {
+    let first = match first {
+        Ok(item) => item,
+        Err(failure @ bus::Error::LogPurged { .. }) => {
+            warn!(error = %Chain(&failure), "the ledger was shortened before we had read it, a snapshot is taken up");
+            return Ok(false);
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    let mut next = Some(first);
+    let mut lines = Vec::new();
+    let log = {
+        let mut state = state.write().await;
+        while let Some(item) = next {
+            if let LedgerItem::Message(message) = item {
+                lines.push(state.fold(&message).map_err(refused)?);
+            }
+            next =
+                if lines.len() < MESSAGES_MAX { reader.try_next().unwrap_or(None) } else { None };
+        }
+        state.log.clone()
+    };
+    let last = lines.iter().rev().find_map(Lines::last_seq);
+    let written = write(&log, lines);
+    state::told(stored, last);
+    Ok(written != Written::Incomplete)
 }
 
 /// Writes to the log without keeping other tasks from running.

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::view::LogLine;
 
-use crate::core::{Line, Lines};
+use crate::{
+    core::{Line, Lines},
+    pages::{Gap, Missing},
+};
 
 /// When a file of the log is closed and the next one begun.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,8 @@ pub(crate) struct Journal {
     len: u64,
     begun_at: SystemTime,
     last: Option<Line>,
+    /// Decisions up to here are not in the log, and are not written any more.
+    left_out: u64,
 }
 
 impl Journal {
@@ -92,13 +97,41 @@ impl Journal {
         });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
         let begun_at = created.unwrap_or_else(|_| SystemTime::now());
-        Ok(Self { path: path.to_owned(), rotation, file, len, begun_at, last })
+        Ok(Self { path: path.to_owned(), rotation, file, len, begun_at, last, left_out: 0 })
     }
 
     /// Returns the number of the last decision in the log; 0 when it is empty.
     #[must_use]
     pub(crate) fn last_seq(&self) -> u64 {
-        self.last.as_ref().map_or(0, |line| line.seq)
+        self.last.as_ref().map_or(0, |line| line.seq).max(self.left_out)
+    }
+
+    /// Returns the message of the ledger that holds the last decision; 0 when it is empty.
+    #[must_use]
+    pub(crate) fn last_entry(&self) -> u64 {
+        let last = self.last.as_ref().filter(|it| self.left_out < it.seq);
+        let read = last.and_then(|it| serde_json::from_slice::<LogLine>(&it.json).ok());
+        read.map_or(0, |it| it.entry)
+    }
+
+    /// Leaves out the decisions up to `seq`, whose lines nobody can make any more, and
+    /// remembers that they are missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub(crate) fn leave_out(&mut self, seq: u64) -> Result<(), Error> {
+        let gap = Gap { from: self.last_seq() + 1, to: seq };
+        if seq < gap.from {
+            return Ok(());
+        }
+        Missing::of(&self.path).add(gap).map_err(|source| self.failed(source))?;
+        if 0 < self.len {
+            self.close()?;
+        }
+        self.last = None;
+        self.left_out = seq;
+        Ok(())
     }
 
     /// Returns the last line.
@@ -154,6 +187,10 @@ impl Journal {
         if self.len < self.rotation.bytes_max && age < self.rotation.age_max {
             return Ok(());
         }
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
         let name = closed_name(&self.path, self.last_seq());
         std::fs::rename(&self.path, &name).map_err(|source| self.failed(source))?;
         self.file = open_append(&self.path).map_err(|source| self.failed(source))?;
@@ -185,7 +222,7 @@ fn open_append(path: &Path) -> io::Result<File> {
 }
 
 /// `incident_logs.jsonl` closed at decision 42 is `incident_logs.<time>.000000000042.jsonl`.
-fn closed_name(path: &Path, seq: u64) -> PathBuf {
+pub(crate) fn closed_name(path: &Path, seq: u64) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let now: DateTime<Utc> = SystemTime::now().into();
     path.with_file_name(format!("{stem}.{}.{seq:012}.jsonl", now.format("%Y%m%dT%H%M%SZ")))

@@ -12,10 +12,14 @@ mod data_dir;
 pub mod edges;
 mod following;
 mod journal;
+mod lending;
+mod pages;
 mod queries;
+mod recovery;
 mod reign;
 mod settings;
 mod state;
+mod watching;
 
 use std::sync::Arc;
 
@@ -31,6 +35,7 @@ use crate::{
     queries::About,
     reign::{End, Reign},
     state::{Log, Stored},
+    watching::SharedVigil,
 };
 
 pub use settings::Args;
@@ -52,9 +57,10 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
 
     let log = Log::new(journal);
     let (caught_up, mut reader) = following::catch_up(&cx.bus, log.clone()).await?;
+    let n_decisions = caught_up.core.n_stored();
+    let stored = watch::Sender::new(Stored { n_resets: 0, n_decisions });
     let state = Arc::new(RwLock::new(caught_up));
     let inbox_last = watch::Sender::new(0);
-    let stored = watch::Sender::new(Stored::default());
     let about = About {
         member_id: cx.member_id.clone(),
         bus: cx.bus.clone(),
@@ -64,10 +70,16 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     };
     // Questions are answered once all that is stored has been folded, whoever leads.
     let _servers = queries::serve(&cx.bus, &state, &about).await?;
-    let mut reign = Reign::new(&cx, dir, state.clone(), stored.clone(), (file, given), inbox_last);
+    let _lines = lending::serve(&cx.bus, &cx.member_id, dir.log_path()).await?;
+    let vigil = SharedVigil::default();
+    cx.essential("watch", watching::watch(cx.bus.clone(), vigil.clone(), cx.stop.clone()));
+    let log_path = dir.log_path();
+    let mut reign =
+        Reign::new(&cx, dir, state.clone(), stored.clone(), vigil, (file, given), inbox_last);
+    reign.fill_log(&cx, log_path);
     drop(cx.ready);
     loop {
-        match following::follow(&cx.bus, &state, reader, reign.node(), &cx.stop).await? {
+        match following::follow(&cx.bus, &state, &stored, reader, reign.node(), &cx.stop).await? {
             Turn::Stop => return Ok(()),
             Turn::Refold => {}
             Turn::Lead(lease) => match reign.run(*lease, &cx.stop).await? {
@@ -76,9 +88,14 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
             },
         }
         // What was decided but not stored is forgotten with the old state.
-        let (fresh, follower) = following::catch_up(&cx.bus, log.clone()).await?;
-        *state.write().await = fresh;
-        stored.send_modify(|it| it.n_resets += 1);
+        let (mut fresh, follower) = following::catch_up(&cx.bus, log.clone()).await?;
+        let n_decisions = fresh.core.n_stored();
+        {
+            let mut state = state.write().await;
+            fresh.core.inherit(&state.core);
+            *state = fresh;
+        }
+        stored.send_modify(|it| *it = Stored { n_resets: it.n_resets + 1, n_decisions });
         reader = follower;
     }
 }

@@ -96,14 +96,11 @@ async fn read<T>(state: &Shared, about: &About, look: impl Fn(&Desk) -> T) -> T 
     let mut stored = about.stored.clone();
     loop {
         let n_resets = stored.borrow_and_update().n_resets;
-        let (seen, n_decisions, is_stored) = {
-            let core = &state.read().await.core;
-            let n_decisions = core.desk().n_decisions();
-            (look(core.desk()), n_decisions, n_decisions <= core.n_stored())
+        let (seen, n_decisions) = {
+            let state = state.read().await;
+            let desk = state.core.desk();
+            (look(desk), desk.n_decisions())
         };
-        if is_stored {
-            return seen;
-        }
         let storing =
             stored.wait_for(|it| it.n_resets != n_resets || n_decisions <= it.n_decisions);
         match tokio::time::timeout(STORED_WAIT, storing).await {

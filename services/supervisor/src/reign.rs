@@ -9,12 +9,13 @@ mod courier;
 mod deliver;
 mod ourselves;
 mod scribe;
+mod snapshot;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bus::{Bus, InboxReader, InboxWriter, Lease};
 use chrono::Utc;
-use domain::config::Config;
+use domain::{config::Config, id::IncidentId};
 use service::{BoxError, Context};
 use tokio::{
     sync::watch,
@@ -36,6 +37,7 @@ use crate::{
     data_dir::DataDir,
     queries,
     state::{Shared, Stored},
+    watching::SharedVigil,
 };
 
 /// Messages of the inbox that are read in one go.
@@ -44,6 +46,8 @@ const MESSAGES_MAX: usize = 128;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often what is pending is published again, in case a queue has lost it.
 const REPUBLISH: Duration = Duration::from_secs(30);
+/// Incidents whose wishes are published again in one go, so that nothing new waits for all.
+const PORTION: usize = 64;
 /// How often the configuration file and other things around us are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,7 @@ pub(crate) struct Reign {
     dir: DataDir,
     state: Shared,
     stored: watch::Sender<Stored>,
+    vigil: SharedVigil,
     file: ConfigFile,
     given: Option<(Config, String)>,
     inbox_last: watch::Sender<u64>,
@@ -83,8 +88,17 @@ struct Court {
     begun: Option<Instant>,
     /// Whether the disk took no lines when we heard of it last.
     log_failing: bool,
-    /// What is pending is to be published again, as soon as nothing is decided ahead.
+    /// What is pending is to be published again.
     republish: bool,
+    /// Those whose wishes are to be published again, in portions.
+    wanting: VecDeque<IncidentId>,
+}
+
+impl Court {
+    /// Whether something is to be published again.
+    fn wants_settled(&self) -> bool {
+        self.republish || !self.wanting.is_empty()
+    }
 }
 
 impl Reign {
@@ -94,6 +108,7 @@ impl Reign {
         dir: DataDir,
         state: Shared,
         stored: watch::Sender<Stored>,
+        vigil: SharedVigil,
         (file, given): (ConfigFile, Option<(Config, String)>),
         inbox_last: watch::Sender<u64>,
     ) -> Self {
@@ -105,6 +120,7 @@ impl Reign {
             dir,
             state,
             stored,
+            vigil,
             file,
             given,
             inbox_last,
@@ -151,19 +167,20 @@ impl Reign {
         let mut court = Court {
             inbox: self.bus.read_inbox(after).await?,
             courier: Courier::begin(&deliver, &self.tasks),
-            scribe: Scribe::begin(log, &deliver, &self.tasks),
+            scribe: Scribe::begin(log, self.stored.clone(), &deliver, &self.tasks),
             deliver,
             wheel: Wheel::default(),
             appending: None,
             begun: None,
             log_failing: false,
             republish: true,
+            wanting: VecDeque::new(),
         };
         let _says_so = queries::serve_leader(&self.bus, &self.member_id).await?;
         let end = self.hold_court(&mut court, lease, stop).await;
         // What is acknowledged is written, and answered, before anything else happens.
-        let Court { courier, scribe, .. } = court;
-        drop(courier);
+        let Court { courier, scribe, appending, .. } = court;
+        drop((courier, appending));
         scribe.end().await;
         end
     }
@@ -216,6 +233,7 @@ impl Reign {
                 }
                 _ = look.tick() => {
                     self.look_at_file();
+                    self.look_at_agents().await;
                     court.scribe.retry();
                 }
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
@@ -231,6 +249,8 @@ impl Reign {
                         court.begun.get_or_insert_with(Instant::now);
                     }
                 }
+                // What is published again in portions waits for everything else.
+                () = std::future::ready(()), if court.wants_settled() && court.appending.is_none() => {}
             }
             let due = {
                 let state = self.state.read().await;
@@ -247,22 +267,18 @@ impl Reign {
             court.deliver.configuration(state.core.desk().config());
         }
         drop(state);
+        self.find_snapshots().await;
         self.submit_given().await;
     }
 
     /// Decides what waits, and begins the next append when none is under way.
     async fn go_on(&mut self, court: &mut Court, epoch: u64) -> Result<Option<End>, BoxError> {
         loop {
+            self.when_settled(court).await;
             let mut state = self.state.write().await;
-            if court.republish && state.core.is_settled() {
-                court.republish = false;
-                let wishes = state.core.republish();
-                drop(state);
-                court.courier.send(wishes).await;
-                continue;
-            }
-            // What must be seen settled waits for the append, and not for ever.
-            if !(court.republish && court.appending.is_some()) {
+            // What must find the state settled waits for the append, and not for ever.
+            let wants_settled = court.wants_settled() || state.core.snapshots().is_due();
+            if !(wants_settled && court.appending.is_some()) {
                 state.core.decide()?;
             }
             if court.appending.is_some() {
@@ -284,6 +300,27 @@ impl Reign {
         }
     }
 
+    /// Does what can only be done while nothing is decided ahead of the ledger.
+    async fn when_settled(&self, court: &mut Court) {
+        if court.appending.is_some() {
+            return;
+        }
+        let mut state = self.state.write().await;
+        if !state.core.is_settled() {
+            return;
+        }
+        if let Some((seq, snapshot)) = state.core.snapshot() {
+            self.store_snapshot(seq, snapshot);
+        }
+        if std::mem::take(&mut court.republish) {
+            court.wanting = state.core.desk().wanting().collect();
+        }
+        let n = court.wanting.len().min(PORTION);
+        let wishes = state.core.wishes_of(court.wanting.drain(..n));
+        drop(state);
+        court.courier.send(wishes).await;
+    }
+
     /// Lets the consequences of what is stored be seen.
     async fn appended(
         &mut self,
@@ -302,9 +339,7 @@ impl Reign {
         };
         let consequences = {
             let mut state = self.state.write().await;
-            let consequences = state.core.stored(batch, seq)?;
-            self.stored.send_modify(|it| it.n_decisions = state.core.n_stored());
-            consequences
+            state.core.stored(batch, seq)?
         };
         self.count(&consequences);
         let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bus::LedgerMessage;
 use domain::view::LogLine;
 use service::Chain;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 use tracing::{error, info};
 
 use crate::{
@@ -22,13 +22,21 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What all tasks of a supervisor share.
 pub(crate) type Shared = Arc<RwLock<State>>;
 
-/// How far what was decided is stored, for those who read the state: it may be ahead.
+/// How far what was decided may be told to those who read the state, which may be ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
     /// How often the state was thrown away.
     pub(crate) n_resets: u64,
-    /// Decisions in the ledger.
+    /// Decisions in the ledger and in the log; or only in the ledger, while the disk takes
+    /// no lines.
     pub(crate) n_decisions: u64,
+}
+
+/// Notes that decisions up to `seq` may be told.
+pub(crate) fn told(stored: &watch::Sender<Stored>, seq: Option<u64>) {
+    if let Some(seq) = seq {
+        stored.send_modify(|it| it.n_decisions = it.n_decisions.max(seq));
+    }
 }
 
 /// The folded state.
@@ -43,11 +51,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Returns the state before the first decision. What waited for the disk is forgotten:
-    /// it is folded again.
+    /// Puts a state together.
     #[must_use]
-    pub(crate) fn new(core: Core, log: Log) -> Self {
-        log.forget_backlog();
+    pub(crate) const fn new(core: Core, log: Log) -> Self {
         Self { core, log, leading: false }
     }
 
@@ -111,6 +117,21 @@ impl Log {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).last_seq()
     }
 
+    /// Returns the message of the ledger that holds the last decision on disk.
+    #[must_use]
+    pub(crate) fn last_entry(&self) -> u64 {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).last_entry()
+    }
+
+    /// Leaves out the decisions up to `seq`; see [`Journal::leave_out`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be remembered.
+    pub(crate) fn leave_out(&self, seq: u64) -> Result<(), crate::journal::Error> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).leave_out(seq)
+    }
+
     /// Returns the number of lines that wait for the disk.
     #[must_use]
     pub(crate) fn n_waiting(&self) -> usize {
@@ -118,7 +139,8 @@ impl Log {
         backlog.lines.iter().map(Lines::len).sum()
     }
 
-    fn forget_backlog(&self) {
+    /// Forgets what waited for the disk: it is folded again.
+    pub(crate) fn forget_backlog(&self) {
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Backlog::default();
     }
 

@@ -5,6 +5,9 @@
 //! the same kind, zones and host has come in its place. What was told is in the desk's
 //! open incidents, so that the next leader can take it back.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,6 +24,9 @@ pub const GRACE: TimeDelta = TimeDelta::seconds(10);
 /// How long a zone may be without a kind of agent that its targets need. Longer than
 /// [`GRACE`], since all agents of a new installation may start after the supervisor.
 pub const ZONE_GRACE: TimeDelta = TimeDelta::seconds(30);
+/// Who came so long before another one was found to be lost may stand for it: signs of
+/// life count for some seconds after the last.
+const SUCCESSION: TimeDelta = TimeDelta::seconds(6);
 /// What was told and is not in the desk by now is told again.
 const AGAIN: TimeDelta = TimeDelta::seconds(10);
 /// Lost processes that are remembered; when there are more, the oldest are forgotten.
@@ -40,6 +46,8 @@ const NEEDED: [&str; 3] = ["monitor", "analyzer", "fixer"];
 #[derive(Clone, Debug, Default)]
 pub struct Vigil {
     living: BTreeMap<String, Member>,
+    /// Since when each is in the list.
+    seen: BTreeMap<String, DateTime<Utc>>,
     lost: BTreeMap<String, Lost>,
     /// Zone and kind that nobody serves, since when.
     unserved: BTreeMap<(String, String), DateTime<Utc>>,
@@ -68,18 +76,27 @@ impl Vigil {
         farewell: impl Fn(&str) -> bool,
         now: DateTime<Utc>,
     ) {
+        self.seen.retain(|id, _| living.contains_key(id));
+        for id in living.keys() {
+            self.seen.entry(id.clone()).or_insert(now);
+        }
         for (id, member) in std::mem::take(&mut self.living) {
             if living.contains_key(&id) {
                 continue;
             }
             if !farewell(&id) {
-                let beside = living.values().filter(|it| is_alike(it, &member));
-                let beside = beside.map(|it| it.id.clone()).collect();
+                // Its successor may have been here before its time was over.
+                let is_new = |it: &Member| {
+                    let seen = self.seen.get(&it.id).copied().unwrap_or(now);
+                    now - SUCCESSION <= seen.max(it.started_at)
+                };
+                let alike = living.values().filter(|it| is_alike(it, &member) && !is_new(it));
+                let beside = alike.map(|it| it.id.clone()).collect();
                 self.lost.insert(id, Lost { member, since: now, beside });
             }
         }
-        // Who is back was not lost; who said goodbye late neither.
-        self.lost.retain(|id, _| !living.contains_key(id) && !farewell(id));
+        // Who is back was not lost.
+        self.lost.retain(|id, _| !living.contains_key(id));
         while LOST_MAX < self.lost.len() {
             let oldest = self.lost.iter().min_by_key(|(_, lost)| lost.since);
             let Some(id) = oldest.map(|(id, _)| id.clone()) else { break };
@@ -97,11 +114,12 @@ impl Vigil {
         }
         let mut open = BTreeMap::new();
         for incident in desk.open_incidents() {
-            let event = &incident.event;
-            let is_ours = event.source == SOURCE
-                && [AGENT_DOWN, ZONE_UNSERVED].contains(&event.kind.as_str());
-            if let (true, Some(key)) = (is_ours, &event.fingerprint) {
-                open.insert(key.clone(), (incident.id, event));
+            let opener = &incident.event;
+            let is_ours = &*opener.source == SOURCE
+                && [AGENT_DOWN, ZONE_UNSERVED].contains(&opener.kind.as_str());
+            let event = is_ours.then(|| opener.event());
+            if let Some((key, event)) = event.and_then(|it| Some((it.fingerprint.clone()?, it))) {
+                open.insert(key, (incident.id, event));
             }
         }
         self.nothing_open = open.is_empty();
@@ -123,10 +141,10 @@ impl Vigil {
             wanted.insert(key);
         }
         for (key, (id, event)) in open {
-            if wanted.contains(&key) || !self.is_over(desk, event) {
+            if wanted.contains(&key) || !self.is_over(desk, &event) {
                 continue;
             }
-            let mut over = event.clone();
+            let mut over = event;
             over.id = format!("over/{id}");
             over.status = Status::Resolved;
             events.push(over);

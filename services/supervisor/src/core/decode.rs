@@ -44,7 +44,18 @@ pub struct Rejection {
     pub raw: Bytes,
 }
 
+/// Longest reason: it goes into a header, and what it repeats is kept whole beside it.
+const WHY_CHARS_MAX: usize = 500;
+
 impl Rejection {
+    fn in_short(mut self) -> Self {
+        if let Some((end, _)) = self.why.char_indices().nth(WHY_CHARS_MAX) {
+            self.why.truncate(end);
+            self.why.push('…');
+        }
+        self
+    }
+
     /// Returns whether it came where only our own processes write.
     #[must_use]
     pub fn is_of_ours(&self) -> bool {
@@ -99,6 +110,7 @@ fn part(
     content: Result<(Input, Option<String>), Rejection>,
 ) -> Part {
     let idx = u32::try_from(idx).unwrap_or(u32::MAX);
+    let content = content.map_err(Rejection::in_short);
     Part { position: Position::new(message.seq, idx), at: message.at, bytes, content }
 }
 

@@ -9,7 +9,7 @@ const ENTRIES_MAX: u64 = 100_000;
 /// Messages that stay behind the oldest kept snapshot, for standbys that lag.
 const ENTRIES_KEPT: u64 = 5_000;
 /// Snapshots that are kept: the newest, and the one before in case it cannot be read.
-pub(crate) const KEPT: usize = 2;
+pub const KEPT: usize = 2;
 
 /// The bookkeeping of snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::deliver::Deliver;
 use crate::{
     core::Lines,
-    state::{Log, Written},
+    state::{self, Log, Stored, Written},
 };
 
 /// Batches that wait for the log. When there are more, appends wait: the disk is slow.
@@ -33,7 +33,12 @@ pub(super) struct Scribe {
 }
 
 impl Scribe {
-    pub(super) fn begin(log: Log, deliver: &Deliver, tasks: &TaskTracker) -> Self {
+    pub(super) fn begin(
+        log: Log,
+        stored: watch::Sender<Stored>,
+        deliver: &Deliver,
+        tasks: &TaskTracker,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (told, written) = watch::channel(Written::Synced);
         let ended = Arc::new(tokio::sync::Notify::new());
@@ -41,6 +46,7 @@ impl Scribe {
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || {
             write_all(&log, waiting, &told, |pages| {
+                state::told(&stored, pages.iter().rev().find_map(|it| it.lines.last_seq()));
                 runtime.block_on(async {
                     for page in &pages {
                         deliver.answers(&page.answers).await;

@@ -1,0 +1,195 @@
+//! Who is missed, and when it is over; the desk decides what is told, as a leader does.
+
+use domain::{
+    config,
+    id::Position,
+    wire::{Command, Input, Verb},
+};
+
+use super::*;
+
+struct World {
+    vigil: Vigil,
+    desk: Desk,
+    living: BTreeMap<String, Member>,
+    now: DateTime<Utc>,
+    seq: u64,
+}
+
+fn member(id: &str, kind: &str, host: &str) -> Member {
+    let started_at = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+    Member {
+        id: id.to_owned(),
+        kind: kind.to_owned(),
+        zones: vec!["default".to_owned()],
+        version: "1.0.0".to_owned(),
+        host: host.to_owned(),
+        pid: 1,
+        started_at,
+        pulse: None,
+    }
+}
+
+impl World {
+    /// A system that lacks nobody.
+    fn new() -> Self {
+        let now = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+        let (vigil, desk) = (Vigil::default(), Desk::default());
+        let mut world = Self { vigil, desk, living: BTreeMap::new(), now, seq: 0 };
+        let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n";
+        let config = Box::new(config::parse(text).unwrap());
+        world.decide(&Input::Command(Command {
+            by: "test".to_owned(),
+            verb: Verb::Configure { config },
+        }));
+        for kind in NEEDED {
+            world.join(member(kind, kind, "a"));
+        }
+        world
+    }
+
+    fn decide(&mut self, input: &Input) {
+        self.seq += 1;
+        let handled = self.desk.receive(input, Position::new(self.seq, 0), self.now);
+        assert!(handled.faults.is_empty(), "{:?}", handled.faults);
+    }
+
+    fn join(&mut self, member: Member) {
+        self.living.insert(member.id.clone(), member);
+        self.observe(false);
+    }
+
+    fn lose(&mut self, id: &str) {
+        self.living.remove(id);
+        self.observe(false);
+    }
+
+    fn leave(&mut self, id: &str) {
+        self.living.remove(id);
+        self.observe(true);
+    }
+
+    fn observe(&mut self, farewell: bool) {
+        self.vigil.observe(&self.living, |_| farewell, self.now);
+    }
+
+    /// Lets time pass; what is told then is decided. Returns it in short.
+    fn pass(&mut self, seconds: i64) -> Vec<String> {
+        self.now += TimeDelta::seconds(seconds);
+        let events = self.vigil.events(&self.desk, self.now);
+        let short = |it: &Event| {
+            let sign = if it.status == Status::Firing { '+' } else { '-' };
+            format!("{sign}{}", it.fingerprint.clone().unwrap_or_default())
+        };
+        let told = events.iter().map(short).collect();
+        for event in events {
+            self.decide(&Input::Event(event));
+        }
+        told
+    }
+
+    /// Another supervisor leads: it has seen the living, and nobody who was lost.
+    fn another_leads(&mut self) {
+        self.vigil = Vigil::default();
+        self.observe(false);
+    }
+}
+
+#[test]
+fn an_agent_that_stops_without_a_word_is_missed_until_it_is_back() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    assert_eq!(world.pass(60), [""; 0]);
+    world.lose("gateway-1");
+    assert_eq!(world.pass(9), [""; 0], "it may be a short trouble of the network");
+    assert_eq!(world.pass(2), ["+agent_down/gateway-1"]);
+    assert_eq!(world.pass(60), [""; 0], "told once");
+    world.join(member("gateway-1", "gateway", "a"));
+    assert_eq!(world.pass(1), ["-agent_down/gateway-1"]);
+    assert_eq!(world.desk.open_incidents().count(), 0);
+    assert_eq!(world.pass(60), [""; 0]);
+}
+
+#[test]
+fn an_agent_that_says_goodbye_or_is_back_soon_is_not_missed() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    world.join(member("gateway-2", "gateway", "a"));
+    world.leave("gateway-1");
+    world.lose("gateway-2");
+    world.pass(5);
+    world.join(member("gateway-2", "gateway", "a"));
+    assert_eq!(world.pass(60), [""; 0]);
+}
+
+#[test]
+fn another_of_the_same_kind_zones_and_host_stands_for_one_that_was_lost() {
+    let mut world = World::new();
+    for id in ["gateway-1", "gateway-2", "gateway-3"] {
+        world.join(member(id, "gateway", "a"));
+    }
+    world.pass(60);
+    world.lose("gateway-1");
+    world.lose("gateway-2");
+    assert_eq!(world.pass(11), ["+agent_down/gateway-1", "+agent_down/gateway-2"]);
+    world.join(member("gateway-4", "gateway", "b"));
+    assert_eq!(world.pass(1), [""; 0], "on another host");
+    world.join(member("gateway-5", "gateway", "a"));
+    assert_eq!(world.pass(1).len(), 1, "one for one; the third one was there before");
+    assert_eq!(world.pass(60), [""; 0]);
+    world.join(member("gateway-6", "gateway", "a"));
+    assert_eq!(world.pass(1).len(), 1);
+    assert_eq!(world.desk.open_incidents().count(), 0);
+}
+
+#[test]
+fn one_that_was_started_again_before_its_signs_of_life_ended_is_not_missed() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    world.pass(60);
+    world.join(member("gateway-2", "gateway", "a"));
+    world.pass(3);
+    world.lose("gateway-1");
+    assert_eq!(world.pass(60), [""; 0]);
+}
+
+#[test]
+fn the_next_leader_takes_back_what_the_former_one_has_told() {
+    let mut world = World::new();
+    world.join(member("supervisor-1", "supervisor", "a"));
+    world.pass(60);
+    world.lose("supervisor-1");
+    assert_eq!(world.pass(11), ["+agent_down/supervisor-1"]);
+    world.another_leads();
+    assert_eq!(world.pass(1), [""; 0]);
+    world.join(member("supervisor-2", "supervisor", "a"));
+    assert_eq!(world.pass(1), ["-agent_down/supervisor-1"]);
+}
+
+#[test]
+fn a_zone_with_targets_that_nobody_serves_is_told_and_so_is_its_end() {
+    let mut world = World::new();
+    assert_eq!(world.pass(1), [""; 0]);
+    world.leave("fixer");
+    assert_eq!(world.pass(1), [""; 0]);
+    assert_eq!(world.pass(29), [""; 0]);
+    assert_eq!(world.pass(2), ["+zone_unserved/default/fixer"]);
+    world.another_leads();
+    assert_eq!(world.pass(60), [""; 0], "the incident is open");
+    world.join(member("fixer-2", "fixer", "b"));
+    assert_eq!(world.pass(1), ["-zone_unserved/default/fixer"]);
+    assert_eq!(world.desk.open_incidents().count(), 0);
+}
+
+#[test]
+fn what_is_not_in_the_desk_by_then_is_told_again() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    world.lose("gateway-1");
+    world.now += TimeDelta::seconds(11);
+    let told = world.vigil.events(&world.desk, world.now);
+    assert_eq!(told.len(), 1);
+    assert!(world.vigil.events(&world.desk, world.now).is_empty());
+    let again = world.vigil.events(&world.desk, world.now + AGAIN);
+    assert_eq!(again, told, "under the same id: one event");
+}

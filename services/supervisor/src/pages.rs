@@ -1,0 +1,310 @@
+//! Pages of the log: given to other supervisors, and fetched from them.
+//!
+//! A supervisor whose log ends before the first decision that the ledger still has cannot
+//! make the lines in between. It goes on without them, remembers which they are, and asks
+//! the others until one has given them.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::{closed_files, closed_name};
+
+/// Size of a page; one message of the broker holds it.
+pub(crate) const PAGE_BYTES: u64 = 512 * 1024;
+/// A line is longer than this only by mistake: it would not fit into a message.
+const LINE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Missing lines, in the data directory. An operator who can do without them deletes it.
+const MISSING_FILE: &str = "log.missing";
+/// What was fetched so far.
+const FETCHED_FILE: &str = "log.fetched";
+
+/// A question for lines of the log, on `query.log-<member>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    /// The first decision that is wanted.
+    pub(crate) from: u64,
+}
+
+/// Decisions whose lines are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Gap {
+    /// The first.
+    pub(crate) from: u64,
+    /// The last.
+    pub(crate) to: u64,
+}
+
+/// The number of a line, which is all that is looked at here.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+/// Returns lines as they stand in the log, from decision `from` on; nothing when it is not
+/// in the log.
+///
+/// # Errors
+///
+/// When the log cannot be read.
+pub(crate) fn page(log: &Path, from: u64) -> io::Result<Vec<u8>> {
+    let mut files = closed_files(log)?;
+    files.push(log.to_owned());
+    for path in files {
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let len = file.metadata()?.len();
+        let start = find(&mut file, len, from)?;
+        match line_at(&mut file, start, len)? {
+            Some((_, seq)) if seq == from => return whole_lines(&mut file, start),
+            // A later file may have it, unless this one is behind it already.
+            Some(_) => return Ok(Vec::new()),
+            None => {}
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Returns where the first line begins whose number is `from` or more.
+fn find(file: &mut File, len: u64, from: u64) -> io::Result<u64> {
+    // Everything before `low` is too small; the line at or after `high` is not.
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let start = if middle == low { low } else { next_start(file, middle, len)? };
+        match line_at(file, start, len)? {
+            Some((end, seq)) if seq < from => low = end,
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Returns where the first line begins at or behind this place.
+fn next_start(file: &mut File, place: u64, len: u64) -> io::Result<u64> {
+    // The line break before the place makes it a beginning.
+    let text = read_line(file, place.saturating_sub(1), len)?;
+    Ok(place.saturating_sub(1) + u64::try_from(text.len()).unwrap_or(u64::MAX))
+}
+
+/// Returns the end and the number of the line that begins here; `None` at the end.
+fn line_at(file: &mut File, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
+    let text = read_line(file, start, len)?;
+    if text.last() != Some(&b'\n') {
+        return Ok(None);
+    }
+    let line: Numbered = serde_json::from_slice(&text)?;
+    Ok(Some((start + u64::try_from(text.len()).unwrap_or(u64::MAX), line.seq)))
+}
+
+/// Reads up to and with the next line break.
+fn read_line(file: &mut File, start: u64, len: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut text = Vec::new();
+    let rest = len.saturating_sub(start).min(LINE_BYTES_MAX);
+    io::BufRead::read_until(&mut io::BufReader::new(file.take(rest)), b'\n', &mut text)?;
+    Ok(text)
+}
+
+/// Returns as many whole lines as fit a page, but one at least.
+fn whole_lines(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut text = Vec::new();
+    Read::by_ref(file).take(PAGE_BYTES).read_to_end(&mut text)?;
+    match text.iter().rposition(|byte| *byte == b'\n') {
+        Some(idx) => {
+            text.truncate(idx + 1);
+            Ok(text)
+        }
+        None => read_line(file, start, u64::MAX),
+    }
+}
+
+/// Lines that our log lacks.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    log: PathBuf,
+}
+
+impl Missing {
+    /// Names the log.
+    #[must_use]
+    pub(crate) fn of(log: &Path) -> Self {
+        Self { log: log.to_owned() }
+    }
+
+    /// Returns what is missing, the first lines first.
+    #[must_use]
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let text = std::fs::read(self.log.with_file_name(MISSING_FILE)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Remembers that lines are missing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn add(&self, gap: Gap) -> io::Result<()> {
+        let mut gaps = self.gaps();
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
+        }
+        self.write(&gaps)
+    }
+
+    fn write(&self, gaps: &[Gap]) -> io::Result<()> {
+        let path = self.log.with_file_name(MISSING_FILE);
+        if gaps.is_empty() {
+            return std::fs::remove_file(path);
+        }
+        let mut file = File::create(path)?;
+        file.write_all(&serde_json::to_vec(gaps)?)?;
+        file.sync_all()
+    }
+
+    /// Begins to fill a gap.
+    ///
+    /// # Errors
+    ///
+    /// When the disk takes nothing.
+    pub(crate) fn fill(&self, gap: Gap) -> io::Result<Filling> {
+        let path = self.log.with_file_name(FETCHED_FILE);
+        Ok(Filling { missing: self.clone(), gap, file: File::create(&path)?, path, next: gap.from })
+    }
+}
+
+/// A gap that is being filled.
+#[derive(Debug)]
+pub(crate) struct Filling {
+    missing: Missing,
+    gap: Gap,
+    file: File,
+    path: PathBuf,
+    next: u64,
+}
+
+impl Filling {
+    /// Returns the next decision that is wanted; `None` when all are there.
+    #[must_use]
+    pub(crate) fn wants(&self) -> Option<u64> {
+        (self.next <= self.gap.to).then_some(self.next)
+    }
+
+    /// Takes a page. What is not the next line in order ends it.
+    ///
+    /// # Errors
+    ///
+    /// When the page is no part of a log, or the disk takes nothing.
+    pub(crate) fn take(&mut self, page: &[u8]) -> io::Result<()> {
+        let mut good = 0;
+        for line in page.split_inclusive(|byte| *byte == b'\n') {
+            let Numbered { seq } = serde_json::from_slice(line)?;
+            if self.gap.to < seq {
+                break;
+            }
+            if seq != self.next || line.last() != Some(&b'\n') {
+                let text = format!("decision {} is wanted, {seq} was given", self.next);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            self.next += 1;
+            good += line.len();
+        }
+        self.file.write_all(page.get(..good).unwrap_or_default())
+    }
+
+    /// Puts the lines where they belong: a closed file of the log.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, closed_name(&self.missing.log, self.gap.to))?;
+        if let Some(dir) = self.missing.log.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        let mut gaps = self.missing.gaps();
+        gaps.retain(|it| *it != self.gap);
+        self.missing.write(&gaps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::tests_lines::lines,
+        journal::{
+            Journal, Rotation,
+            tests::{KEEP, seqs},
+        },
+    };
+
+    fn numbers(page: &[u8]) -> Vec<u64> {
+        let lines = page.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+        lines.map(|it| serde_json::from_slice::<Numbered>(it).unwrap().seq).collect()
+    }
+
+    #[test]
+    fn every_line_is_found_whichever_file_it_is_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let rotation = Rotation { bytes_max: 3000, ..KEEP };
+        let mut journal = Journal::open(&path, rotation).unwrap();
+        for seq in 1..=40 {
+            journal.append(&[lines([seq])]).unwrap();
+        }
+        for seq in 1..=40 {
+            let page = page(&path, seq).unwrap();
+            let found = numbers(&page);
+            assert_eq!(found[0], seq);
+            assert!(found.windows(2).all(|two| two[0] + 1 == two[1]), "{found:?}");
+        }
+        assert!(page(&path, 41).unwrap().is_empty());
+        assert!(page(&path, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_log_that_lacks_lines_is_made_whole_by_pages_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, path) = (dir.path().join("a/log.jsonl"), dir.path().join("b/log.jsonl"));
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        Journal::open(&whole, KEEP).unwrap().append(&[lines(1..=5000)]).unwrap();
+
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        journal.append(&[lines([1, 2])]).unwrap();
+        journal.leave_out(4000).unwrap();
+        assert_eq!(journal.last_seq(), 4000);
+        journal.append(&[lines([4000, 4001])]).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path, KEEP).unwrap().last_seq(), 4001);
+
+        let missing = Missing::of(&path);
+        assert_eq!(missing.gaps(), [Gap { from: 3, to: 4000 }]);
+        let mut filling = missing.fill(missing.gaps()[0]).unwrap();
+        assert!(filling.take(&page(&whole, 7).unwrap()).is_err(), "not the next line");
+        let mut n_pages = 0;
+        while let Some(from) = filling.wants() {
+            filling.take(&page(&whole, from).unwrap()).unwrap();
+            n_pages += 1;
+        }
+        assert!(1 < n_pages);
+        filling.finish().unwrap();
+        assert_eq!(missing.gaps(), []);
+        let mut all = Vec::new();
+        for file in closed_files(&path).unwrap() {
+            all.extend(seqs(&file));
+        }
+        all.extend(seqs(&path));
+        assert_eq!(all, (1..=4001).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,97 @@
+//! The state that a start begins with: a snapshot, or nothing.
+
+use bus::Bus;
+use domain::desk::{Desk, SnapshotError, SnapshotReader};
+use service::{BoxError, Chain, ConfigError};
+use tracing::{info, warn};
+
+use crate::{
+    core::{
+        Core,
+        recovery::{Beginning, Found, beginnings},
+    },
+    state::Log,
+};
+
+/// Longest line of a snapshot: many times what a message of the broker may hold.
+const LINE_MAX: usize = 32 * 1024 * 1024;
+
+/// Why a snapshot is not used. The one before is, or the ledger from its start.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it cannot be read")]
+    Broker(#[source] bus::Error),
+    #[error("it is none that this version can take up")]
+    Content(#[source] SnapshotError),
+    #[error("a line of it is longer than {LINE_MAX} bytes")]
+    Endless,
+}
+
+/// Returns the core to fold the ledger with, behind the best snapshot.
+///
+/// # Errors
+///
+/// When the ledger has lost its beginning, and no snapshot stands for it.
+pub(crate) async fn begin(bus: &Bus, log: &Log) -> Result<Core, BoxError> {
+    let ledger = bus.ledger().state().await?;
+    let snapshots = bus.snapshots().newest_first().await.unwrap_or_else(|failure| {
+        warn!(error = %Chain(&failure), "the snapshots cannot be listed");
+        Vec::new()
+    });
+    let (ledger_first, ledger_last) = (ledger.first_seq, ledger.last_seq);
+    let found = Found { ledger_first, ledger_last, snapshots, log_entry: log.last_entry() };
+    for way in beginnings(&found) {
+        let (seq, may_gap) = match way {
+            Beginning::Start => return Ok(Core::new(bus.subjects().clone())),
+            Beginning::Snapshot(seq) => (seq, false),
+            Beginning::WithGap(seq) => (seq, true),
+        };
+        let desk = match load(bus, seq).await {
+            Ok(desk) => desk,
+            Err(failure) => {
+                warn!(snapshot = seq, error = %Chain(&failure), "a snapshot is not used");
+                continue;
+            }
+        };
+        let (in_log, covered) = (log.last_seq(), desk.n_decisions());
+        if in_log < covered && !may_gap {
+            continue;
+        }
+        if in_log < covered {
+            log.leave_out(covered)?;
+        }
+        info!(snapshot = seq, decisions = covered, "a snapshot is taken up");
+        return Ok(Core::resume(bus.subjects().clone(), desk, seq));
+    }
+    let problem = format!(
+        "the ledger begins with message {ledger_first}, and no snapshot stands for what was before"
+    );
+    let hint = "end all supervisors, remove the stream of the ledger, and rebuild it from a log by `selfheal restore`";
+    Err(ConfigError::new(problem, hint).into())
+}
+
+async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
+    let mut parts = bus.snapshots().read(seq).await.map_err(Unusable::Broker)?;
+    let mut desk = SnapshotReader::default();
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(part) = parts.next().await.map_err(Unusable::Broker)? {
+        let mut lines = part.split(|byte| *byte == b'\n');
+        // What follows the last line break is the beginning of a line.
+        let mut line = lines.next().unwrap_or_default();
+        for next in lines {
+            if rest.is_empty() {
+                desk.line(line).map_err(Unusable::Content)?;
+            } else {
+                rest.extend_from_slice(line);
+                desk.line(&rest).map_err(Unusable::Content)?;
+                rest.clear();
+            }
+            line = next;
+        }
+        rest.extend_from_slice(line);
+        if LINE_MAX < rest.len() {
+            return Err(Unusable::Endless);
+        }
+    }
+    desk.finish().map_err(Unusable::Content)
+}
