@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use crate::{
     Setting, float, floor,
     load::{Bodies, Load, Outcome, Pace},
     proc, rounded,
-    stack::{Stack, Wanted},
+    stack::{Stack, Wanted, well},
 };
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
@@ -87,15 +87,14 @@ struct Series {
 
 /// Starts a system that has one target, which is well and stays so.
 fn start(setting: &Setting, sync: &str) -> anyhow::Result<Stack> {
-    let quiet = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    let check = json!({"tcp": quiet.local_addr()?, "every": "60s"});
+    let check = json!({"tcp": well()?, "every": "60s"});
     let config = json!({
         "targets": [{"name": "quiet", "checks": [check]}],
         "policy": {"autonomy": "auto"},
     });
     let config = config.to_string();
     let wanted = Wanted { config: &config, sync, dir: None };
-    Ok(Stack::start(setting, &wanted)?.beside(quiet))
+    Stack::start(setting, &wanted)
 }
 
 async fn series(

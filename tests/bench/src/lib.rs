@@ -7,6 +7,7 @@ pub mod histogram;
 pub mod ingest;
 pub mod load;
 pub mod proc;
+pub mod react;
 pub mod stack;
 
 use std::{path::PathBuf, time::Duration};

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use bench::{Setting, floor::Bare, ingest};
+use bench::{Setting, floor::Bare, ingest, react};
 use clap::{Parser, Subcommand};
 
 /// Measures a running system; use `cargo xtask bench`, which builds it first
@@ -41,11 +41,22 @@ enum What {
     Ingest(Given),
     /// The front door at 64 connections alone, for profilers
     Profile(Given),
+    /// From an accepted event to the first instruction of the action
+    React(Given),
     /// Serve the floor of `ingest` until the input ends
     BareServer,
 }
 
 fn main() -> ExitCode {
+    // The action of `react`: nothing else may come before its look at the clock.
+    let now_ns = react::now_ns();
+    let words: Vec<_> = std::env::args_os().collect();
+    if let [_, word, dir, target] = words.as_slice()
+        && word == "mark"
+    {
+        let marked = react::mark(now_ns, dir.as_ref(), &target.to_string_lossy());
+        return marked.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,6 +84,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = match args.what {
         What::BareServer => return Bare::process(),
+        What::React(given) => runtime.block_on(react::measure(&setting(given)))?,
         What::Ingest(given) => runtime.block_on(ingest::measure(&setting(given)))?,
         What::Profile(given) => runtime.block_on(ingest::profile(&setting(given)))?,
     };

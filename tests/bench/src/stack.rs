@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::channel,
     time::{Duration, Instant},
@@ -40,7 +40,6 @@ pub struct Stack {
     pub nats_url: String,
     /// Time from the start of `selfheal up` to its `ready`.
     pub ready_after: Duration,
-    quiet: Option<TcpListener>,
 }
 
 /// What a system is started with.
@@ -96,7 +95,7 @@ impl Stack {
         });
         let ready = told.recv_timeout(READY_LIMIT);
         let nats_url = format!("nats://{nats}");
-        let mut stack = Self { up, dir, api, nats_url, ready_after: Duration::ZERO, quiet: None };
+        let mut stack = Self { up, dir, api, nats_url, ready_after: Duration::ZERO };
         let Ok(at) = ready else {
             let log = stack.dir.join("up.log");
             std::mem::forget(std::mem::take(&mut stack.dir));
@@ -104,13 +103,6 @@ impl Stack {
         };
         stack.ready_after = at.duration_since(begun);
         Ok(stack)
-    }
-
-    /// Keeps a port open, which a check looks at, as long as the system runs.
-    #[must_use]
-    pub fn beside(mut self, quiet: TcpListener) -> Self {
-        self.quiet = Some(quiet);
-        self
     }
 
     /// Returns all its processes.
@@ -213,6 +205,18 @@ pub async fn eventually<T>(
     }
 }
 
+/// Takes connections and closes them, until this process ends: a check that is always well.
+///
+/// # Errors
+///
+/// When there is no free port.
+pub fn well() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    Ok(address)
+}
+
 /// Makes an empty directory for one measurement.
 ///
 /// # Errors
@@ -236,10 +240,4 @@ pub fn directory() -> anyhow::Result<PathBuf> {
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     listener.local_addr().context("no free port")
-}
-
-/// Returns whether a path is there.
-#[must_use]
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }
