@@ -275,3 +275,37 @@ fn inputs_without_a_decision_are_covered_after_a_while() {
     model.settle();
     assert_eq!(model.core.inbox_forgettable(), Some(501));
 }
+
+#[test]
+fn a_core_that_begins_with_a_snapshot_goes_on_as_one_that_has_folded_all() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    for n in 0..10 {
+        model.offer(&[event(&format!("a{n}"), "shop"), event(&format!("b{n}"), &format!("x{n}"))]);
+        model.settle();
+    }
+    assert!(model.core.snapshot().is_none(), "none is due yet");
+    model.core.snapshots_mut().grown(64 * 1024 * 1024);
+    let (seq, snapshot) = model.core.snapshot().unwrap();
+    assert!(model.core.snapshot().is_none(), "one at a time");
+    let lines: Vec<_> = snapshot.map(|it| it.unwrap()).collect();
+    for n in 10..20 {
+        model.offer(&[event(&format!("a{n}"), "shop"), event(&format!("c{n}"), "y")]);
+        model.settle();
+    }
+    let desk = Desk::from_snapshot(&lines).unwrap();
+    let mut resumed = Core::resume(subjects(), desk.clone(), seq);
+    let behind = usize::try_from(seq).unwrap();
+    let mut text = Vec::new();
+    for (payload, seq) in model.ledger.iter().zip(1..).skip(behind) {
+        text.extend_from_slice(&resumed.fold(seq, payload, 0).unwrap().text_from(0));
+    }
+    assert_eq!(resumed.desk(), model.core.desk());
+    assert_eq!(resumed.ledger_seq(), model.core.ledger_seq());
+    assert!(model.lines.ends_with(&text) && !text.is_empty());
+
+    // A ledger that does not go on where the snapshot ends is of another history.
+    let mut other = Core::resume(subjects(), desk, seq);
+    let payload = model.ledger.last().unwrap();
+    assert!(matches!(other.fold(seq + 1, payload, 0), Err(Error::Differ { .. })));
+}

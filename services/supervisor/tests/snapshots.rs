@@ -1,0 +1,170 @@
+//! A supervisor with a real broker: what a start takes up, and a log that lacks lines.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use bus::{Asked, Bus, testing::Broker};
+use domain::{
+    event::{Event, EventType},
+    view::{LogLine, Query, SystemView},
+    wire::{Answer, Input},
+};
+
+/// Large events make a snapshot due soon.
+const EVENT_BYTES: usize = 200 * 1024;
+const WAIT: Duration = Duration::from_secs(60);
+
+struct Supervisor {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Supervisor {
+    fn start(broker: &Broker, dir: PathBuf) -> Self {
+        std::fs::create_dir_all(&dir).unwrap();
+        let stderr = File::create(dir.join("stderr")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_selfheal-supervisor"))
+            .args(["--nats-url", &broker.url(), "--data-dir", "."])
+            .current_dir(&dir)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        Self { child, dir }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
+    }
+
+    /// Lines of the log, of all its files.
+    fn log(&self) -> Vec<u64> {
+        let of = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let mut closed: Vec<_> = std::fs::read_dir(&self.dir)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .filter(|it| it.extension().is_some_and(|it| it == "jsonl"))
+            .collect();
+        closed.sort();
+        let text: String = closed.iter().map(|it| of(it)).collect();
+        let lines = text.lines().filter_map(|it| serde_json::from_str::<LogLine>(it).ok());
+        let mut seqs: Vec<_> = lines.map(|it| it.seq).collect();
+        seqs.sort_unstable();
+        seqs
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+async fn eventually(what: &str, mut look: impl AsyncFnMut() -> Result<(), String>) {
+    let started = std::time::Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        ticks.tick().await;
+        match look().await {
+            Ok(()) => return,
+            Err(seen) => assert!(started.elapsed() < WAIT, "not {what}: {seen}"),
+        }
+    }
+}
+
+/// Has so many large events decided.
+async fn publish(bus: &Bus, from: u32, to: u32) {
+    for n in from..to {
+        let kind: EventType = format!("trouble_{n}").parse().unwrap();
+        let mut event = Event::new(n.to_string(), kind, "test");
+        event.payload = serde_json::json!({"text": "x".repeat(EVENT_BYTES)});
+        eventually("answered", async || {
+            let (input, writer) = (Input::Event(event.clone()), bus.inbox_writer());
+            let wait = Duration::from_secs(5);
+            match bus.ask::<Answer>(&writer, input, n.to_string(), wait).await {
+                Ok(Asked::Answer(_)) => Ok(()),
+                Ok(Asked::Accepted(_)) => Err("stored, not answered".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+}
+
+async fn n_decisions(bus: &Bus) -> u64 {
+    let question = serde_json::to_vec(&Query::Status).unwrap();
+    let subject = bus.subjects().query("status");
+    let answer = bus.request(subject, question.into(), Duration::from_secs(5)).await.unwrap();
+    serde_json::from_slice::<SystemView>(&answer).unwrap().n_decisions
+}
+
+async fn until_snapshots(bus: &Bus, n: usize) -> Vec<u64> {
+    let mut found = Vec::new();
+    eventually("stored as snapshots", async || {
+        found = bus.snapshots().newest_first().await.map_err(|error| error.to_string())?;
+        if n <= found.len() { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    found
+}
+
+#[tokio::test]
+async fn a_start_takes_up_a_snapshot_and_an_empty_log_is_made_whole_by_another_supervisor() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let first = Supervisor::start(&broker, dir.path().join("a"));
+    publish(&bus, 0, 90).await;
+    let snapshot = until_snapshots(&bus, 1).await[0];
+    publish(&bus, 90, 95).await;
+    let n = n_decisions(&bus).await;
+    drop(first);
+
+    // The ledger behind it is forgotten; a start does not need it.
+    bus.ledger().purge_to(snapshot).await.unwrap();
+    let first = Supervisor::start(&broker, dir.path().join("a"));
+    publish(&bus, 95, 96).await;
+    assert!(first.said().contains("a snapshot is taken up"), "{}", first.said());
+    assert!(n < n_decisions(&bus).await, "it goes on where it was");
+
+    // Another one's log lacks what the ledger has forgotten, until the first one gives it.
+    let second = Supervisor::start(&broker, dir.path().join("b"));
+    let mut wanted = Vec::new();
+    eventually("whole in both directories", async || {
+        wanted = (1..=n_decisions(&bus).await).collect();
+        let (a, b) = (first.log(), second.log());
+        let is_missing = second.dir.join("log.missing").exists();
+        if a == wanted && b == wanted && !is_missing {
+            Ok(())
+        } else {
+            Err(format!("{} and {} of {}: {}", a.len(), b.len(), wanted.len(), second.said()))
+        }
+    })
+    .await;
+    drop(first);
+    publish(&bus, 96, 97).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_skipped() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let first = Supervisor::start(&broker, dir.path().join("a"));
+    publish(&bus, 0, 3).await;
+    let n = n_decisions(&bus).await;
+    let last = bus.ledger().last_seq().await.unwrap();
+    drop(first);
+    // One of a version to come.
+    let mut writer = bus.snapshots().create(last);
+    writer.write(b"{\"begin\":{\"form\":99}}\n").await.unwrap();
+    writer.finish().await.unwrap();
+    let first = Supervisor::start(&broker, dir.path().join("a"));
+    publish(&bus, 3, 4).await;
+    assert!(first.said().contains("a snapshot is not used"), "{}", first.said());
+    assert!(n < n_decisions(&bus).await);
+}
