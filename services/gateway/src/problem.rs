@@ -8,6 +8,9 @@ use axum::{
 use domain::event::DecodeError;
 use serde_json::json;
 
+/// Longest message.
+const MESSAGE_CHARS_MAX: usize = 1000;
+
 /// An answer that is not a success: `{"error":{"code","message","hint"}}`.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -26,7 +29,13 @@ impl Problem {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self { status, code, message: message.into(), hint: hint.into(), retry_after_s: None }
+        let mut message = message.into();
+        // What is refused may be repeated in it, and may be as long as a body.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { status, code, message, hint: hint.into(), retry_after_s: None }
     }
 
     /// 400: the request itself is wrong, and sending it again is useless.

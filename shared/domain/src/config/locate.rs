@@ -10,6 +10,10 @@ use serde_saphyr::Spanned;
 
 use super::{ConfigError, Finding};
 
+/// Longest message, and most of a line that is shown: a line may be a whole document.
+const MESSAGE_CHARS_MAX: usize = 500;
+const SNIPPET_CHARS_MAX: usize = 160;
+
 /// Where each value of a document stands.
 pub(super) struct Places(BTreeMap<String, (u64, u64)>);
 
@@ -40,7 +44,7 @@ impl Places {
             file: None,
             line,
             column,
-            message: format!("{}: {}", finding.path, finding.message),
+            message: cut(&format!("{}: {}", finding.path, finding.message)),
             hint: finding.hint.clone(),
             snippet: snippet(text, line, column),
         }
@@ -52,7 +56,7 @@ pub(super) fn of_parser(text: &str, error: &serde_saphyr::Error) -> ConfigError 
     let place = error.location().map(|it| (it.line(), it.column()));
     let (line, column) = place.unwrap_or((0, 0));
     let message = error.without_snippet().to_string();
-    let message = message.lines().next().unwrap_or_default().to_owned();
+    let message = cut(message.lines().next().unwrap_or_default());
     let hint = if message.contains("unknown field") || message.contains("unknown variant") {
         "check the spelling; the known names are listed in the message"
     } else if message.contains("missing field") {
@@ -69,10 +73,22 @@ fn snippet(text: &str, line: u64, column: u64) -> String {
         return String::new();
     };
     let Some(source) = text.lines().nth(idx) else { return String::new() };
-    let indent = usize::try_from(column).unwrap_or(1).saturating_sub(1).min(source.len());
+    let indent = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+    let indent = indent.min(source.chars().count());
+    // The place is in the middle of what is shown of a long line.
+    let from = indent.saturating_sub(SNIPPET_CHARS_MAX / 2);
+    let shown: String = source.chars().skip(from).take(SNIPPET_CHARS_MAX).collect();
     let number = line.to_string();
     let margin = " ".repeat(number.len());
-    format!("{number} | {source}\n{margin} | {}^", " ".repeat(indent))
+    format!("{number} | {shown}\n{margin} | {}^", " ".repeat(indent - from))
+}
+
+/// Cuts what may repeat a whole document.
+fn cut(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message.to_owned(),
+    }
 }
 
 /// Any value, with the places of its parts.
