@@ -13,6 +13,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct Http {
     client: reqwest::Client,
     gateways: Vec<SocketAddr>,
+    token: Option<String>,
 }
 
 /// What a gateway answered.
@@ -25,20 +26,27 @@ pub struct Answer {
 }
 
 impl Http {
-    /// Makes a client of these gateways.
+    /// Makes a client of these gateways, which may ask for a token.
     ///
     /// # Errors
     ///
     /// When the client cannot be made.
-    pub fn new(gateways: Vec<SocketAddr>) -> anyhow::Result<Self> {
+    pub fn new(gateways: Vec<SocketAddr>, token: Option<String>) -> anyhow::Result<Self> {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        Ok(Self { client, gateways })
+        Ok(Self { client, gateways, token })
     }
 
     fn url(&self, n: usize, path: &str) -> String {
         let gateway = self.gateways.get(n % self.gateways.len().max(1));
         gateway.map(|it| format!("http://{it}{path}")).unwrap_or_default()
+    }
+
+    fn signed(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a document to gateway `n` of them.
@@ -48,7 +56,7 @@ impl Http {
     /// When there is no whole answer.
     pub async fn post(&self, n: usize, path: &str, body: &Value) -> anyhow::Result<Answer> {
         let request = self.client.post(self.url(n, path)).json(body);
-        answer(request.send().await?).await
+        answer(self.signed(request).send().await?).await
     }
 
     /// Gets a document from gateway `n` of them.
@@ -57,7 +65,7 @@ impl Http {
     ///
     /// When there is no answer, or it is not 200.
     pub async fn get(&self, n: usize, path: &str) -> anyhow::Result<Value> {
-        let answer = answer(self.client.get(self.url(n, path)).send().await?).await?;
+        let answer = answer(self.signed(self.client.get(self.url(n, path))).send().await?).await?;
         anyhow::ensure!(answer.status == 200, "{path} is answered with {}", answer.status);
         Ok(answer.body)
     }

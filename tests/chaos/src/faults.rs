@@ -48,7 +48,8 @@ impl Deeds {
         deeds.len() - 1
     }
 
-    fn end(&self, n: usize) {
+    /// Notes that it was taken back.
+    pub fn end(&self, n: usize) {
         let mut deeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(deed) = deeds.get_mut(n) {
             deed.until = Some(Utc::now());

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{faults::Deed, judge::Verdict, ledger::Batch};
+use crate::{
+    faults::Deed,
+    judge::Verdict,
+    ledger::{Batch, Seen},
+    load::Counts,
+};
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
-    /// `single` or `cluster`.
+    /// `single`, `cluster`, or `docker`.
     pub broker: &'static str,
     /// The seed of its chance.
     pub seed: u64,
@@ -109,6 +114,19 @@ impl Figures {
     /// Takes the counts of a verdict.
     pub fn judged(&mut self, verdict: &Verdict) {
         self.breaches = verdict.lists().iter().map(|(name, list)| (*name, list.len())).collect();
+    }
+
+    /// Takes what the clients did, and what was decided.
+    pub fn counted(&mut self, counts: &Counts, seen: &Seen) {
+        self.n_accepted = counts.accepted.len();
+        self.n_retries = counts.n_again;
+        self.longest_retry_ms = counts.longest_ms;
+        self.n_decisions = seen.n_facts();
+        self.n_incidents = seen.count("opened");
+        self.n_fixes = seen.count("fix_started");
+        self.n_resolved = seen.count("resolved");
+        self.n_self_resolved = seen.count("self_resolved");
+        self.n_escalated = seen.count("escalated");
     }
 
     /// Takes the times of faults, and of the ledger while there was load.

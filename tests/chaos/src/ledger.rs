@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::Write as _,
-    path::Path,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -86,20 +86,30 @@ impl Seen {
     }
 }
 
+/// As whom the ledger is read, and where.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// The broker.
+    pub url: String,
+    /// Name of the client, which says where it listens for answers.
+    pub name: &'static str,
+}
+
 /// Reads until `stop`. What it reads is also appended to the file `dump`.
 ///
 /// # Errors
 ///
 /// When the broker cannot be reached at first, or the file cannot be written.
 pub async fn follow(
-    url: String,
-    dump: &Path,
+    reader: Reader,
+    dump: PathBuf,
     seen: Seen,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut dump = File::create(dump)?;
-    let name = "chaos-judge".to_owned();
-    let bus = bus::connect(&BrokerOptions { url, name, ..BrokerOptions::default() }).await?;
+    let Reader { url, name } = reader;
+    let options = BrokerOptions { url, name: name.to_owned(), ..BrokerOptions::default() };
+    let bus = bus::connect(&options).await?;
     bus.wait_for_topology().await?;
     let mut reader = bus.ledger().read(0);
     while let Some(item) = stop.run_until_cancelled(reader.next()).await {

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod chance;
 pub mod clients;
 pub mod disk;
+pub mod docker;
 pub mod faults;
 pub mod figures;
 pub mod gather;

@@ -18,7 +18,7 @@ use crate::{
     figures::Figures,
     gather,
     judge::{self, Verdict},
-    ledger::{self, Seen},
+    ledger::{self, Reader, Seen},
     load::{Client, Tally, Way},
     person, settle,
     world::World,
@@ -147,15 +147,7 @@ fn judged(
     figures: &mut Figures,
 ) -> anyhow::Result<Verdict> {
     let counts = tally.counts();
-    figures.n_accepted = counts.accepted.len();
-    figures.n_retries = counts.n_again;
-    figures.longest_retry_ms = counts.longest_ms;
-    figures.n_decisions = seen.n_facts();
-    figures.n_incidents = seen.count("opened");
-    figures.n_fixes = seen.count("fix_started");
-    figures.n_resolved = seen.count("resolved");
-    figures.n_self_resolved = seen.count("self_resolved");
-    figures.n_escalated = seen.count("escalated");
+    figures.counted(&counts, seen);
     let history = gather::history(world, seen.take()?, counts)?;
     let records = history.targets.values().flatten();
     figures.n_actions = records.filter(|it| it.fix.is_some() && it.is_action()).count();
@@ -173,11 +165,9 @@ async fn begin(
     let url = world.brokers.url();
     let (seen, tally) = (Seen::default(), Tally::default());
     let (enough, give_up) = (CancellationToken::new(), stop.child_token());
-    let reader = {
-        let (url, seen, stop) = (url.clone(), seen.clone(), stop.clone());
-        let dump = options.places.dir.join("ledger.jsonl");
-        tokio::spawn(async move { ledger::follow(url, &dump, seen, stop).await })
-    };
+    let reader = Reader { url: url.clone(), name: "chaos-judge" };
+    let dump = options.places.dir.join("ledger.jsonl");
+    let reader = tokio::spawn(ledger::follow(reader, dump, seen.clone(), stop.clone()));
     let names: Vec<_> = world.ground.targets.iter().map(|it| it.name.clone()).collect();
     let on_call = person::be_on_call(world.http.clone(), names.clone(), stop.clone());
     let person = tokio::spawn(on_call);

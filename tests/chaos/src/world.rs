@@ -54,7 +54,7 @@ impl World {
                 agents.push(Agent::start(kind, n, places, &brokers).await?);
             }
         }
-        let http = Http::new(agents.iter().filter_map(|it| it.listen).collect())?;
+        let http = Http::new(agents.iter().filter_map(|it| it.listen).collect(), None)?;
         Ok(Arc::new(Self { brokers, agents, ground, http }))
     }
 

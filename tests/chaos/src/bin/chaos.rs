@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use chaos::{
     agents::Places,
+    docker,
     figures::{Figures, Report},
     run::{self, Options, Outcome},
     target::Part,
@@ -45,6 +46,9 @@ struct RunArgs {
     /// Only a cluster of three brokers
     #[arg(long)]
     cluster: bool,
+    /// Only on containers; build the image first with `cargo xtask image`
+    #[arg(long, conflicts_with_all = ["single", "cluster"])]
+    docker: bool,
     /// Events a second, about
     #[arg(long, default_value_t = 30.0)]
     rate: f64,
@@ -62,6 +66,9 @@ struct RunArgs {
     json: bool,
 }
 
+/// Stands for containers, whose broker is theirs.
+const DOCKER: usize = 0;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
@@ -78,10 +85,11 @@ async fn main() -> ExitCode {
 async fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let now = chrono::Utc::now().timestamp_micros();
     let seed = args.seed.unwrap_or_else(|| now.unsigned_abs() % 1_000_000);
-    let kinds: &[usize] = match (args.single, args.cluster) {
-        (true, _) => &[1],
-        (_, true) => &[3],
-        (false, false) => &[1, 3],
+    let kinds: &[usize] = match (args.single, args.cluster, args.docker) {
+        (true, ..) => &[1],
+        (_, true, _) => &[3],
+        (.., true) => &[DOCKER],
+        (false, false, false) => &[1, 3],
     };
     let n_runs = u32::try_from(kinds.len()).unwrap_or(1);
     let span = Duration::from_secs_f64(args.minutes * 60.0) / n_runs;
@@ -105,7 +113,11 @@ async fn run_one(
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let beside = program.parent().map(Path::to_owned).unwrap_or_default();
     let programs = args.programs.clone().unwrap_or(beside);
-    let brokers = if n_nodes == 1 { "a single broker" } else { "a cluster of brokers" };
+    let brokers = match n_nodes {
+        DOCKER => "containers",
+        1 => "a single broker",
+        _ => "a cluster of brokers",
+    };
     eprintln!("seed {seed}, {brokers}, {} s of faults, in {}", span.as_secs(), dir.display());
     let options = Options {
         seed,
@@ -116,8 +128,15 @@ async fn run_one(
         program,
         places: Places { dir: dir.clone(), programs, small: true },
     };
+    let run = async {
+        if n_nodes == DOCKER {
+            docker::run(&options, tell).await
+        } else {
+            run::run(&options, tell).await
+        }
+    };
     let outcome = tokio::select! {
-        outcome = run::run(&options, tell) => outcome,
+        outcome = run => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by a signal")),
     };
     let outcome = outcome.with_context(|| format!("see {}", dir.display()))?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use chaos::{agents::Places, run, soak, target::Part, world::World};
+use chaos::{agents::Places, person, run, soak, target::Part, world::World};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,9 @@ async fn run_soak(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let _stopped_in_any_case = stop.clone().drop_guard();
     let keeper = tokio::spawn(Arc::clone(&world).look_after(stop.clone()));
+    // One of the targets may only be started with a person's approval.
+    let names = world.ground.targets.iter().map(|it| it.name.clone()).collect();
+    let person = tokio::spawn(person::be_on_call(world.http.clone(), names, stop.clone()));
     run::until_ready(&world).await?;
     tell(&format!("{} events a second, in {}", args.rate, dir.display()));
     let span = Duration::from_secs_f64(args.minutes * 60.0);
@@ -86,6 +89,7 @@ async fn run_soak(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     stop.cancel();
     keeper.await??;
+    person.await?;
     for kept in world.kept() {
         kept.odd().1.iter().for_each(|it| tell(it));
     }
