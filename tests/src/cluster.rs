@@ -109,6 +109,24 @@ impl Cluster {
         .await
     }
 
+    /// Waits until a stream has a leader that is another one than this node.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come so far in time.
+    pub async fn elects_another(&self, stream: &str, former: usize) {
+        let js = self.outside().await;
+        eventually(&format!("{stream} has another leader"), || async {
+            let found = js.get_stream(stream).await.map_err(|error| error.to_string())?;
+            let leader = found.cached_info().cluster.as_ref().and_then(|it| it.leader.clone());
+            match leader {
+                Some(leader) if leader != format!("node-{former}") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
     /// Asks a node to end, as a service manager does, and waits until it has.
     ///
     /// # Panics

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use bus::testing::{Broker, Network, Proxy};
-use domain::wire::AnswerStatus;
+use bus::{
+    testing::{Broker, Network, Proxy},
+    topology::MEMBER_TTL,
+};
+use domain::wire::{AnswerStatus, Member};
 use tests::{
     agents::Agent,
     cluster::{Cluster, NODES},
@@ -14,7 +17,10 @@ use tests::{
     stack::directory,
     supervisor::{leader, publish},
 };
+use tokio::time::timeout;
 
+/// The stream of the signs of life.
+const MEMBERS: &str = "KV_selfheal_members";
 /// Clients of a test.
 const CLIENTS: usize = 4;
 /// Events that show that all goes on.
@@ -113,6 +119,46 @@ async fn a_snapshot_is_whole_although_the_leader_is_killed_while_it_is_written_a
         n_bytes += part.len();
     }
     assert_eq!((n_bytes, size), (2_000_000, 2_000_000));
+}
+
+fn member(id: &str) -> Member {
+    Member {
+        id: id.to_owned(),
+        kind: "monitor".to_owned(),
+        zones: vec!["default".to_owned()],
+        version: "0.1.0".to_owned(),
+        host: "here".to_owned(),
+        pid: 1,
+        started_at: chrono::Utc::now(),
+        pulse: None,
+    }
+}
+
+/// Goal: while the brokers elect a leader nobody is taken for dead, though no sign of life is
+/// stored for longer than a life. Method: the server that leads the members' bucket is killed,
+/// twice, and then one that does not lead but keeps what others read through.
+#[tokio::test]
+async fn nobody_is_taken_for_dead_while_the_brokers_elect_a_leader() {
+    let mut cluster = Cluster::start().await;
+    let (watcher, one, two) = (cluster.bus().await, cluster.bus().await, cluster.bus().await);
+    one.members().join(member("one")).await.unwrap();
+    two.members().join(member("two")).await.unwrap();
+    let mut living = watcher.members().watch();
+    living.wait_for(|living| living.len() == 2).await.unwrap();
+    let mut seen = living.clone();
+    let dies = tokio::spawn(async move { seen.wait_for(|it| it.len() != 2).await.is_ok() });
+    for _ in 0..2 {
+        let idx = cluster.leader_of(MEMBERS).await;
+        cluster.node(idx).kill();
+        cluster.elects_another(MEMBERS, idx).await;
+        cluster.node(idx).restart().await;
+    }
+    let idx = (cluster.leader_of(MEMBERS).await + 1) % NODES;
+    cluster.node(idx).kill();
+    assert!(timeout(MEMBER_TTL * 2, dies).await.is_err(), "somebody was taken for dead");
+    // And still the dead are found.
+    drop(two);
+    living.wait_for(|living| living.len() == 1).await.unwrap();
 }
 
 #[tokio::test]

@@ -36,8 +36,9 @@ const AHEAD_MAX: usize = 64;
 /// How long one request for messages stands at the broker.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
-/// Sign of life of a request that has nothing to deliver; missed twice, it is made anew.
-const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
+/// Sign of life of a request that has nothing to deliver; missed twice, it is made anew. In a
+/// cluster nothing else tells that the server which kept our consumer is gone.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How long the broker keeps the consumer of a reader that is gone.
 const CONSUMER_IDLE: Duration = Duration::from_secs(30);

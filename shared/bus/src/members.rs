@@ -1,4 +1,8 @@
 //! Who lives.
+//!
+//! Who gives no sign for [`MEMBER_TTL`] is dead, while others are heard. When nobody is heard,
+//! it may be the broker that hears nobody, as a cluster does while it elects a leader: then
+//! nobody dies until the broker has answered our own questions for longer than a sign takes.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +16,7 @@ use chrono::Utc;
 use domain::wire::{Member, Pulse};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -30,6 +34,16 @@ use crate::{
 /// How long to wait before the next sign of life when one was not taken, for instance
 /// because a supervisor has not yet made the bucket anew.
 const HEARTBEAT_RETRY: Duration = Duration::from_millis(200);
+
+/// Silence of all members that says more about the broker than about them.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long the broker must have answered before a silence of all members is believed.
+const PROVEN: Duration = Duration::from_millis(1500);
+
+/// How often it is asked, and how promptly it must answer.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+const PROMPT: Duration = Duration::from_millis(400);
 
 /// The living, by their ids.
 type Living = BTreeMap<String, Member>;
@@ -144,6 +158,12 @@ async fn live(core: Core, key: String, member: Member) {
 struct Roll {
     key_prefix: String,
     entries: BTreeMap<String, (Member, Instant)>,
+    /// When anybody was heard last.
+    heard: Instant,
+    /// Since when the broker has answered while nobody was heard.
+    proven: Option<Instant>,
+    /// Not to be asked before this time.
+    ask_at: Instant,
 }
 
 impl Roll {
@@ -152,9 +172,17 @@ impl Roll {
             return Err("a key outside of the members".into());
         };
         if is_mark(message.headers.as_ref()) {
-            self.entries.remove(key);
+            // Also entries of the living end while the broker takes no signs of life: whether
+            // somebody is dead is for us to say, but who leaves says so himself.
+            if message.headers.as_ref().is_some_and(|it| it.get("KV-Operation").is_some()) {
+                self.entries.remove(key);
+            }
             return Ok(());
         }
+        if SILENCE < self.heard.elapsed() {
+            self.forgive();
+        }
+        (self.heard, self.proven) = (Instant::now(), None);
         let mut member: Member = serde_json::from_slice(&message.payload)?;
         // It changes with each sign of life, and who follows the list asks who lives.
         member.pulse = None;
@@ -170,13 +198,30 @@ impl Roll {
         }
     }
 
-    fn bury(&mut self) {
+    /// Buries whoever was silent for too long, if it can be believed.
+    async fn judge(&mut self, core: &Core) {
         let now = Instant::now();
+        if self.heard + SILENCE <= now {
+            self.ask_at = now + ASK_EVERY;
+            let stream = core.subjects.bucket_stream(BucketId::Members);
+            let answered = matches!(timeout(PROMPT, core.js.get_stream(stream)).await, Ok(Ok(_)));
+            if !answered {
+                self.proven = None;
+                self.forgive();
+                return;
+            }
+            if now < *self.proven.get_or_insert(now) + PROVEN {
+                return;
+            }
+        }
         self.entries.retain(|_, (_, seen)| now < *seen + MEMBER_TTL);
     }
 
-    fn next_death(&self) -> Option<Instant> {
-        self.entries.values().map(|(_, seen)| *seen + MEMBER_TTL).min()
+    /// Returns when to judge next: at the next death, or when it must be asked whether the
+    /// broker hears anybody.
+    fn next_look(&self) -> Option<Instant> {
+        let death = self.entries.values().map(|(_, seen)| *seen + MEMBER_TTL).min()?;
+        Some(death.min(self.heard + SILENCE).max(self.ask_at))
     }
 
     fn living(&self) -> Living {
@@ -189,12 +234,14 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
     let key_prefix = core.subjects.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}."));
     let filter = format!("{key_prefix}>");
     let mut log = LogReader::open(core.clone(), stream, filter, Start::LastPerSubject);
-    let mut roll = Roll { key_prefix, entries: BTreeMap::new() };
+    let now = Instant::now();
+    let mut roll =
+        Roll { key_prefix, entries: BTreeMap::new(), heard: now, proven: None, ask_at: now };
     let mut connected = core.link.connection();
     // Until the first list is whole, a part of it must not be taken for all.
     let mut whole = false;
     loop {
-        let death = roll.next_death().filter(|_| *connected.borrow());
+        let look = roll.next_look().filter(|_| *connected.borrow());
         tokio::select! {
             item = log.next() => match item {
                 Ok(LogItem::Opened) => roll.forgive(),
@@ -207,7 +254,7 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
                     return;
                 }
             },
-            () = sleep_until(death) => roll.bury(),
+            () = sleep_until(look) => roll.judge(&core).await,
             changed = connected.changed() => match changed {
                 Ok(()) => roll.forgive(),
                 Err(_closed) => return,
