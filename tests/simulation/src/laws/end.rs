@@ -102,11 +102,12 @@ impl Laws {
         for target in &self.model.config.targets {
             let Some(idx) = world.targets.index(&target.name) else { continue };
             let Some((since, is_well)) = world.targets.truth(idx).last().copied() else { continue };
-            let is_known = self
-                .model
-                .cases
-                .values()
-                .any(|it| it.stand != Stand::Over && it.target.as_ref() == Some(&target.name));
+            // Opened before the target was configured, an incident knows its name only.
+            let is_about = |it: &Case| {
+                [&it.target, &it.named].into_iter().flatten().any(|name| *name == target.name)
+            };
+            let is_known =
+                self.model.cases.values().any(|it| it.stand != Stand::Over && is_about(it));
             if !is_well && !is_known && REPORTED_WITHIN < now - since {
                 let why = format!("{} is sick since {} s", target.name, (now - since) / SECOND);
                 return world.fail("nobody who is sick is forgotten", why);

@@ -38,6 +38,8 @@ pub(super) struct Case {
     pub(super) stand: Stand,
     pub(super) since: DateTime<Utc>,
     pub(super) target: Option<String>,
+    /// What the sender called it, configured or not.
+    pub(super) named: Option<String>,
     pub(super) plan: Option<Plan>,
     diagnosed_at: DateTime<Utc>,
     attempt: u32,
@@ -64,6 +66,8 @@ pub(super) struct Model {
     paused: bool,
     breaker_until: Option<DateTime<Utc>>,
     breaker_since: Option<DateTime<Utc>>,
+    /// So many fixes have failed that the breaker must trip before the next one begins.
+    owes_trip: bool,
     fixes: Vec<Fix>,
 }
 
@@ -93,18 +97,21 @@ impl Model {
             (Fact::Paused { .. }, _) => self.paused = true,
             (Fact::Resumed { .. }, _) => {
                 self.paused = false;
+                self.owes_trip = false;
                 self.breaker_until = None;
                 self.breaker_since = Some(at);
             }
             (Fact::BreakerTripped { until }, _) => {
+                self.owes_trip = false;
                 self.breaker_until = Some(*until);
                 self.breaker_since = Some(at);
             }
-            (Fact::Opened { target, .. }, Some(id)) => {
+            (Fact::Opened { target, event, .. }, Some(id)) => {
                 let case = Case {
                     stand: Stand::Diagnosing,
                     since: at,
                     target: target.clone(),
+                    named: event.target.clone(),
                     plan: None,
                     diagnosed_at: at,
                     attempt: 0,
@@ -143,9 +150,23 @@ impl Model {
         {
             fix.ended = Some(at);
             fix.failed = !matches!(fact, Fact::Resolved);
+            // A person who closes an incident trips nothing.
+            let counts = matches!(fact, Fact::AttemptFailed | Fact::Escalated { .. });
+            self.owes_trip |= counts && self.is_too_much(at);
         }
         self.move_on(id, fact, at);
         Ok(())
+    }
+
+    /// Returns whether so many fixes have failed lately that no more may begin.
+    fn is_too_much(&self, at: DateTime<Utc>) -> bool {
+        let breaker = self.config.policy.breaker;
+        let from = at - breaker.within.to_delta();
+        let from = self.breaker_since.map_or(from, |since| since.max(from));
+        let failed = self.fixes.iter().filter(|it| it.failed);
+        let n_failed = failed.filter(|it| it.ended.is_some_and(|ended| from < ended)).count();
+        let is_closed = self.breaker_until.is_none_or(|until| until <= at);
+        is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed
     }
 
     fn move_on(&mut self, id: IncidentId, fact: &Fact, at: DateTime<Utc>) {
@@ -239,8 +260,8 @@ impl Model {
         self.may_without_asking(case, plan, at)?;
         self.may_beside_others(id, plan)?;
         self.may_again(id, attempt - case.before_retry, plan, at)?;
-        if self.breaker_until.is_some_and(|until| at < until) {
-            return Err("the breaker is tripped".to_owned());
+        if self.owes_trip || self.breaker_until.is_some_and(|until| at < until) {
+            return Err("too many fixes have failed lately".to_owned());
         }
         Ok(())
     }
@@ -348,18 +369,6 @@ impl Model {
             || !rested(cooldown.fleet, &|_| true)
         {
             return Err("it is too soon after the last fix".to_owned());
-        }
-        let breaker = policy.breaker;
-        let from = at - breaker.within.to_delta();
-        let from = self.breaker_since.map_or(from, |since| since.max(from));
-        let failed = self.fixes.iter().filter(|it| it.failed);
-        let n_failed = failed.filter(|it| it.ended.is_some_and(|ended| from < ended)).count();
-        let limit = usize::try_from(breaker.failures).unwrap_or(usize::MAX);
-        if limit <= n_failed
-            && self.breaker_until.is_none_or(|until| until <= at)
-            && limit < n_failed
-        {
-            return Err(format!("{n_failed} fixes have failed, and no breaker has tripped"));
         }
         Ok(())
     }
