@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Setting, float, floor,
-    load::{Bodies, Load, Outcome, Pace},
+    Setting,
+    cost::{Cost, tell},
+    float, floor,
+    load::{Bodies, Load, Pace},
     proc, rounded,
-    stack::{Stack, Wanted, well},
+    stack::{Stack, Wanted, quiet_config},
 };
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
@@ -87,12 +89,7 @@ struct Series {
 
 /// Starts a system that has one target, which is well and stays so.
 fn start(setting: &Setting, sync: &str) -> anyhow::Result<Stack> {
-    let check = json!({"tcp": well()?, "every": "60s"});
-    let config = json!({
-        "targets": [{"name": "quiet", "checks": [check]}],
-        "policy": {"autonomy": "auto"},
-    });
-    let config = config.to_string();
+    let config = quiet_config()?;
     let wanted = Wanted { config: &config, sync, dir: None };
     Stack::start(setting, &wanted)
 }
@@ -123,27 +120,8 @@ async fn row(
     bodies: Bodies,
 ) -> anyhow::Result<(f64, Value)> {
     let load = closed(setting, stack.api, connections, bodies);
-    let before = stack.processes();
-    let own = proc::process(std::process::id());
-    let outcome = load.run().await?;
-    let own_after = proc::process(std::process::id());
-    let mut cpu = proc::cpu_between(&before, &stack.processes());
-    if let (Some(own), Some(after)) = (own, own_after) {
-        cpu.insert("client".to_owned(), after.cpu_s - own.cpu_s);
-    }
-    let mut told = tell(&outcome)?;
-    let n = float(outcome.latencies.n()).max(1.0);
-    let total: f64 = cpu.values().sum();
-    let mut per_event: Map<String, Value> = cpu
-        .into_iter()
-        .map(|(name, seconds)| (name, rounded(seconds * 1e6 / n).into()))
-        .filter(|(_, us)| us != 0.0)
-        .collect();
-    per_event.insert("all".to_owned(), rounded(total * 1e6 / n).into());
-    if let Some(told) = told.as_object_mut() {
-        told.insert("cpu_us_per_event".to_owned(), per_event.into());
-    }
-    Ok((outcome.per_s(), told))
+    let cost = Cost::measure(stack, load).await?;
+    Ok((cost.outcome.per_s(), cost.tell()?))
 }
 
 async fn paced(setting: &Setting, stack: &Stack, per_s: f64) -> anyhow::Result<Value> {
@@ -164,20 +142,6 @@ fn closed(setting: &Setting, address: SocketAddr, connections: usize, bodies: Bo
         pace: Pace::Closed,
         bodies,
     }
-}
-
-fn tell(outcome: &Outcome) -> anyhow::Result<Value> {
-    let n = outcome.latencies.n();
-    if outcome.n(200) + outcome.n(202) < n {
-        bail!("not every event was accepted: {:?}", outcome.statuses);
-    }
-    let mut told = json!({"per_s": rounded(outcome.per_s()), "ms": outcome.latencies.summary()});
-    if 0 < outcome.n(202)
-        && let Some(told) = told.as_object_mut()
-    {
-        told.insert("n_accepted_without_answer".to_owned(), outcome.n(202).into());
-    }
-    Ok(told)
 }
 
 async fn bare(setting: &Setting) -> anyhow::Result<Series> {

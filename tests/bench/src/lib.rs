@@ -2,13 +2,16 @@
 //!
 //! `cargo xtask bench` builds the binaries and calls this; see `docs/performance.md`.
 
+pub mod cost;
 pub mod floor;
 pub mod histogram;
 pub mod ingest;
 pub mod load;
 pub mod proc;
 pub mod react;
+pub mod recover;
 pub mod stack;
+pub mod storm;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -36,6 +39,14 @@ pub fn float(n: u64) -> f64 {
     let high = u32::try_from(n >> 32).map_or(0.0, f64::from);
     let low = u32::try_from(n & u64::from(u32::MAX)).map_or(0.0, f64::from);
     high.mul_add(4_294_967_296.0, low)
+}
+
+/// Returns the share of a full size that a quick run takes, at least 1.
+#[must_use]
+pub fn scaled(full: u64, scale: f64) -> u64 {
+    let millionths = Duration::from_secs_f64(scale.clamp(0.0, 1000.0)).as_micros();
+    let share = u128::from(full) * millionths / 1_000_000;
+    u64::try_from(share).unwrap_or(full).max(1)
 }
 
 /// Returns a figure as it is shown: large ones whole, small ones with two digits.

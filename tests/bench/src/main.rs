@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use bench::{Setting, floor::Bare, ingest, react};
+use bench::{Setting, floor::Bare, ingest, react, recover, storm};
 use clap::{Parser, Subcommand};
 
 /// Measures a running system; use `cargo xtask bench`, which builds it first
@@ -43,6 +43,10 @@ enum What {
     Profile(Given),
     /// From an accepted event to the first instruction of the action
     React(Given),
+    /// A million events of a hundred fingerprints, and a hundred thousand open incidents
+    Storm(Given),
+    /// From kill -9 of the supervisor to the next decision
+    Recover(Given),
     /// Serve the floor of `ingest` until the input ends
     BareServer,
 }
@@ -85,6 +89,8 @@ fn run(args: Args) -> anyhow::Result<()> {
     let result = match args.what {
         What::BareServer => return Bare::process(),
         What::React(given) => runtime.block_on(react::measure(&setting(given)))?,
+        What::Storm(given) => runtime.block_on(storm::measure(&setting(given)))?,
+        What::Recover(given) => runtime.block_on(recover::measure(&setting(given)))?,
         What::Ingest(given) => runtime.block_on(ingest::measure(&setting(given)))?,
         What::Profile(given) => runtime.block_on(ingest::profile(&setting(given)))?,
     };

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -121,7 +121,17 @@ impl Stack {
         found.with_context(|| format!("{name} does not run; see {}", self.dir.display()))
     }
 
-    /// Kills all processes of one program.
+    /// Returns the resident memory of each program, in MiB.
+    #[must_use]
+    pub fn memory(&self) -> Value {
+        let processes = self.processes();
+        let each = processes.iter().filter(|it| it.name != "selfheal");
+        each.map(|it| (it.name.clone(), crate::rounded(it.rss_mib).into()))
+            .collect::<serde_json::Map<String, Value>>()
+            .into()
+    }
+
+    /// Kills a process of one program.
     ///
     /// # Errors
     ///
@@ -203,6 +213,20 @@ pub async fn eventually<T>(
         }
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// The configuration of a system that has one target, which is well and stays so.
+///
+/// # Errors
+///
+/// When there is no free port.
+pub fn quiet_config() -> anyhow::Result<String> {
+    let check = json!({"tcp": well()?, "every": "60s"});
+    let config = json!({
+        "targets": [{"name": "quiet", "checks": [check]}],
+        "policy": {"autonomy": "auto"},
+    });
+    Ok(config.to_string())
 }
 
 /// Takes connections and closes them, until this process ends: a check that is always well.
