@@ -20,8 +20,9 @@ pub use growth::{Growth, Sample, growth};
 
 /// Events after which everything that is bounded by count is full: the deliveries that a
 /// desk remembers (200,000) and the incidents that are over and still shown (10,000, a third
-/// of the events), and a tenth more.
-pub const N_EVENTS_WARM: u64 = 220_000;
+/// of the events); and half as many more, in which each supervisor has made or taken up a
+/// snapshot of a full desk, which needs room once.
+pub const N_EVENTS_WARM: u64 = 300_000;
 /// Clients that share the load.
 const N_CLIENTS: u64 = 32;
 /// How often processes are looked at.
