@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Messages of the inbox that are read in one go.
-const MESSAGES_MAX: usize = 128;
+const MESSAGES_MAX: usize = 32;
 /// How long to wait for inputs before looking at other things.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often what is pending is published again, in case a queue has lost it.
