@@ -170,7 +170,8 @@ async fn leaders(bus: &Bus, n_asked: usize, within: Duration) -> Seen<BTreeSet<S
         let subject = bus.subjects().query("leader");
         match timeout(within, bus.request(subject, Bytes::new(), within)).await {
             Ok(Ok(answer)) => found.insert(String::from_utf8_lossy(&answer).into_owned()),
-            Ok(Err(Error::NoResponder { .. })) | Err(_) => break,
+            // One that is stopped still listens: its silence is no answer, and nobody leads.
+            Ok(Err(Error::NoResponder { .. } | Error::NoAnswer { .. })) | Err(_) => break,
             Ok(Err(error)) => return seen(Err(error)),
         };
     }
