@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod status;
 mod stream;
+mod watchdog;
 
 use service::{BoxError, Context};
 use tracing::info;
@@ -55,6 +56,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     app.watch_members();
     let outbox = notifiers::Outbox::new(&cx, app.writer())?;
     cx.essential("notifiers", outbox.run());
+    let switch = watchdog::Switch::new(app.clone())?;
+    cx.essential("dead-man's switch", switch.run(cx.bus.clone(), cx.stop.clone()));
     drop(cx.ready);
     cx.stop.cancelled().await;
     Ok(())

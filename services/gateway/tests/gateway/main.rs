@@ -16,3 +16,5 @@ mod permissions;
 mod process;
 #[cfg(test)]
 mod reads;
+#[cfg(test)]
+mod watchdog;
