@@ -87,7 +87,8 @@ async fn fill(stack: &Stack, wanted: u64) -> anyhow::Result<()> {
 
 async fn n_decisions(stack: &Stack) -> anyhow::Result<u64> {
     let status = stack.get("/api/v1/status").await?;
-    status["system"]["n_decisions"].as_u64().context("no supervisor tells its decisions")
+    let n_decisions = status.pointer("/system/n_decisions").and_then(Value::as_u64);
+    n_decisions.context("no supervisor tells its decisions")
 }
 
 /// Tells what a start has before it: a snapshot, and the messages behind it.

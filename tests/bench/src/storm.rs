@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use crate::{
     Setting,
     cost::Cost,
-    float,
     histogram::Histogram,
     load::{Bodies, Load, Pace},
     rounded, scaled,
@@ -65,7 +64,7 @@ async fn few(setting: &Setting) -> anyhow::Result<Value> {
     Ok(json!({
         "n_events": n,
         "n_fingerprints": FINGERPRINTS,
-        "n_decisions": status["system"]["n_decisions"],
+        "n_decisions": status.pointer("/system/n_decisions"),
         "load": cost.tell()?,
         "rss_mib": stack.memory(),
     }))
@@ -111,9 +110,13 @@ async fn many(setting: &Setting) -> anyhow::Result<Value> {
     Ok(told.into())
 }
 
+fn total(page: &Value) -> Option<u64> {
+    page.get("total")?.as_u64()
+}
+
 async fn open(stack: &Stack) -> anyhow::Result<Value> {
     let page = stack.get("/api/v1/incidents?open=true&limit=1").await?;
-    Ok(page["total"].clone())
+    Ok(total(&page).into())
 }
 
 /// Times questions through the front door, each with a connection of its own.
@@ -128,16 +131,16 @@ async fn lists(stack: &Stack, n_open: u64) -> anyhow::Result<Value> {
     let mut told = Map::new();
     for (name, path) in questions {
         let mut took = Histogram::default();
-        let mut total = Value::Null;
+        let mut n_found = None;
         for _ in 0..QUESTIONS {
             let begun = Instant::now();
             let page = stack.get(path).await?;
             took.record(begun.elapsed());
-            total = page["total"].clone();
+            n_found = total(&page);
         }
         let mut summary = took.summary();
         if let Some(summary) = summary.as_object_mut() {
-            summary.insert("n_found".to_owned(), json!(total.as_u64().map(float)));
+            summary.insert("n_found".to_owned(), json!(n_found));
         }
         told.insert(name.to_owned(), summary);
     }
