@@ -154,6 +154,7 @@ impl Desk {
         let changed = |name: &Option<String>| {
             let Some(name) = name else { return true };
             former.target(name) != self.config.target(name)
+                || former.policy.attempts != self.config.policy.attempts
                 || former.runbooks != self.config.runbooks
         };
         let stale: Vec<_> = self

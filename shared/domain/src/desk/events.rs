@@ -49,6 +49,9 @@ impl Desk {
             }
             (Status::Firing, Some(id)) => {
                 self.on_repeat(turn, id, delivery, event);
+                if let Some(target) = target {
+                    self.find_target(turn, id, target, &event.source);
+                }
                 turn.answer(AnswerStatus::IncidentUpdated, Some(id), UPDATED);
             }
             (Status::Resolved, None) => {
@@ -56,6 +59,17 @@ impl Desk {
                 turn.answer(AnswerStatus::IncidentResolved, None, message);
             }
             (Status::Resolved, Some(id)) => self.on_recovery(turn, id, event, delivery),
+        }
+    }
+
+    /// Looks at an incident that fitted no target, now that one is configured for it.
+    fn find_target(&mut self, turn: &mut Turn, id: IncidentId, target: String, by: &str) {
+        let waits = Phase::Escalated(Escalation::UnknownTarget);
+        if self.incidents.get(&id).is_some_and(|it| it.target.is_none() && it.phase == waits) {
+            let why = format!("{target} is configured now, and {by} reports it again");
+            let fact = Fact::Retried { by: by.to_owned(), target: Some(target) };
+            self.record(turn, Some(id), fact, why);
+            self.settle(turn);
         }
     }
 

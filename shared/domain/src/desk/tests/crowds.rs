@@ -128,6 +128,29 @@ fn what_fits_no_target_goes_to_a_person_at_once_and_is_tried_when_one_fits() {
 }
 
 #[test]
+fn a_target_that_is_configured_later_takes_up_what_is_reported_about_it_again() {
+    let mut world = World::with(&["db"]);
+    let id = world.down("files");
+    world.configure(config(vec![target("db", &[]), target("files", &[])], generous()));
+    assert_eq!(world.down("files"), id);
+    assert_eq!(world.story(id), ["opened", "escalated", "repeated", "retried"]);
+    world.heal(id, "files");
+}
+
+#[test]
+fn a_plan_is_made_anew_when_fewer_attempts_are_allowed() {
+    let mut policy = generous();
+    policy.autonomy = crate::policy::Autonomy::Approve;
+    let mut world = World::new(config(vec![target("db", &[])], policy.clone()));
+    let id = world.down("db");
+    world.diagnose(id, cure(plan("db")));
+    assert_eq!(world.status(id), Status::AwaitingApproval);
+    policy.attempts = 1;
+    world.configure(config(vec![target("db", &[])], policy));
+    assert_eq!(world.status(id), Status::Diagnosing);
+}
+
+#[test]
 fn an_agent_of_ours_that_stopped_is_not_diagnosed_and_ends_with_its_return() {
     let mut world = World::with(&["db"]);
     let id = world.fire(AGENT_DOWN, "fixer-1");
