@@ -47,6 +47,12 @@ pub use settings::Args;
 /// When the data directory, the log or the configuration cannot be used, or the ledger
 /// cannot be folded.
 pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
+    // A task, so that it runs on the threads that also speak with the broker: each input would
+    // else be handed from thread to thread, which costs more than deciding about it.
+    cx.tasks.clone().spawn(serve(cx)).await?
+}
+
+async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     let dir = DataDir::open(&cx.args.data_dir)?;
     let journal = Journal::open(&dir.log_path(), cx.args.rotation())
         .map_err(|error| settings::log_refused(&dir.log_path(), error))?;

@@ -194,7 +194,7 @@ impl Reign {
         let mut work_made = self.bus.work_made();
         work_made.mark_unchanged();
         let (mut republish, mut look) = (ticker(REPUBLISH), ticker(LOOK_AROUND));
-        self.begin(court).await;
+        self.begin(&court.deliver).await;
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {
                 return Ok(end);
@@ -261,10 +261,10 @@ impl Reign {
     }
 
     /// Takes up what the former leader left.
-    async fn begin(&mut self, court: &Court) {
+    async fn begin(&mut self, deliver: &Deliver) {
         let state = self.state.read().await;
         if 0 < state.core.n_stored() {
-            court.deliver.configuration(state.core.desk().config());
+            deliver.configuration(state.core.desk().config());
         }
         drop(state);
         self.find_snapshots().await;

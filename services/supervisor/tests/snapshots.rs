@@ -1,4 +1,5 @@
 //! A supervisor with a real broker: what a start takes up, and a log that lacks lines.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     fs::File,

@@ -9,7 +9,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::wildcard_enum_match_arm,
-    clippy::missing_debug_implementations,
+    missing_debug_implementations,
+    clippy::needless_pass_by_value,
     clippy::format_push_string,
     reason = "a simulation that goes wrong must stop at once, and it looks at few of many cases"
 )]

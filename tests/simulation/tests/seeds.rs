@@ -19,12 +19,13 @@ fn no_law_is_broken_in_any_seed() {
         stop_at_failure: true,
     };
     let report = run_many(&batch, |_, _| {});
-    println!("{} seeds, {} simulated hours", report.seeds, report.hours());
     if let Some((seed, broken)) = report.broken.first_key_value() {
         let story = shrink(&Options::of(*seed));
         let story = story.map(|it| format!("{}\n{}", it.story.join("\n"), it.options.command()));
         panic!("seed {seed}: {}: {}\n{}", broken.law, broken.why, story.unwrap_or_default());
     }
+    let (n, hours) = (report.seeds, report.hours());
+    assert!(0 < hours, "{n} seeds, {hours} simulated hours");
     assert!(0 < report.counts.resolved, "nothing was healed: {:?}", report.counts);
 }
 

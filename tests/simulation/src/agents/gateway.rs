@@ -77,7 +77,7 @@ async fn take(agent: &Agent, lanes: &Lanes, body: &Bytes, n: u64) -> Answered {
     if agent.world.bug(Bug::DedupeDropped) {
         event.id = made_up();
     }
-    let id = sha256_hex(event.delivery_key().to_string().as_bytes());
+    let id = sha256_hex(event.delivery_key().as_bytes());
     ask(agent, lanes, Input::Event(event), id).await
 }
 

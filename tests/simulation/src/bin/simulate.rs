@@ -12,6 +12,7 @@ use simulation::{Batch, Bug, Found, Options, Part, Report, find_bugs, run_many, 
 /// virtual time, with everything that can go wrong.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask simulate")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 struct Args {
     /// How many seeds
     #[arg(long, default_value_t = 100)]
@@ -195,7 +196,8 @@ fn table(found: &[Found]) -> String {
     for one in found {
         let law = one.broken.as_ref().map_or("not found", |it| it.law);
         let (bug, what, seeds) = (one.bug, one.bug.what(), one.seeds);
-        text.push_str(&format!("| `{bug}` | {what} | {seeds} | {law} |\n"));
+        let row = format!("| `{bug}` | {what} | {seeds} | {law} |\n");
+        text.push_str(&row);
     }
     text
 }

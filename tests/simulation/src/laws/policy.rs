@@ -174,7 +174,10 @@ impl Model {
         let next = match fact {
             Fact::BecameSymptom { of } => Some(Stand::Symptom(*of)),
             Fact::Released | Fact::PlanExpired | Fact::AttemptFailed => Some(Stand::Diagnosing),
-            Fact::Retried { .. } => {
+            Fact::Retried { target, .. } => {
+                if case.target.is_none() {
+                    case.target.clone_from(target);
+                }
                 case.before_retry = case.attempt;
                 Some(Stand::Diagnosing)
             }

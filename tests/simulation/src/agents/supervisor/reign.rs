@@ -28,7 +28,7 @@ const GIVE_UP_TRIES: u32 = 5;
 
 /// What became of an append.
 enum Outcome {
-    Stored(Batch, Option<u64>),
+    Stored(Box<Batch>, Option<u64>),
     Deposed,
 }
 
@@ -125,7 +125,7 @@ impl Court<'_> {
                 outcome = under_way(&mut self.appending) => {
                     self.appending = None;
                     match outcome {
-                        Outcome::Stored(batch, seq) => if !self.stored(batch, seq) { return },
+                        Outcome::Stored(batch, seq) => if !self.stored(*batch, seq) { return },
                         Outcome::Deposed => return,
                     }
                 }
@@ -278,14 +278,14 @@ async fn append(office: Office, batch: Batch) -> Outcome {
         match agent.call(op.clone(), TRY).await {
             Some(Reply::Stored(seq)) => {
                 let seq = if is_careless { wanted } else { seq };
-                return Outcome::Stored(batch, Some(seq));
+                return Outcome::Stored(Box::new(batch), Some(seq));
             }
             Some(Reply::WrongSequence) if !is_in_doubt => return Outcome::Deposed,
             _ => is_in_doubt = true,
         }
         match agent.call(Op::LedgerIdAt(wanted), TRY).await {
             Some(Reply::Id(Some(found))) if found == id => {
-                return Outcome::Stored(batch, Some(wanted));
+                return Outcome::Stored(Box::new(batch), Some(wanted));
             }
             Some(Reply::Id(Some(_))) => return Outcome::Deposed,
             _ => {}
