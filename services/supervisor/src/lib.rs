@@ -47,8 +47,7 @@ pub use settings::Args;
 /// When the data directory, the log or the configuration cannot be used, or the ledger
 /// cannot be folded.
 pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
-    // A task, so that it runs on the threads that also speak with the broker: each input would
-    // else be handed from thread to thread, which costs more than deciding about it.
+    // A task, so that it runs on the threads that also speak with the broker.
     cx.tasks.clone().spawn(serve(cx)).await?
 }
 
