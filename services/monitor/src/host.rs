@@ -119,8 +119,8 @@ pub(crate) fn ticks(text: &str) -> Option<(u64, u64)> {
     // user nice system idle iowait irq softirq steal; guests are in user already.
     let fields: Vec<u64> =
         line.split_ascii_whitespace().take(8).map_while(|text| text.parse().ok()).collect();
-    let idle = fields.get(3)? + fields.get(4).copied().unwrap_or(0);
-    let all: u64 = fields.iter().sum();
+    let idle = fields.get(3)?.saturating_add(fields.get(4).copied().unwrap_or(0));
+    let all = fields.iter().fold(0_u64, |sum, it| sum.saturating_add(*it));
     Some((all.saturating_sub(idle), all))
 }
 
