@@ -101,7 +101,7 @@ pub async fn publish(bus: &bus::Bus, id: &str) -> Answer {
         let input = Input::Event(event.clone());
         match bus.ask::<Answer>(&bus.inbox_writer(), input, id.to_owned(), ASK).await {
             Ok(bus::Asked::Answer(answer)) => Ok(answer),
-            Ok(bus::Asked::Accepted(_)) => Err("stored, not answered".to_owned()),
+            Ok(bus::Asked::Accepted) => Err("stored, not answered".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     })

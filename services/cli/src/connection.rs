@@ -120,7 +120,7 @@ impl System {
         let writer = self.bus.inbox_writer();
         match self.bus.ask::<Answer>(&writer, input, id, self.timeout).await {
             Ok(Asked::Answer(answer)) => Ok(Some(answer)),
-            Ok(Asked::Accepted(_)) => Ok(None),
+            Ok(Asked::Accepted) => Ok(None),
             Err(error) => Err(of_bus("the broker did not take it", error)),
         }
     }

@@ -34,7 +34,7 @@ impl App {
             self.bus().ask::<Answer>(&self.writer(), input, id, self.answer_timeout()).await;
         match asked {
             Ok(Asked::Answer(answer)) => Ok(Some(answer)),
-            Ok(Asked::Accepted(_)) => Ok(None),
+            Ok(Asked::Accepted) => Ok(None),
             Err(error) => Err(not_accepted(&error)),
         }
     }

@@ -41,8 +41,7 @@ pub struct Over {
     pub kind: String,
 }
 
-/// Reads a line of what is told live; `None` when it does not tell the end of an incident
-/// of a target. Only the few fields that count are read: there are many lines.
+/// Reads a line of the log; `None` when it does not tell the end of an incident of a target.
 #[must_use]
 pub fn over(line: &[u8]) -> Option<Over> {
     #[derive(Deserialize)]

@@ -108,8 +108,8 @@ async fn set_up(context: Context<Args>) -> Result<Vec<Server>, BoxError> {
         instruments: instruments.clone(),
         standings: roster.standings(),
     };
-    let live = bus.subscribe(bus.subjects().live_all(), None).await?;
-    context.essential("watching", follow(bus.clone(), roster, live, stop.clone()));
+    let over = bus.subscribe(bus.subjects().over(), None).await?;
+    context.essential("watching", follow(bus.clone(), roster, over, stop.clone()));
 
     let verifier = Verifier { member, zones: context.zones.clone().into(), instruments, writer };
     tasks.spawn(verify_work::serve(bus.clone(), verifier, tasks.clone(), stop.clone()));
@@ -137,7 +137,7 @@ async fn measure(instruments: Instruments) {
 async fn follow(
     bus: Bus,
     mut roster: Roster,
-    mut live: Subscription,
+    mut over: Subscription,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut config = bus.config_store().watch();
@@ -170,8 +170,8 @@ async fn follow(
                 *connection.borrow_and_update()
             }
             _ = look_again.tick() => roster.is_firing(),
-            line = live.next() => {
-                let line = line.ok_or("the subscription to what happens live has ended")?;
+            line = over.next() => {
+                let line = line.ok_or("the subscription to the ends of incidents has ended")?;
                 if let Some(over) = incidents::over(&line.payload) {
                     roster.tell(&over.target, Note::Over { kind: over.kind });
                 }

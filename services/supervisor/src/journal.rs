@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use domain::view::LogLine;
+use domain::view::{LogLine, Status};
 
 use crate::{
     core::{Line, Lines},
@@ -93,6 +93,8 @@ impl Journal {
         let last = read.zip(last).map(|(line, json)| Line {
             seq: line.seq,
             incident: line.incident_id,
+            is_over: line.target.is_some() && line.status.is_some_and(Status::is_over),
+            is_of_new: false,
             json: json.into(),
         });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));

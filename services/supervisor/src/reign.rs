@@ -7,6 +7,7 @@ mod appending;
 mod config;
 mod courier;
 mod deliver;
+mod herald;
 mod ourselves;
 mod scribe;
 mod snapshot;
@@ -28,6 +29,7 @@ use self::{
     appending::{Appending, Outcome},
     courier::Courier,
     deliver::Deliver,
+    herald::Herald,
     scribe::Scribe,
 };
 use crate::{
@@ -164,10 +166,11 @@ impl Reign {
             (state.core.read_after(), state.log.clone())
         };
         let deliver = Deliver::new(&self.bus, &self.tasks);
+        let herald = Herald::begin(&self.bus, &self.tasks);
         let mut court = Court {
             inbox: self.bus.read_inbox(after).await?,
             courier: Courier::begin(&deliver, &self.tasks),
-            scribe: Scribe::begin(log, self.stored.clone(), &deliver, &self.tasks),
+            scribe: Scribe::begin(log, self.stored.clone(), (&deliver, &herald), &self.tasks),
             deliver,
             wheel: Wheel::default(),
             appending: None,

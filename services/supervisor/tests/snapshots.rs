@@ -88,7 +88,7 @@ async fn publish(bus: &Bus, from: u32, to: u32) {
             let wait = Duration::from_secs(5);
             match bus.ask::<Answer>(&writer, input, n.to_string(), wait).await {
                 Ok(Asked::Answer(_)) => Ok(()),
-                Ok(Asked::Accepted(_)) => Err("stored, not answered".to_owned()),
+                Ok(Asked::Accepted) => Err("stored, not answered".to_owned()),
                 Err(error) => Err(error.to_string()),
             }
         })

@@ -7,15 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use domain::{id::Position, wire::Input};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Asked, Claims, ConfigStore, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
+    Asked, Claims, ConfigStore, Ear, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
     MicroService, ServeError, Served, Server, Sizing, Snapshots, StreamState, Subjects,
     Subscription, Work,
-    answers::Answers,
+    answers::{self, Answers},
     core::Core,
     ensure::{self, WorkMade},
     inbox_reader, inspect, lease, ledger, members, micro, publish, serve, state,
@@ -231,6 +231,15 @@ impl Bus {
         sent.map_err(|error| Error::client("publish", error))
     }
 
+    /// Opens what tells and hears whether anybody listens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the connection is closed.
+    pub async fn ear(&self) -> Result<Ear, Error> {
+        Ear::open(self.core()).await
+    }
+
     /// Subscribes to what is not stored; of a `queue`, one member gets each message.
     /// The broker has the subscription when this returns.
     ///
@@ -274,6 +283,22 @@ impl Bus {
     ) -> Result<Asked<A>, Error> {
         let answers = self.inner.answers.get_or_try_init(|| Answers::listen(self.core())).await?;
         answers.ask(writer, input, id, timeout).await
+    }
+
+    /// Answers inputs, each at the subject that it named: what goes to one process goes
+    /// together where it permits it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when an answer cannot be written or the connection is closed; some
+    /// may have gone out.
+    pub async fn answer<A: Serialize>(&self, answers: &[(String, A)]) -> Result<(), Error> {
+        let messages = answers::messages(answers);
+        let messages = messages.map_err(|error| Error::client("write an answer", error))?;
+        for (to, payload) in messages {
+            self.publish_core(to, payload).await?;
+        }
+        Ok(())
     }
 
     /// Keeps input that could not be understood, whole, with the reason.

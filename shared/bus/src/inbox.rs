@@ -12,10 +12,11 @@ use domain::{
     wire::{Envelope, InputKind},
 };
 use tokio::{sync::oneshot, time::Instant};
+use tracing::debug;
 
 use crate::{
     core::Core,
-    lane::{Lane, Waiting},
+    lane::{Lane, Listener, Waiting},
     publish::GIVE_UP,
     topology::FRAME_BYTES_MAX,
 };
@@ -77,6 +78,10 @@ impl NotAccepted {
     }
 }
 
+pub(crate) fn ended() -> NotAccepted {
+    NotAccepted::Unavailable("the writer has ended".to_owned())
+}
+
 impl InboxWriter {
     pub(crate) fn new(core: &Core) -> Self {
         let lanes = InputKind::ALL.map(|kind| Lane::open(core.clone(), kind));
@@ -101,22 +106,36 @@ impl InboxWriter {
         kind: InputKind,
         envelope: Envelope,
     ) -> Result<Accepted, NotAccepted> {
-        let json = serde_json::to_vec(&envelope)
+        let (tell, told) = oneshot::channel();
+        let listener = move |outcome| {
+            if tell.send(outcome).is_err() {
+                debug!("the one who waited for the acknowledgement is gone");
+            }
+        };
+        self.enter(kind, &envelope, Box::new(listener))?;
+        told.await.unwrap_or_else(|_closed| Err(ended()))
+    }
+
+    /// Puts an input into its lane. The listener hears what became of it, at the returned
+    /// time at the latest; unless there is an error here, or the writer ends.
+    pub(crate) fn enter(
+        &self,
+        kind: InputKind,
+        envelope: &Envelope,
+        listener: Listener,
+    ) -> Result<Instant, NotAccepted> {
+        let json = serde_json::to_vec(envelope)
             .map_err(|error| NotAccepted::Unwritable(error.to_string()))?;
         let bytes_max = FRAME_BYTES_MAX - FRAME_BRACKETS;
         if bytes_max < json.len() {
             return Err(NotAccepted::TooLarge { bytes: json.len(), bytes_max });
         }
-        let (answer, answered) = oneshot::channel();
-        let waiting =
-            Waiting { json: Bytes::from(json), deadline: Instant::now() + self.give_up, answer };
+        let deadline = Instant::now() + self.give_up;
+        let waiting = Waiting { json: Bytes::from(json), deadline, listener };
         let Some(lane) = self.lanes.iter().find(|lane| lane.kind() == kind) else {
             return Err(NotAccepted::Unavailable(format!("no way in for {}", kind.as_str())));
         };
         lane.enter(waiting)?;
-        match answered.await {
-            Ok(outcome) => outcome,
-            Err(_closed) => Err(NotAccepted::Unavailable("the writer has ended".to_owned())),
-        }
+        Ok(deadline)
     }
 }

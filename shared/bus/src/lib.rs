@@ -28,6 +28,7 @@ mod config_store;
 mod connect;
 mod core;
 mod core_subjects;
+mod ear;
 #[doc(hidden)]
 pub mod edges;
 mod ensure;
@@ -66,6 +67,7 @@ pub use crate::{
     config_store::ConfigStore,
     connect::connect,
     core_subjects::{CoreMessage, Subscription},
+    ear::Ear,
     error::Error,
     inbox::{Accepted, InboxWriter, NotAccepted},
     inbox_reader::{InboxMessage, InboxReader},

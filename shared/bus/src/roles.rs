@@ -86,7 +86,7 @@ impl Role {
                 may.subscribe.extend(zones.iter().map(|zone| names.probe(zone)));
                 // To learn which of its incidents are open, and when one ends.
                 may.publish.push(names.query_all());
-                may.subscribe.push(names.live_all());
+                may.subscribe.push(names.over());
             }
             Self::Analyzer => {
                 agent(names, &mut may);
@@ -142,6 +142,7 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         names.full("work.*.*"),
         names.full("rejected.*"),
         names.full("live.*"),
+        names.over(),
         names.key(BucketId::Config, ">"),
         names.key(BucketId::Snapshots, ">"),
         names.key(BucketId::Members, LEADER_KEY),
@@ -152,6 +153,8 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         // Answers to inputs, whose senders name the subject.
         Role::Gateway.inbox(),
         Role::Cli.inbox(),
+        // To itself: it hears so whether anybody listens.
+        Role::Supervisor.inbox(),
     ]);
     may.subscribe.extend([names.query_all(), names.live_all(), "$SRV.>".to_owned()]);
 }

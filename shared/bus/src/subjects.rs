@@ -130,6 +130,13 @@ impl Subjects {
         self.full("live.>")
     }
 
+    /// Returns where lines about the end of a target's incident are told once more, for the
+    /// monitors: of all that is told live they need no other, and there is much of it.
+    #[must_use]
+    pub fn over(&self) -> String {
+        self.full("over")
+    }
+
     /// Returns where supervisors are asked.
     #[must_use]
     pub fn query(&self, what: &str) -> String {

@@ -17,7 +17,7 @@ use crate::{
 /// A subject, its stream, who publishes, who listens, what it is.
 type Line = (&'static str, Option<StreamId>, &'static str, &'static str, &'static str);
 
-const SUBJECTS: [Line; 13] = [
+const SUBJECTS: [Line; 14] = [
     (
         "event.<type>",
         Some(StreamId::Inbox),
@@ -85,8 +85,15 @@ const SUBJECTS: [Line; 13] = [
         "live.<incident>",
         None,
         "supervisor, analyzer, fixer",
-        "gateway, CLI, monitor",
+        "gateway, CLI",
         "Changes and progress, for those who watch.",
+    ),
+    (
+        "over",
+        None,
+        "leading supervisor",
+        "monitor",
+        "Lines that tell the end of a target's incident, once more: all that monitors need of what is told live.",
     ),
     (
         "query.<what>",
@@ -107,7 +114,7 @@ const SUBJECTS: [Line; 13] = [
         None,
         "whoever answers",
         "the one who asked",
-        "Answers. An envelope's `reply_to` names such a subject.",
+        "Answers. An envelope's `reply_to` names such a subject. One that ends with `.many.<number>` permits a list of pairs of number and answer, sent to what stands before the number.",
     ),
 ];
 

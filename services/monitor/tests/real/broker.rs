@@ -228,7 +228,7 @@ async fn trouble_that_outlives_its_incident_is_told_again() {
     let first = stage.event(&target, Status::Firing).await;
     let line = json!({"incident_id": IncidentId::NONE, "incident_type": "service_down",
         "status": "resolved", "target": target.name});
-    let subject = stage.bus.subjects().live(&IncidentId::NONE);
+    let subject = stage.bus.subjects().over();
     // The acknowledgement of the report may be on its way still; then nothing is over yet.
     let second = loop {
         let line = serde_json::to_vec(&line).unwrap();

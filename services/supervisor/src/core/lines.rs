@@ -1,9 +1,12 @@
 //! Lines of the log, as bytes: written once, used for the log and for those who watch.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
     desk::Recorded,
+    fact::Fact,
     id::{IncidentId, Position},
     view::Status,
 };
@@ -20,6 +23,8 @@ pub struct Lines {
 struct End {
     seq: u64,
     incident: IncidentId,
+    is_over: bool,
+    is_of_new: bool,
     /// Behind the line feed.
     at: usize,
 }
@@ -31,6 +36,10 @@ pub struct Line {
     pub seq: u64,
     /// The incident; [`IncidentId::NONE`] for decisions about none.
     pub incident: IncidentId,
+    /// Whether it tells the end of a target's incident, which monitors must hear of.
+    pub is_over: bool,
+    /// Whether its incident was opened in the same batch, so that nobody can know it yet.
+    pub is_of_new: bool,
     /// The JSON object, without a line feed.
     pub json: Bytes,
 }
@@ -42,7 +51,13 @@ impl Lines {
         self.ends.iter().map(move |end| {
             let json = self.text.slice(from..end.at.saturating_sub(1));
             from = end.at;
-            Line { seq: end.seq, incident: end.incident, json }
+            Line {
+                seq: end.seq,
+                incident: end.incident,
+                is_over: end.is_over,
+                is_of_new: end.is_of_new,
+                json,
+            }
         })
     }
 
@@ -89,6 +104,8 @@ impl Lines {
 pub(super) struct Composer {
     text: Vec<u8>,
     ends: Vec<End>,
+    /// Incidents that were opened by what is written here.
+    opened: HashSet<IncidentId>,
 }
 
 /// A line without its last field; the same fields in the same order as
@@ -112,7 +129,7 @@ struct Head<'a> {
 
 impl Composer {
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), ends: Vec::new() }
+        Self { text: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Writes the line of a decision, whose own text is `detail`.
@@ -146,7 +163,13 @@ impl Composer {
         self.text.extend_from_slice(detail);
         self.text.extend_from_slice(b"}\n");
         let incident = head.incident_id;
-        self.ends.push(End { seq: head.seq, incident, at: self.text.len() });
+        let is_over = head.target.is_some() && head.status.is_some_and(Status::is_over);
+        if matches!(decision.fact, Fact::Opened { .. }) {
+            self.opened.insert(incident);
+        }
+        let is_of_new = self.opened.contains(&incident);
+        let at = self.text.len();
+        self.ends.push(End { seq: head.seq, incident, is_over, is_of_new, at });
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Lets others see what was decided: work, answers, news, rejected input.
+//! Lets others see what was decided: work, answers, rejected input.
 
 use bus::Bus;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use service::Chain;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::core::{Lines, Rejection};
+use crate::core::Rejection;
 
 /// Lets others see what was decided.
 #[derive(Clone, Debug)]
@@ -68,21 +68,8 @@ impl Deliver {
 
     /// Answers those who wait.
     pub(crate) async fn answers(&self, answers: &[(String, Answer)]) {
-        for (to, answer) in answers {
-            let Ok(text) = serde_json::to_vec(answer) else { continue };
-            if let Err(failure) = self.bus.publish_core(to.clone(), text.into()).await {
-                warn!(error = %Chain(&failure), "an answer could not be sent");
-            }
-        }
-    }
-
-    /// Tells those who watch.
-    pub(crate) async fn news(&self, lines: &Lines) {
-        for line in lines.iter() {
-            let subject = self.bus.subjects().live(&line.incident);
-            if let Err(failure) = self.bus.publish_core(subject, line.json).await {
-                warn!(error = %Chain(&failure), "news could not be told");
-            }
+        if let Err(failure) = self.bus.answer(answers).await {
+            warn!(error = %Chain(&failure), "answers could not be sent");
         }
     }
 }

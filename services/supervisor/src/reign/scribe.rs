@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::deliver::Deliver;
+use super::{deliver::Deliver, herald::Herald};
 use crate::{
     core::Lines,
     state::{self, Log, Stored, Written},
@@ -36,24 +36,23 @@ impl Scribe {
     pub(super) fn begin(
         log: Log,
         stored: watch::Sender<Stored>,
-        deliver: &Deliver,
+        (deliver, herald): (&Deliver, &Herald),
         tasks: &TaskTracker,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (told, written) = watch::channel(Written::Synced);
         let ended = Arc::new(tokio::sync::Notify::new());
-        let (deliver, end) = (deliver.clone(), Arc::clone(&ended));
+        let (deliver, herald, end) = (deliver.clone(), herald.clone(), Arc::clone(&ended));
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || {
             write_all(&log, waiting, &told, |pages| {
                 state::told(&stored, pages.iter().rev().find_map(|it| it.lines.last_seq()));
+                let (lines, answers): (Vec<_>, Vec<_>) =
+                    pages.into_iter().map(|it| (it.lines, it.answers)).unzip();
+                let answers: Vec<_> = answers.into_iter().flatten().collect();
                 runtime.block_on(async {
-                    for page in &pages {
-                        deliver.answers(&page.answers).await;
-                    }
-                    for page in &pages {
-                        deliver.news(&page.lines).await;
-                    }
+                    deliver.answers(&answers).await;
+                    herald.tell(lines).await;
                 });
             });
             end.notify_one();

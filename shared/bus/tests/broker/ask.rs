@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bus::{Asked, Error, ServeError, testing::Broker};
+use bus::{Asked, Error, NotAccepted, ServeError, testing::Broker};
 use domain::{
     id::Position,
     wire::{Answer, AnswerStatus, Envelope, Input},
@@ -20,38 +20,63 @@ async fn the_answer_to_an_input_reaches_the_one_who_asked() {
     let (supervisor, gateway) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
     let answering = tokio::spawn(async move {
         let mut reader = supervisor.read_inbox(0).await.unwrap();
-        for n in 0..2 {
+        let mut asked = Vec::new();
+        while asked.len() < 3 {
             let batch = reader.next_batch(1, WAIT).await.unwrap();
             let frame: Vec<Envelope> = serde_json::from_slice(&batch[0].payload).unwrap();
-            let answer = Answer {
-                status: AnswerStatus::Done,
-                incident_id: None,
-                message: format!("{} {n}", frame[0].id),
-            };
-            let reply_to = frame[0].reply_to.clone().unwrap();
-            assert!(reply_to.starts_with("_INBOX_"), "{reply_to}");
-            let payload = serde_json::to_vec(&answer).unwrap();
-            supervisor.publish_core(reply_to, payload.into()).await.unwrap();
+            for envelope in frame {
+                let message = envelope.id;
+                let answer = Answer { status: AnswerStatus::Done, incident_id: None, message };
+                asked.push((envelope.reply_to.unwrap(), answer));
+            }
         }
+        assert!(asked.iter().all(|(to, _)| to.starts_with("_INBOX_")), "{asked:?}");
+        // An older supervisor answers each at its own subject.
+        let (to, answer) = asked.remove(1);
+        let answer = serde_json::to_vec(&answer).unwrap();
+        supervisor.publish_core(to, answer.into()).await.unwrap();
+        supervisor.answer(&asked).await.unwrap();
         supervisor
     });
     let writer = gateway.inbox_writer();
-    for n in 0..2 {
+    let ask = async |n: u32| {
         let asked = gateway.ask::<Answer>(&writer, timer(), format!("id-{n}"), WAIT).await.unwrap();
         let Asked::Answer(answer) = asked else { panic!("{asked:?}") };
-        assert_eq!(answer.message, format!("id-{n} {n}"));
-    }
+        assert_eq!(answer.message, format!("id-{n}"));
+    };
+    tokio::join!(ask(0), ask(1), ask(2));
     answering.await.unwrap();
 }
 
 #[tokio::test]
-async fn an_input_that_nobody_answers_is_accepted() {
+async fn an_input_that_nobody_answers_or_that_cannot_be_read_is_accepted() {
     let broker = Broker::start().await;
     let bus = broker.bus().await.unwrap();
     let writer = bus.inbox_writer();
     let wait = Duration::from_millis(200);
     let asked = bus.ask::<Answer>(&writer, timer(), "id".to_owned(), wait).await.unwrap();
-    assert!(matches!(asked, Asked::Accepted(accepted) if accepted.position == Position::new(1, 0)));
+    assert_eq!(asked, Asked::Accepted);
+    let asking = bus.ask::<Answer>(&writer, timer(), "other".to_owned(), WAIT);
+    let answering = async {
+        let mut reader = bus.read_inbox(1).await.unwrap();
+        let batch = reader.next_batch(1, WAIT).await.unwrap();
+        let frame: Vec<Envelope> = serde_json::from_slice(&batch[0].payload).unwrap();
+        bus.answer(&[(frame[0].reply_to.clone().unwrap(), 5)]).await.unwrap();
+    };
+    let (asked, ()) = tokio::join!(asking, answering);
+    assert_eq!(asked.unwrap(), Asked::Accepted);
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_hears_that_the_broker_does_not_take_the_input() {
+    let mut broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let writer = bus.inbox_writer().with_give_up(Duration::from_millis(300));
+    bus.ask::<Answer>(&writer, timer(), "first".to_owned(), Duration::ZERO).await.unwrap();
+    broker.kill();
+    let wait = Duration::from_millis(50);
+    let asked = bus.ask::<Answer>(&writer, timer(), "id".to_owned(), wait).await;
+    assert!(matches!(asked, Err(Error::NotAccepted(NotAccepted::Unavailable(_)))), "{asked:?}");
 }
 
 #[tokio::test]
@@ -92,6 +117,29 @@ async fn what_is_told_live_is_heard_by_those_who_listen() {
     supervisor.publish_core(subject.clone(), "now".into()).await.unwrap();
     let message = tokio::time::timeout(WAIT, live.next()).await.unwrap().unwrap();
     assert_eq!((message.subject, &message.payload[..]), (subject, &b"now"[..]));
+}
+
+#[tokio::test]
+async fn who_tells_hears_whether_anybody_listens() {
+    let broker = Broker::start().await;
+    let (supervisor, watcher) = (broker.connect().await.unwrap(), broker.connect().await.unwrap());
+    let names = supervisor.subjects().clone();
+    let one = names.live(&domain::id::IncidentId::NONE);
+    let another = "01a20a78-786e-7e44-b402-bb5559ce28b8".parse().unwrap();
+    let mut ear = supervisor.ear().await.unwrap();
+    assert!(!ear.tell(one.clone(), "a".into()).await.unwrap());
+    let elsewhere = watcher.subscribe(names.live(&another), None).await.unwrap();
+    assert!(!ear.tell(one.clone(), "b".into()).await.unwrap());
+    drop(elsewhere);
+    for subject in [names.live_all(), one.clone()] {
+        let mut live = watcher.subscribe(subject, None).await.unwrap();
+        assert!(ear.tell(one.clone(), "c".into()).await.unwrap());
+        let message = tokio::time::timeout(WAIT, live.next()).await.unwrap().unwrap();
+        assert_eq!((&message.subject, &message.payload[..]), (&one, &b"c"[..]));
+        drop(live);
+        // The broker hears of the end of a subscription a little later.
+        while ear.tell(one.clone(), "d".into()).await.unwrap() {}
+    }
 }
 
 #[tokio::test]

@@ -190,6 +190,9 @@ impl Desk {
     }
 
     fn notices(&self, incident: &Incident) -> Vec<Wish> {
+        if incident.notices.is_empty() {
+            return Vec::new();
+        }
         let zone = self.zone_of(incident);
         let view = serde_json::to_value(self.view(incident)).unwrap_or(Value::Null);
         let wish = |notice: &crate::incident::Notice| Wish {

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, value::RawValue};
 
 use crate::event::{Delivery, Event, EventType, Severity};
 
 /// The event that opened an incident, with the newest payload. What decisions look at is at
 /// hand, the rest is text until somebody wants to see it.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(from = "Event", into = "Event")]
+#[derive(Clone, Deserialize)]
+#[serde(from = "Event")]
 pub struct Opener {
     /// What kind of trouble.
     pub kind: EventType,
@@ -64,9 +64,13 @@ impl From<Event> for Opener {
     }
 }
 
-impl From<Opener> for Event {
-    fn from(opener: Opener) -> Self {
-        opener.event()
+/// Writes the text as it stands: a snapshot has a hundred thousand of them.
+impl Serialize for Opener {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_str::<&RawValue>(&self.text) {
+            Ok(text) => text.serialize(serializer),
+            Err(_) => self.event().serialize(serializer),
+        }
     }
 }
 
@@ -79,11 +83,7 @@ impl Opener {
     #[must_use]
     pub fn event(&self) -> Event {
         let told = serde_json::from_str(&self.text);
-        let mut event: Event =
-            told.unwrap_or_else(|_| Event::new("", self.kind.clone(), &*self.source));
-        event.severity = self.severity;
-        event.starts_at = self.starts_at;
-        event
+        told.unwrap_or_else(|_| Event::new("", self.kind.clone(), &*self.source))
     }
 
     /// Returns what makes it one delivery.
@@ -100,12 +100,17 @@ impl Opener {
 
     /// Takes up what a further event says.
     pub(super) fn take_up(&mut self, event: &Event) {
-        self.severity = self.severity.max(event.severity);
-        self.starts_at = self.starts_at.max(event.starts_at);
-        if !event.payload.is_null() {
-            let whole = Event { payload: event.payload.clone(), ..self.event() };
-            *self = Self::from(&whole);
+        let severity = self.severity.max(event.severity);
+        let starts_at = self.starts_at.max(event.starts_at);
+        let is_same = (severity, starts_at) == (self.severity, self.starts_at);
+        if is_same && event.payload.is_null() {
+            return;
         }
+        let mut whole = Event { severity, starts_at, ..self.event() };
+        if !event.payload.is_null() {
+            whole.payload = event.payload.clone();
+        }
+        *self = Self::from(&whole);
     }
 }
 

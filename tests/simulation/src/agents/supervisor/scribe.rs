@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use ::supervisor::core::Lines;
 use bytes::Bytes;
-use domain::{view::Status, wire::Answer};
-use serde::Deserialize;
+use domain::wire::Answer;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
@@ -74,17 +73,10 @@ async fn answer(agent: &Agent, page: &Page) {
     }
 }
 
-/// Tells those who watch of incidents that are over; nobody here listens to the rest.
+/// Tells the monitors of incidents that are over; nobody here listens to the rest.
 async fn news(agent: &Agent, lines: &Lines) {
-    #[derive(Deserialize)]
-    struct Line {
-        status: Option<Status>,
-    }
-    for line in lines.iter() {
-        let status = serde_json::from_slice::<Line>(&line.json).ok().and_then(|it| it.status);
-        if status.is_some_and(Status::is_over) {
-            tell(agent, &line.json).await;
-        }
+    for line in lines.iter().filter(|it| it.is_over) {
+        tell(agent, &line.json).await;
     }
 }
 
