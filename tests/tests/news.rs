@@ -50,7 +50,7 @@ async fn read(live: &mut Subscription, mut is_last: impl FnMut(&LogLine) -> bool
 async fn every_line_of_a_storm_is_told_to_those_who_watch() {
     let broker = Broker::start().await;
     let bus = broker.bus().await.unwrap();
-    let dir = directory();
+    let dir = directory("news");
     let _supervisor = Supervisor::start(&broker, &dir);
     leader(&bus).await;
     let mut all = bus.subscribe(bus.subjects().live_all(), None).await.unwrap();
@@ -69,7 +69,7 @@ async fn every_line_of_a_storm_is_told_to_those_who_watch() {
 async fn who_watches_one_incident_hears_of_it_in_a_storm() {
     let broker = Broker::start().await;
     let bus = broker.bus().await.unwrap();
-    let dir = directory();
+    let dir = directory("news");
     let _supervisor = Supervisor::start(&broker, &dir);
     leader(&bus).await;
     let first = publish(&bus, "first").await.incident_id.unwrap();
