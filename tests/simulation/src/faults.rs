@@ -7,12 +7,12 @@ use crate::{
     options::Part,
     rng::Rng,
     sim::{OUTSIDE, Sim},
-    world::World,
+    world::{Kind, World},
 };
 
 /// Starts all of it.
 pub(crate) fn begin(world: &Rc<World>) {
-    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses] {
+    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses, Part::Absences] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
         }
@@ -42,6 +42,15 @@ async fn go_on(world: Rc<World>, part: Part) {
             Part::Pauses if world.is_up(node) && !world.is_paused(node) => {
                 let wait = rng.range(200, 20_000) * MS;
                 world.pause(node, wait);
+            }
+            Part::Absences => {
+                // Longer than an order may wait to be begun.
+                let wait = rng.range(60, 240) * SECOND;
+                for fixer in world.all(Kind::Fixer) {
+                    if world.is_up(fixer) && !world.is_paused(fixer) {
+                        world.pause(fixer, wait);
+                    }
+                }
             }
             _ => {}
         }

@@ -22,6 +22,8 @@ pub enum Part {
     Partitions,
     /// Agents are stopped and continued.
     Pauses,
+    /// All fixers are stopped for minutes, and find old orders when they go on.
+    Absences,
     /// Clocks are set wrongly and run too fast or too slowly.
     Clocks,
     /// Targets break by themselves.
@@ -42,7 +44,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Crashes,
         Self::BrokerCrashes,
         Self::Losses,
@@ -50,6 +52,7 @@ impl Part {
         Self::Delays,
         Self::Partitions,
         Self::Pauses,
+        Self::Absences,
         Self::Clocks,
         Self::Breakages,
         Self::Recoveries,
@@ -71,6 +74,7 @@ impl Part {
             Self::Delays => "delays",
             Self::Partitions => "partitions",
             Self::Pauses => "pauses",
+            Self::Absences => "absences",
             Self::Clocks => "clocks",
             Self::Breakages => "breakages",
             Self::Recoveries => "recoveries",
