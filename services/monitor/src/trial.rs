@@ -40,6 +40,13 @@ pub struct Look {
     run: Option<RunId>,
 }
 
+impl Soak {
+    /// Returns for how long it was well for certain: up to the begin of a look that passed.
+    fn until(&self, look: &Look) -> Duration {
+        look.begun.at.saturating_duration_since(self.since)
+    }
+}
+
 impl Look {
     /// Puts the samples of all checks together, in their order.
     #[must_use]
@@ -70,7 +77,11 @@ pub enum Next {
 /// A time of health that has not been interrupted yet.
 #[derive(Debug)]
 struct Soak {
-    since: Begun,
+    /// The first look.
+    first: Begun,
+    /// When the first look had its answers. Not when they were asked for: a target that hangs
+    /// answers what waits for it when it goes on, and was not well meanwhile.
+    since: Instant,
     run: Option<RunId>,
     n_looks: u32,
 }
@@ -141,11 +152,13 @@ impl Trial {
         }
         self.soak = look.passed.then(|| match self.soak.take() {
             Some(soak) if soak.run == look.run => Soak { n_looks: soak.n_looks + 1, ..soak },
-            Some(_) | None => Soak { since: look.begun, run: look.run.clone(), n_looks: 1 },
+            Some(_) | None => {
+                Soak { first: look.begun, since: now, run: look.run.clone(), n_looks: 1 }
+            }
         });
         if let Some(soak) = &self.soak
             && N_LOOKS_MIN <= soak.n_looks
-            && self.work.soak.to_std() <= look.begun.at - soak.since.at
+            && self.work.soak.to_std() <= soak.until(&look)
         {
             return Next::Ended(Verdict::passed(look, soak, self.n_restarts));
         }
@@ -208,7 +221,7 @@ fn out_of_time(work: &VerifyWork, look: &Look, soak: Option<&Soak>) -> String {
         (Some(sick), _) => format!("not well within {within}: {}: {}", sick.check, sick.detail),
         (None, Some(soak)) => format!(
             "well for {} ms only within {within}, not for {}",
-            (look.begun.at - soak.since.at).as_millis(),
+            soak.until(look).as_millis(),
             work.soak
         ),
         (None, None) => {
@@ -238,7 +251,7 @@ impl Verdict {
         let checks = soak.n_looks;
         let mut summary = format!(
             "well for {} ms, {checks} looks at {} checks",
-            (look.begun.at - soak.since.at).as_millis(),
+            soak.until(&look).as_millis(),
             look.results.len()
         );
         if 0 < n_restarts {
@@ -247,7 +260,7 @@ impl Verdict {
         Self {
             passed: true,
             summary,
-            first: soak.since,
+            first: soak.first,
             n_looks: soak.n_looks,
             results: look.results,
         }
@@ -255,5 +268,53 @@ impl Verdict {
 
     fn failed(look: Look, summary: String) -> Self {
         Self { passed: false, summary, first: look.begun, n_looks: 1, results: look.results }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+    use domain::{id::IncidentId, span::Span, target::Target, wire::WorkRef};
+
+    use super::*;
+    use crate::sample::Finding;
+
+    fn trial(soak_ms: u64) -> Trial {
+        let check = Check { tcp: Some("127.0.0.1:1".to_owned()), ..Check::blank() };
+        let work = VerifyWork {
+            work: WorkRef { incident: IncidentId::NONE, attempt: 1, revision: 4 },
+            target: Target::named("database"),
+            checks: vec![check],
+            neighbours: Vec::new(),
+            since: Utc::now(),
+            soak: Span::from_millis(soak_ms),
+            within: Span::from_millis(60_000),
+            not_after: Utc::now() + TimeDelta::hours(1),
+        };
+        Trial::new(work, Begun::now())
+    }
+
+    /// Takes a look that passed, from and to so many milliseconds after the begin.
+    fn pass(trial: &mut Trial, from_ms: u64, to_ms: u64) -> Option<Verdict> {
+        let after = |ms| trial.received.at + Duration::from_millis(ms);
+        let (begun, now) = (Begun { at: after(from_ms), utc: Utc::now() }, after(to_ms));
+        let sample = begun.ended_after(now - begun.at, Finding::passed("connected"));
+        let look = Look::new(&trial.work, begun, &trial.checks, &[sample]);
+        match trial.take(look, now) {
+            Next::LookAt(_) => None,
+            Next::Ended(verdict) => Some(verdict),
+        }
+    }
+
+    /// A target that hung for 400 ms answered when it went on. It was not well before.
+    #[test]
+    fn the_time_in_which_an_answer_was_awaited_is_not_soaked() {
+        let mut trial = trial(300);
+        for (from_ms, to_ms) in [(0, 400), (401, 402), (600, 601), (699, 750)] {
+            assert!(pass(&mut trial, from_ms, to_ms).is_none(), "{from_ms}");
+        }
+        let verdict = pass(&mut trial, 751, 752).unwrap();
+        assert!(verdict.passed);
+        assert_eq!(verdict.summary, "well for 351 ms, 5 looks at 1 checks");
     }
 }

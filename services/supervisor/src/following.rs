@@ -57,10 +57,10 @@ async fn fold_all(bus: &Bus, log: Log) -> Result<(State, LedgerReader), BoxError
         lines.push(new);
         if LINES_MAX <= n_lines {
             n_lines = 0;
-            write(&state.log, std::mem::take(&mut lines));
+            write(&state.log, std::mem::take(&mut lines)).await?;
         }
     }
-    write(&state.log, lines);
+    write(&state.log, lines).await?;
     let (in_log, in_ledger) = (state.log.last_seq(), state.core.n_stored());
     if in_ledger < in_log {
         let what =
@@ -157,14 +157,17 @@ async fn take(
         state.log.clone()
     };
     let last = lines.iter().rev().find_map(Lines::last_seq);
-    let written = write(&log, lines);
+    let written = write(&log, lines).await?;
     state::told(stored, last);
     Ok(written != Written::Incomplete)
 }
 
-/// Writes to the log without keeping other tasks from running.
-pub(crate) fn write(log: &Log, lines: Vec<Lines>) -> Written {
-    tokio::task::block_in_place(|| log.write(lines))
+/// Writes to the log on a thread of its own. Not in place: all other tasks would go on on
+/// another thread each time, and what they keep would lie scattered over the allocator's
+/// arenas of all these threads (measured: a standby of 88 MiB in place of 68).
+async fn write(log: &Log, lines: Vec<Lines>) -> Result<Written, BoxError> {
+    let log = log.clone();
+    Ok(tokio::task::spawn_blocking(move || log.write(lines)).await?)
 }
 
 fn refused(error: Error) -> BoxError {

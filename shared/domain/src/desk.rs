@@ -6,6 +6,7 @@
 
 mod analysis;
 mod commands;
+mod deliveries;
 mod events;
 mod fleet;
 mod incidents;
@@ -14,6 +15,7 @@ mod repeats;
 mod reports;
 mod row;
 mod settle;
+mod signature;
 mod snapshot;
 mod wish;
 
@@ -22,16 +24,12 @@ mod tests;
 #[cfg(test)]
 mod walk;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     config::Config,
-    event::Delivery,
     fact::{Decision, Fact},
     guard::{FixRecord, STORM_BRAKE},
     id::{IncidentId, Position},
@@ -41,6 +39,7 @@ use crate::{
     wire::{Answer, AnswerStatus, Change, Input},
 };
 
+use deliveries::Deliveries;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
 use repeats::Repeats;
@@ -48,8 +47,6 @@ use repeats::Repeats;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
-/// Deliveries that are remembered, so that a repeated one is no second event.
-const DELIVERIES_MAX: usize = 200_000;
 /// Fixes that budgets look at.
 const HISTORY_MAX: usize = 10_000;
 /// How far budgets look back.
@@ -71,9 +68,7 @@ pub struct Desk {
     storm_told: bool,
     incidents: Incidents,
     history: VecDeque<FixRecord>,
-    deliveries: BTreeMap<Delivery, IncidentId>,
-    /// The same, the oldest first.
-    deliveries_order: VecDeque<(Delivery, IncidentId)>,
+    deliveries: Deliveries,
     changes: VecDeque<Change>,
     n_decisions: u64,
     position: Position,
@@ -349,7 +344,7 @@ impl Desk {
     ) -> Result<Moved, Corrupt> {
         let fact = &decision.fact;
         if let Some(incident) = Incident::open(id, fact, now) {
-            self.remember(incident.event.delivery(), id);
+            self.deliveries.remember(incident.event.delivery(), id);
             self.incidents.add(Arc::new(incident), &self.config);
             return Ok(Moved { phase: true, freed: None });
         }
@@ -361,26 +356,13 @@ impl Desk {
         };
         let moved = self.incidents.change(id, &self.config, unknown, |it| it.apply(fact, now))?;
         if let Fact::Repeated { deliveries, .. } = fact {
-            deliveries.iter().for_each(|it| self.remember(*it, id));
+            deliveries.iter().for_each(|it| self.deliveries.remember(*it, id));
         }
         if let Fact::RecoveryReported { delivery } = fact {
-            self.remember(*delivery, id);
+            self.deliveries.remember(*delivery, id);
         }
         self.keep_history(id, fact, now);
         Ok(moved)
-    }
-
-    fn remember(&mut self, delivery: Delivery, id: IncidentId) {
-        if self.deliveries.contains_key(&delivery) {
-            return;
-        }
-        self.deliveries.insert(delivery, id);
-        self.deliveries_order.push_back((delivery, id));
-        while DELIVERIES_MAX < self.deliveries_order.len() {
-            if let Some((oldest, _)) = self.deliveries_order.pop_front() {
-                self.deliveries.remove(&oldest);
-            }
-        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are no fix's begin or end")]

@@ -12,7 +12,8 @@ use crate::{
 
 /// Starts all of it.
 pub(crate) fn begin(world: &Rc<World>) {
-    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses, Part::Absences] {
+    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses, Part::Absences]
+    {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
         }

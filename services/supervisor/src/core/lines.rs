@@ -180,10 +180,7 @@ impl Composer {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use domain::{
-        fact::{Decision, Fact},
-        view::LogLine,
-    };
+    use domain::{fact::Decision, view::LogLine};
 
     use super::*;
 

@@ -139,13 +139,7 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         let answer = asker.request(names.query("x"), "hi".into(), WAIT);
         assert_eq!(&answer.await.unwrap()[..], b"hi");
     }
-    for watcher in [&gateway, &cli] {
-        let _live = watcher.subscribe(names.live_all(), None).await.unwrap();
-    }
-    let _over = monitor.subscribe(names.over(), None).await.unwrap();
-    supervisor.publish_core(names.over(), "line".into()).await.unwrap();
-    let mut ear = supervisor.ear().await.unwrap();
-    assert!(!ear.tell(names.live(&domain::id::IncidentId::NONE), "line".into()).await.unwrap());
+    watch(&supervisor, &[&gateway, &cli], &monitor).await;
     for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
         let asked = format!("$JS.API.STREAM.INFO.{}", names.stream(id));
         cli.request(asked, "".into(), WAIT).await.unwrap();
@@ -162,11 +156,22 @@ async fn the_documented_permissions_are_enough_for_every_role() {
     }
 }
 
+async fn watch(supervisor: &Bus, watchers: &[&Bus], monitor: &Bus) {
+    let names = supervisor.subjects();
+    for watcher in watchers {
+        let _live = watcher.subscribe(names.live_all(), None).await.unwrap();
+    }
+    let _over = monitor.subscribe(names.over(), None).await.unwrap();
+    supervisor.publish_core(names.over(), "line".into()).await.unwrap();
+    let mut ear = supervisor.ear().await.unwrap();
+    ear.tell(names.live(&IncidentId::NONE), "line".into()).await.unwrap();
+}
+
 #[tokio::test]
 async fn who_may_not_hear_itself_takes_it_that_somebody_listens() {
     let broker = Broker::with_config(&accounts()).await;
     let analyzer = login(&broker, Role::Analyzer).await;
-    let subject = analyzer.subjects().live(&domain::id::IncidentId::NONE);
+    let subject = analyzer.subjects().live(&IncidentId::NONE);
     let mut ear = analyzer.ear().await.unwrap();
     for _ in 0..2 {
         assert!(ear.tell(subject.clone(), "a".into()).await.unwrap());

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use chrono::{DateTime, Utc};
 
+use super::signature::Signature;
 use crate::{
     event::Severity,
     id::digest,
@@ -19,6 +20,8 @@ pub(super) struct Row {
     opened_at: DateTime<Utc>,
     kind: u64,
     target: Option<u64>,
+    /// Of the texts that [`texts`] returns.
+    signature: Signature,
 }
 
 impl Row {
@@ -30,6 +33,7 @@ impl Row {
             opened_at: incident.opened_at,
             kind: short(incident.event.kind.as_str()),
             target: target.map(short),
+            signature: Signature::of(texts(incident)),
         }
     }
 
@@ -40,6 +44,7 @@ impl Row {
         if self.target.is_none() {
             self.target = incident.target.as_deref().map(short);
         }
+        self.signature = Signature::of(texts(incident));
     }
 }
 
@@ -49,8 +54,32 @@ pub(super) struct Sieve<'a> {
     filter: &'a Filter,
     kind: Option<u64>,
     target: Option<u64>,
-    text: Option<String>,
+    text: Option<Wanted>,
     buffer: RefCell<String>,
+}
+
+/// A text to look for.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// In lower case.
+    text: String,
+    signature: Signature,
+    is_part_of_id: bool,
+}
+
+impl Wanted {
+    fn new(text: &str) -> Option<Self> {
+        let text = text.to_lowercase();
+        let signature = Signature::of([text.as_str()]);
+        let is_part_of_id = is_part_of_id(&text);
+        (!text.is_empty()).then_some(Self { text, signature, is_part_of_id })
+    }
+
+    fn is_in(&self, row: &Row, incident: &Incident, buffer: &mut String) -> bool {
+        let is_in_texts = row.signature.may_contain(&self.signature)
+            && texts(incident).any(|it| contains(it, &self.text, buffer));
+        is_in_texts || self.is_part_of_id && incident.id.to_string().contains(&self.text)
+    }
 }
 
 impl<'a> Sieve<'a> {
@@ -60,7 +89,7 @@ impl<'a> Sieve<'a> {
             kind: filter.kind.as_deref().map(short),
             target: filter.target.as_deref().map(short),
             buffer: RefCell::default(),
-            text: filter.q.as_ref().map(|it| it.to_lowercase()).filter(|it| !it.is_empty()),
+            text: filter.q.as_deref().and_then(Wanted::new),
         }
     }
 
@@ -85,23 +114,20 @@ impl<'a> Sieve<'a> {
             && filter.since.is_none_or(|it| it <= row.opened_at)
             && self
                 .text
-                .as_deref()
-                .is_none_or(|text| tells(incident, text, &mut self.buffer.borrow_mut()))
+                .as_ref()
+                .is_none_or(|it| it.is_in(row, incident, &mut self.buffer.borrow_mut()))
     }
 }
 
-/// Returns whether an incident's id, type, target, analysis or resolution contains `text`,
-/// which is in lower case.
-fn tells(incident: &Incident, text: &str, buffer: &mut String) -> bool {
-    let target = incident.named_target();
+/// Returns the texts of an incident that are looked through, besides its id.
+fn texts(incident: &Incident) -> impl Iterator<Item = &str> {
     let fields = [
         Some(incident.event.kind.as_str()),
-        target,
+        incident.named_target(),
         incident.analysis.as_deref(),
         incident.resolution.as_deref(),
     ];
-    fields.into_iter().flatten().any(|it| contains(it, text, buffer))
-        || (is_part_of_id(text) && incident.id.to_string().contains(text))
+    fields.into_iter().flatten()
 }
 
 fn is_part_of_id(text: &str) -> bool {

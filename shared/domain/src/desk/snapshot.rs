@@ -8,7 +8,13 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, fleet::Fleet, incidents::Incidents, repeats::Repeats};
+use super::{
+    Desk,
+    deliveries::{self, Deliveries, Order},
+    fleet::Fleet,
+    incidents::Incidents,
+    repeats::Repeats,
+};
 use crate::{
     config::Config,
     event::Delivery,
@@ -21,7 +27,7 @@ use crate::{
 /// The form that is written and read.
 const FORM: u32 = 1;
 /// Items of a list that one line holds.
-const ITEMS_MAX: usize = 1000;
+const ITEMS_MAX: usize = deliveries::PIECE;
 
 /// One line of a snapshot.
 #[derive(Serialize, Deserialize)]
@@ -112,7 +118,7 @@ pub struct Snapshot {
     incidents: std::vec::IntoIter<Arc<Incident>>,
     over: VecDeque<IncidentId>,
     history: VecDeque<FixRecord>,
-    deliveries: VecDeque<(Delivery, IncidentId)>,
+    deliveries: Order,
     n_lines: u64,
     ended: bool,
 }
@@ -124,8 +130,7 @@ impl Desk {
         let head = Self {
             incidents: Incidents::default(),
             history: VecDeque::new(),
-            deliveries: std::collections::BTreeMap::new(),
-            deliveries_order: VecDeque::new(),
+            deliveries: Deliveries::default(),
             repeats: Repeats::default(),
             config: self.config.clone(),
             paused: self.paused.clone(),
@@ -141,7 +146,7 @@ impl Desk {
             incidents: self.incidents.all_shared().cloned().collect::<Vec<_>>().into_iter(),
             over: self.incidents.over().clone(),
             history: self.history.clone(),
-            deliveries: self.deliveries_order.clone(),
+            deliveries: self.deliveries.order(),
             n_lines: 0,
             ended: false,
         }
@@ -186,7 +191,7 @@ impl Snapshot {
         let over = || take_some(&mut self.over).map(Line::Over);
         let line = incident.or_else(over);
         let line = line.or_else(|| take_some(&mut self.history).map(Line::History));
-        let line = line.or_else(|| take_some(&mut self.deliveries).map(Line::Deliveries));
+        let line = line.or_else(|| self.deliveries.take_piece().map(Line::Deliveries));
         if line.is_some() || self.ended {
             return line;
         }
@@ -285,7 +290,7 @@ impl Desk {
             Line::History(records) => self.history.extend(records),
             Line::Deliveries(known) => {
                 for (delivery, id) in known {
-                    self.remember(delivery, id);
+                    self.deliveries.remember(delivery, id);
                 }
             }
             Line::Begin(_) | Line::End(_) => {}

@@ -34,13 +34,15 @@ pub(crate) async fn run(agent: &Agent, lanes: &Lanes, job: &Job) -> Fate {
         let mut begun = agent.begun();
         let samples = look(agent, idx, trial.checks()).await;
         let step = trial.work().soak.to_std() / 8;
+        let mut now = agent.instant();
         if is_hasty && 0 < n_old {
             // As if these were the newest of many samples, taken since long ago.
             n_old -= 1;
             begun.at -= step * n_old;
+            now = begun.at;
         }
         let look = Look::new(trial.work(), begun, trial.checks(), &samples);
-        match trial.take(look, agent.instant()) {
+        match trial.take(look, now) {
             Next::LookAt(_) if is_hasty && 0 < n_old => {}
             Next::LookAt(at) => agent.sleep_until(at).await,
             Next::Ended(verdict) => break verdict,
