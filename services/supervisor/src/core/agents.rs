@@ -104,6 +104,9 @@ impl Vigil {
         }
         self.living.clone_from(living);
         self.nothing_open = false;
+        // At once, and not when there is something to tell: whoever leads later would find
+        // another newcomer in the place of one that was lost before it came.
+        self.replace_lost();
     }
 
     /// Returns what is to be told now, for the inbox. The desk must be that of the leader.
@@ -162,7 +165,8 @@ impl Vigil {
 
     /// Forgets lost processes in whose place another has come.
     fn replace_lost(&mut self) {
-        let lost: Vec<_> = self.lost.values().cloned().collect();
+        let mut lost: Vec<_> = self.lost.values().cloned().collect();
+        lost.sort_by_key(|it| it.since);
         for it in lost {
             if self.take_replacement(&it.member, &it.beside) {
                 self.lost.remove(&it.member.id);
@@ -175,9 +179,10 @@ impl Vigil {
             let is_free = self.replacements.get(&it.id).is_none_or(|lost| *lost == member.id);
             is_alike(it, member) && it.id != member.id && !beside.contains(&it.id) && is_free
         };
-        let Some(id) = self.living.values().find(stands_for).map(|it| it.id.clone()) else {
-            return false;
-        };
+        // Who came first stands for who was lost first.
+        let candidates = self.living.values().filter(stands_for);
+        let first = candidates.min_by_key(|it| self.seen.get(&it.id).copied());
+        let Some(id) = first.map(|it| it.id.clone()) else { return false };
         if REPLACEMENTS_MAX <= self.replacements.len() {
             self.replacements.clear();
         }

@@ -193,3 +193,28 @@ fn what_is_not_in_the_desk_by_then_is_told_again() {
     let again = world.vigil.events(&world.desk, world.now + AGAIN);
     assert_eq!(again, told, "under the same id: one event");
 }
+
+/// A standby has seen two supervisors be lost and come again. When it leads, and the one that
+/// came in the place of another is lost and comes again as well, nobody is missed.
+#[test]
+fn each_newcomer_stands_for_the_one_that_was_lost_before_it_came() {
+    let mut world = World::new();
+    for id in ["supervisor-1", "supervisor-2"] {
+        world.join(member(id, "supervisor", "a"));
+    }
+    world.now += TimeDelta::seconds(60);
+    for id in ["supervisor-8", "supervisor-9"] {
+        world.join(member(id, "supervisor", "a"));
+    }
+    world.now += TimeDelta::seconds(2);
+    world.lose("supervisor-1");
+    world.lose("supervisor-2");
+    world.now += TimeDelta::seconds(12);
+    // Its id comes first, but it came last.
+    world.join(member("supervisor-3", "supervisor", "a"));
+    assert_eq!(world.pass(1), [""; 0], "the standby leads now");
+    world.lose("supervisor-9");
+    for _ in 0..30 {
+        assert_eq!(world.pass(1), [""; 0]);
+    }
+}
