@@ -21,6 +21,7 @@ mod logs;
 mod member;
 mod readiness;
 mod run;
+mod secret;
 mod signals;
 mod systemd;
 mod watchdog;
@@ -32,6 +33,7 @@ pub use flags::{Common, LogFormat};
 pub use health::Probe;
 pub use readiness::{Latch, Readiness};
 pub use run::run;
+pub use secret::{Secret, SecretError, read_secret};
 
 /// Any error that ends a service.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

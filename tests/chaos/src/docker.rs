@@ -97,7 +97,7 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
         accepted: counts.accepted,
         unanswered: counts.unanswered,
         logs: logs(&compose)?,
-        facts: seen.take()?,
+        facts: seen.facts()?,
         ..History::default()
     };
     let mut verdict = judge::judge(&history);

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use crate::{
     ground,
     history::{Fact, History, Line},
+    ledger::Seen,
     load::Counts,
     record,
     world::World,
@@ -20,19 +22,49 @@ use crate::{
 const LOG: &str = "incident_logs.jsonl";
 /// Lines are no longer than this.
 const LONGEST: u64 = 4 * 1024 * 1024;
+/// Logs and ledger are waited for so long, and read again after so long.
+const AGREE_WITHIN: Duration = Duration::from_secs(20);
+const AGREE_LOOK: Duration = Duration::from_millis(200);
+
+/// Log lines by supervisor.
+pub type Logs = BTreeMap<String, Vec<Line>>;
+
+/// Reads all logs at a moment at which they and the ledger end with the same decision: the
+/// system goes on deciding while it is looked at. When there is no such moment in time, they
+/// are what they are, and the judge says so.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub async fn logs(world: &World, seen: &Seen) -> anyhow::Result<(Logs, Vec<Fact>)> {
+    let start = Instant::now();
+    loop {
+        let before = seen.n_facts();
+        let mut logs = Logs::new();
+        for agent in &world.agents {
+            if let Some(data) = &agent.data {
+                logs.insert(agent.kept.name(), log(data)?);
+            }
+        }
+        let agree = logs.values().all(|lines| lines.len() == before);
+        if agree && before == seen.n_facts() || AGREE_WITHIN < start.elapsed() {
+            return Ok((logs, seen.facts()?));
+        }
+        tokio::time::sleep(AGREE_LOOK).await;
+    }
+}
 
 /// Gathers everything.
 ///
 /// # Errors
 ///
 /// When a file cannot be read.
-pub fn history(world: &World, facts: Vec<Fact>, counts: Counts) -> anyhow::Result<History> {
-    let mut logs = BTreeMap::new();
-    for agent in &world.agents {
-        if let Some(data) = &agent.data {
-            logs.insert(agent.kept.name(), log(data)?);
-        }
-    }
+pub fn history(
+    world: &World,
+    logs: Logs,
+    facts: Vec<Fact>,
+    counts: Counts,
+) -> anyhow::Result<History> {
     let mut targets = BTreeMap::new();
     for target in &world.ground.targets {
         let record = record::read(world.ground.dir(), &target.name);

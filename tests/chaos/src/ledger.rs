@@ -53,16 +53,16 @@ impl Seen {
         self.lock().batches.clone()
     }
 
-    /// Takes all decisions; fails when the reader could not go on.
+    /// Returns all decisions; fails when the reader could not go on.
     ///
     /// # Errors
     ///
     /// What the reader failed with.
-    pub fn take(&self) -> anyhow::Result<Vec<Fact>> {
-        let mut inner = self.lock();
-        match inner.broken.take() {
+    pub fn facts(&self) -> anyhow::Result<Vec<Fact>> {
+        let inner = self.lock();
+        match &inner.broken {
             Some(broken) => Err(anyhow::anyhow!("cannot read the ledger: {broken}")),
-            None => Ok(std::mem::take(&mut inner.facts)),
+            None => Ok(inner.facts.clone()),
         }
     }
 

@@ -110,6 +110,7 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
     beside.finish().await?;
     tell("waiting until all is quiet");
     let settled = settle::settle(&world, &beside.seen).await;
+    let (logs, facts) = gather::logs(&world, &beside.seen).await?;
     stop.cancel();
     beside.person.await?;
     beside.reader.await??;
@@ -133,27 +134,17 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<Outcome> {
         figures.n_odd_ends += n;
         remarks.extend(odd);
     }
-    let verdict = judged(&world, &beside.seen, &beside.tally, &mut figures)?;
-    if !figures.is_good() {
-        gather::keep(&world)?;
-    }
-    Ok(Outcome { figures, verdict, remarks })
-}
-
-fn judged(
-    world: &World,
-    seen: &Seen,
-    tally: &Tally,
-    figures: &mut Figures,
-) -> anyhow::Result<Verdict> {
-    let counts = tally.counts();
-    figures.counted(&counts, seen);
-    let history = gather::history(world, seen.take()?, counts)?;
+    let counts = beside.tally.counts();
+    figures.counted(&counts, &beside.seen);
+    let history = gather::history(&world, logs, facts, counts)?;
     let records = history.targets.values().flatten();
     figures.n_actions = records.filter(|it| it.fix.is_some() && it.is_action()).count();
     let verdict = judge::judge(&history);
     figures.judged(&verdict);
-    Ok(verdict)
+    if !figures.is_good() {
+        gather::keep(&world)?;
+    }
+    Ok(Outcome { figures, verdict, remarks })
 }
 
 async fn begin(

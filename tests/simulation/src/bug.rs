@@ -24,6 +24,8 @@ pub enum Bug {
     StandbyStartsAtEnd,
     /// Verification counts samples from before the fix.
     OldSamplesCount,
+    /// The soak time counts from the question, not from the answer.
+    SoakFromTheQuestion,
     /// After a failed attempt the next one begins without asking the guards.
     GuardsSkippedForRetries,
     /// A leader that took over tells no deadlines.
@@ -42,7 +44,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -51,6 +53,7 @@ impl Bug {
         Self::PositionForgotten,
         Self::StandbyStartsAtEnd,
         Self::OldSamplesCount,
+        Self::SoakFromTheQuestion,
         Self::GuardsSkippedForRetries,
         Self::TimersLostAtFailover,
         Self::LogSyncedLate,
@@ -72,6 +75,7 @@ impl Bug {
             Self::PositionForgotten => "position-forgotten",
             Self::StandbyStartsAtEnd => "standby-starts-at-end",
             Self::OldSamplesCount => "old-samples-count",
+            Self::SoakFromTheQuestion => "soak-from-the-question",
             Self::GuardsSkippedForRetries => "guards-skipped-for-retries",
             Self::TimersLostAtFailover => "timers-lost-at-failover",
             Self::LogSyncedLate => "log-synced-late",
@@ -98,6 +102,7 @@ impl Bug {
                 "a standby that begins to lead goes on behind the newest input"
             }
             Self::OldSamplesCount => "verification counts samples from before the fix",
+            Self::SoakFromTheQuestion => "the soak time counts from the question, not the answer",
             Self::GuardsSkippedForRetries => {
                 "after a failed attempt the next begins without the guards"
             }

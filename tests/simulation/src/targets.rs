@@ -186,6 +186,26 @@ impl Targets {
         (answer, quick)
     }
 
+    /// Looks once and waits for the answer: one that hangs and goes on answers then, late.
+    pub(crate) async fn probe(world: &Rc<World>, idx: usize, check: &Check) -> Finding {
+        let until = world.sim.now() + micros(check.timeout.to_std());
+        loop {
+            let changed = world.targets.spots[idx].changed.notified();
+            let now = world.sim.now();
+            let (finding, took) = world.targets.look(idx, check, now);
+            let wait = micros(took);
+            if wait < micros(check.timeout.to_std()) {
+                Sim::sleep(world, wait).await;
+                return finding;
+            }
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = Sim::sleep(world, until.saturating_sub(now)) => return finding,
+            }
+        }
+    }
+
     /// Notes what is true now, and tells those who watch.
     fn touch(&self, world: &World, idx: usize) {
         let now = world.sim.now();
