@@ -113,11 +113,45 @@ fn write_all(
 ) {
     while let Some(first) = waiting.blocking_recv() {
         let mut pages = vec![first];
-        while let Some(next) = waiting.try_recv().ok().filter(|_| pages.len() < WAITING_MAX) {
+        // The number is looked at first: what is taken out of the queue must be written.
+        while pages.len() < WAITING_MAX
+            && let Ok(next) = waiting.try_recv()
+        {
             pages.push(next);
         }
         let written = log.write(pages.iter().map(|it| it.lines.clone()).collect());
         told.send_if_modified(|it| std::mem::replace(it, written) != written);
         seen(pages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::tests_lines::lines,
+        journal::{
+            Journal,
+            tests::{KEEP, seqs},
+        },
+    };
+
+    /// More batches wait than are written at once, as when the disk was slow for a while.
+    #[test]
+    fn every_batch_that_waits_is_written_and_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let log = Log::new(Journal::open(&path, KEEP).unwrap());
+        let n_pages = u64::try_from(WAITING_MAX).unwrap() * 3;
+        let (queue, waiting) = mpsc::channel(WAITING_MAX * 3);
+        for seq in 1..=n_pages {
+            queue.try_send(Page { lines: lines([seq]), answers: Vec::new() }).unwrap();
+        }
+        drop(queue);
+        let (told, _written) = watch::channel(Written::Synced);
+        let mut n_seen = 0;
+        write_all(&log, waiting, &told, |pages| n_seen += pages.len());
+        assert_eq!(seqs(&path), (1..=n_pages).collect::<Vec<_>>());
+        assert_eq!(n_seen, WAITING_MAX * 3);
     }
 }
