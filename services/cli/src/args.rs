@@ -1,6 +1,7 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
 mod doctor;
+pub(crate) mod silences;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
@@ -182,6 +183,12 @@ pub(crate) enum Command {
         /// In whose name
         #[command(flatten)]
         by: By,
+    },
+    /// Keeps things quiet for a while, lists what is quiet, and ends it
+    Silences {
+        /// What (default: ls)
+        #[command(subcommand)]
+        command: Option<silences::Silences>,
     },
     /// Shows agents, leader, queues and broker at a glance
     Status,

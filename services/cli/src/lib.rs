@@ -10,6 +10,7 @@ mod exit;
 mod http;
 mod incidents;
 mod restore;
+mod silences;
 mod status;
 mod terminal;
 mod up;
@@ -21,7 +22,7 @@ use clap::{CommandFactory, Parser};
 use domain::wire::Verb;
 
 use crate::{
-    args::{Cli, Command, Global, Incidents, List},
+    args::{Cli, Command, Global, Incidents, List, silences::Silences},
     connection::System,
     exit::{Exit, Failure},
     terminal::Terminal,
@@ -85,6 +86,10 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
             connect().await?.command(&by.by, Verb::Pause { reason }).await
         }
         Command::Resume { by } => connect().await?.command(&by.by, Verb::Resume).await,
+        Command::Silences { command } => {
+            let command = command.unwrap_or(Silences::Ls);
+            silences::run(&connect().await?, command).await
+        }
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,

@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use bus::{Bus, InboxWriter};
 use domain::wire::Member;
@@ -28,12 +28,12 @@ use crate::{
     layers::{self, Places},
     problem::Problem,
     settings::{Args, Settings, Token},
-    status,
+    silences, status,
     stream::{self, Live},
 };
 
 /// Every route with its method and its purpose; `GET /` shows it.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 21] = [
     ("POST /publish_event", "one event; answers what became of it"),
     ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
     (
@@ -48,6 +48,9 @@ const ROUTES: [(&str, &str); 18] = [
     ("POST /api/v1/incidents/{id}/retry", "seek the cause anew; body: by"),
     ("POST /api/v1/pause", "start no new fix; body: reason, by"),
     ("POST /api/v1/resume", "start fixes again; body: by"),
+    ("GET /api/v1/silences", "silences, maintenance windows, and what is kept quiet"),
+    ("POST /api/v1/silences", "keep something quiet; body: matchers, for or until, comment, by"),
+    ("DELETE /api/v1/silences/{id}", "end a silence; body: by"),
     ("GET /api/v1/status", "the system, its agents, the broker"),
     ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
     ("GET /healthz", "whether this process lives"),
@@ -170,6 +173,8 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/incidents/{id}/{verb}", post(commands::incident))
         .route("/api/v1/pause", post(commands::pause))
         .route("/api/v1/resume", post(commands::resume))
+        .route("/api/v1/silences", get(silences::list).post(silences::create))
+        .route("/api/v1/silences/{id}", delete(silences::end))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))

@@ -27,10 +27,17 @@ const TEXT_CHARS_MAX: usize = 1000;
 /// mistake must not approve whatever plan there is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Wish {
+pub(crate) struct Wish {
     by: Option<String>,
     reason: Option<String>,
     plan_hash: Option<String>,
+}
+
+impl Wish {
+    /// Says nothing but who wants it.
+    pub(crate) fn by(by: Option<String>) -> Self {
+        Self { by, ..Self::default() }
+    }
 }
 
 /// What an approval needs to know of an incident; the rest may be of another version.
@@ -100,7 +107,7 @@ pub(crate) async fn resume(
     command(&app, &headers, wish, Verb::Resume).await
 }
 
-fn wish(body: &Whole) -> Result<Wish, Problem> {
+pub(crate) fn wish(body: &Whole) -> Result<Wish, Problem> {
     let wish: Wish = body.fields("send {}, or an object with `by`, `reason` or `plan_hash`")?;
     for (field, text) in
         [("by", &wish.by), ("reason", &wish.reason), ("plan_hash", &wish.plan_hash)]
@@ -134,7 +141,7 @@ async fn present_plan(app: &App, incident: IncidentId) -> Result<String, Problem
     Ok(plan.hash)
 }
 
-async fn command(
+pub(crate) async fn command(
     app: &App,
     headers: &HeaderMap,
     wish: Wish,
@@ -170,7 +177,16 @@ fn respond(answer: &Answer) -> Result<Response, Problem> {
             StatusCode::CONFLICT,
             "refused",
             answer.message.clone(),
-            "see the incident's present state at GET /api/v1/incidents/{id}",
+            match answer.incident_id {
+                Some(_) => "see the incident's present state at GET /api/v1/incidents/{id}",
+                None => "mend what the message names, and send it again",
+            },
+        )),
+        AnswerStatus::NotFound if answer.incident_id.is_none() => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_silence",
+            answer.message.clone(),
+            "GET /api/v1/silences lists those that are in force",
         )),
         AnswerStatus::NotFound => Err(Problem::new(
             StatusCode::NOT_FOUND,

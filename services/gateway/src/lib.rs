@@ -18,6 +18,7 @@ pub mod notifiers;
 mod problem;
 mod server;
 mod settings;
+mod silences;
 mod status;
 mod stream;
 mod watchdog;

@@ -73,9 +73,8 @@ async fn answer(
         "incidents" => {
             let filter = match query(what, payload)? {
                 Some(Query::Incidents(filter)) => filter,
-                Some(Query::Incident { .. } | Query::Status | Query::Config) | None => {
-                    Filter::default()
-                }
+                Some(Query::Incident { .. } | Query::Status | Query::Silences | Query::Config)
+                | None => Filter::default(),
             };
             json(&read(state, about, |desk| desk.page(&filter)).await)
         }
@@ -83,6 +82,7 @@ async fn answer(
             Some(Query::Incident { id }) => json(&read(state, about, |desk| desk.detail(id)).await),
             _ => Err(ServeError::new(400, "the query names no incident: send {\"id\": \"...\"}")),
         },
+        "silences" => json(&read(state, about, Desk::silences).await),
         "config" => json(&read(state, about, |desk| desk.config().clone()).await),
         _ => Err(ServeError::new(404, format!("there is no query {what}"))),
     }

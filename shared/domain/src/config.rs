@@ -5,12 +5,19 @@
 
 mod lenient;
 mod locate;
+mod quiet;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
+    event::Event,
+    id::sha256_hex,
+    policy::Policy,
+    runbook::Runbook,
+    silence::{Flapping, InhibitRule, Window},
+    span::Span,
+    target::Target,
 };
 
 pub use lenient::Unknown;
@@ -28,6 +35,12 @@ pub struct Config {
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
     pub watchdog: Option<Watchdog>,
+    /// Times of maintenance, in which nothing is touched and nobody told.
+    pub maintenance: Vec<Window>,
+    /// Which troubles are only the consequence of others.
+    pub inhibit: Vec<InhibitRule>,
+    /// When a trouble that comes and goes is left alone for a while (default: never).
+    pub flapping: Option<Flapping>,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
     pub unknown: Option<Box<Unknown>>,
@@ -42,19 +55,34 @@ struct Fields {
     runbooks: Vec<Runbook>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    maintenance: Vec<Window>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inhibit: Vec<InhibitRule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flapping: Option<Flapping>,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog } = fields;
-        Self { targets, policy, runbooks, watchdog, unknown: None }
+        let Fields { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping } = fields;
+        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, unknown: None }
     }
 }
 
 impl From<Config> for Fields {
     fn from(config: Config) -> Self {
-        let Config { targets, policy, runbooks, watchdog, unknown: _ } = config;
-        Self { targets, policy, runbooks, watchdog }
+        let Config {
+            targets,
+            policy,
+            runbooks,
+            watchdog,
+            maintenance,
+            inhibit,
+            flapping,
+            unknown: _,
+        } = config;
+        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping }
     }
 }
 

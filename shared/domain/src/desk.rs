@@ -11,6 +11,7 @@ mod events;
 mod fleet;
 mod incidents;
 mod query;
+mod quiet;
 mod repeats;
 mod reports;
 mod row;
@@ -42,6 +43,7 @@ use crate::{
 use deliveries::Deliveries;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
+use quiet::{Muted, Quiet};
 use repeats::Repeats;
 
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
@@ -70,6 +72,7 @@ pub struct Desk {
     history: VecDeque<FixRecord>,
     deliveries: Deliveries,
     changes: VecDeque<Change>,
+    quiet: Quiet,
     n_decisions: u64,
     position: Position,
     /// Repeats of this batch, which are recorded together. Empty between batches.
@@ -231,6 +234,7 @@ impl Desk {
             reason: &decision.reason,
             // In a storm people are told once, not once per target.
             notify: !(self.config.policy.notify.is_empty() || is_storm && self.storm_told),
+            muted_until: self.muted_until(decision),
         };
         let moved = match decision.incident {
             None => {
@@ -242,6 +246,21 @@ impl Desk {
         self.n_decisions = decision.seq;
         self.storm_told = is_storm || (self.storm_told && self.is_storm());
         Ok(moved)
+    }
+
+    /// Returns until when nobody is told of a decision, since its incident is silenced.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are told nobody")]
+    fn muted_until(&self, decision: &Decision) -> Option<DateTime<Utc>> {
+        match &decision.fact {
+            Fact::Escalated { .. }
+            | Fact::ApprovalRequested { .. }
+            | Fact::Held { .. }
+            | Fact::Reminded => {
+                let incident = self.incidents.get(&decision.incident?)?;
+                self.silenced_until(incident, decision.at).map(|(until, _)| until)
+            }
+            _ => None,
+        }
     }
 
     /// Notes that all inputs up to here have been decided.
@@ -284,8 +303,10 @@ impl Desk {
                 turn.moved.extend(id.filter(|_| moved.phase));
                 turn.freed.targets.extend(moved.freed);
                 turn.freed.storm |= was_storm && !self.is_storm();
-                turn.freed.all |=
-                    matches!(decision.fact, Fact::Configured { .. } | Fact::Resumed { .. });
+                turn.freed.all |= matches!(
+                    decision.fact,
+                    Fact::Configured { .. } | Fact::Resumed { .. } | Fact::SilenceEnded { .. }
+                );
                 let recorded = self.recorded(decision);
                 turn.handled.recorded.push(recorded);
             }
@@ -293,17 +314,29 @@ impl Desk {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other facts are told by their incident"
+    )]
     fn recorded(&self, decision: Decision) -> Recorded {
         let incident = decision.incident.and_then(|id| self.incidents.get(&id));
         // `Open` is the state between the opening and the first wish.
         let opened = matches!(decision.fact, Fact::Opened { .. });
+        let quiet = match &decision.fact {
+            Fact::Suppressed { event, target, .. } => {
+                Some((event.kind.to_string(), target.clone().or_else(|| event.target.clone())))
+            }
+            _ => None,
+        };
+        let (kind, target) = quiet.clone().unwrap_or_else(|| match incident {
+            Some(it) => (it.event.kind.to_string(), it.named_target().map(str::to_owned)),
+            None => (format!("selfheal.{}", decision.fact.name()), None),
+        });
+        let status = incident.map(|it| if opened { Status::Open } else { it.status() });
         Recorded {
-            status: incident.map(|it| if opened { Status::Open } else { it.status() }),
-            kind: incident.map_or_else(
-                || format!("selfheal.{}", decision.fact.name()),
-                |it| it.event.kind.to_string(),
-            ),
-            target: incident.and_then(|it| it.named_target().map(str::to_owned)),
+            status: status.or_else(|| quiet.map(|_| Status::Suppressed)),
+            kind,
+            target,
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
             decision,
@@ -316,6 +349,7 @@ impl Desk {
             Fact::Configured { config, .. } => {
                 self.config = Fleet::new((**config).clone());
                 self.incidents.reconfigure(&self.config);
+                self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 push_bounded(
                     &mut self.changes,
                     Change { at: now.at, what: format!("configuration: {}", now.reason) },
@@ -332,6 +366,20 @@ impl Desk {
                 self.breaker_until = Some(*until);
                 self.breaker_since = Some(now.at);
             }
+            Fact::Silenced { silence } => self.quiet.add_silence((**silence).clone()),
+            Fact::SilenceEnded { id, .. } => self.quiet.end_silence(id, now.at),
+            Fact::Suppressed { event, target, fingerprint, by, until } => {
+                self.quiet.mute(Muted {
+                    event: (**event).clone(),
+                    target: target.clone(),
+                    fingerprint: fingerprint.clone(),
+                    cause: by.clone(),
+                    since: now.at,
+                    until: *until,
+                    reason: now.reason.to_owned(),
+                });
+            }
+            Fact::SuppressionEnded { fingerprint } => self.quiet.unmute(fingerprint),
             _ => {}
         }
     }
@@ -345,6 +393,7 @@ impl Desk {
         let fact = &decision.fact;
         if let Some(incident) = Incident::open(id, fact, now) {
             self.deliveries.remember(incident.event.delivery(), id);
+            self.quiet.note(&incident, &self.config, now.at);
             self.incidents.add(Arc::new(incident), &self.config);
             return Ok(Moved { phase: true, freed: None });
         }
@@ -360,6 +409,9 @@ impl Desk {
         }
         if let Fact::RecoveryReported { delivery } = fact {
             self.deliveries.remember(*delivery, id);
+        }
+        if let Some(incident) = self.incidents.get(&id).filter(|it| it.is_over()) {
+            self.quiet.note(incident, &self.config, now.at);
         }
         self.keep_history(id, fact, now);
         Ok(moved)
@@ -427,7 +479,12 @@ impl Desk {
 
     /// Returns what has a deadline, the next first.
     pub fn deadlines(&self) -> impl Iterator<Item = (DateTime<Utc>, IncidentId)> + '_ {
-        self.incidents.due()
+        // What is kept quiet has one for all of it, under the name of no incident.
+        let quiet = self.quiet.next().map(|at| (at, IncidentId::NONE));
+        let is_before =
+            move |it: &(DateTime<Utc>, IncidentId)| quiet.is_none_or(|(at, _)| it.0 <= at);
+        let before = self.incidents.due().take_while(is_before);
+        before.chain(quiet).chain(self.incidents.due().skip_while(is_before))
     }
 
     fn deadline(&self, incident: &Incident) -> Option<DateTime<Utc>> {

@@ -112,6 +112,19 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Returns the name, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -137,7 +150,8 @@ pub struct Event {
     /// Since when, by the sender's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<DateTime<Utc>>,
-    /// Until when, by the sender's clock.
+    /// Until when, by the sender's clock. While it fires: for how long its word is good; when the
+    /// sender has not said it again by then, the incident is looked at as if it were resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<DateTime<Utc>>,
     /// Identifying texts.

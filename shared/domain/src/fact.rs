@@ -8,6 +8,7 @@ use crate::{
     event::{Delivery, Event, delivery},
     id::{IncidentId, Position},
     plan::Plan,
+    silence::{Cause, Silence, SilenceId},
     wire::{AnalysisReport, FixReport, NoticeReport, VerificationReport},
 };
 
@@ -56,6 +57,36 @@ pub enum Fact {
         /// It is closed again at this time.
         until: DateTime<Utc>,
     },
+    /// A person silenced something.
+    Silenced {
+        /// What, and until when.
+        silence: Box<Silence>,
+    },
+    /// A silence ended.
+    SilenceEnded {
+        /// Which.
+        id: SilenceId,
+        /// Who ended it; `None` when its time was over.
+        by: Option<String>,
+    },
+    /// An event opened no incident, since it is to be kept quiet; or it is so for another cause.
+    Suppressed {
+        /// The event.
+        event: Box<Event>,
+        /// The configured target that it is about.
+        target: Option<String>,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+        /// Why.
+        by: Cause,
+        /// It is looked at again at this time.
+        until: DateTime<Utc>,
+    },
+    /// It is not kept quiet any more; what follows is decided apart.
+    SuppressionEnded {
+        /// What was kept quiet.
+        fingerprint: String,
+    },
 
     // About an incident.
     /// It was opened.
@@ -83,6 +114,11 @@ pub enum Fact {
         /// What makes the event one delivery.
         delivery: Delivery,
     },
+    /// The sender's word was good until now, and it did not say again that the trouble goes on;
+    /// what follows is decided apart.
+    LeaseEnded,
+    /// People are told now of what they were not told while it was silenced.
+    Reminded,
     /// It waits for the incident that is its cause.
     BecameSymptom {
         /// The cause.
@@ -230,14 +266,20 @@ pub enum Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 29] = [
+    pub const NAMES: [&'static str; 35] = [
         "configured",
         "paused",
         "resumed",
         "breaker_tripped",
+        "silenced",
+        "silence_ended",
+        "suppressed",
+        "suppression_ended",
         "opened",
         "repeated",
         "recovery_reported",
+        "lease_ended",
+        "reminded",
         "became_symptom",
         "released",
         "diagnosed",
@@ -270,9 +312,15 @@ impl Fact {
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::BreakerTripped { .. } => "breaker_tripped",
+            Self::Silenced { .. } => "silenced",
+            Self::SilenceEnded { .. } => "silence_ended",
+            Self::Suppressed { .. } => "suppressed",
+            Self::SuppressionEnded { .. } => "suppression_ended",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",
+            Self::LeaseEnded => "lease_ended",
+            Self::Reminded => "reminded",
             Self::BecameSymptom { .. } => "became_symptom",
             Self::Released => "released",
             Self::Diagnosed { .. } => "diagnosed",

@@ -89,7 +89,7 @@ impl<T> std::ops::Deref for Authorized<T> {
 }
 
 /// Everything that guards look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Situation<'a> {
     /// Time of the decision.
     pub now: DateTime<Utc>,
@@ -107,6 +107,8 @@ pub struct Situation<'a> {
     pub paused: Option<&'a str>,
     /// Until when the breaker is tripped.
     pub breaker_until: Option<DateTime<Utc>>,
+    /// Until when the trouble is silenced or its target being maintained, and why.
+    pub silenced: Option<(DateTime<Utc>, String)>,
     /// All fixes that budgets look at, the oldest first.
     pub history: &'a VecDeque<FixRecord>,
     /// Names of targets under treatment by other incidents, each once.
@@ -173,9 +175,10 @@ pub fn storm_limit(policy: &Policy, n_targets: usize) -> usize {
 pub type Stage = (&'static str, fn(&Situation<'_>) -> Opinion);
 
 /// All stages, in their order.
-pub const PIPELINE: [Stage; 10] = [
+pub const PIPELINE: [Stage; 11] = [
     ("kill switch", stages::kill_switch),
     ("freeze window", stages::freeze_window),
+    ("maintenance", stages::maintenance),
     ("autonomy", stages::autonomy),
     ("staleness", stages::staleness),
     (ONE_FIX_PER_TARGET, stages::one_fix_per_target),

@@ -172,6 +172,8 @@ pub struct Circumstance<'a> {
     pub reason: &'a str,
     /// Whether anybody is to be told about escalations.
     pub notify: bool,
+    /// Until when nobody is told, since it is silenced.
+    pub muted_until: Option<DateTime<Utc>>,
 }
 
 /// One incident.
@@ -225,6 +227,12 @@ pub struct Incident {
     pub resolution: Option<String>,
     /// Who is looking at it.
     pub acknowledged_by: Option<String>,
+    /// For how long its sender's word is good, when it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<DateTime<Utc>>,
+    /// When people are told what they were not told, since it is silenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted_until: Option<DateTime<Utc>>,
     /// Notices that people are owed.
     pub notices: Vec<Notice>,
     /// What happened, the oldest first.
@@ -261,6 +269,8 @@ impl Incident {
             analysis: None,
             resolution: None,
             acknowledged_by: None,
+            lease: event.ends_at,
+            muted_until: None,
             notices: Vec::new(),
             timeline: Vec::new(),
         };
@@ -359,10 +369,20 @@ impl Incident {
         )
     }
 
-    /// Returns when the present phase ends by itself. `soak` is how long the target must
-    /// stay well when no plan says it.
+    /// Returns when something is to be done about it by itself. `soak` is how long the target
+    /// must stay well when no plan says it.
     #[must_use]
     pub fn deadline(&self, policy: &Policy, soak: Span) -> Option<DateTime<Utc>> {
+        if self.is_over() {
+            return None;
+        }
+        let phase = self.phase_deadline(policy, soak);
+        phase.into_iter().chain(self.lease).chain(self.muted_until).min()
+    }
+
+    /// Returns when the present phase ends by itself.
+    #[must_use]
+    pub fn phase_deadline(&self, policy: &Policy, soak: Span) -> Option<DateTime<Utc>> {
         match &self.phase {
             Phase::Diagnosing => Some(self.entered_at + policy.diagnosis_timeout.to_delta()),
             Phase::Proposed { hold, diagnosed_at, .. } => {

@@ -10,6 +10,7 @@ use crate::{
     fact::Decision,
     id::{IncidentId, Position},
     plan::Plan,
+    silence::{Cause, Silence, Window},
     wire::{AttemptRecord, Evidence, Hypothesis},
 };
 
@@ -229,6 +230,8 @@ pub enum Query {
     },
     /// `query.status`: the whole system. Answer: [`SystemView`].
     Status,
+    /// `query.silences`: silences, and what is kept quiet. Answer: [`SilencesView`].
+    Silences,
     /// `query.config`: the active configuration. Answer: [`crate::config::Config`].
     Config,
 }
@@ -241,12 +244,60 @@ impl Query {
             Self::Incidents(_) => "incidents",
             Self::Incident { .. } => "incident",
             Self::Status => "status",
+            Self::Silences => "silences",
             Self::Config => "config",
         }
     }
 
     /// Last parts of all query subjects.
-    pub const SUBJECTS: [&'static str; 4] = ["incidents", "incident", "status", "config"];
+    pub const SUBJECTS: [&'static str; 5] =
+        ["incidents", "incident", "status", "silences", "config"];
+}
+
+/// Silences, windows, and what is kept quiet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SilencesView {
+    /// Silences that are in force or will be.
+    pub silences: Vec<SilenceView>,
+    /// Maintenance windows of the configuration.
+    pub windows: Vec<Window>,
+    /// How many troubles are kept quiet, whatever the cause.
+    pub n_suppressed: usize,
+    /// The first of them.
+    pub suppressed: Vec<MutedView>,
+}
+
+/// One silence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceView {
+    /// The silence.
+    #[serde(flatten)]
+    pub silence: Silence,
+    /// How many troubles it keeps quiet.
+    pub n_suppressed: usize,
+}
+
+/// One trouble that is kept quiet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutedView {
+    /// What makes further events the same trouble.
+    pub fingerprint: String,
+    /// Type of the event.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Who reported it.
+    pub source: String,
+    /// The configured target.
+    pub target: Option<String>,
+    /// Why it is kept quiet.
+    pub by: Cause,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// It is looked at again at this time.
+    pub until: DateTime<Utc>,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// Which incidents are wanted. What is absent does not matter.

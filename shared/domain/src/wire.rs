@@ -539,6 +539,17 @@ pub enum Verb {
     },
     /// Start fixes again.
     Resume,
+    /// Keep something quiet for a while.
+    Silence {
+        /// What, and until when.
+        #[serde(flatten)]
+        request: crate::silence::SilenceRequest,
+    },
+    /// End a silence before its time.
+    Unsilence {
+        /// Which.
+        id: crate::silence::SilenceId,
+    },
     /// Use this configuration.
     Configure {
         /// The whole configuration.
@@ -558,6 +569,8 @@ impl Verb {
             Self::Retry { .. } => "retry",
             Self::Pause { .. } => "pause",
             Self::Resume => "resume",
+            Self::Silence { .. } => "silence",
+            Self::Unsilence { .. } => "unsilence",
             Self::Configure { .. } => "configure",
         }
     }

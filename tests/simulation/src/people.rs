@@ -142,6 +142,10 @@ fn told(verb: &Verb) -> String {
         Verb::Acknowledge { incident } => format!("acknowledge {incident}"),
         Verb::Close { incident, .. } => format!("close {incident}"),
         Verb::Retry { incident } => format!("retry {incident}"),
-        Verb::Pause { .. } | Verb::Resume | Verb::Configure { .. } => verb.as_str().to_owned(),
+        Verb::Pause { .. }
+        | Verb::Resume
+        | Verb::Silence { .. }
+        | Verb::Unsilence { .. }
+        | Verb::Configure { .. } => verb.as_str().to_owned(),
     }
 }

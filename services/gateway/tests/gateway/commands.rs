@@ -1,6 +1,7 @@
 //! What people want done.
 
 use bus::testing::Broker;
+use domain::silence::SilenceId;
 use domain::wire::{AnswerStatus, Command, Envelope, Input, Verb};
 use serde_json::json;
 
@@ -50,6 +51,37 @@ async fn each_verb_becomes_its_command() {
         let inputs = desk.inputs(idx + 1).await;
         assert_eq!(command(&inputs[idx]), Command { by: "ann".to_owned(), verb }, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_silence_is_made_with_an_end_and_ended() {
+    let broker = Broker::start().await;
+    let mut desk = Desk::open(&broker, |_| answer(AnswerStatus::Done)).await;
+    let gateway = Gateway::start(&broker, &[]).await;
+    let wanted = json!({"matchers": ["target=database", "host=~db-.*"],
+        "from": "2026-03-01T00:00:00Z", "for": "2h", "comment": "moving it", "by": "ann"});
+    let (status, told) = gateway.send("/api/v1/silences", wanted).await;
+    assert_eq!(status, 200, "{told}");
+    let made = command(&desk.inputs(1).await[0]);
+    let Verb::Silence { request } = made.verb else { panic!("{made:?}") };
+    assert_eq!((made.by.as_str(), request.comment.as_str()), ("ann", "moving it"));
+    assert_eq!(request.matchers.to_string(), "target=database, host=~db-.*");
+    assert_eq!(request.until.to_rfc3339(), "2026-03-01T02:00:00+00:00");
+
+    for wrong in [
+        json!({"matchers": ["target=database"]}),
+        json!({"matchers": ["target"], "for": "2h"}),
+        json!({"matchers": ["target=database"], "for": "2h", "until": "2026-03-01T02:00:00Z"}),
+        json!({"matchers": ["target=database"], "for": "2h", "matcher": []}),
+    ] {
+        let (status, told) = gateway.send("/api/v1/silences", wrong.clone()).await;
+        assert_eq!((status, &told["error"]["code"]), (400, &json!("invalid_body")), "{wrong}");
+    }
+    let (status, told) = heard(gateway.delete("/api/v1/silences/0123456789abcdef")).await;
+    assert_eq!(status, 200, "{told}");
+    let ended = command(&desk.inputs(2).await[1]);
+    let id = SilenceId("0123456789abcdef".to_owned());
+    assert_eq!(ended, Command { by: "api".to_owned(), verb: Verb::Unsilence { id } });
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ impl Desk {
                 self.record(turn, None, Fact::Resumed { by }, why);
                 done(turn, None, "New fixes are allowed again.");
             }
+            Verb::Silence { request } => self.silence(turn, request, &by),
+            Verb::Unsilence { id } => self.unsilence(turn, id, by),
             Verb::Configure { config } => self.configure(turn, config, by),
         }
         self.settle(turn);

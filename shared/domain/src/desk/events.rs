@@ -43,6 +43,9 @@ impl Desk {
         let open = self.incidents.of_fingerprint(&fingerprint);
         match (event.status, open) {
             (Status::Firing, None) => {
+                if self.keep_quiet(turn, event, target.as_deref(), &fingerprint) {
+                    return;
+                }
                 let id = self.open_incident(turn, event.clone(), target, fingerprint);
                 turn.answer(AnswerStatus::IncidentOpened, Some(id), OPENED);
                 self.settle(turn);
@@ -55,6 +58,9 @@ impl Desk {
                 turn.answer(AnswerStatus::IncidentUpdated, Some(id), UPDATED);
             }
             (Status::Resolved, None) => {
+                if self.over_quietly(turn, &event.source, &fingerprint) {
+                    return;
+                }
                 let message = "Nothing is open for this; there is nothing to resolve.";
                 turn.answer(AnswerStatus::IncidentResolved, None, message);
             }
@@ -81,6 +87,7 @@ impl Desk {
         target: Option<String>,
         fingerprint: String,
     ) -> IncidentId {
+        self.hear_again(turn, &fingerprint);
         let id = IncidentId::derive(turn.at, turn.position, &fingerprint);
         let kind = event.kind.clone();
         let previous = self.incidents.former(&fingerprint);
@@ -209,6 +216,23 @@ impl Desk {
     fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: Delivery) {
         let why = format!("{} reports that it is over", event.source);
         self.record(turn, Some(id), Fact::RecoveryReported { delivery }, why);
+        self.may_be_over(turn, id, &format!("{} says that it is over", event.source));
+        let over = self.incidents.get(&id).is_none_or(Incident::is_over);
+        let message = if over { "The incident is closed." } else { "Recovery is being verified." };
+        turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
+        self.settle(turn);
+    }
+
+    /// Looks whether a trouble is over whose sender does not say any more that it goes on.
+    pub(super) fn end_lease(&mut self, turn: &mut Turn, id: IncidentId) {
+        let source = self.incidents.get(&id).map(|it| it.event.source.to_string());
+        let source = source.unwrap_or_default();
+        let why = format!("{source} has not said again that it goes on");
+        self.record(turn, Some(id), Fact::LeaseEnded, why);
+        self.may_be_over(turn, id, &format!("{source} is silent about it"));
+    }
+
+    fn may_be_over(&mut self, turn: &mut Turn, id: IncidentId, because: &str) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let target = incident.target.as_deref().and_then(|name| self.config.target(name));
         let can_look = target.is_some_and(|it| !it.all_checks().is_empty());
@@ -225,21 +249,14 @@ impl Desk {
             | Phase::Symptom { .. }
             | Phase::Escalated(_) => {
                 if can_look {
-                    let why = "recovery was reported; fresh samples must prove it";
+                    let why = format!("{because}; fresh samples must prove it");
                     self.record(turn, Some(id), Fact::RecheckStarted, why);
                 } else {
-                    let why = format!(
-                        "{} says that it is over; there is no check that could prove it",
-                        event.source
-                    );
+                    let why = format!("{because}; there is no check that could prove it");
                     self.record(turn, Some(id), Fact::SelfResolved, why);
                 }
             }
         }
-        let over = self.incidents.get(&id).is_none_or(Incident::is_over);
-        let message = if over { "The incident is closed." } else { "Recovery is being verified." };
-        turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
-        self.settle(turn);
     }
 }
 

@@ -270,6 +270,7 @@ impl Incidents {
         let before = Keys::of(&slot.incident);
         let former = slot.incident.target.clone();
         let revision = slot.incident.revision;
+        let words = (slot.incident.lease, slot.incident.muted_until);
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -293,6 +294,8 @@ impl Incidents {
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
+        } else if words != (incident.lease, incident.muted_until) {
+            self.keep_due(id, fleet);
         }
         if incident.is_over() {
             self.forget_oldest();

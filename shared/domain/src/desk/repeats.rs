@@ -57,6 +57,7 @@ impl Repeats {
             let former = std::mem::replace(&mut repeat.event, event.clone());
             repeat.event.severity = repeat.event.severity.max(former.severity);
             repeat.event.starts_at = repeat.event.starts_at.max(former.starts_at);
+            repeat.event.ends_at = repeat.event.ends_at.or(former.ends_at);
             if repeat.event.payload.is_null() {
                 repeat.event.payload = former.payload;
             }

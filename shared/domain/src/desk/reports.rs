@@ -1,5 +1,7 @@
 //! What reports of the hands and deadlines do.
 
+use chrono::{DateTime, Utc};
+
 use super::{Desk, Turn};
 use crate::{
     fact::{Escalation, Fact},
@@ -222,9 +224,33 @@ impl Desk {
     /// A deadline may have come. The timer is only a nudge: what counts is the deadline
     /// and the broker's time, so a repeated, late or early one does no harm.
     pub(super) fn on_timer(&mut self, turn: &mut Turn, id: IncidentId) {
+        if id == IncidentId::NONE {
+            return self.look_again(turn);
+        }
+        let has_come = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at <= turn.at);
+        if !has_come(self.incidents.deadline(id)) {
+            return;
+        }
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let (lease, muted) = (has_come(incident.lease), has_come(incident.muted_until));
+        if muted {
+            let why = "people are told now what they were not told while it was silenced";
+            self.record(turn, Some(id), Fact::Reminded, why);
+        }
+        if lease {
+            self.end_lease(turn, id);
+        }
+        self.end_phase(turn, id);
+        self.settle(turn);
+    }
+
+    /// Does what follows when the present phase has lasted as long as it may.
+    fn end_phase(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if self.incidents.deadline(id).is_none_or(|due| turn.at < due) {
+        let due = incident.phase_deadline(policy, super::soak(&self.config, incident));
+        // What can move without having waited for its end is looked at in any case.
+        if due.is_none_or(|due| turn.at < due) && !self.incidents.is_movable(id) {
             return;
         }
         let held_since = incident.held_since.unwrap_or(incident.entered_at);
@@ -266,7 +292,6 @@ impl Desk {
             }
             Phase::Escalated(_) | Phase::Over(_) => {}
         }
-        self.settle(turn);
     }
 
     fn unverified(&mut self, turn: &mut Turn, id: IncidentId, purpose: &Purpose) {

@@ -151,6 +151,7 @@ impl Desk {
             policy: &self.config.policy,
             paused: self.paused.as_deref().or_else(|| self.config.not_understood()),
             breaker_until: self.breaker_until,
+            silenced: self.silenced_until(incident, turn.at),
             history: &self.history,
             under_treatment: &under_treatment,
             n_targets: self.config.targets.len(),

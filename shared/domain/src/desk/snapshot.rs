@@ -13,6 +13,7 @@ use super::{
     deliveries::{self, Deliveries, Order},
     fleet::Fleet,
     incidents::Incidents,
+    quiet::{Muted, Quiet},
     repeats::Repeats,
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     guard::FixRecord,
     id::{IncidentId, Position},
     incident::Incident,
+    silence::Silence,
     wire::Change,
 };
 
@@ -39,6 +41,8 @@ enum Line {
     Over(Vec<IncidentId>),
     History(Vec<FixRecord>),
     Deliveries(Vec<(Delivery, IncidentId)>),
+    Silences(Vec<Silence>),
+    Muted(Vec<Muted>),
     /// Number of the lines before: a snapshot without it is cut off.
     End(u64),
 }
@@ -119,6 +123,8 @@ pub struct Snapshot {
     over: VecDeque<IncidentId>,
     history: VecDeque<FixRecord>,
     deliveries: Order,
+    silences: VecDeque<Silence>,
+    muted: VecDeque<Muted>,
     n_lines: u64,
     ended: bool,
 }
@@ -138,6 +144,7 @@ impl Desk {
             breaker_since: self.breaker_since,
             storm_told: self.storm_told,
             changes: self.changes.clone(),
+            quiet: Quiet::default(),
             n_decisions: self.n_decisions,
             position: self.position,
         };
@@ -147,6 +154,8 @@ impl Desk {
             over: self.incidents.over().clone(),
             history: self.history.clone(),
             deliveries: self.deliveries.order(),
+            silences: self.quiet.silences().cloned().collect(),
+            muted: self.quiet.muted().cloned().collect(),
             n_lines: 0,
             ended: false,
         }
@@ -192,6 +201,8 @@ impl Snapshot {
         let line = incident.or_else(over);
         let line = line.or_else(|| take_some(&mut self.history).map(Line::History));
         let line = line.or_else(|| self.deliveries.take_piece().map(Line::Deliveries));
+        let line = line.or_else(|| take_some(&mut self.silences).map(Line::Silences));
+        let line = line.or_else(|| take_some(&mut self.muted).map(Line::Muted));
         if line.is_some() || self.ended {
             return line;
         }
@@ -245,7 +256,9 @@ impl SnapshotReader {
                     item @ (Line::Incident(_)
                     | Line::Over(_)
                     | Line::History(_)
-                    | Line::Deliveries(_)) => {
+                    | Line::Deliveries(_)
+                    | Line::Silences(_)
+                    | Line::Muted(_)) => {
                         desk.take_up(item);
                         true
                     }
@@ -285,7 +298,10 @@ impl SnapshotReader {
 impl Desk {
     fn take_up(&mut self, line: Line) {
         match line {
-            Line::Incident(incident) => self.incidents.add(incident, &self.config),
+            Line::Incident(incident) => {
+                self.quiet.note_inhibitor(&incident, &self.config);
+                self.incidents.add(incident, &self.config);
+            }
             Line::Over(ids) => ids.into_iter().for_each(|id| self.incidents.add_over(id)),
             Line::History(records) => self.history.extend(records),
             Line::Deliveries(known) => {
@@ -293,6 +309,8 @@ impl Desk {
                     self.deliveries.remember(delivery, id);
                 }
             }
+            Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
+            Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
             Line::Begin(_) | Line::End(_) => {}
         }
     }

@@ -36,6 +36,14 @@ pub(super) fn freeze_window(it: &Situation<'_>) -> Opinion {
     })
 }
 
+/// Is the target being maintained, or has somebody silenced its trouble?
+pub(super) fn maintenance(it: &Situation<'_>) -> Opinion {
+    match &it.silenced {
+        Some((until, why)) => Opinion::Hold(*until, format!("nothing is touched: {why}")),
+        None => Opinion::Allow,
+    }
+}
+
 /// May this be done without asking?
 pub(super) fn autonomy(it: &Situation<'_>) -> Opinion {
     let plan = it.plan;

@@ -46,6 +46,8 @@ impl Incident {
                 _,
                 F::Repeated { .. }
                 | F::RecoveryReported { .. }
+                | F::LeaseEnded
+                | F::Reminded
                 | F::Acknowledged { .. }
                 | F::Notified { .. },
             ) => None,
@@ -147,6 +149,8 @@ impl Incident {
     fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
+            Fact::RecoveryReported { .. } | Fact::LeaseEnded => self.lease = None,
+            Fact::Reminded => self.remind(now),
             Fact::Held { guard, .. } if guard == STORM_BRAKE => {
                 self.owe("storm, no fix is begun", now);
             }
@@ -215,7 +219,23 @@ impl Incident {
 
     fn count(&mut self, event: &Event, n_events: usize) {
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
+        self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);
+    }
+
+    fn remind(&mut self, now: Circumstance<'_>) {
+        self.muted_until = None;
+        match self.phase {
+            Phase::Escalated(_) => self.owe("escalated while it was silenced", now),
+            Phase::AwaitingApproval { .. } => self.owe("approval wanted", now),
+            Phase::Diagnosing
+            | Phase::Proposed { .. }
+            | Phase::Fixing { .. }
+            | Phase::Undoing { .. }
+            | Phase::Verifying { .. }
+            | Phase::Symptom { .. }
+            | Phase::Over(_) => {}
+        }
     }
 
     /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
@@ -240,7 +260,9 @@ impl Incident {
     }
 
     fn owe(&mut self, what: &str, now: Circumstance<'_>) {
-        if now.notify {
+        if now.muted_until.is_some() {
+            self.muted_until = now.muted_until;
+        } else if now.notify {
             let target = self.named_target().unwrap_or("unknown");
             let title = format!("{what}: {} on {target}", self.event.kind);
             if self.notices.len() == NOTICES_MAX {

@@ -22,6 +22,7 @@ pub(super) struct Scene {
     pub(super) diagnosed_at: DateTime<Utc>,
     pub(super) policy: Policy,
     pub(super) paused: Option<String>,
+    pub(super) silenced: Option<(DateTime<Utc>, String)>,
     pub(super) breaker_until: Option<DateTime<Utc>>,
     pub(super) history: VecDeque<FixRecord>,
     pub(super) under_treatment: Vec<String>,
@@ -41,6 +42,7 @@ impl Scene {
             diagnosed_at: world.at,
             policy: generous(),
             paused: None,
+            silenced: None,
             breaker_until: None,
             history: VecDeque::new(),
             under_treatment: Vec::new(),
@@ -58,6 +60,7 @@ impl Scene {
             diagnosed_at: self.diagnosed_at,
             policy: &self.policy,
             paused: self.paused.as_deref(),
+            silenced: self.silenced.clone(),
             breaker_until: self.breaker_until,
             history: &self.history,
             under_treatment: &self.under_treatment,
@@ -111,6 +114,7 @@ fn all_stages_are_asked_in_their_order() {
         [
             "kill switch",
             "freeze window",
+            "maintenance",
             "autonomy",
             "staleness",
             "one fix per target",
@@ -129,12 +133,13 @@ type Stop = (&'static str, fn(&mut Scene));
 /// Each stage alone can stop a fix: none is only for show.
 #[test]
 fn every_stage_stops_a_fix_by_itself() {
-    let stop: [Stop; 10] = [
+    let stop: [Stop; 11] = [
         ("kill switch", |it| it.paused = Some("why".to_owned())),
         ("freeze window", |it| {
             let (from, until) = (it.now, it.now + secs(1));
             it.policy.freeze = vec![Freeze { from, until, reason: "sale".to_owned() }];
         }),
+        ("maintenance", |it| it.silenced = Some((it.now + secs(1), "backup".to_owned()))),
         ("autonomy", |it| it.policy.autonomy = Autonomy::Observe),
         ("staleness", |it| it.diagnosed_at = it.now - secs(61)),
         ("one fix per target", |it| it.under_treatment = vec!["db".to_owned()]),

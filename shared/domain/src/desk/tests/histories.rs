@@ -16,7 +16,7 @@ use proptest::{
 
 use super::world::{
     World, analysis, blame, command, cure, fix, healthy, hypothesis, parts, plan, plan_with_undo,
-    secs, verification,
+    secs, silence, verification,
 };
 use crate::{
     event::{Event, Status},
@@ -83,6 +83,12 @@ enum Op {
     Arrive {
         which: u8,
     },
+    /// A person keeps a target quiet for a while, or ends the first silence.
+    Silence {
+        target: u8,
+        s: i64,
+    },
+    EndSilence,
     Restart,
 }
 
@@ -111,6 +117,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => wait.prop_map(|s| Op::Wait { s }),
         1 => (which(), 0_u8..4).prop_map(|(target, what)| Op::Configure { target, what }),
         3 => any::<u16>().prop_map(|which| Op::Repeat { which }),
+        1 => (which(), 1_i64..3000).prop_map(|(target, s)| Op::Silence { target, s }),
+        1 => Just(Op::EndSilence),
         2 => Just(Op::Restart),
     ]
 }
@@ -203,6 +211,9 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
             let name = target_name(world, *target);
             let mut event = world.event(["service_down", "slow"][usize::from(*kind)], &name);
             event.starts_at = Some(world.at - secs(*age_s));
+            if age_s % 3 == 1 {
+                event.ends_at = Some(world.at + secs(*age_s));
+            }
             if *resolved {
                 event = Event { status: Status::Resolved, ..event };
             }
@@ -245,6 +256,14 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
             }
             command(Verb::Configure { config: Box::new(config) })
         }
+        Op::Silence { target, s } => {
+            let matcher = format!("target={}", target_name(world, *target));
+            command(silence(&matcher, world.at + secs(*s)))
+        }
+        Op::EndSilence => {
+            let id = world.desk.silences().silences.first()?.silence.id.clone();
+            command(Verb::Unsilence { id })
+        }
         Op::Wait { s } => {
             world.wait(*s);
             return None;
@@ -282,7 +301,9 @@ fn play(setup: &Setup, ops: &[Op]) -> BTreeMap<&'static str, usize> {
             | Op::Command { .. }
             | Op::Timer { .. }
             | Op::Serve { .. }
-            | Op::Configure { .. } => input(&mut world, op),
+            | Op::Configure { .. }
+            | Op::Silence { .. }
+            | Op::EndSilence => input(&mut world, op),
         };
         if let Some(next) = next {
             sent.push(next.clone());
@@ -292,6 +313,8 @@ fn play(setup: &Setup, ops: &[Op]) -> BTreeMap<&'static str, usize> {
     world.run_out(TIMERS_MAX);
     let left: Vec<IncidentId> = world.desk.open_incidents().map(|it| it.id).collect();
     assert!(left.iter().all(|id| matches!(world.incident(*id).phase, Phase::Escalated(_))));
+    let quiet = world.desk.silences();
+    assert!(quiet.silences.is_empty() && quiet.suppressed.is_empty(), "all quiet has ended");
     world.laws.counts
 }
 
@@ -315,8 +338,17 @@ fn a_fleet_keeps_the_laws_in_every_history() {
     {
         assert!(2 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
     }
-    for fact in ["became_symptom", "released", "resolved", "self_resolved", "paused", "configured"]
-    {
+    for fact in [
+        "became_symptom",
+        "released",
+        "resolved",
+        "self_resolved",
+        "paused",
+        "configured",
+        "silenced",
+        "suppressed",
+        "lease_ended",
+    ] {
         assert!(10 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
     }
 }

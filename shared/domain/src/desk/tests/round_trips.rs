@@ -17,8 +17,10 @@ use crate::{
     event::{Event, EventType, Severity, Status},
     guard::Authorized,
     id::{IncidentId, Position},
+    matcher::Matchers,
     plan::Plan,
     policy::{Autonomy, Freeze, Notifier, RunbookPolicy},
+    silence::{Flapping, InhibitRule, SilenceId, Window},
     span::Span,
     target::{DockerHandle, ProcessHandle, Target},
     view::{Filter, IncidentDetail, LogLine, Page, Query, SystemView},
@@ -138,7 +140,39 @@ fn full_config() -> Config {
     policy.notify = vec![Notifier { webhook: Some("https://example.org".to_owned()), log: None }];
     let stated = RunbookPolicy { autonomy: Some(Autonomy::Observe), budget: "1/15m".parse().ok() };
     policy.runbooks.insert("restart-container".to_owned(), stated);
-    config(vec![full_target(), target("disk", &[])], policy)
+    let matchers = |text: &str| Matchers(vec![text.parse().unwrap()]);
+    let window = |name: &str| Window {
+        name: name.to_owned(),
+        matchers: matchers("target=disk"),
+        from: None,
+        until: None,
+        cron: None,
+        lasts: None,
+        utc_offset: None,
+        reason: "backup".to_owned(),
+    };
+    Config {
+        maintenance: vec![
+            Window { from: Some(t0()), until: Some(t0() + secs(9)), ..window("once") },
+            Window {
+                cron: Some("0 2 * * 6".to_owned()),
+                lasts: Some(Span::from_secs(3600)),
+                utc_offset: Some("+02:00".to_owned()),
+                ..window("again")
+            },
+        ],
+        inhibit: vec![InhibitRule {
+            when: matchers("type=datacenter_down"),
+            mute: matchers("severity=~warning|error"),
+            equal: vec!["dc".to_owned()],
+        }],
+        flapping: Some(Flapping {
+            opens: 5,
+            within: Span::from_secs(600),
+            quiet: Span::from_secs(900),
+        }),
+        ..config(vec![full_target(), target("disk", &[])], policy)
+    }
 }
 
 fn commands() -> Vec<Verb> {
@@ -151,6 +185,8 @@ fn commands() -> Vec<Verb> {
         Verb::Retry { incident },
         Verb::Pause { reason },
         Verb::Resume,
+        super::world::silence("host=~db-.*", t0() + secs(60)),
+        Verb::Unsilence { id: SilenceId("0123456789abcdef".to_owned()) },
         Verb::Configure { config: Box::new(full_config()) },
     ]
 }
@@ -382,6 +418,7 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         Query::Incidents(Filter { q: Some(text()), limit: Some(3), ..Filter::default() }),
         Query::Incident { id: id() },
         Query::Status,
+        Query::Silences,
         Query::Config,
     ] {
         assert!(Query::SUBJECTS.contains(&query.subject()));

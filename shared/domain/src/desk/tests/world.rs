@@ -13,8 +13,10 @@ use crate::{
     fact::{Decision, Fact},
     id::{IncidentId, Position},
     incident::Incident,
+    matcher::Matchers,
     plan::{Parts, Plan, Risk, Step, Success},
     policy::{Limit, Policy},
+    silence::SilenceRequest,
     span::{Rates, Span},
     target::Target,
     view,
@@ -175,6 +177,13 @@ pub(in crate::desk) fn verification(
 
 pub(in crate::desk) fn command(verb: Verb) -> Input {
     Input::Command(Command { by: "ann".to_owned(), verb })
+}
+
+/// Returns what keeps something quiet.
+pub(in crate::desk) fn silence(matcher: &str, until: DateTime<Utc>) -> Verb {
+    let matchers = Matchers(vec![matcher.parse().unwrap()]);
+    let comment = "moving it".to_owned();
+    Verb::Silence { request: SilenceRequest { matchers, from: None, until, comment } }
 }
 
 /// Sends a decision on its way through JSON, as the ledger does.
@@ -368,8 +377,7 @@ impl World {
 
     /// Fires the timer of an incident now, whether or not it is due.
     pub(in crate::desk) fn timer(&mut self, id: IncidentId) -> Handled {
-        let incident = self.incident(id);
-        let due = self.desk.deadline(incident).unwrap_or(self.at);
+        let due = self.desk.deadlines().find(|(_, of)| *of == id).map_or(self.at, |it| it.0);
         self.send_now(&Input::Timer(TimerFired { incident: id, due }))
     }
 

@@ -1,0 +1,81 @@
+//! Silences: what people want kept quiet.
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    matcher::Matchers,
+    silence::{SilenceId, SilenceRequest},
+    span::Span,
+    view::Query,
+    wire::Verb,
+};
+use serde::Deserialize;
+
+use crate::{
+    app::App,
+    body::Whole,
+    commands::{self, Wish},
+    problem::Problem,
+};
+
+const FORM: &str =
+    "send {\"matchers\": [\"target=database\"], \"for\": \"2h\", \"comment\": \"...\"}";
+
+/// The body of a new silence. Unknown fields are refused: one with a typing mistake in its
+/// matchers must not silence something else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct NewSilence {
+    matchers: Matchers,
+    from: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    r#for: Option<Span>,
+    comment: String,
+    by: Option<String>,
+}
+
+/// `GET /api/v1/silences`.
+pub(crate) async fn list(State(app): State<App>) -> Result<Response, Problem> {
+    let body = app.query_raw(&Query::Silences).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
+}
+
+/// `POST /api/v1/silences`.
+pub(crate) async fn create(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let wanted: NewSilence = body.fields(FORM)?;
+    let begin = wanted.from.unwrap_or_else(Utc::now);
+    let until = match (wanted.until, wanted.r#for) {
+        (Some(until), None) => until,
+        (None, Some(lasts)) => begin + lasts.to_delta(),
+        (_, _) => {
+            return Err(Problem::bad(
+                "invalid_body",
+                "a silence has exactly one of `until` and `for`: it always ends",
+                FORM,
+            ));
+        }
+    };
+    let NewSilence { matchers, from, comment, by, .. } = wanted;
+    let verb = Verb::Silence { request: SilenceRequest { matchers, from, until, comment } };
+    commands::command(&app, &headers, Wish::by(by), verb).await
+}
+
+/// `DELETE /api/v1/silences/{id}`.
+pub(crate) async fn end(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let wish = commands::wish(&body)?;
+    commands::command(&app, &headers, wish, Verb::Unsilence { id: SilenceId(id) }).await
+}

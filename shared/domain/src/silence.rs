@@ -1,0 +1,344 @@
+//! What is kept quiet: silences that people make, maintenance windows, inhibition by rule, and
+//! troubles that flap. Nothing of it lasts for ever, and each end looks at everything again.
+
+use std::fmt;
+
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use croner::Cron;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{IncidentId, Position, digest},
+    matcher::Matchers,
+    span::Span,
+};
+
+/// The longest silence, and the longest run of a window: what is quiet for longer is forgotten.
+pub const LASTS_MAX: TimeDelta = TimeDelta::days(31);
+/// Silences at once.
+pub const SILENCES_MAX: usize = 1000;
+/// Longest comment, in bytes.
+const COMMENT_MAX: usize = 1024;
+
+/// Names a silence: 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SilenceId(pub String);
+
+impl SilenceId {
+    /// Derives it from the input that made the silence, so that a supervisor that decides the
+    /// input again gives it the same one.
+    #[must_use]
+    pub fn derive(position: Position) -> Self {
+        let whole = format!("{:032x}", digest(&["silence", &position.to_string()]));
+        Self(whole.chars().take(16).collect())
+    }
+}
+
+impl fmt::Display for SilenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceRequest {
+    /// What is silenced; all must fit.
+    pub matchers: Matchers,
+    /// From when on (default: now).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DateTime<Utc>>,
+    /// Until when; there is no silence without an end.
+    pub until: DateTime<Utc>,
+    /// Why.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// A silence: of what fits, no incident is opened, no fix is begun and nobody is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Its id.
+    pub id: SilenceId,
+    /// What is silenced; all must fit.
+    pub matchers: Matchers,
+    /// From when on.
+    pub from: DateTime<Utc>,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// Who made it.
+    pub by: String,
+    /// Why.
+    pub comment: String,
+}
+
+impl Silence {
+    /// Makes one at `now`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the request, in a sentence.
+    pub fn new(
+        id: SilenceId,
+        request: &SilenceRequest,
+        by: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, String> {
+        let from = request.from.unwrap_or(now).max(now);
+        if let Some(fault) = request.matchers.fault() {
+            return Err(format!("The matchers cannot be used: {fault}."));
+        }
+        if request.until <= from {
+            return Err(format!("It would end at {}, before it begins.", request.until));
+        }
+        if LASTS_MAX < request.until - from {
+            let days = LASTS_MAX.num_days();
+            return Err(format!(
+                "It would last longer than {days} days; nothing is silent so long."
+            ));
+        }
+        let mut end = COMMENT_MAX.min(request.comment.len());
+        while !request.comment.is_char_boundary(end) {
+            end -= 1;
+        }
+        let comment = request.comment.get(..end).unwrap_or_default().to_owned();
+        let (matchers, until) = (request.matchers.clone(), request.until);
+        Ok(Self { id, matchers, from, until, by: by.to_owned(), comment })
+    }
+
+    /// Returns whether it is in force.
+    #[must_use]
+    pub fn is_active(&self, at: DateTime<Utc>) -> bool {
+        self.from <= at && at < self.until
+    }
+}
+
+/// A time of maintenance, once or again and again. As a silence of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Unique name.
+    pub name: String,
+    /// What is being maintained; all must fit.
+    #[serde(rename = "match")]
+    pub matchers: Matchers,
+    /// Begin, of one that is held once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DateTime<Utc>>,
+    /// End, of one that is held once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// When it begins, of one that recurs: five fields as in crontab(5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// How long each run lasts, of one that recurs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Span>,
+    /// Difference of the crontab's clock from UTC, such as `+02:00` (default: UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utc_offset: Option<String>,
+    /// Why; shown wherever something is kept quiet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl Window {
+    /// Returns when the run ends that is under way at `at`, if one is.
+    #[must_use]
+    pub fn active_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if let (Some(from), Some(until)) = (self.from, self.until) {
+            return (from <= at && at < until).then_some(until);
+        }
+        let lasts = self.lasts?.to_delta();
+        let offset = self.offset().ok()?;
+        let cron = self.cron.as_deref()?.parse::<Cron>().ok()?;
+        // The newest begin that is not later; runs that overlap are one.
+        let mut from = (at - lasts).with_timezone(&offset);
+        let mut until = None;
+        for _ in 0..RUNS_MAX {
+            let begin = cron.find_next_occurrence(&from, false).ok()?;
+            if at.with_timezone(&offset) < begin {
+                break;
+            }
+            until = Some(begin.with_timezone(&Utc) + lasts);
+            from = begin;
+        }
+        until
+    }
+
+    fn offset(&self) -> Result<FixedOffset, String> {
+        let text = self.utc_offset.as_deref().unwrap_or("+00:00");
+        let fault = || format!("`{text}` is no difference from UTC");
+        text.parse::<FixedOffset>().map_err(|_no_offset| fault())
+    }
+
+    /// Returns what is wrong with it: the field, what, and what to do.
+    #[must_use]
+    pub fn fault(&self) -> Option<(&'static str, String, &'static str)> {
+        const ONCE: &str = "give `from` and `until`, or `cron` and `lasts`";
+        if let Some(fault) = self.matchers.fault() {
+            return Some((
+                "match",
+                fault.to_owned(),
+                "say what is being maintained, such as [\"target=database\"]",
+            ));
+        }
+        match (self.from, self.until, self.cron.as_deref(), self.lasts) {
+            (Some(from), Some(until), None, None) => {
+                let is_fault = until <= from || LASTS_MAX < until - from;
+                is_fault.then(|| {
+                    let what = "it must end after it begins, at most 31 days later".to_owned();
+                    ("until", what, ONCE)
+                })
+            }
+            (None, None, Some(cron), Some(lasts)) => {
+                if let Err(error) = cron.parse::<Cron>() {
+                    let what = format!("`{cron}` is no crontab entry: {error}");
+                    return Some(("cron", what, "such as `0 2 * * 6`: at 02:00 each Saturday"));
+                }
+                if let Err(what) = self.offset() {
+                    return Some(("utc_offset", what, "such as `+02:00`"));
+                }
+                let is_fault = lasts == Span::ZERO || LASTS_MAX < lasts.to_delta();
+                is_fault.then(|| {
+                    let what = "each run lasts longer than 0 and at most 31 days".to_owned();
+                    ("lasts", what, "such as `2h`")
+                })
+            }
+            _ => Some(("from", "it has no begin and end".to_owned(), ONCE)),
+        }
+    }
+}
+
+/// Runs of one window that may overlap: one that begins each minute and lasts a day is one
+/// long window, whose end need not be exact.
+const RUNS_MAX: usize = 64;
+
+/// While an incident is open that fits `when`, what fits `mute` opens none, if both have the
+/// same values of the labels in `equal`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InhibitRule {
+    /// What is the cause.
+    pub when: Matchers,
+    /// What is only its consequence.
+    pub mute: Matchers,
+    /// Labels that both have in common.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub equal: Vec<String>,
+}
+
+/// When a trouble that comes and goes is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flapping {
+    /// So many incidents of one fingerprint
+    pub opens: u32,
+    /// within this time
+    pub within: Span,
+    /// keep it quiet for so long. Then it is looked at again.
+    pub quiet: Span,
+}
+
+/// Why something is kept quiet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// A person's silence.
+    Silence {
+        /// Which.
+        id: SilenceId,
+    },
+    /// A window of the configuration.
+    Maintenance {
+        /// Its name.
+        name: String,
+    },
+    /// A rule, and the incident that is the cause.
+    Inhibition {
+        /// The incident.
+        by: IncidentId,
+    },
+    /// It comes and goes.
+    Flapping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn window(cron: &str, lasts: &str, utc_offset: Option<&str>) -> Window {
+        Window {
+            name: "backup".to_owned(),
+            matchers: Matchers(vec!["target=database".parse().unwrap()]),
+            from: None,
+            until: None,
+            cron: Some(cron.to_owned()),
+            lasts: Some(lasts.parse().unwrap()),
+            utc_offset: utc_offset.map(str::to_owned),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_window_recurs_and_each_run_ends() {
+        let night = window("0 23 * * *", "2h", None);
+        assert_eq!(night.fault(), None);
+        let until = Some(at("2026-03-02T01:00:00Z"));
+        for (now, active) in [
+            ("2026-03-01T22:59:59Z", None),
+            ("2026-03-01T23:00:00Z", until),
+            ("2026-03-02T00:59:59Z", until),
+            ("2026-03-02T01:00:00Z", None),
+        ] {
+            assert_eq!(night.active_until(at(now)), active, "{now}");
+        }
+        let saturday = window("0 2 * * 6", "30m", Some("+02:00"));
+        assert_eq!(
+            saturday.active_until(at("2026-03-07T00:10:00Z")),
+            Some(at("2026-03-07T00:30:00Z"))
+        );
+        assert_eq!(saturday.active_until(at("2026-03-07T02:10:00Z")), None);
+    }
+
+    #[test]
+    fn a_window_without_an_end_is_refused() {
+        let mut endless = window("0 2 * * 6", "2h", None);
+        endless.lasts = None;
+        assert_eq!(endless.fault().unwrap().0, "from");
+        for (it, field) in [
+            (window("0 2 * * 6", "0s", None), "lasts"),
+            (window("0 2 * * 6", "32d", None), "lasts"),
+            (window("at night", "2h", None), "cron"),
+            (window("0 2 * * 6", "2h", Some("Berlin")), "utc_offset"),
+        ] {
+            assert_eq!(it.fault().unwrap().0, field);
+        }
+    }
+
+    #[test]
+    fn a_silence_always_ends() {
+        let now = at("2026-03-01T00:00:00Z");
+        let matchers = Matchers(vec!["target=database".parse().unwrap()]);
+        let request = |matchers: &Matchers, until| SilenceRequest {
+            matchers: matchers.clone(),
+            from: None,
+            until,
+            comment: "é".repeat(1000),
+        };
+        let make = |request: &SilenceRequest| {
+            Silence::new(SilenceId::derive(Position::new(1, 0)), request, "me", now)
+        };
+        let silence = make(&request(&matchers, now + TimeDelta::hours(1))).unwrap();
+        assert!(silence.is_active(now) && !silence.is_active(silence.until));
+        for until in [now, now - TimeDelta::hours(1), now + TimeDelta::days(32)] {
+            assert!(make(&request(&matchers, until)).is_err(), "{until}");
+        }
+        assert!(make(&request(&Matchers::default(), now + TimeDelta::hours(1))).is_err());
+    }
+}
