@@ -10,7 +10,8 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
+    access::Access, event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span,
+    target::Target,
 };
 
 pub use lenient::Unknown;
@@ -28,6 +29,8 @@ pub struct Config {
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
     pub watchdog: Option<Watchdog>,
+    /// Who may come in to the gateway, and how often.
+    pub access: Access,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
     pub unknown: Option<Box<Unknown>>,
@@ -42,19 +45,21 @@ struct Fields {
     runbooks: Vec<Runbook>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
+    #[serde(skip_serializing_if = "Access::is_default")]
+    access: Access,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog } = fields;
-        Self { targets, policy, runbooks, watchdog, unknown: None }
+        let Fields { targets, policy, runbooks, watchdog, access } = fields;
+        Self { targets, policy, runbooks, watchdog, access, unknown: None }
     }
 }
 
 impl From<Config> for Fields {
     fn from(config: Config) -> Self {
-        let Config { targets, policy, runbooks, watchdog, unknown: _ } = config;
-        Self { targets, policy, runbooks, watchdog }
+        let Config { targets, policy, runbooks, watchdog, access, unknown: _ } = config;
+        Self { targets, policy, runbooks, watchdog, access }
     }
 }
 

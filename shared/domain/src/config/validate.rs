@@ -73,6 +73,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if let Some(watchdog) = &config.watchdog {
         watchdog_findings(watchdog, &mut found);
     }
+    found.extend(config.access.findings());
     found
 }
 
