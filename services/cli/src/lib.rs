@@ -12,6 +12,7 @@ mod incidents;
 mod restore;
 mod status;
 mod terminal;
+mod tokens;
 mod up;
 mod verbs;
 
@@ -85,6 +86,7 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
             connect().await?.command(&by.by, Verb::Pause { reason }).await
         }
         Command::Resume { by } => connect().await?.command(&by.by, Verb::Resume).await,
+        Command::Token(command) => tokens::run(&connect().await?, command).await,
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,
