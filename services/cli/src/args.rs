@@ -14,7 +14,7 @@ use self::values::{json, severity, status, sync_interval, time};
 pub(crate) use self::{
     broker::Broker,
     doctor::Doctor,
-    token::{Create as CreateToken, Token},
+    token::{Check as CheckToken, Create as CreateToken, Token},
 };
 use crate::exit::EXIT_CODES;
 

@@ -12,6 +12,7 @@ mod incidents;
 mod restore;
 mod status;
 mod terminal;
+mod token_check;
 mod tokens;
 mod up;
 mod verbs;
@@ -22,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use domain::wire::Verb;
 
 use crate::{
-    args::{Cli, Command, Global, Incidents, List},
+    args::{Cli, Command, Global, Incidents, List, Token},
     connection::System,
     exit::{Exit, Failure},
     terminal::Terminal,
@@ -86,6 +87,9 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
             connect().await?.command(&by.by, Verb::Pause { reason }).await
         }
         Command::Resume { by } => connect().await?.command(&by.by, Verb::Resume).await,
+        Command::Token(Token::Check(args)) => {
+            token_check::run(&args, global.broker.timeout, terminal).await
+        }
         Command::Token(command) => tokens::run(&connect().await?, command).await,
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,

@@ -11,6 +11,7 @@ use crate::{
     connection::{System, of_bus},
     exit::{Exit, Failure},
     terminal::{Tone, ago, plain, table, toned},
+    token_check,
 };
 
 /// Runs one of the commands.
@@ -19,6 +20,8 @@ pub(crate) async fn run(system: &System, command: Token) -> Result<(), Failure> 
         Token::Create(args) => create(system, &args).await,
         Token::Ls => list(system).await,
         Token::Revoke { name, by } => revoke(system, &name, &by).await,
+        // It asks a gateway, and needs no broker.
+        Token::Check(args) => token_check::run(&args, system.timeout, system.terminal).await,
     }
 }
 

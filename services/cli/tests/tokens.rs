@@ -1,7 +1,7 @@
 //! `selfheal token` on a real broker.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use std::{process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use bus::{Bus, testing::Broker};
 use domain::access::{Role, token_hash};
@@ -81,4 +81,26 @@ async fn a_name_is_taken_until_its_token_is_revoked_and_each_token_is_another() 
     for wrong in [["--name", "a.b", "--role", "viewer"], ["--name", "a", "--role", "root"]] {
         assert_eq!(run(&broker, &[&["token", "create"], &wrong[..]].concat()).0, 2, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_token_is_sent_to_no_other_host_and_read_from_no_file_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "sht_secret").unwrap();
+    let file = path.to_str().unwrap();
+    let check = |mode: u32, gateway: &str| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+        command.env_clear().args(["token", "check", "--token-file", file, "--gateway", gateway]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!said.contains("sht_secret"), "{said}");
+        (output.status.code().unwrap(), said)
+    };
+    let (code, said) = check(0o644, "http://127.0.0.1:9");
+    assert!(code == 4 && said.contains("chmod 600"), "{said}");
+    let (code, said) = check(0o600, "http://gateway.example:8080");
+    assert!(code == 2 && said.contains("in the clear"), "{said}");
+    assert_eq!(check(0o600, "http://127.0.0.1:9").0, 69, "nobody is there");
 }

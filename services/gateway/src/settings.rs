@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, builder::FalseyValueParser};
 use domain::{access::token_hash, span::Span};
 use service::ConfigError;
 use tracing::warn;
@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
     pub api_token_file: Option<String>,
     /// Lets nobody in without a token, also when none is given here: `selfheal token` makes them
-    #[arg(long, env = "SELFHEAL_REQUIRE_TOKEN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    #[arg(long, env = "SELFHEAL_REQUIRE_TOKEN", value_parser = FalseyValueParser::new())]
     pub require_token: bool,
     /// Certificates that the gateway shows, its own first, as PEM; followed when the file changes
     #[arg(long, env = "SELFHEAL_TLS_CERT", value_name = "FILE")]
@@ -115,7 +115,7 @@ impl Settings {
                 format!(
                     "refused to listen on {listen} without a token: everybody who can reach it could act"
                 ),
-                "set SELFHEAL_API_TOKEN to a long random text (`openssl rand -hex 32`), or SELFHEAL_REQUIRE_TOKEN=true for those of `selfheal token`, or listen on 127.0.0.1",
+                "set SELFHEAL_API_TOKEN to a long random text (`openssl rand -hex 32`), or SELFHEAL_REQUIRE_TOKEN=1 for those of `selfheal token`, or listen on 127.0.0.1",
             ));
         }
         let token = token.map(|text| {
