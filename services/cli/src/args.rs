@@ -1,7 +1,9 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
+mod broker;
 mod doctor;
 pub(crate) mod silences;
+mod token;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
@@ -9,8 +11,12 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use domain::{event::Severity, view::Status};
 
-pub(crate) use self::doctor::Doctor;
-use self::values::{json, severity, status, sync_interval, time, token};
+use self::values::{json, severity, status, sync_interval, time};
+pub(crate) use self::{
+    broker::Broker,
+    doctor::Doctor,
+    token::{Check as CheckToken, Create as CreateToken, Token},
+};
 use crate::exit::EXIT_CODES;
 
 /// Where `up` and the supervisor look for the configuration.
@@ -73,51 +79,11 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
-/// How to reach the system.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Broker")]
-pub(crate) struct Broker {
-    /// NATS servers, separated by commas [default: nats://127.0.0.1:4222]
-    #[arg(
-        long,
-        global = true,
-        env = "SELFHEAL_NATS_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    pub(crate) nats_url: Option<String>,
-    /// NATS credentials file
-    #[arg(long, global = true, env = "SELFHEAL_NATS_CREDS", value_name = "FILE")]
-    pub(crate) nats_creds: Option<String>,
-    /// Context of the `nats` command, which holds URL and credentials
-    #[arg(long, global = true, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
-    pub(crate) nats_context: Option<String>,
-    /// First token of every subject
-    #[arg(long, global = true, env = "SELFHEAL_PREFIX", value_name = "TOKEN")]
-    #[arg(default_value = "selfheal", value_parser = token)]
-    pub(crate) prefix: String,
-    /// How long to wait for an answer
-    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = time)]
-    pub(crate) timeout: Duration,
-}
-
 impl Cli {
     /// Drops what is empty: an empty environment variable counts as absent, as in every service.
     pub(crate) fn without_empty_values(mut self) -> Self {
-        let broker = &mut self.global.broker;
-        for value in [&mut broker.nats_url, &mut broker.nats_creds, &mut broker.nats_context] {
-            if value.as_deref() == Some("") {
-                *value = None;
-            }
-        }
+        self.global.broker.drop_empty();
         self
-    }
-}
-
-impl Broker {
-    /// Tells whether a broker was named, be it by flag or by environment.
-    pub(crate) fn is_given(&self) -> bool {
-        self.nats_url.is_some() || self.nats_context.is_some()
     }
 }
 
@@ -190,6 +156,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<silences::Silences>,
     },
+    /// Makes, lists and ends the tokens of the gateway's callers
+    #[command(subcommand)]
+    Token(Token),
     /// Shows agents, leader, queues and broker at a glance
     Status,
     /// Says what is wrong with the installation, why it matters, and how to mend it

@@ -1,8 +1,8 @@
 //! The way to the system: connect, ask, order.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use bus::{Asked, BrokerOptions, Bus, Error};
+use bus::{Asked, Bus, Error};
 use bytes::Bytes;
 use domain::{
     id::IncidentId,
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    args::{Global, NATS_URL_DEFAULT},
+    args::Global,
     exit::{Exit, Failure},
     terminal::{Terminal, Tone, plain, toned},
 };
@@ -54,14 +54,7 @@ impl System {
         terminal: Terminal,
     ) -> Result<Self, Failure> {
         let flags = &global.broker;
-        let options = BrokerOptions {
-            url: flags.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
-            creds: flags.nats_creds.clone().map(PathBuf::from),
-            context: flags.nats_context.clone(),
-            prefix: flags.prefix.clone(),
-            name: format!("selfheal-{role}"),
-            ..BrokerOptions::default()
-        };
+        let options = flags.options(role);
         let connected = tokio::time::timeout(flags.timeout, bus::connect(&options)).await;
         let bus = connected
             .map_err(|_elapsed| {

@@ -12,6 +12,9 @@ use crate::{
     terminal::Terminal,
 };
 
+/// Longest answer that is read whole.
+const WHOLE_BYTES_MAX: u64 = 64 * 1024;
+
 /// Longest answer that is read: a status line and what comes with it in the first packet.
 const ANSWER_BYTES_MAX: usize = 1024;
 
@@ -65,6 +68,9 @@ pub(crate) enum Error {
         /// The time.
         after: Duration,
     },
+    /// What should be sent as a token is none.
+    #[error("a token has no spaces and no special characters")]
+    NotAToken,
     /// What came back is not HTTP.
     #[error("{0} does not speak HTTP")]
     NotHttp(String),
@@ -81,6 +87,50 @@ pub(crate) async fn get(url: &str, timeout: Duration) -> Result<u16, Error> {
         Ok(answer) => answer,
         Err(_elapsed) => Err(Error::TimedOut { authority, after: timeout }),
     }
+}
+
+/// Asks with GET and a token, and returns the status code and the body.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub(crate) async fn get_with(
+    url: &str,
+    token: &str,
+    timeout: Duration,
+) -> Result<(u16, String), Error> {
+    let (authority, path) = split(url).ok_or_else(|| Error::NotAUrl(url.to_owned()))?;
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::NotAToken);
+    }
+    match tokio::time::timeout(timeout, ask_with(&authority, path, token)).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(Error::TimedOut { authority, after: timeout }),
+    }
+}
+
+async fn ask_with(authority: &str, path: &str, token: &str) -> Result<(u16, String), Error> {
+    let io = |source| Error::Io { authority: authority.to_owned(), source };
+    let mut stream = TcpStream::connect(authority).await.map_err(io)?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: selfheal\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.map_err(io)?;
+    let mut answer = Vec::new();
+    let mut stream = stream.take(WHOLE_BYTES_MAX);
+    stream.read_to_end(&mut answer).await.map_err(io)?;
+    let status = status(&answer).ok_or_else(|| Error::NotHttp(authority.to_owned()))?;
+    let text = String::from_utf8_lossy(&answer);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
+}
+
+/// Returns whether a URL leads to this host.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    let Some((authority, _)) = split(url) else { return false };
+    let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
 }
 
 async fn ask(authority: &str, path: &str) -> Result<u16, Error> {

@@ -13,6 +13,8 @@ mod restore;
 mod silences;
 mod status;
 mod terminal;
+mod token_check;
+mod tokens;
 mod up;
 mod verbs;
 
@@ -22,7 +24,7 @@ use clap::{CommandFactory, Parser};
 use domain::wire::Verb;
 
 use crate::{
-    args::{Cli, Command, Global, Incidents, List, silences::Silences},
+    args::{Cli, Command, Global, Incidents, List, Token, silences::Silences},
     connection::System,
     exit::{Exit, Failure},
     terminal::Terminal,
@@ -90,6 +92,10 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
             let command = command.unwrap_or(Silences::Ls);
             silences::run(&connect().await?, command).await
         }
+        Command::Token(Token::Check(args)) => {
+            token_check::run(&args, global.broker.timeout, terminal).await
+        }
+        Command::Token(command) => tokens::run(&connect().await?, command).await,
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,

@@ -1,148 +1,394 @@
-//! Who may come in.
+//! Who may come in, and what for.
 //!
-//! With a token: whoever sends it. Without one the gateway listens on loopback
-//! only, where two strangers still can knock: a page in the user's browser that
-//! posts to `127.0.0.1` (cross-site request), and one whose name resolves to
-//! `127.0.0.1` (DNS rebinding). Both give themselves away by their headers.
+//! One table ([`table`]) says what each route needs; what is not in it is not reachable. Who a
+//! caller is follows from his bearer token: that of the flags, one of ours ([`keyring`]), or one
+//! of a provider ([`oidc`]). Where no token is asked for, callers of this host are taken for
+//! its owner ([`local`]).
 
-use std::net::IpAddr;
+mod keyring;
+mod layer;
+mod local;
+mod oidc;
+mod principal;
+mod rate;
+pub(crate) mod table;
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
-    middleware::Next,
-    response::{IntoResponse, Response},
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
-use crate::{app::App, problem::Problem, settings::Token};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use bus::Bus;
+use chrono::Utc;
+use domain::{
+    access::{self, RateLimits, Role, TokenState, token_hash},
+    config::Config,
+    span::Rates,
+};
+use service::{BoxError, Chain};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-/// Paths that never ask for a token: those who watch a process seldom have one.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+use self::{
+    keyring::Keyring,
+    oidc::Provider,
+    rate::Limiter,
+    table::{Load, Need, Route},
+};
+use crate::{problem::Problem, settings::Token};
 
-/// Lets a request pass, or answers it.
-pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    match allow(&app, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+pub(crate) use self::{
+    layer::{Peer, check},
+    principal::{Principal, Proof},
+};
+
+/// How long a start waits for the tokens.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Who came in; nobody whom we know at a route that proves its callers itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller(pub(crate) Option<Arc<Principal>>);
+
+impl Caller {
+    /// Returns who it is, if he may do what needs this role; for routes that look for themselves.
+    pub(crate) fn require(&self, least: Role) -> Result<&Arc<Principal>, Problem> {
+        let principal = self.require_any()?;
+        covers(principal, least)?;
+        Ok(principal)
+    }
+
+    /// Returns who it is, if we know him.
+    pub(crate) fn require_any(&self) -> Result<&Arc<Principal>, Problem> {
+        self.0.as_ref().ok_or_else(missing)
     }
 }
 
-/// Returns whether this request may come in.
-pub(crate) fn allow(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    match app.token() {
-        Some(token) if !OPEN_PATHS.contains(&uri.path()) => has_token(token, headers),
-        Some(_) => Ok(()),
-        None => is_local(uri, headers),
-    }
+/// Decides about every request. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The token of the flags.
+    flag: Option<Token>,
+    /// Whether nobody comes in without a token.
+    is_token_required: bool,
+    scheme: &'static str,
+    keyring: OnceLock<Keyring>,
+    settings: RwLock<Settings>,
+    limiter: Limiter,
+    refusals: Limiter,
+    /// How many refusals are logged: who knocks often must not fill the disk.
+    refusals_logged: Rates,
 }
 
-fn has_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
-    let refused = |code, message| {
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            code,
-            message,
-            "send the header `Authorization: Bearer <the value of SELFHEAL_API_TOKEN>`",
-        )
-    };
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(refused("token_missing", "this gateway asks for a token"));
-    };
-    let text = value.to_str().unwrap_or_default();
-    let candidate = match text.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
-        Some(_) | None => {
-            return Err(refused("token_missing", "this gateway asks for a bearer token"));
+/// What the configuration says; nothing is known before it was read once.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    is_known: bool,
+    provider: Option<Arc<Provider>>,
+    rate: Option<Arc<RateLimits>>,
+}
+
+impl Access {
+    /// Lets those in whom the flags name; all others when [`Self::follow`] knows them.
+    pub(crate) fn new(flag: Option<Token>, is_token_required: bool, scheme: &'static str) -> Self {
+        let a_second = domain::span::Span::from_secs(1);
+        Self(Arc::new(Inner {
+            flag,
+            is_token_required,
+            scheme,
+            keyring: OnceLock::new(),
+            settings: RwLock::default(),
+            limiter: Limiter::default(),
+            refusals: Limiter::default(),
+            refusals_logged: Rates(vec![domain::span::Rate { count: 10, per: a_second }]),
+        }))
+    }
+
+    /// Returns whether nobody comes in without a token.
+    pub(crate) fn is_token_required(&self) -> bool {
+        self.0.is_token_required
+    }
+
+    /// Follows the tokens and the configuration until `stop`. What was known last counts while
+    /// the broker is away.
+    pub(crate) async fn follow(self, bus: Bus, stop: CancellationToken) -> Result<(), BoxError> {
+        let keyring = self.keyring(&bus).clone();
+        let mut configs = bus.config_store().watch();
+        let follow_config = async {
+            while configs.changed().await.is_ok() {
+                let text = configs.borrow_and_update().clone();
+                if let Some((_, text)) = text {
+                    self.configure(&text);
+                }
+            }
+        };
+        // Both end with the client, and so does this process.
+        let both = async { tokio::join!(keyring.follow(), follow_config) };
+        if stop.run_until_cancelled(both).await.is_some() {
+            stop.cancelled().await;
         }
-    };
-    if token.is(candidate) {
         Ok(())
-    } else {
+    }
+
+    fn keyring(&self, bus: &Bus) -> &Keyring {
+        self.0.keyring.get_or_init(|| Keyring::new(bus))
+    }
+
+    fn configure(&self, text: &[u8]) {
+        let access = match serde_json::from_slice::<Config>(text) {
+            Ok(config) => config.access,
+            Err(error) => {
+                warn!(error = %Chain(&error), "the configuration cannot be read; who may come in stays as it was");
+                return;
+            }
+        };
+        let before = self.settings();
+        let kept = before.provider.filter(|it| access.oidc.as_ref() == Some(it.settings()));
+        let provider = match (kept, access.oidc) {
+            (Some(kept), _) => Some(kept),
+            (None, None) => None,
+            (None, Some(settings)) => {
+                info!(issuer = settings.issuer, "tokens of this provider are taken");
+                match Provider::new(settings) {
+                    Ok(provider) => Some(Arc::new(provider)),
+                    Err(error) => {
+                        warn!(error = %Chain(&error), "cannot prepare to ask the provider");
+                        None
+                    }
+                }
+            }
+        };
+        let now = Settings { is_known: true, provider, rate: access.rate.map(Arc::new) };
+        *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn settings(&self) -> Settings {
+        self.0.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns who a request comes from, if it may do what it wants.
+    pub(crate) async fn allow(
+        &self,
+        route: &Route,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Caller, Problem> {
+        let decided = self.decide(route, uri, headers).await;
+        if let Err(problem) = &decided {
+            self.tell_of(problem, route, peer);
+        }
+        decided
+    }
+
+    async fn decide(
+        &self,
+        route: &Route,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Problem> {
+        let least = match route.need {
+            Need::Open if self.0.is_token_required => return Ok(Caller(None)),
+            Need::Open => {
+                return local::check(self.0.scheme, uri, headers).map(|()| Caller(None));
+            }
+            // What the route's own secret is, its handler knows.
+            Need::Own => return Ok(Caller(self.identify(uri, headers).await.ok())),
+            Need::Known => None,
+            Need::Least(role) => Some(role),
+        };
+        let caller = Caller(Some(self.identify(uri, headers).await?));
+        let principal = match least {
+            Some(least) => caller.require(least)?,
+            None => caller.require_any()?,
+        };
+        self.limit(principal, route.load)?;
+        Ok(caller)
+    }
+
+    async fn identify(&self, uri: &Uri, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
+        match bearer(headers) {
+            Bearer::Token(token) => self.of_token(token).await.map(Arc::new),
+            Bearer::Nothing if !self.0.is_token_required => {
+                local::check(self.0.scheme, uri, headers)?;
+                Ok(Arc::new(Principal::of_host()))
+            }
+            Bearer::Nothing => Err(missing()),
+            Bearer::Other => Err(refused("token_missing", "this gateway asks for a bearer token")),
+        }
+    }
+
+    async fn of_token(&self, token: &str) -> Result<Principal, Problem> {
+        let hash = token_hash(token);
+        if self.0.flag.as_ref().is_some_and(|it| it.is_hash(&hash)) {
+            return Ok(Principal::of_flags());
+        }
+        let keyring = self.0.keyring.get();
+        if let Some(record) = keyring.and_then(|it| it.find(&hash)) {
+            return match record.state(Utc::now()) {
+                TokenState::Valid => Ok(Principal::of_token(&record)),
+                TokenState::Expired => Err(refused("token_expired", "this token has expired")),
+                TokenState::Revoked => Err(refused("token_revoked", "this token was revoked")),
+            };
+        }
+        if oidc::is_token(token) {
+            let settings = self.settings();
+            return match settings.provider {
+                Some(provider) => {
+                    // Boxed, as it is large and most requests do without.
+                    let identity = Box::pin(provider.identify(token, Utc::now())).await?;
+                    Ok(Principal::of_provider(&identity.name, identity.role, identity.until))
+                }
+                None if settings.is_known => {
+                    Err(refused("token_wrong", "no provider is configured whose tokens are taken"))
+                }
+                None => Err(not_known_yet()),
+            };
+        }
+        let is_ours = token.starts_with(access::TOKEN_PREFIX);
+        if is_ours && !keyring.is_some_and(Keyring::is_known) {
+            return Err(not_known_yet());
+        }
         Err(refused("token_wrong", "this token is not known here"))
     }
-}
 
-fn is_local(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    const HINT: &str =
-        "call http://127.0.0.1 or http://localhost from this host, or set SELFHEAL_API_TOKEN";
-    let refused = |code, message: String| Problem::new(StatusCode::FORBIDDEN, code, message, HINT);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
-        return Err(Problem::bad("host_missing", "the request has no valid Host header", HINT));
-    };
-    let in_uri = uri.host().is_none_or(is_loopback);
-    if !is_loopback(host.host()) || !in_uri {
-        let message = format!("without a token only this host is served, not `{}`", host.host());
-        return Err(refused("host_refused", message));
+    fn limit(&self, principal: &Principal, load: Load) -> Result<(), Problem> {
+        let all = self.0.settings.read().unwrap_or_else(PoisonError::into_inner).rate.clone();
+        let Some(rates) = rate::of(principal.rate.as_ref(), all.as_deref(), load) else {
+            return Ok(());
+        };
+        let taken = self.0.limiter.take(&principal.name, load, rates, Instant::now());
+        let Err(wait) = taken else { return Ok(()) };
+        metrics::counter!("selfheal_gateway_limited_total").increment(1);
+        let seconds = u16::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u16::MAX);
+        let message = format!("`{}` may come only so often: {rates}", principal.name);
+        let hint = "send it again after the time in Retry-After; `access.rate` or the token says how often";
+        Err(match load {
+            Load::Events => Problem::later("rate_limited", message, hint, seconds),
+            Load::Requests => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Problem::new(status, "rate_limited", message, hint).after(seconds)
+            }
+        })
     }
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        let origin = origin.to_str().unwrap_or("null");
-        let same =
-            origin.strip_prefix("http://").is_some_and(|at| at.eq_ignore_ascii_case(host.as_str()));
-        if !same {
-            return Err(refused(
-                "origin_refused",
-                format!("pages of `{origin}` may not call this API"),
-            ));
+
+    /// Counts and logs who was not let in. The token itself is told to nobody.
+    fn tell_of(&self, problem: &Problem, route: &Route, peer: Option<SocketAddr>) {
+        if ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&problem.status()) {
+            return;
+        }
+        let reason = problem.code();
+        metrics::counter!("selfheal_gateway_refused_total", "reason" => reason).increment(1);
+        let may_log =
+            self.0.refusals.take("", Load::Requests, &self.0.refusals_logged, Instant::now());
+        if may_log.is_ok() {
+            let peer = peer.map(|it| it.to_string());
+            warn!(
+                reason,
+                peer,
+                method = route.method,
+                route = route.path,
+                detail = problem.message(),
+                "a caller was not let in"
+            );
         }
     }
-    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if site == Some("cross-site") {
-        return Err(refused(
-            "origin_refused",
-            "pages of other sites may not call this API".to_owned(),
-        ));
+
+    /// Waits until the tokens are known, but not for ever: a supervisor of an older version has
+    /// not made their bucket.
+    pub(crate) async fn settle(&self, bus: &Bus) {
+        let known = self.keyring(bus).known();
+        if tokio::time::timeout(SETTLE_TIME_MAX, known).await.is_err() {
+            warn!(
+                hint = "see whether a supervisor of this version runs, and what this user of the broker may read",
+                "the tokens are not known yet; whoever sends one hears 503 until they are"
+            );
+        }
     }
-    Ok(())
+
+    /// Waits until a caller who was let in would be no more: for answers that go on.
+    pub(crate) async fn ended(&self, principal: &Principal) {
+        match &principal.proof {
+            Proof::Host | Proof::Flags => std::future::pending().await,
+            Proof::Provider(until) => {
+                let left = (*until - Utc::now()).to_std().unwrap_or_default();
+                tokio::time::sleep(left).await;
+            }
+            Proof::Token(hash) => match self.0.keyring.get() {
+                Some(keyring) => keyring.ended(hash).await,
+                None => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Returns what is kept of the token that has this hash.
+    pub(crate) fn record(&self, hash: &str) -> Option<access::TokenRecord> {
+        self.0.keyring.get()?.find(hash)
+    }
+
+    /// Returns the tokens as they are known here.
+    pub(crate) fn tokens(&self) -> Option<Arc<bus::Tokens>> {
+        self.0.keyring.get()?.tokens()
+    }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+fn covers(principal: &Principal, least: Role) -> Result<(), Problem> {
+    if principal.role.covers(least) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "role_too_low",
+        format!("`{}` is a {}; this needs the role {least}", principal.name, principal.role),
+        format!(
+            "ask an admin for a token of that role: `selfheal token create --role {least} --name NAME`"
+        ),
+    ))
+}
+
+/// What a request shows of who it comes from.
+enum Bearer<'a> {
+    Token(&'a str),
+    /// Credentials of another kind.
+    Other,
+    Nothing,
+}
+
+fn bearer(headers: &HeaderMap) -> Bearer<'_> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Bearer::Nothing };
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Bearer::Token(rest.trim()),
+        Some(_) | None => Bearer::Other,
+    }
+}
+
+fn missing() -> Problem {
+    refused("token_missing", "this gateway asks for a token")
+}
+
+fn refused(code: &'static str, message: &'static str) -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        code,
+        message,
+        "send the header `Authorization: Bearer <token>`; `selfheal token create` makes one",
+    )
+}
+
+/// Never 401: senders of events would drop what they could send again.
+fn not_known_yet() -> Problem {
+    Problem::later(
+        "access_not_known",
+        "who may come in is not known yet: the broker has not told it since this gateway started",
+        "send it again after the time in Retry-After; see whether the broker runs",
+        1,
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::http::HeaderValue;
-
-    use super::*;
-
-    fn local(headers: &[(&'static str, &str)]) -> Result<(), StatusCode> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
-            .collect();
-        is_local(&Uri::from_static("/x"), &headers).map_err(|problem| problem.status())
-    }
-
-    #[test]
-    fn this_host_by_any_of_its_names_is_served() {
-        for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.2"] {
-            assert_eq!(local(&[("host", host)]), Ok(()), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_name_that_was_rebound_to_this_host_is_refused() {
-        for host in
-            ["evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"]
-        {
-            assert_eq!(local(&[("host", host)]), Err(StatusCode::FORBIDDEN), "{host}");
-        }
-        assert_eq!(local(&[]), Err(StatusCode::BAD_REQUEST));
-    }
-
-    #[test]
-    fn pages_of_other_sites_are_refused_and_our_own_served() {
-        let host = ("host", "localhost:8080");
-        assert_eq!(local(&[host, ("origin", "http://localhost:8080")]), Ok(()));
-        assert_eq!(local(&[host, ("sec-fetch-site", "same-origin")]), Ok(()));
-        for origin in
-            ["http://evil.example", "null", "http://localhost:3000", "https://localhost:8080"]
-        {
-            assert_eq!(local(&[host, ("origin", origin)]), Err(StatusCode::FORBIDDEN), "{origin}");
-        }
-        assert_eq!(local(&[host, ("sec-fetch-site", "cross-site")]), Err(StatusCode::FORBIDDEN));
-    }
-}
+mod tests;

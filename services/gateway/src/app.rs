@@ -22,43 +22,16 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    access, commands, events,
+    access::{self, Access, table::ROUTES},
+    callers, commands, configs, events,
     ids::Ids,
     incidents,
     layers::{self, Places},
     problem::Problem,
-    settings::{Args, Settings, Token},
+    settings::{Args, Settings},
     silences, status,
     stream::{self, Live},
 };
-
-/// Every route with its method and its purpose; `GET /` shows it.
-const ROUTES: [(&str, &str); 21] = [
-    ("POST /publish_event", "one event; answers what became of it"),
-    ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
-    (
-        "GET /api/v1/incidents",
-        "incidents, the newest first; filters status, open, target, type, severity, q, since; limit, cursor",
-    ),
-    ("GET /api/v1/incidents/{id}", "one incident, whole"),
-    ("POST /api/v1/incidents/{id}/approve", "carry the plan out; body: plan_hash, by"),
-    ("POST /api/v1/incidents/{id}/reject", "do not carry the plan out; body: reason, by"),
-    ("POST /api/v1/incidents/{id}/acknowledge", "somebody is looking at it; body: by"),
-    ("POST /api/v1/incidents/{id}/close", "it is over; body: reason, by"),
-    ("POST /api/v1/incidents/{id}/retry", "seek the cause anew; body: by"),
-    ("POST /api/v1/pause", "start no new fix; body: reason, by"),
-    ("POST /api/v1/resume", "start fixes again; body: by"),
-    ("GET /api/v1/silences", "silences, maintenance windows, and what is kept quiet"),
-    ("POST /api/v1/silences", "keep something quiet; body: matchers, for or until, comment, by"),
-    ("DELETE /api/v1/silences/{id}", "end a silence; body: by"),
-    ("GET /api/v1/status", "the system, its agents, the broker"),
-    ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
-    ("GET /healthz", "whether this process lives"),
-    ("GET /readyz", "whether this process may be given work"),
-    ("GET /metrics", "metrics in the format of Prometheus"),
-    ("GET /favicon.ico", "nothing, so that browsers are content"),
-    ("GET /", "this list"),
-];
 
 /// The broker syncs to a disk that may be busy: less would refuse what is well.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
@@ -70,6 +43,7 @@ pub struct App(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
+    access: Access,
     bus: Bus,
     writer: InboxWriter,
     probe: Probe,
@@ -87,7 +61,10 @@ impl App {
     /// Gathers what the handlers need.
     #[must_use]
     pub(crate) fn new(cx: &Context<Args>, settings: Settings, live: Live) -> Self {
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let access = Access::new(settings.token.clone(), settings.is_token_required, scheme);
         Self(Arc::new(Shared {
+            access,
             // Who waits for an answer waits no longer for the broker than for the supervisor.
             writer: cx.bus.inbox_writer().with_give_up(settings.answer_timeout.max(GIVE_UP_MIN)),
             bus: cx.bus.clone(),
@@ -107,11 +84,11 @@ impl App {
     /// Returns whether clients must send a token.
     #[must_use]
     pub fn asks_for_token(&self) -> bool {
-        self.0.settings.token.is_some()
+        self.0.access.is_token_required()
     }
 
-    pub(crate) fn token(&self) -> Option<&Token> {
-        self.0.settings.token.as_ref()
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
     }
 
     pub(crate) fn answer_timeout(&self) -> Duration {
@@ -170,19 +147,26 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/events", post(events::events))
         .route("/api/v1/incidents", get(incidents::list))
         .route("/api/v1/incidents/{id}", get(incidents::one))
-        .route("/api/v1/incidents/{id}/{verb}", post(commands::incident))
+        .route("/api/v1/incidents/{id}/approve", post(commands::approve))
+        .route("/api/v1/incidents/{id}/reject", post(commands::reject))
+        .route("/api/v1/incidents/{id}/acknowledge", post(commands::acknowledge))
+        .route("/api/v1/incidents/{id}/close", post(commands::close))
+        .route("/api/v1/incidents/{id}/retry", post(commands::retry))
         .route("/api/v1/pause", post(commands::pause))
         .route("/api/v1/resume", post(commands::resume))
         .route("/api/v1/silences", get(silences::list).post(silences::create))
         .route("/api/v1/silences/{id}", delete(silences::end))
+        .route("/api/v1/config", post(configs::configure))
+        .route("/api/v1/tokens", get(callers::tokens))
+        .route("/api/v1/whoami", get(callers::whoami))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/", get(index))
         .with_state(app.clone())
         .merge(app.0.probe.routes())
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
+        .fallback(async || unknown_path())
+        .method_not_allowed_fallback(async || wrong_method())
         .layer(from_fn_with_state(app, access::check))
         .layer(from_fn_with_state(layers::REQUEST_TIME_MAX, layers::limit_time))
         .layer(from_fn_with_state(places, layers::shed))
@@ -191,11 +175,12 @@ pub fn router(app: App) -> Router {
 }
 
 async fn index() -> Response {
-    let routes: BTreeMap<_, _> = ROUTES.into_iter().collect();
+    let about = |it: &access::table::Route| (format!("{} {}", it.method, it.path), it.about);
+    let routes: BTreeMap<_, _> = ROUTES.iter().map(about).collect();
     Json(json!({ "name": "selfheal-gateway", "routes": routes })).into_response()
 }
 
-async fn unknown_path() -> Problem {
+pub(crate) fn unknown_path() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown_path",
@@ -204,7 +189,7 @@ async fn unknown_path() -> Problem {
     )
 }
 
-async fn wrong_method() -> Problem {
+pub(crate) fn wrong_method() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong_method",

@@ -1,7 +1,7 @@
 //! What people want done.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -15,10 +15,9 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{app::App, body::Whole, events::idempotency_key, incidents, problem::Problem};
-
-/// Who acts when the request does not say.
-const BY_DEFAULT: &str = "api";
+use crate::{
+    access::Caller, app::App, body::Whole, events::idempotency_key, incidents, problem::Problem,
+};
 
 /// Longest name or reason.
 const TEXT_CHARS_MAX: usize = 1000;
@@ -52,59 +51,81 @@ struct Hashed {
     hash: String,
 }
 
-/// `POST /api/v1/incidents/{id}/{verb}`.
-pub(crate) async fn incident(
-    State(app): State<App>,
-    Path((id, verb)): Path<(String, String)>,
-    headers: HeaderMap,
+/// Who asks, about which incident.
+type Asked = (State<App>, Extension<Caller>, Path<String>, HeaderMap);
+
+/// `POST /api/v1/incidents/{id}/approve`.
+pub(crate) async fn approve(
+    (State(app), Extension(caller), Path(id), headers): Asked,
     body: Whole,
 ) -> Result<Response, Problem> {
-    let incident = incidents::id(&id)?;
-    let wish = wish(&body)?;
-    let reason = wish.reason.clone().unwrap_or_default();
-    let verb = match verb.as_str() {
-        "approve" => {
-            let plan_hash = match wish.plan_hash.clone() {
-                Some(hash) => hash,
-                None => present_plan(&app, incident).await?,
-            };
-            Verb::Approve { incident, plan_hash }
-        }
-        "reject" => Verb::Reject { incident, reason },
-        "acknowledge" => Verb::Acknowledge { incident },
-        "close" => Verb::Close { incident, reason },
-        "retry" => Verb::Retry { incident },
-        other => {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "unknown_verb",
-                format!("nothing is called `{}` here", other.chars().take(64).collect::<String>()),
-                "use approve, reject, acknowledge, close or retry",
-            ));
-        }
+    let (incident, wish) = (incidents::id(&id)?, wish(&body)?);
+    let plan_hash = match wish.plan_hash.clone() {
+        Some(hash) => hash,
+        None => present_plan(&app, incident).await?,
     };
-    command(&app, &headers, wish, verb).await
+    command(&app, &caller, &headers, wish, Verb::Approve { incident, plan_hash }).await
+}
+
+/// `POST /api/v1/incidents/{id}/reject`.
+pub(crate) async fn reject(
+    (State(app), Extension(caller), Path(id), headers): Asked,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let (incident, wish) = (incidents::id(&id)?, wish(&body)?);
+    let reason = wish.reason.clone().unwrap_or_default();
+    command(&app, &caller, &headers, wish, Verb::Reject { incident, reason }).await
+}
+
+/// `POST /api/v1/incidents/{id}/acknowledge`.
+pub(crate) async fn acknowledge(
+    (State(app), Extension(caller), Path(id), headers): Asked,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let (incident, wish) = (incidents::id(&id)?, wish(&body)?);
+    command(&app, &caller, &headers, wish, Verb::Acknowledge { incident }).await
+}
+
+/// `POST /api/v1/incidents/{id}/close`.
+pub(crate) async fn close(
+    (State(app), Extension(caller), Path(id), headers): Asked,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let (incident, wish) = (incidents::id(&id)?, wish(&body)?);
+    let reason = wish.reason.clone().unwrap_or_default();
+    command(&app, &caller, &headers, wish, Verb::Close { incident, reason }).await
+}
+
+/// `POST /api/v1/incidents/{id}/retry`.
+pub(crate) async fn retry(
+    (State(app), Extension(caller), Path(id), headers): Asked,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let (incident, wish) = (incidents::id(&id)?, wish(&body)?);
+    command(&app, &caller, &headers, wish, Verb::Retry { incident }).await
 }
 
 /// `POST /api/v1/pause`.
 pub(crate) async fn pause(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
     let wish = wish(&body)?;
     let reason = wish.reason.clone().unwrap_or_default();
-    command(&app, &headers, wish, Verb::Pause { reason }).await
+    command(&app, &caller, &headers, wish, Verb::Pause { reason }).await
 }
 
 /// `POST /api/v1/resume`.
 pub(crate) async fn resume(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
     let wish = wish(&body)?;
-    command(&app, &headers, wish, Verb::Resume).await
+    command(&app, &caller, &headers, wish, Verb::Resume).await
 }
 
 pub(crate) fn wish(body: &Whole) -> Result<Wish, Problem> {
@@ -143,16 +164,27 @@ async fn present_plan(app: &App, incident: IncidentId) -> Result<String, Problem
 
 pub(crate) async fn command(
     app: &App,
+    caller: &Caller,
     headers: &HeaderMap,
     wish: Wish,
     verb: Verb,
 ) -> Result<Response, Problem> {
-    let by = wish.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| BY_DEFAULT.to_owned());
+    let by = caller.require_any()?.by(wish.by.as_deref());
+    send(app, headers, Command { by, verb }).await
+}
+
+/// Sends a command, and answers with what became of it.
+pub(crate) async fn send(
+    app: &App,
+    headers: &HeaderMap,
+    command: Command,
+) -> Result<Response, Problem> {
+    let verb = &command.verb;
     let id = match idempotency_key(headers)? {
         Some(key) => sha256_hex(format!("{}\n{key}", verb.as_str()).as_bytes()),
         None => Uuid::now_v7().to_string(),
     };
-    let answer = app.ask(Input::Command(Command { by, verb }), id.clone()).await?;
+    let answer = app.ask(Input::Command(command), id.clone()).await?;
     match answer {
         Some(answer) => respond(&answer),
         None => {

@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -24,7 +25,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics::{Counter, Histogram};
 
 use crate::{
-    access,
+    access::{Peer, table::PUBLISH_EVENT},
     app::App,
     body, events,
     layers::{self, REQUEST_ID, REQUEST_TIME_MAX},
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// The path that is served here.
-const PATH: &str = "/publish_event";
+const PATH: &str = PUBLISH_EVENT.path;
 
 /// Answers requests: those of the fast way itself, all others by the routes.
 #[derive(Clone)]
@@ -40,6 +41,7 @@ pub(crate) struct Front {
     app: App,
     routes: TowerToHyperService<Router>,
     meters: Arc<Meters>,
+    peer: Option<SocketAddr>,
 }
 
 /// Looked up once: finding a metric by its labels costs more than counting.
@@ -78,7 +80,17 @@ impl Meters {
 impl Front {
     /// Stands before the routes.
     pub(crate) fn new(app: App, routes: Router) -> Self {
-        Self { app, routes: TowerToHyperService::new(routes), meters: Arc::new(Meters::new()) }
+        Self {
+            app,
+            routes: TowerToHyperService::new(routes),
+            meters: Arc::new(Meters::new()),
+            peer: None,
+        }
+    }
+
+    /// Answers the requests of one connection, which comes from there.
+    pub(crate) fn of_peer(&self, peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..self.clone() }
     }
 
     async fn publish(self, request: Request<Incoming>) -> Response {
@@ -106,7 +118,7 @@ impl Front {
         incoming: Incoming,
     ) -> Result<Response, Problem> {
         let _place = self.app.places().take(headers)?;
-        access::allow(&self.app, uri, headers)?;
+        self.app.access().allow(&PUBLISH_EVENT, uri, headers, self.peer).await?;
         let body = tokio::time::timeout(REQUEST_TIME_MAX, body::read(headers, incoming)).await;
         let body = body.map_err(|_elapsed| layers::too_slow(REQUEST_TIME_MAX))??;
         events::publish_plain(&self.app, &body).await
@@ -131,10 +143,13 @@ impl Service<Request<Incoming>> for Front {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if is_plain(&request) {
             Box::pin(self.clone().publish(request).map(Ok))
         } else {
+            if let Some(peer) = self.peer {
+                request.extensions_mut().insert(Peer(peer));
+            }
             Box::pin(self.routes.call(request))
         }
     }

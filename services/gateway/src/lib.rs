@@ -8,7 +8,9 @@ mod access;
 mod app;
 mod backend;
 mod body;
+mod callers;
 mod commands;
+mod configs;
 mod events;
 mod front;
 mod ids;
@@ -21,6 +23,7 @@ mod settings;
 mod silences;
 mod status;
 mod stream;
+mod tls;
 mod watchdog;
 
 use service::{BoxError, Context};
@@ -40,14 +43,22 @@ pub use settings::{Args, Settings};
 pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     // First of all, so that bad flags end the process even while nothing else works.
     let settings = Settings::new(&cx.args)?;
+    let tls = match settings.tls.clone() {
+        Some(files) => {
+            let (now, follow) = tls::follow(files, cx.stop.clone())?;
+            cx.essential("certificates", follow);
+            Some(now)
+        }
+        None => None,
+    };
     let listener = server::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let live = stream::Live::new();
     let app = App::new(&cx, settings, live.clone());
     cx.essential("live stream", live.clone().follow(cx.bus.clone(), cx.stop.clone()));
     let front = Front::new(app.clone(), router(app.clone()));
-    cx.essential("http server", server::serve(listener, front, cx.stop.clone()));
-    info!(address = %address, token = app.asks_for_token(), "listening");
+    cx.essential("http server", server::serve(listener, front, tls.clone(), cx.stop.clone()));
+    info!(address = %address, token = app.asks_for_token(), tls = tls.is_some(), "listening");
 
     // The HTTP server answers (503) while no supervisor has set up the broker; readiness waits.
     match cx.stop.run_until_cancelled(cx.bus.wait_for_topology()).await {
@@ -55,6 +66,11 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         None => return Ok(()),
     }
     app.watch_members();
+    let access = app.access().clone();
+    cx.essential("access", access.clone().follow(cx.bus.clone(), cx.stop.clone()));
+    if cx.stop.run_until_cancelled(access.settle(&cx.bus)).await.is_none() {
+        return Ok(());
+    }
     let outbox = notifiers::Outbox::new(&cx, app.writer())?;
     cx.essential("notifiers", outbox.run());
     let switch = watchdog::Switch::new(app.clone())?;

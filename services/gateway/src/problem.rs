@@ -54,9 +54,13 @@ impl Problem {
         hint: impl Into<String>,
         retry_after_s: u16,
     ) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message, hint);
-        problem.retry_after_s = Some(retry_after_s);
-        problem
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message, hint).after(retry_after_s)
+    }
+
+    /// Says when to come again.
+    pub(crate) fn after(mut self, seconds: u16) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// Says which part of a batch is meant.
@@ -66,9 +70,18 @@ impl Problem {
     }
 
     /// Returns the status code.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Returns the word for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Returns what is wrong, in words.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Returns the answer's body.

@@ -6,13 +6,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service::{BoxError, Chain};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::front::Front;
+use crate::{front::Front, tls};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -42,10 +44,12 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> 
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Answers until `stop`; requests under way then end, new ones are not taken.
+/// Answers until `stop`; requests under way then end, new ones are not taken. With `tls` it
+/// speaks nothing else.
 pub(crate) async fn serve(
     listener: TcpListener,
     front: Front,
+    tls: Option<tls::Now>,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -57,10 +61,11 @@ pub(crate) async fn serve(
         };
         let Some(accepted) = stop.run_until_cancelled(accept).await else { break };
         match accepted? {
-            (Ok((stream, _)), place) => {
-                let (front, stop) = (front.clone(), stop.clone());
+            (Ok((stream, peer)), place) => {
+                let (front, stop) = (front.of_peer(peer), stop.clone());
+                let tls = tls.as_ref().map(|now| TlsAcceptor::from(Arc::clone(&now.borrow())));
                 connections.spawn(async move {
-                    converse(stream, front, stop).await;
+                    greet(stream, tls, front, stop).await;
                     drop(place);
                 });
             }
@@ -78,11 +83,29 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
+/// Shakes hands, if that is to be done, and answers.
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, front: Front, stop: CancellationToken) {
     // Answers are small and one at a time: waiting for more to send costs 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    let Some(tls) = tls else { return converse(stream, front, stop).await };
+    let shaken = tokio::time::timeout(HEAD_TIME_MAX, tls.accept(stream));
+    match stop.run_until_cancelled(shaken).await {
+        Some(Ok(Ok(stream))) => converse(stream, front, stop).await,
+        Some(Ok(Err(error))) => {
+            metrics::counter!("selfheal_gateway_handshakes_failed_total").increment(1);
+            debug!(error = %Chain(&error), "a client and we do not agree on TLS");
+        }
+        Some(Err(_elapsed)) => debug!("a client did not shake hands in time"),
+        None => {}
+    }
+}
+
+async fn converse<S>(stream: S, front: Front, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)

@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Args as ClapArgs;
-use domain::{id::sha256_hex, span::Span};
+use clap::{Args as ClapArgs, builder::FalseyValueParser};
+use domain::{access::token_hash, span::Span};
 use service::ConfigError;
 use tracing::warn;
+
+use crate::tls;
 
 /// A token of fewer characters can be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -23,6 +25,18 @@ pub struct Args {
     /// File that holds the token
     #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
     pub api_token_file: Option<String>,
+    /// Lets nobody in without a token, also when none is given here: `selfheal token` makes them
+    #[arg(long, env = "SELFHEAL_REQUIRE_TOKEN", value_parser = FalseyValueParser::new())]
+    pub require_token: bool,
+    /// Certificates that the gateway shows, its own first, as PEM; followed when the file changes
+    #[arg(long, env = "SELFHEAL_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Private key of the certificate, as PEM
+    #[arg(long, env = "SELFHEAL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Authorities one of which must have signed the certificate of every client, as PEM
+    #[arg(long, env = "SELFHEAL_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<String>,
     /// How long to wait for a supervisor's answer before answering 202
     #[arg(long, env = "SELFHEAL_ANSWER_TIMEOUT", default_value = "5s", value_name = "TIME")]
     pub answer_timeout: Span,
@@ -35,6 +49,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The token that clients must send.
     pub(crate) token: Option<Token>,
+    /// Whether nobody comes in without one.
+    pub(crate) is_token_required: bool,
+    /// The files of TLS, if it is spoken.
+    pub(crate) tls: Option<tls::Files>,
     /// How long to wait for a supervisor's answer.
     pub answer_timeout: Duration,
 }
@@ -44,6 +62,8 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
             .field("token", &self.token.is_some())
+            .field("is_token_required", &self.is_token_required)
+            .field("tls", &self.tls)
             .field("answer_timeout", &self.answer_timeout)
             .finish()
     }
@@ -56,14 +76,20 @@ impl std::fmt::Debug for Settings {
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
 impl Token {
-    fn new(token: &str) -> Self {
-        Self(sha256_hex(token.as_bytes()))
+    pub(crate) fn new(token: &str) -> Self {
+        Self(token_hash(token))
     }
 
-    /// Returns whether this is the token.
-    pub(crate) fn is(&self, candidate: &str) -> bool {
-        self.0 == sha256_hex(candidate.as_bytes())
+    /// Returns whether this is the hash of the token.
+    pub(crate) fn is_hash(&self, hash: &str) -> bool {
+        self.0 == hash
     }
 }
 
@@ -83,12 +109,13 @@ impl Settings {
             .because(std::io::Error::other(format!("{error}")))
         })?;
         let token = token(args)?;
-        if token.is_none() && !listen.ip().is_loopback() {
+        let is_token_required = args.require_token || token.is_some();
+        if !is_token_required && !listen.ip().is_loopback() {
             return Err(ConfigError::new(
                 format!(
                     "refused to listen on {listen} without a token: everybody who can reach it could act"
                 ),
-                "set SELFHEAL_API_TOKEN to a long random text (`openssl rand -hex 32`), or listen on 127.0.0.1",
+                "set SELFHEAL_API_TOKEN to a long random text (`openssl rand -hex 32`), or SELFHEAL_REQUIRE_TOKEN=1 for those of `selfheal token`, or listen on 127.0.0.1",
             ));
         }
         let token = token.map(|text| {
@@ -100,7 +127,9 @@ impl Settings {
             }
             Token::new(&text)
         });
-        Ok(Self { listen, token, answer_timeout: args.answer_timeout.to_std() })
+        let tls = tls::Files::of(args)?;
+        let answer_timeout = args.answer_timeout.to_std();
+        Ok(Self { listen, token, is_token_required, tls, answer_timeout })
     }
 }
 
@@ -144,6 +173,10 @@ mod tests {
             listen: listen.to_owned(),
             api_token: api_token.map(str::to_owned),
             api_token_file: None,
+            require_token: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             answer_timeout: Span::from_secs(5),
         }
     }
@@ -158,6 +191,8 @@ mod tests {
             assert!(error.hint().contains("SELFHEAL_API_TOKEN"), "{listen}: {}", error.hint());
             assert!(Settings::new(&args(listen, Some(""))).is_err(), "an empty token is none");
             assert!(Settings::new(&args(listen, Some("a long enough token"))).is_ok(), "{listen}");
+            let required = Args { require_token: true, ..args(listen, None) };
+            assert!(Settings::new(&required).unwrap().is_token_required, "{listen}");
         }
     }
 
@@ -171,8 +206,8 @@ mod tests {
         std::fs::write(&path, "  s3cret-s3cret-s3cret\n").unwrap();
         let settings = Settings::new(&args).unwrap();
         let token = settings.token.unwrap();
-        assert!(token.is("s3cret-s3cret-s3cret"));
-        assert!(!token.is("s3cret-s3cret-s3cre"));
+        assert!(token.is_hash(&token_hash("s3cret-s3cret-s3cret")));
+        assert!(!token.is_hash(&token_hash("s3cret-s3cret-s3cre")));
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! Silences: what people want kept quiet.
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, State},
     http::{HeaderMap, header},
@@ -17,6 +18,7 @@ use domain::{
 use serde::Deserialize;
 
 use crate::{
+    access::Caller,
     app::App,
     body::Whole,
     commands::{self, Wish},
@@ -48,6 +50,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Response, Problem> {
 /// `POST /api/v1/silences`.
 pub(crate) async fn create(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
@@ -66,16 +69,17 @@ pub(crate) async fn create(
     };
     let NewSilence { matchers, from, comment, by, .. } = wanted;
     let verb = Verb::Silence { request: SilenceRequest { matchers, from, until, comment } };
-    commands::command(&app, &headers, Wish::by(by), verb).await
+    commands::command(&app, &caller, &headers, Wish::by(by), verb).await
 }
 
 /// `DELETE /api/v1/silences/{id}`.
 pub(crate) async fn end(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
     let wish = commands::wish(&body)?;
-    commands::command(&app, &headers, wish, Verb::Unsilence { id: SilenceId(id) }).await
+    commands::command(&app, &caller, &headers, wish, Verb::Unsilence { id: SilenceId(id) }).await
 }

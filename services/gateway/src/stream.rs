@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{Query as UrlQuery, State, rejection::QueryRejection},
     response::{
         IntoResponse, Response,
@@ -20,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{app::App, incidents, problem::Problem};
+use crate::{access::Caller, app::App, incidents, problem::Problem};
 
 /// Messages that a slow reader may be behind; then it is told how many it missed.
 const BEHIND_MAX: usize = 1024;
@@ -199,6 +200,7 @@ pub(crate) struct Which {
 /// `GET /api/v1/stream`, all or one incident.
 pub(crate) async fn stream(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     which: Result<UrlQuery<Which>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let UrlQuery(which) = which.map_err(|error| {
@@ -208,6 +210,7 @@ pub(crate) async fn stream(
             "use incident=<id>, or nothing",
         )
     })?;
+    let principal = Arc::clone(caller.require_any()?);
     let only = which.incident.as_deref().map(incidents::id).transpose()?;
     let live = app.live();
     let Some(reader) = live.read().await else {
@@ -222,6 +225,9 @@ pub(crate) async fn stream(
     let first = stream::iter([Ok(Event::default().event("hello").data(hello))]);
     let events = first.chain(events(reader, only));
     let events = events.take_until(app.stop().clone().cancelled_owned());
+    // A token that is revoked, or ends, counts no more, also for what it has opened.
+    let access = app.access().clone();
+    let events = events.take_until(async move { access.ended(&principal).await });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")];
     Ok((headers, Sse::new(events).keep_alive(keep_alive)).into_response())

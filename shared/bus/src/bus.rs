@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     Asked, Claims, ConfigStore, Ear, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
     MicroService, ServeError, Served, Server, Sizing, Snapshots, StreamState, Subjects,
-    Subscription, Work,
+    Subscription, TokenStore, Work,
     answers::{self, Answers},
     core::Core,
     ensure::{self, WorkMade},
@@ -188,6 +188,12 @@ impl Bus {
     #[must_use]
     pub fn config_store(&self) -> ConfigStore {
         ConfigStore::new(self.core())
+    }
+
+    /// Returns what is kept of the tokens of the gateway's callers.
+    #[must_use]
+    pub fn token_store(&self) -> TokenStore {
+        TokenStore::new(self.core())
     }
 
     /// Tells whether there is a connection now.

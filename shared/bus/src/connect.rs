@@ -1,6 +1,6 @@
 //! Coming to the broker, and judging whether it can be used.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions,
@@ -126,27 +126,54 @@ async fn connect_options(
     if let Some(token) = servers.token.as_deref().or_else(|| nonempty(&context.token)) {
         with = with.token(token.to_owned());
     }
-    if let Some(path) = nonempty(&context.nkey) {
-        let seed = std::fs::read_to_string(path).map_err(|error| Error::Option {
-            option: "context",
-            reason: format!("nkey {path}: {error}"),
+    if let Some(path) = file(&context.nkey, options.nkey.as_ref()) {
+        let seed = std::fs::read_to_string(&path).map_err(|error| Error::Option {
+            option: "nkey",
+            reason: format!("{}: {error}", path.display()),
         })?;
         with = with.nkey(seed.trim().to_owned());
     }
-    let creds = nonempty(&context.creds).map(Into::into).or_else(|| options.creds.clone());
-    if let Some(path) = creds {
+    if let Some(path) = file(&context.creds, options.creds.as_ref()) {
         with = with.credentials_file(&path).await.map_err(|error| Error::Option {
             option: "creds",
             reason: format!("{}: {error}", path.display()),
         })?;
     }
-    if let Some(ca) = nonempty(&context.ca) {
-        with = with.add_root_certificates(ca.into());
-    }
-    if let (Some(cert), Some(key)) = (nonempty(&context.cert), nonempty(&context.key)) {
-        with = with.add_client_certificate(cert.into(), key.into());
-    }
+    let with = tls(with, options, context)?;
     Ok(if context.tls_first { with.tls_first() } else { with })
+}
+
+/// Returns the file that the context names, else the one of the options.
+fn file(of_context: &str, given: Option<&PathBuf>) -> Option<PathBuf> {
+    nonempty(of_context).map(PathBuf::from).or_else(|| given.cloned())
+}
+
+fn tls(
+    mut with: ConnectOptions,
+    options: &BrokerOptions,
+    context: &NatsContext,
+) -> Result<ConnectOptions, Error> {
+    if let Some(ca) = file(&context.ca, options.ca.as_ref()) {
+        with = with.add_root_certificates(readable("ca", ca)?);
+    }
+    match (file(&context.cert, options.cert.as_ref()), file(&context.key, options.key.as_ref())) {
+        (Some(cert), Some(key)) => {
+            with = with.add_client_certificate(readable("cert", cert)?, readable("key", key)?);
+        }
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => {
+            let reason = "certificate and key must be given both".to_owned();
+            return Err(Error::Option { option: "cert", reason });
+        }
+    }
+    Ok(with)
+}
+
+/// Looks at a file now: the client would try again for ever, and say nothing of it.
+fn readable(option: &'static str, path: PathBuf) -> Result<PathBuf, Error> {
+    let refused = |error| Error::Option { option, reason: format!("{}: {error}", path.display()) };
+    std::fs::read(&path).map_err(refused)?;
+    Ok(path)
 }
 
 /// Returns how long to wait before try `n` to connect again. The client's own schedule

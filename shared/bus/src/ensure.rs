@@ -304,7 +304,7 @@ fn refused(name: &str, told: jetstream::Error) -> Failure {
     {
         "the broker has fewer servers than copies were chosen: choose less with --replicas, or add servers"
     } else if code == ErrorCode::MAXIMUM_STREAMS_LIMIT {
-        "the account may have too few streams: eight are needed"
+        "the account may have too few streams: nine are needed"
     } else if code == ErrorCode::STREAM_SUBJECT_OVERLAP {
         "another stream takes our subjects: remove it, or choose another --prefix"
     } else if code == ErrorCode::STREAM_NAME_EXIST {

@@ -53,6 +53,7 @@ mod snapshots;
 mod state;
 mod subjects;
 pub mod testing;
+mod token_store;
 pub mod topology;
 mod vigil;
 mod wanted;
@@ -81,6 +82,7 @@ pub use crate::{
     snapshots::{SnapshotReader, SnapshotWriter, Snapshots},
     state::StreamState,
     subjects::{InboxSubject, Subjects},
+    token_store::{PutToken, TokenStore, Tokens},
     wire_doc::wire_markdown,
     work::{Job, KeepAlive, Work, WorkConsumer},
 };

@@ -14,8 +14,17 @@ pub struct BrokerOptions {
     /// A file with a JWT and its seed, as `nsc` writes it.
     pub creds: Option<PathBuf>,
     /// A context of the `nats` command line, by name, or the path of its file. What it
-    /// says goes before [`Self::url`] and [`Self::creds`].
+    /// says goes before all other options.
     pub context: Option<String>,
+    /// A file with the seed of an nkey.
+    pub nkey: Option<PathBuf>,
+    /// Authorities that may have signed the broker's certificate, as PEM; else those that
+    /// this host trusts.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, for a broker that asks for one, as PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    pub key: Option<PathBuf>,
     /// Prefix of all names, so that several installations can share one account.
     pub prefix: String,
     /// Name of this client in the broker's lists, such as `selfheal-monitor`.
@@ -31,6 +40,10 @@ impl Default for BrokerOptions {
             url: "nats://127.0.0.1:4222".to_owned(),
             creds: None,
             context: None,
+            nkey: None,
+            ca: None,
+            cert: None,
+            key: None,
             prefix: PREFIX_DEFAULT.to_owned(),
             name: PREFIX_DEFAULT.to_owned(),
             inbox_prefix: None,

@@ -4,7 +4,7 @@ use domain::wire::{InputKind, WorkKind};
 
 use crate::{
     Subjects,
-    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX, STREAMS, StreamId},
+    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX, STREAMS, StreamId, TOKEN_KEY_PREFIX},
 };
 
 /// A kind of user of the broker.
@@ -111,17 +111,21 @@ impl Role {
                 work(names, &mut may, WorkKind::Notify, zones);
                 may.publish.push(names.query_all());
                 may.subscribe.push(names.live_all());
+                // It only reads them: who breaks into a gateway makes no tokens that outlive it.
+                read_bucket(names, &mut may, BucketId::Tokens);
             }
             Self::Cli => {
                 follow(names, &mut may);
                 frames(names, &mut may, &[InputKind::Event, InputKind::Command]);
                 may.publish.push(names.query_all());
                 may.publish.push("$SRV.>".to_owned());
+                read_bucket(names, &mut may, BucketId::Tokens);
+                may.publish.push(names.key(BucketId::Tokens, &format!("{TOKEN_KEY_PREFIX}.*")));
                 // How streams and queues stand.
                 for spec in &STREAMS {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(spec.id)));
                 }
-                for id in [BucketId::Config, BucketId::Snapshots] {
+                for id in [BucketId::Config, BucketId::Snapshots, BucketId::Tokens] {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.bucket_stream(id)));
                 }
                 let work = names.stream(StreamId::Work);
@@ -171,13 +175,17 @@ fn follow(names: &Subjects, may: &mut Permissions) {
     may.publish.push("$JS.API.INFO".to_owned());
     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.bucket_stream(BucketId::Members)));
     for bucket in [BucketId::Config, BucketId::Members] {
-        let stream = names.bucket_stream(bucket);
-        may.publish.extend([
-            format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
-            format!("$JS.API.CONSUMER.INFO.{stream}.*"),
-            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"),
-        ]);
+        read_bucket(names, may, bucket);
     }
+}
+
+fn read_bucket(names: &Subjects, may: &mut Permissions, bucket: BucketId) {
+    let stream = names.bucket_stream(bucket);
+    may.publish.extend([
+        format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
+        format!("$JS.API.CONSUMER.INFO.{stream}.*"),
+        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"),
+    ]);
 }
 
 fn frames(names: &Subjects, may: &mut Permissions, kinds: &[InputKind]) {

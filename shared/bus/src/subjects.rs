@@ -7,7 +7,9 @@ use domain::{
     wire::{InputKind, WorkKind},
 };
 
-use crate::topology::{BucketId, CONFIG_KEY, Holds, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId};
+use crate::topology::{
+    BucketId, CONFIG_KEY, Holds, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId, TOKEN_KEY_PREFIX,
+};
 
 /// Builds and reads every name that is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +209,12 @@ impl Subjects {
     #[must_use]
     pub fn config_key(&self) -> String {
         self.key(BucketId::Config, CONFIG_KEY)
+    }
+
+    /// Returns the subject of a token's record.
+    #[must_use]
+    pub fn token_key(&self, name: &str) -> String {
+        self.key(BucketId::Tokens, &format!("{TOKEN_KEY_PREFIX}.{}", token(name)))
     }
 
     /// Reads the subject of an inbox message.

@@ -57,6 +57,9 @@ pub const MEMBER_KEY_PREFIX: &str = "member";
 /// Key of the active configuration in the bucket `config`.
 pub const CONFIG_KEY: &str = "active";
 
+/// Keys of tokens start with this.
+pub const TOKEN_KEY_PREFIX: &str = "token";
+
 /// Keys of objects' records start with this, by the convention that all clients share.
 pub const OBJECT_RECORDS: &str = "M";
 
@@ -94,6 +97,8 @@ pub enum BucketId {
     Config,
     /// Snapshots of the desk, each an object of many parts.
     Snapshots,
+    /// What is kept of the tokens of the gateway's callers.
+    Tokens,
     /// The leader's lease and the living agents.
     Members,
 }
@@ -270,7 +275,7 @@ pub struct BucketSpec {
 }
 
 /// All buckets. The last one is made last: who sees it knows that all stand.
-pub static BUCKETS: [BucketSpec; 3] = [
+pub static BUCKETS: [BucketSpec; 4] = [
     BucketSpec {
         id: BucketId::Config,
         suffix: "config",
@@ -292,6 +297,18 @@ pub static BUCKETS: [BucketSpec; 3] = [
         value_bytes_max: 256 * KIB,
         markers: None,
         about: "Snapshots of the desk, each an object named by the place in the ledger that it covers. Behind the newest of them the ledger and the inbox are forgotten.",
+    },
+    BucketSpec {
+        id: BucketId::Tokens,
+        suffix: "tokens",
+        holds: Holds::Values,
+        storage: Storage::File,
+        // The present record of a name and the former ones, so that it can be seen who had it.
+        history: 8,
+        bytes_max: 16 * MIB,
+        value_bytes_max: 16 * KIB,
+        markers: None,
+        about: "Hashes of the tokens of the gateway's callers (keys `token.<name>`), with role and end. Every gateway follows it.",
     },
     BucketSpec {
         id: BucketId::Members,
@@ -344,10 +361,11 @@ impl BucketId {
     /// Returns the bucket's line of the table.
     #[must_use]
     pub fn spec(self) -> &'static BucketSpec {
-        let [config, snapshots, members] = &BUCKETS;
+        let [config, snapshots, tokens, members] = &BUCKETS;
         match self {
             Self::Config => config,
             Self::Snapshots => snapshots,
+            Self::Tokens => tokens,
             Self::Members => members,
         }
     }
@@ -366,26 +384,4 @@ pub fn queue(kind: WorkKind) -> &'static QueueSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_id_names_its_own_line() {
-        for spec in &STREAMS {
-            assert_eq!(spec.id.spec().suffix, spec.suffix);
-        }
-        for spec in &BUCKETS {
-            assert_eq!(spec.id.spec().suffix, spec.suffix);
-        }
-        for spec in &QUEUES {
-            assert_eq!(queue(spec.kind).kind, spec.kind);
-        }
-    }
-
-    #[test]
-    fn no_message_is_larger_than_the_broker_takes_by_default() {
-        for spec in &STREAMS {
-            assert!(spec.message_bytes_max <= MIB, "{}", spec.suffix);
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::Access,
     event::Event,
     id::sha256_hex,
     policy::Policy,
@@ -41,6 +42,8 @@ pub struct Config {
     pub inhibit: Vec<InhibitRule>,
     /// When a trouble that comes and goes is left alone for a while (default: never).
     pub flapping: Option<Flapping>,
+    /// Who may come in to the gateway, and how often.
+    pub access: Access,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
     pub unknown: Option<Box<Unknown>>,
@@ -61,12 +64,25 @@ struct Fields {
     inhibit: Vec<InhibitRule>,
     #[serde(skip_serializing_if = "Option::is_none")]
     flapping: Option<Flapping>,
+    #[serde(skip_serializing_if = "Access::is_default")]
+    access: Access,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping } = fields;
-        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, unknown: None }
+        let Fields { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, access } =
+            fields;
+        Self {
+            targets,
+            policy,
+            runbooks,
+            watchdog,
+            maintenance,
+            inhibit,
+            flapping,
+            access,
+            unknown: None,
+        }
     }
 }
 
@@ -80,9 +96,10 @@ impl From<Config> for Fields {
             maintenance,
             inhibit,
             flapping,
+            access,
             unknown: _,
         } = config;
-        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping }
+        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, access }
     }
 }
 

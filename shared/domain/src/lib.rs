@@ -7,6 +7,7 @@
 //! [`guard`], [`desk`]. What crosses the wire is in [`wire`]; what a person
 //! configures is in [`config`]; what a person reads is in [`view`].
 
+pub mod access;
 pub mod action;
 pub mod autonomy;
 pub mod check;

@@ -48,6 +48,18 @@ pub struct Common {
     /// Context of the `nats` command to take server and credentials from
     #[arg(long, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
     nats_context: Option<String>,
+    /// File with the seed of an nkey
+    #[arg(long, env = "SELFHEAL_NATS_NKEY", value_name = "FILE")]
+    nats_nkey: Option<String>,
+    /// Authorities that may have signed the broker's certificate, as PEM; else those that this host trusts
+    #[arg(long, env = "SELFHEAL_NATS_CA", value_name = "FILE")]
+    nats_ca: Option<String>,
+    /// Our own certificate, for a broker that asks for one, as PEM
+    #[arg(long, env = "SELFHEAL_NATS_CERT", value_name = "FILE")]
+    nats_cert: Option<String>,
+    /// Private key of that certificate, as PEM
+    #[arg(long, env = "SELFHEAL_NATS_KEY", value_name = "FILE")]
+    nats_key: Option<String>,
     /// First token of every subject, so that installations can share a NATS account
     #[arg(long, env = "SELFHEAL_PREFIX", default_value = "selfheal", value_name = "TOKEN", value_parser = token)]
     pub prefix: String,
@@ -80,6 +92,10 @@ impl Common {
         bus::BrokerOptions {
             url: self.nats_url.clone(),
             creds: present(self.nats_creds.as_ref()).map(PathBuf::from),
+            nkey: present(self.nats_nkey.as_ref()).map(PathBuf::from),
+            ca: present(self.nats_ca.as_ref()).map(PathBuf::from),
+            cert: present(self.nats_cert.as_ref()).map(PathBuf::from),
+            key: present(self.nats_key.as_ref()).map(PathBuf::from),
             context: present(self.nats_context.as_ref()).map(str::to_owned),
             prefix: self.prefix.clone(),
             name,
@@ -187,9 +203,20 @@ mod tests {
 
     #[test]
     fn an_empty_value_counts_as_absent() {
-        let common = parse(&["--nats-creds", "", "--nats-context=", "--health-listen="]).unwrap();
+        let common = parse(&[
+            "--nats-creds",
+            "",
+            "--nats-context=",
+            "--nats-ca=",
+            "--nats-nkey=",
+            "--health-listen=",
+        ])
+        .unwrap();
         let broker = common.broker("selfheal-test".to_owned());
-        assert_eq!((broker.creds, broker.context), (None, None));
+        assert_eq!(
+            (broker.creds, broker.context, broker.nkey, broker.ca),
+            (None, None, None, None)
+        );
         assert_eq!(common.health_listen().unwrap(), None);
     }
 

@@ -55,7 +55,10 @@ pub enum SecretError {
 /// # Errors
 ///
 /// When it is not there, cannot be read, or is empty.
-#[expect(clippy::disallowed_methods, reason = "the configuration names the variable, not a flag")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which variable it is, the configuration says, and clap cannot know"
+)]
 pub fn read_secret(reference: &SecretRef) -> Result<Secret, SecretError> {
     let text = match reference.place()? {
         Place::Env(name) => {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bus::roles::Role;
-use domain::{event::Severity, view::Status};
+use domain::{
+    access::{self, is_token_name},
+    event::Severity,
+    view::Status,
+};
 
 /// Reads a JSON value.
 pub(super) fn json(text: &str) -> Result<serde_json::Value, String> {
@@ -31,6 +35,17 @@ pub(super) fn status(text: &str) -> Result<Status, String> {
 pub(super) fn role(text: &str) -> Result<Role, String> {
     let found = Role::ALL.into_iter().find(|role| role.as_str() == text);
     found.ok_or_else(|| format!("expected one of: {}", Role::ALL.map(Role::as_str).join(", ")))
+}
+
+/// Reads what a caller of the gateway may do.
+pub(super) fn access_role(text: &str) -> Result<access::Role, String> {
+    word(text, &access::Role::ALL.map(access::Role::as_str).join(", "))
+}
+
+/// Reads the name of a token.
+pub(super) fn token_name(text: &str) -> Result<String, String> {
+    let expected = || "expected 1 to 64 of the characters A-Z a-z 0-9 - _".to_owned();
+    is_token_name(text).then(|| text.to_owned()).ok_or_else(expected)
 }
 
 /// Reads a time such as `500ms`, `5s`, `2m`, `3h`, `1d`.

@@ -17,6 +17,7 @@ mod rejected;
 mod room;
 mod snapshots;
 mod streams;
+mod tokens;
 mod versions;
 mod zones;
 
@@ -34,7 +35,7 @@ pub(crate) struct Check {
 }
 
 /// All checks, in the order in which they are told.
-pub(crate) const CHECKS: [Check; 19] = [
+pub(crate) const CHECKS: [Check; 20] = [
     broker::CHECK,
     permissions::CHECK,
     streams::CHECK,
@@ -52,6 +53,7 @@ pub(crate) const CHECKS: [Check; 19] = [
     disk::CHECK,
     snapshots::CHECK,
     gateways::CHECK,
+    tokens::CHECK,
     rejected::CHECK,
     brakes::CHECK,
 ];

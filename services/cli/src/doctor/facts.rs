@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bus::{
+    Tokens,
     inspect::{AccountLook, Living, QueueLook, ServerLook, StreamLook, UserLook, Which},
     roles::{Permissions, Role},
     topology::{BucketId, StreamId},
@@ -47,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) leaders: Seen<BTreeSet<String>>,
     /// The active configuration.
     pub(crate) config: Seen<Config>,
+    /// The tokens of the gateway's callers.
+    pub(crate) tokens: Seen<Tokens>,
     /// Incidents that are not over.
     pub(crate) open: Seen<Page>,
     /// Gateways that were asked, and what they answered.

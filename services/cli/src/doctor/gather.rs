@@ -1,9 +1,9 @@
 //! Looking at everything, in bounded time, without changing anything.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use bus::{
-    BrokerOptions, Bus, Error, Subjects,
+    Bus, Error, Subjects,
     inspect::{Inspect, Living, NOT_PERMITTED, UserLook},
     roles::Role,
 };
@@ -23,7 +23,7 @@ use super::{
     local, server,
 };
 use crate::{
-    args::{Broker, Doctor, NATS_URL_DEFAULT},
+    args::{Broker, Doctor},
     http,
 };
 
@@ -44,14 +44,7 @@ const GATEWAY_DEFAULT: &str = "http://127.0.0.1:8080";
 pub(crate) async fn all(args: &Doctor, broker: &Broker) -> Facts {
     let local = local::look(args, broker.timeout).await;
     let role = args.role.unwrap_or(Role::Cli);
-    let options = BrokerOptions {
-        url: broker.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
-        creds: broker.nats_creds.clone().map(PathBuf::from),
-        context: broker.nats_context.clone(),
-        prefix: broker.prefix.clone(),
-        name: format!("selfheal-{}", role.as_str()),
-        ..BrokerOptions::default()
-    };
+    let options = broker.options(role.as_str());
     let names = Subjects::new(&broker.prefix);
     let mut facts = blind(role, &names);
     facts.local = local;
@@ -82,6 +75,7 @@ fn blind(role: Role, names: &Subjects) -> Facts {
         views: not_seen(WHY),
         leaders: not_seen(WHY),
         config: not_seen(WHY),
+        tokens: not_seen(WHY),
         open: not_seen(WHY),
         gateways: Vec::new(),
         local: super::facts::Local::default(),
@@ -103,6 +97,7 @@ async fn look(facts: &mut Facts, bus: &Bus, role: Role, within: Duration) {
         Err(_) => BTreeSet::new(),
     };
     facts.answering = seen(inspect.answering(&expected).await);
+    facts.tokens = seen(bus.token_store().list(within).await);
     ask_supervisors(facts, bus, within).await;
     if let Ok(config) = &facts.config {
         let mut zones: Vec<String> = config.targets.iter().map(|it| it.zone.clone()).collect();

@@ -79,6 +79,12 @@ pub(crate) fn check_flags(args: &Up, global: &Global) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, message)
             .hint("leave out --nats-port, or --nats-url and SELFHEAL_NATS_URL"));
     }
+    if is_set("SELFHEAL_TLS_CERT") || is_set("SELFHEAL_TLS_KEY") {
+        let message = "SELFHEAL_TLS_CERT and SELFHEAL_TLS_KEY are set, but the gateway of `up` speaks plain HTTP";
+        return Err(Failure::new(Exit::Usage, message).hint(
+            "unset them, or start the agents as processes of their own: see docs/operations.md",
+        ));
+    }
     Ok(())
 }
 
@@ -206,8 +212,8 @@ impl Common<'_> {
         // In the environment, not in the arguments: a URL may hold a password, and everybody can see arguments.
         env.push(("SELFHEAL_NATS_URL", self.url.into()));
         if !self.own_broker {
-            env.extend(broker.nats_creds.clone().map(|it| ("SELFHEAL_NATS_CREDS", it.into())));
-            env.extend(broker.nats_context.clone().map(|it| ("SELFHEAL_NATS_CONTEXT", it.into())));
+            let given = broker.variables().into_iter();
+            env.extend(given.filter_map(|(name, value)| Some((name, value?.clone().into()))));
         }
         if !is_set("SELFHEAL_GRACE") {
             env.push(("SELFHEAL_GRACE", AGENT_GRACE.into()));
@@ -219,7 +225,7 @@ impl Common<'_> {
         // Five agents cannot share one address.
         let mut names = vec!["SELFHEAL_HEALTH_LISTEN"];
         if self.own_broker {
-            names.extend(["SELFHEAL_NATS_CREDS", "SELFHEAL_NATS_CONTEXT"]);
+            names.extend(self.global.broker.variables().map(|(name, _)| name));
         }
         names
     }

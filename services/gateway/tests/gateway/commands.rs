@@ -49,7 +49,7 @@ async fn each_verb_becomes_its_command() {
         let (status, told) = gateway.send(&path, body).await;
         assert_eq!((status, &told["status"]), (200, &json!("done")), "{path}: {told}");
         let inputs = desk.inputs(idx + 1).await;
-        assert_eq!(command(&inputs[idx]), Command { by: "ann".to_owned(), verb }, "{path}");
+        assert_eq!(command(&inputs[idx]), Command { by: "local (ann)".to_owned(), verb }, "{path}");
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_silence_is_made_with_an_end_and_ended() {
     assert_eq!(status, 200, "{told}");
     let made = command(&desk.inputs(1).await[0]);
     let Verb::Silence { request } = made.verb else { panic!("{made:?}") };
-    assert_eq!((made.by.as_str(), request.comment.as_str()), ("ann", "moving it"));
+    assert_eq!((made.by.as_str(), request.comment.as_str()), ("local (ann)", "moving it"));
     assert_eq!(request.matchers.to_string(), "target=database, host=~db-.*");
     assert_eq!(request.until.to_rfc3339(), "2026-03-01T02:00:00+00:00");
 
@@ -81,7 +81,7 @@ async fn a_silence_is_made_with_an_end_and_ended() {
     assert_eq!(status, 200, "{told}");
     let ended = command(&desk.inputs(2).await[1]);
     let id = SilenceId("0123456789abcdef".to_owned());
-    assert_eq!(ended, Command { by: "api".to_owned(), verb: Verb::Unsilence { id } });
+    assert_eq!(ended, Command { by: "local".to_owned(), verb: Verb::Unsilence { id } });
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn an_approval_without_a_hash_names_the_plan_that_is_there_now() {
     let (status, told) = heard(gateway.post(&path)).await;
     assert_eq!(status, 200, "{told}");
     let wanted = Verb::Approve { incident, plan_hash: "abc".to_owned() };
-    assert_eq!(command(&desk.inputs(1).await[0]), Command { by: "api".to_owned(), verb: wanted });
+    assert_eq!(command(&desk.inputs(1).await[0]), Command { by: "local".to_owned(), verb: wanted });
 
     // A mistyped field must not approve whatever is there.
     let (status, told) = gateway.send(&path, json!({"planhash": "x"})).await;
@@ -119,7 +119,7 @@ async fn a_refused_command_is_a_409_with_the_reason() {
     assert_eq!((status, &told["error"]["code"]), (409, &json!("refused")));
     assert_eq!(heard(gateway.post(&at("retry"))).await.0, 404);
     let (status, told) = heard(gateway.post(&at("explode"))).await;
-    assert_eq!((status, &told["error"]["code"]), (404, &json!("unknown_verb")));
+    assert_eq!((status, &told["error"]["code"]), (404, &json!("unknown_path")));
     let (status, told) = heard(gateway.post("/api/v1/incidents/seven/close")).await;
     assert_eq!((status, &told["error"]["code"]), (400, &json!("invalid_id")));
     let long = json!({"reason": "x".repeat(1001)});

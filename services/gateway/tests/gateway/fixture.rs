@@ -71,7 +71,13 @@ impl Gateway {
 
     /// Waits for a log line with this message.
     pub(crate) async fn line(&mut self, message: &str) -> Value {
-        let find = |log: &Vec<Value>| log.iter().find(|line| line["message"] == message).cloned();
+        self.line_with(message, "message", message).await
+    }
+
+    /// Waits for a log line with this message whose field has this value.
+    pub(crate) async fn line_with(&mut self, message: &str, field: &str, value: &str) -> Value {
+        let is_it = |line: &&Value| line["message"] == message && line[field] == value;
+        let find = |log: &Vec<Value>| log.iter().find(is_it).cloned();
         let mut log = self.log.clone();
         let found = tokio::time::timeout(PATIENCE, log.wait_for(|log| find(log).is_some())).await;
         match found.ok().and_then(|seen| find(&*seen.ok()?)) {
@@ -111,6 +117,23 @@ impl Gateway {
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         ended.expect("the gateway ends").unwrap().code()
+    }
+}
+
+/// Waits for a condition; tells what it last saw when it never comes.
+pub(crate) async fn eventually<T, S: std::fmt::Debug>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, S>,
+) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) if PATIENCE < begun.elapsed() => {
+                panic!("never came: {what}; last seen: {seen:?}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
     }
 }
 

@@ -11,10 +11,18 @@ mod fixture;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod permissions;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod watchdog;

@@ -19,6 +19,7 @@ mod outage;
 mod permissions;
 mod secure;
 mod snapshots;
+mod tokens;
 mod topology;
 mod work;
 

@@ -1,7 +1,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bus::{
-    BrokerOptions, Bus, Claimed, Subjects, roles::Role, testing::Broker, topology::StreamId,
+    BrokerOptions, Bus, Claimed, PutToken, Subjects, roles::Role, testing::Broker,
+    topology::StreamId,
 };
 use chrono::Utc;
 use domain::{
@@ -145,7 +146,7 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         cli.request(asked, "".into(), WAIT).await.unwrap();
     }
     cli.inbox_writer().submit(InputKind::Command, input("id")).await.unwrap();
-    cli.config_store().watch().wait_for(Option::is_some).await.unwrap();
+    make_token(&cli, &gateway).await;
     publish_event(&broker, &names).await;
     let read = inbox.next_batch(1, WAIT).await.unwrap();
     assert_eq!(read[0].seq, 1);
@@ -154,6 +155,13 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         let violation = bus.last_violation().filter(|told| !told.contains("$JS.API.INFO"));
         assert_eq!(violation, None);
     }
+}
+
+async fn make_token(cli: &Bus, gateway: &Bus) {
+    cli.config_store().watch().wait_for(Option::is_some).await.unwrap();
+    let put = cli.token_store().put(&crate::tokens::record("ci"), 0).await.unwrap();
+    assert_eq!((put, cli.token_store().list(WAIT).await.unwrap().len()), (PutToken::Stored, 1));
+    gateway.token_store().watch().wait_for(Option::is_some).await.unwrap();
 }
 
 async fn watch(supervisor: &Bus, watchers: &[&Bus], monitor: &Bus) {
@@ -233,4 +241,22 @@ async fn a_fixer_can_neither_write_decisions_nor_take_the_lease_and_the_violatio
         .await;
     }
     assert_eq!(supervisor.ledger().last_seq().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_reads_the_tokens_and_can_make_none() {
+    let broker = Broker::with_config(&accounts()).await;
+    let supervisor = login(&broker, Role::Supervisor).await;
+    supervisor.ensure_topology().await.unwrap();
+    for role in [Role::Gateway, Role::Monitor, Role::Publisher] {
+        let bus = login(&broker, role).await;
+        let key = bus.subjects().token_key("evil");
+        bus.publish_core(key.clone(), "{}".into()).await.unwrap();
+        eventually("the violation", || async {
+            let told = bus.last_violation();
+            if told.as_ref().is_some_and(|it| it.contains(&key)) { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
+    assert!(login(&broker, Role::Cli).await.token_store().list(WAIT).await.unwrap().is_empty());
 }

@@ -141,6 +141,38 @@ async fn a_key_of_a_user_is_taken_from_its_file() {
     assert!(matches!(refused, Error::Credentials { .. }), "{refused:?}");
 }
 
+#[tokio::test]
+async fn what_a_context_names_can_be_named_by_options_too() {
+    let files = Files::new();
+    let authority = Authority::new(&files);
+    let user = KeyPair::new_user();
+    let users = format!("authorization {{ users: [{{ nkey: {} }}] }}", user.public_key());
+    let config = format!("{}\n{users}", authority.config("verify: true"));
+    let broker = Broker::with_config(&config).await;
+    let [cert, key] = authority.client.clone().map(PathBuf::from);
+    let whole = BrokerOptions {
+        url: broker.url().replace("nats://", "tls://"),
+        ca: Some(authority.ca.clone().into()),
+        cert: Some(cert),
+        key: Some(key),
+        nkey: Some(files.write("user.nk", &user.seed().unwrap()).into()),
+        ..BrokerOptions::default()
+    };
+    works(&connect(&whole).await.unwrap()).await;
+    for (without, option) in [
+        (BrokerOptions { key: None, ..whole.clone() }, "cert"),
+        (BrokerOptions { ca: Some("/nowhere.pem".into()), ..whole.clone() }, "ca"),
+        (BrokerOptions { key: Some("/nowhere.key".into()), ..whole.clone() }, "key"),
+        (BrokerOptions { nkey: Some("/nowhere.nk".into()), ..whole.clone() }, "nkey"),
+    ] {
+        let told = connect(&without).await.unwrap_err();
+        assert!(matches!(told, Error::Option { option: it, .. } if it == option), "{told:?}");
+    }
+    let trusts_others = BrokerOptions { ca: None, ..whole };
+    let never = tokio::time::timeout(NEVER, connect(&trusts_others)).await;
+    assert!(never.is_err(), "our authority is none of this host's");
+}
+
 /// Signs claims as `nsc` does.
 fn jwt(kind: &str, name: &str, subject: &KeyPair, issuer: &KeyPair, mut claims: Value) -> String {
     claims["type"] = json!(kind);

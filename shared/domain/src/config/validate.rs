@@ -74,6 +74,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         watchdog_findings(watchdog, &mut found);
     }
     super::quiet::findings(config, &mut found);
+    found.extend(config.access.findings());
     found
 }
 

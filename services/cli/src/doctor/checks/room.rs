@@ -87,6 +87,7 @@ fn consequence(which: Which, name: &str) -> Option<(&'static str, String)> {
         Which::Bucket(BucketId::Config | BucketId::Members) => {
             ("a new configuration, or a new agent, is refused", more(1 << 28))
         }
+        Which::Bucket(BucketId::Tokens) => ("no new token can be made", more(1 << 28)),
         Which::Bucket(BucketId::Snapshots) => (
             "without new snapshots the ledger is not forgotten and grows until it is full",
             more(4 << 30),

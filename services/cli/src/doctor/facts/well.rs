@@ -111,6 +111,7 @@ pub(crate) fn facts() -> Facts {
         views: Ok(vec![view]),
         leaders: Ok(BTreeSet::from(["supervisor-1".to_owned()])),
         config: Ok(config),
+        tokens: Ok(Tokens::new()),
         open: Ok(Page::default()),
         gateways: vec![Gateway {
             url: "http://127.0.0.1:8080/readyz".to_owned(),

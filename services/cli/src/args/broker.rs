@@ -1,0 +1,109 @@
+//! The flags that say how to reach the broker.
+
+use std::{path::PathBuf, time::Duration};
+
+use bus::BrokerOptions;
+use clap::Args;
+
+use super::{
+    NATS_URL_DEFAULT,
+    values::{time, token},
+};
+
+/// How to reach the system.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct Broker {
+    /// NATS servers, separated by commas [default: nats://127.0.0.1:4222]
+    #[arg(
+        long,
+        global = true,
+        env = "SELFHEAL_NATS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) nats_url: Option<String>,
+    /// NATS credentials file
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CREDS", value_name = "FILE")]
+    pub(crate) nats_creds: Option<String>,
+    /// Context of the `nats` command, which holds URL and credentials
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
+    pub(crate) nats_context: Option<String>,
+    /// File with the seed of an nkey
+    #[arg(long, global = true, env = "SELFHEAL_NATS_NKEY", value_name = "FILE")]
+    pub(crate) nats_nkey: Option<String>,
+    /// Authorities that may have signed the broker's certificate, as PEM
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CA", value_name = "FILE")]
+    pub(crate) nats_ca: Option<String>,
+    /// Our own certificate, for a broker that asks for one, as PEM
+    #[arg(long, global = true, env = "SELFHEAL_NATS_CERT", value_name = "FILE")]
+    pub(crate) nats_cert: Option<String>,
+    /// Private key of that certificate, as PEM
+    #[arg(long, global = true, env = "SELFHEAL_NATS_KEY", value_name = "FILE")]
+    pub(crate) nats_key: Option<String>,
+    /// First token of every subject
+    #[arg(long, global = true, env = "SELFHEAL_PREFIX", value_name = "TOKEN")]
+    #[arg(default_value = "selfheal", value_parser = token)]
+    pub(crate) prefix: String,
+    /// How long to wait for an answer
+    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) timeout: Duration,
+}
+
+impl Broker {
+    /// Returns the flags that name a file, or something of its kind, with their variables.
+    fn optional(&mut self) -> [&mut Option<String>; 7] {
+        [
+            &mut self.nats_url,
+            &mut self.nats_creds,
+            &mut self.nats_context,
+            &mut self.nats_nkey,
+            &mut self.nats_ca,
+            &mut self.nats_cert,
+            &mut self.nats_key,
+        ]
+    }
+
+    /// Drops what is empty: an empty environment variable counts as absent, as in every service.
+    pub(super) fn drop_empty(&mut self) {
+        for value in self.optional() {
+            if value.as_deref() == Some("") {
+                *value = None;
+            }
+        }
+    }
+
+    /// Tells whether a broker was named, be it by flag or by environment.
+    pub(crate) fn is_given(&self) -> bool {
+        self.nats_url.is_some() || self.nats_context.is_some()
+    }
+
+    /// Returns how to reach it, for a client of this role.
+    pub(crate) fn options(&self, role: &str) -> BrokerOptions {
+        let path = |text: &Option<String>| text.clone().map(PathBuf::from);
+        BrokerOptions {
+            url: self.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
+            creds: path(&self.nats_creds),
+            context: self.nats_context.clone(),
+            nkey: path(&self.nats_nkey),
+            ca: path(&self.nats_ca),
+            cert: path(&self.nats_cert),
+            key: path(&self.nats_key),
+            prefix: self.prefix.clone(),
+            name: format!("selfheal-{role}"),
+            ..BrokerOptions::default()
+        }
+    }
+
+    /// Returns what is to be passed on to an agent, besides the URL, as its environment.
+    pub(crate) fn variables(&self) -> [(&'static str, Option<&String>); 6] {
+        [
+            ("SELFHEAL_NATS_CREDS", self.nats_creds.as_ref()),
+            ("SELFHEAL_NATS_CONTEXT", self.nats_context.as_ref()),
+            ("SELFHEAL_NATS_NKEY", self.nats_nkey.as_ref()),
+            ("SELFHEAL_NATS_CA", self.nats_ca.as_ref()),
+            ("SELFHEAL_NATS_CERT", self.nats_cert.as_ref()),
+            ("SELFHEAL_NATS_KEY", self.nats_key.as_ref()),
+        ]
+    }
+}

@@ -1,0 +1,73 @@
+//! The command line of `token`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use domain::{access::Role, span::Rates};
+
+use super::{
+    By,
+    values::{access_role, time, token_name},
+};
+
+/// What the help of `token` says at its end.
+const ABOUT_ROLES: &str = "\
+Roles: a publisher publishes events and nothing else; a viewer reads; an operator also publishes,
+acknowledges, closes, retries, pauses and resumes; an approver also approves and rejects; an admin also
+gives a new configuration. The broker keeps only hashes: nobody can show a token again.";
+
+/// What is wanted of the tokens.
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = ABOUT_ROLES)]
+pub(crate) enum Token {
+    /// Makes a token and prints it, this once
+    #[command(after_help = ABOUT_ROLES)]
+    Create(Create),
+    /// Lists them: name, role, state, end, and who made them
+    #[command(alias = "list")]
+    Ls,
+    /// Ends a token; every gateway knows within a second
+    Revoke {
+        /// Its name
+        name: String,
+        /// In whose name.
+        #[command(flatten)]
+        by: By,
+    },
+    /// Asks a gateway of this host who the holder of a token is
+    Check(Check),
+}
+
+/// What `selfheal token check` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Check {
+    /// The gateway
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) gateway: String,
+    /// The token; give it by the environment, as command lines can be seen by others
+    #[arg(long, env = "SELFHEAL_API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// File that holds the token, for its owner alone; else ~/.config/selfheal/token
+    #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What `selfheal token create` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Create {
+    /// What the log calls its holder: letters, digits, - and _
+    #[arg(long, value_name = "NAME", value_parser = token_name)]
+    pub(crate) name: String,
+    /// What its holder may do: publisher, viewer, operator, approver, admin
+    #[arg(long, value_name = "ROLE", value_parser = access_role)]
+    pub(crate) role: Role,
+    /// After which time it ends, such as 90d; never unless given
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) expires: Option<Duration>,
+    /// How often it may be used at each gateway, such as 100/s; else as configured for all
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<Rates>,
+    /// In whose name.
+    #[command(flatten)]
+    pub(crate) by: By,
+}

@@ -1,0 +1,96 @@
+//! Who a caller is.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    access::{Role, TokenRecord},
+    span::Rates,
+};
+
+/// Longest name of a person that is kept.
+const PERSON_CHARS_MAX: usize = 200;
+
+/// Somebody whom we know, and what he may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Principal {
+    /// What the log calls him, such as `token:ci`.
+    pub(crate) name: String,
+    /// What he may do.
+    pub(crate) role: Role,
+    /// How often he may come, if that is said of him alone.
+    pub(crate) rate: Option<Rates>,
+    /// How he proved it.
+    pub(crate) proof: Proof,
+}
+
+/// How somebody proved who he is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// He is on this host, where no token is asked for.
+    Host,
+    /// By the token of the flags.
+    Flags,
+    /// By a token whose record has this hash.
+    Token(String),
+    /// By a token of the provider, which ends then.
+    Provider(DateTime<Utc>),
+}
+
+impl Principal {
+    /// Who is on this host, which has one owner.
+    pub(crate) fn of_host() -> Self {
+        Self { name: "local".to_owned(), role: Role::Admin, rate: None, proof: Proof::Host }
+    }
+
+    /// Who has the token of the flags.
+    pub(crate) fn of_flags() -> Self {
+        Self { name: "api-token".to_owned(), role: Role::Admin, rate: None, proof: Proof::Flags }
+    }
+
+    /// Who has the token of this record.
+    pub(crate) fn of_token(record: &TokenRecord) -> Self {
+        Self {
+            name: format!("token:{}", record.name),
+            role: record.role,
+            rate: record.rate.clone(),
+            proof: Proof::Token(record.hash.clone()),
+        }
+    }
+
+    /// Who is known to the provider.
+    pub(crate) fn of_provider(name: &str, role: Role, until: DateTime<Utc>) -> Self {
+        let proof = Proof::Provider(until);
+        Self { name: format!("oidc:{}", plain(name)), role, rate: None, proof }
+    }
+
+    /// Returns who did something, for the ledger: the principal, and in brackets the person
+    /// whom the request names, which proves nothing and never takes the principal's place.
+    pub(crate) fn by(&self, person: Option<&str>) -> String {
+        match person.map(plain) {
+            Some(person) if !person.is_empty() => format!("{} ({person})", self.name),
+            Some(_) | None => self.name.clone(),
+        }
+    }
+}
+
+/// Returns a name on one line and without the brackets that part it from the principal.
+fn plain(text: &str) -> String {
+    let legal = |c: &char| !c.is_control() && !"()".contains(*c);
+    let kept: String = text.chars().filter(legal).take(PERSON_CHARS_MAX).collect();
+    kept.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_named_beside_the_principal_and_never_in_its_place() {
+        let host = Principal::of_host();
+        assert_eq!(host.by(None), "local");
+        assert_eq!(host.by(Some("ann")), "local (ann)");
+        assert_eq!(host.by(Some(" \n")), "local");
+        assert_eq!(host.by(Some("x) token:ci (ann\n")), "local (x token:ci ann)");
+        let until = DateTime::UNIX_EPOCH;
+        assert_eq!(Principal::of_provider("a (b)", Role::Viewer, until).name, "oidc:a b");
+    }
+}

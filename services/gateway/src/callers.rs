@@ -1,0 +1,95 @@
+//! What callers may know of who may come in: `GET /api/v1/whoami` and `GET /api/v1/tokens`.
+
+use axum::{Extension, Json, extract::State};
+use chrono::{DateTime, Utc};
+use domain::{
+    access::{Role, TokenRecord},
+    span::Rates,
+};
+use serde::Serialize;
+
+use crate::{
+    access::{Caller, Proof},
+    app::App,
+    problem::Problem,
+};
+
+/// The answer of `GET /api/v1/whoami`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Whoami {
+    /// What the log calls the caller.
+    name: String,
+    role: Role,
+    /// How he proved it: `host`, `api-token`, `token` or `oidc`.
+    proof: &'static str,
+    /// How often he may come, if that is said of him alone.
+    rate: Option<Rates>,
+    /// When his token ends, if it does.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// `GET /api/v1/whoami`.
+pub(crate) async fn whoami(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Whoami>, Problem> {
+    let principal = caller.require_any()?;
+    let (proof, expires_at) = match &principal.proof {
+        Proof::Host => ("host", None),
+        Proof::Flags => ("api-token", None),
+        Proof::Token(hash) => ("token", app.access().record(hash).and_then(|it| it.expires_at)),
+        Proof::Provider(until) => ("oidc", Some(*until)),
+    };
+    Ok(Json(Whoami {
+        name: principal.name.clone(),
+        role: principal.role,
+        proof,
+        rate: principal.rate.clone(),
+        expires_at,
+    }))
+}
+
+/// A token, without what could be mistaken for it.
+#[derive(Debug, Serialize)]
+struct Token {
+    name: String,
+    role: Role,
+    state: &'static str,
+    created_at: DateTime<Utc>,
+    created_by: String,
+    expires_at: Option<DateTime<Utc>>,
+    rate: Option<Rates>,
+    revoked_at: Option<DateTime<Utc>>,
+    revoked_by: Option<String>,
+}
+
+impl Token {
+    fn of(record: &TokenRecord, now: DateTime<Utc>) -> Self {
+        Self {
+            name: record.name.clone(),
+            role: record.role,
+            state: record.state(now).as_str(),
+            created_at: record.created_at,
+            created_by: record.created_by.clone(),
+            expires_at: record.expires_at,
+            rate: record.rate.clone(),
+            revoked_at: record.revoked.as_ref().map(|it| it.at),
+            revoked_by: record.revoked.as_ref().map(|it| it.by.clone()),
+        }
+    }
+}
+
+/// `GET /api/v1/tokens`.
+pub(crate) async fn tokens(State(app): State<App>) -> Result<Json<serde_json::Value>, Problem> {
+    let Some(tokens) = app.access().tokens() else {
+        return Err(Problem::later(
+            "access_not_known",
+            "the tokens are not known yet: the broker has not told them since this gateway started",
+            "ask again after the time in Retry-After; see whether the broker runs",
+            1,
+        ));
+    };
+    let now = Utc::now();
+    let tokens: Vec<_> = tokens.values().map(|(_, record)| Token::of(record, now)).collect();
+    Ok(Json(serde_json::json!({ "tokens": tokens })))
+}
