@@ -5,19 +5,25 @@
 //! supervisor wants sent ([`notifiers`]).
 
 mod access;
+mod admission;
+mod alerts;
 mod app;
 mod backend;
 mod body;
 mod commands;
+mod doors;
 mod events;
 mod front;
+mod group;
 mod ids;
 mod incidents;
+mod integrations;
 mod layers;
 pub mod notifiers;
 mod problem;
 mod server;
 mod settings;
+mod sns;
 mod status;
 mod stream;
 mod watchdog;
@@ -54,6 +60,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         None => return Ok(()),
     }
     app.watch_members();
+    let doors = app.doors().clone();
+    cx.essential("integrations", doors.follow(cx.bus.clone(), cx.stop.clone()));
     let outbox = notifiers::Outbox::new(&cx, app.writer())?;
     cx.essential("notifiers", outbox.run());
     let switch = watchdog::Switch::new(app.clone())?;

@@ -3,6 +3,7 @@
 //! Mistakes are told with file, line, column and a hint; a configuration that has one
 //! is refused and the old one stays.
 
+mod integration;
 mod lenient;
 mod locate;
 mod validate;
@@ -10,9 +11,15 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
+    event::{Event, TARGET_KEYS},
+    id::sha256_hex,
+    policy::Policy,
+    runbook::Runbook,
+    span::Span,
+    target::Target,
 };
 
+pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
 pub use validate::{Finding, known_runbooks};
 
@@ -28,6 +35,8 @@ pub struct Config {
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
     pub watchdog: Option<Watchdog>,
+    /// Doors for what others send.
+    pub integrations: Vec<Integration>,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
     pub unknown: Option<Box<Unknown>>,
@@ -42,19 +51,21 @@ struct Fields {
     runbooks: Vec<Runbook>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    integrations: Vec<Integration>,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog } = fields;
-        Self { targets, policy, runbooks, watchdog, unknown: None }
+        let Fields { targets, policy, runbooks, watchdog, integrations } = fields;
+        Self { targets, policy, runbooks, watchdog, integrations, unknown: None }
     }
 }
 
 impl From<Config> for Fields {
     fn from(config: Config) -> Self {
-        let Config { targets, policy, runbooks, watchdog, unknown: _ } = config;
-        Self { targets, policy, runbooks, watchdog }
+        let Config { targets, policy, runbooks, watchdog, integrations, unknown: _ } = config;
+        Self { targets, policy, runbooks, watchdog, integrations }
     }
 }
 
@@ -157,7 +168,7 @@ impl Config {
     }
 
     /// Returns the target that an event is about: the one it names, else the first whose
-    /// selector or container fits.
+    /// selector or container fits, else one that a label names ([`TARGET_KEYS`]).
     #[must_use]
     pub fn target_of(&self, event: &Event) -> Option<&Target> {
         let named = event.target.as_deref();
@@ -170,7 +181,11 @@ impl Config {
                 |it: &&Target| it.docker.as_ref().is_some_and(|docker| docker.container == named);
             self.targets.iter().find(is_container)
         };
-        by_name.or_else(by_select).or_else(by_container)
+        let by_label = || {
+            let named = TARGET_KEYS.iter().filter_map(|key| event.labels.get(*key));
+            named.filter_map(|name| self.target(name)).next()
+        };
+        by_name.or_else(by_select).or_else(by_container).or_else(by_label)
     }
 
     /// Returns everything that a target needs, directly and indirectly, the nearest first.

@@ -8,7 +8,7 @@ use crate::{
     event::{Delivery, Event, delivery},
     id::{IncidentId, Position},
     plan::Plan,
-    wire::{AnalysisReport, FixReport, NoticeReport, VerificationReport},
+    wire::{AnalysisReport, Change, FixReport, NoticeReport, VerificationReport},
 };
 
 /// One decision: a line of the log.
@@ -55,6 +55,13 @@ pub enum Fact {
     BreakerTripped {
         /// It is closed again at this time.
         until: DateTime<Utc>,
+    },
+    /// Somebody outside told of a change, such as a deployment.
+    Changed {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// What was changed.
+        change: Change,
     },
 
     // About an incident.
@@ -230,11 +237,12 @@ pub enum Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 29] = [
+    pub const NAMES: [&'static str; 30] = [
         "configured",
         "paused",
         "resumed",
         "breaker_tripped",
+        "changed",
         "opened",
         "repeated",
         "recovery_reported",
@@ -270,6 +278,7 @@ impl Fact {
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::BreakerTripped { .. } => "breaker_tripped",
+            Self::Changed { .. } => "changed",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",

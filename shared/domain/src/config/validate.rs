@@ -22,7 +22,7 @@ pub struct Finding {
     pub hint: String,
 }
 
-fn finding(path: impl Into<String>, message: impl Into<String>, hint: &str) -> Finding {
+pub(super) fn finding(path: impl Into<String>, message: impl Into<String>, hint: &str) -> Finding {
     Finding { path: path.into(), message: message.into(), hint: hint.to_owned() }
 }
 
@@ -73,6 +73,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if let Some(watchdog) = &config.watchdog {
         watchdog_findings(watchdog, &mut found);
     }
+    super::integration::findings(&config.integrations, &mut found);
     found
 }
 

@@ -106,6 +106,9 @@ impl Laws {
                 self.breaker_until = None;
             }
             Fact::BreakerTripped { until } => self.breaker_until = Some(*until),
+            Fact::Changed { change, .. } => {
+                assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
+            }
             fact => panic!("{fact:?} is about an incident"),
         }
     }

@@ -1,0 +1,31 @@
+//! The webhook of Grafana's alerting.
+//!
+//! It has the form of Alertmanager's with more fields (`version` "1", `orgId`, `title`, `state`),
+//! and may be signed: set a secret at the contact point and the same one here.
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, Uri},
+    response::Response,
+    routing::post,
+};
+
+use super::{Sender, alertmanager};
+use crate::{app::App, body::Whole, problem::Problem};
+
+pub(super) const SENDER: Sender = Sender {
+    #[cfg(test)]
+    name: "grafana",
+    listed: &[("POST /integrations/grafana", "the webhook of Grafana's alerting")],
+    routes: |routes: Router<App>| routes.route("/integrations/grafana", post(webhook)),
+};
+
+async fn webhook(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    alertmanager::take(&app, "grafana", &uri, &headers, &body).await
+}

@@ -1,0 +1,106 @@
+//! Alerts of a real Prometheus come in, by each of the two ways; what they are about is healed,
+//! and its end closes it.
+
+use std::{fs, net::SocketAddr};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::{
+    alerting::{Alerting, Way},
+    eventually,
+    stack::{Stack, directory},
+    target::free_address,
+};
+use tokio::io::AsyncWriteExt as _;
+
+/// A web server that Prometheus scrapes. Our own check looks so seldom that only an alert can
+/// tell that it hangs; the process itself lives on.
+fn config(dir: &std::path::Path, web: SocketAddr) -> String {
+    let (host, port) = (web.ip(), web.port());
+    let root = dir.join("web");
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("metrics"), "web_up 1\n").unwrap();
+    format!(
+        "targets:
+  - name: web
+    select: [{{job: web-server}}]
+    process:
+      command: [python3, -m, http.server, \"{port}\", --bind, \"{host}\", --directory, {}]
+    checks: [{{http: \"http://{web}/metrics\", every: 1h, timeout: 1s}}]
+policy:
+  budget: {{per_target: 1000/h, per_runbook: 1000/h, fleet: 1000/h}}
+  runbooks: {{restart-hung-process: {{autonomy: auto}}}}
+  soak: 500ms
+",
+        root.display()
+    )
+}
+
+async fn an_alert_heals_and_its_end_closes(way: Way) {
+    let dir = directory("alerting");
+    let (web, stranger) = (free_address(), free_address());
+    let stack = Stack::up(&dir, &config(&dir, web));
+    // It does not run yet: the system starts it.
+    stack.until("web", &["resolved"]).await;
+    let jobs = [("web-server", web), ("stranger", stranger)];
+    let _alerting = Alerting::start(&dir, way, stack.url(), &jobs);
+
+    // One that nobody configured opens an incident all the same, and goes to a person.
+    let open = |job: &'static str| {
+        let stack = &stack;
+        async move {
+            let all = stack.incidents("type=InstanceDown").await?;
+            let about = all.iter().find(|it| {
+                it["fingerprint"].as_str().is_some_and(|key| key.starts_with("alertmanager#"))
+                    && it["target"] != "web"
+            });
+            about.cloned().ok_or_else(|| format!("no alert about {job} in {all:#?}"))
+        }
+    };
+    let unknown = eventually("the alert of the stranger comes", || open("stranger")).await;
+    assert_eq!(unknown["source"], "alertmanager");
+    assert_eq!(unknown["severity"], "critical");
+
+    let pid = fs::read_to_string(dir.join("data/run/web.pid")).unwrap();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let healed = eventually("the alert is healed", || async {
+        let all = stack.incidents("type=InstanceDown&target=web").await?;
+        let over = all.iter().find(|it| it["status"] == "resolved");
+        over.cloned().ok_or_else(|| format!("{all:#?}"))
+    })
+    .await;
+    assert_eq!(healed["attempt"], 1, "{healed:#}");
+    assert!(healed["analysis"].as_str().unwrap().contains("process_stopped"), "{healed:#}");
+    let page = reqwest::get(format!("http://{web}/metrics")).await.unwrap();
+    assert_eq!(page.status(), 200);
+
+    // The stranger comes up, and the end of the alert closes its incident.
+    let listener = tokio::net::TcpListener::bind(stranger).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut connection, _)) = listener.accept().await else { return };
+            let page =
+                "HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\nstranger 1\n";
+            drop(connection.write_all(page.as_bytes()).await);
+            drop(connection.shutdown().await);
+        }
+    });
+    eventually("the end of the alert closes its incident", || async {
+        let id = unknown["id"].as_str().unwrap();
+        let now = stack.get(&format!("/api/v1/incidents/{id}")).await?;
+        if now["status"] == "self_resolved" { Ok(()) } else { Err(format!("{now:#}")) }
+    })
+    .await;
+    stack.until_quiet().await;
+    assert_eq!(stack.stop(), 0);
+}
+
+#[tokio::test]
+async fn an_alert_comes_by_the_webhook_of_a_real_alertmanager_and_is_healed() {
+    an_alert_heals_and_its_end_closes(Way::Webhook).await;
+}
+
+#[tokio::test]
+async fn an_alert_comes_straight_from_a_real_prometheus_and_is_healed() {
+    an_alert_heals_and_its_end_closes(Way::Direct).await;
+}
