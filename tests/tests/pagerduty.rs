@@ -12,12 +12,21 @@ use tests::{
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Runs the script with the libraries in it.
-fn clients(url: &str) -> Value {
+fn clients(dir: &Path, url: &str) -> Value {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../.tools/clients/bin/python");
     assert!(python.exists(), "{} is missing; `.ci/partners.sh` makes it", python.display());
     let script = root.join("partners/pagerduty_client.py");
-    let output = Command::new(python).arg(script).args([url, KEY]).output().unwrap();
+    let output = Command::new(python)
+        .arg(script)
+        .args([url, KEY])
+        .args([certificate, key])
+        .output()
+        .unwrap();
     let (told, errors) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{errors}");
@@ -28,7 +37,7 @@ fn clients(url: &str) -> Value {
 async fn clients_of_pagerduty_work_when_only_their_url_is_changed() {
     let dir = directory("pagerduty");
     let stack = Stack::up(&dir, "policy: {soak: 500ms}\n");
-    let told = clients(stack.url());
+    let told = clients(&dir, stack.url());
     assert_eq!(told["first"], told["again"], "the open alert is updated");
     assert_ne!(told["first"], told["second"]);
     assert_eq!(told["refused"]["status"], "invalid event", "{told}");

@@ -20,7 +20,7 @@ use crate::{
     admission::{self, Caller},
     alerts::{ALERTS_MAX, Alert},
     app::App,
-    body::Whole,
+    body::Group,
     group,
     problem::Problem,
 };
@@ -38,10 +38,9 @@ pub(super) const SENDER: Sender = Sender {
 const SAME_FOR_S: i64 = 3600;
 
 /// Fields of a group that say something about each of its alerts.
-const OF_GROUP: [&str; 8] = [
+const OF_GROUP: [&str; 7] = [
     "receiver",
     "groupKey",
-    "groupLabels",
     "externalURL",
     "truncatedAlerts",
     "notification_reason",
@@ -53,7 +52,7 @@ async fn webhook(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<Response, Problem> {
     take(&app, "alertmanager", &uri, &headers, &body).await
 }
@@ -64,7 +63,7 @@ pub(super) async fn take(
     door: &str,
     uri: &Uri,
     headers: &HeaderMap,
-    body: &Whole,
+    body: &Group,
 ) -> Result<Response, Problem> {
     let caller = Caller { uri, headers, body: &body.0, routing_key: None };
     admission::admit(app, door, &caller)?;

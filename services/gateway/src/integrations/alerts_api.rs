@@ -21,7 +21,7 @@ use crate::{
     admission::{self, Caller},
     alerts::{ALERTS_MAX, Alert},
     app::App,
-    body::Whole,
+    body::Group,
     group,
     problem::Problem,
 };
@@ -56,7 +56,7 @@ async fn alerts(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<StatusCode, Problem> {
     let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
     admission::admit(&app, "alertmanager", &caller)?;

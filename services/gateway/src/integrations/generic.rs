@@ -21,7 +21,7 @@ use super::Sender;
 use crate::{
     admission::{self, Caller},
     app::App,
-    body::Whole,
+    body::Group,
     doors::Door,
     events::idempotency_key,
     group,
@@ -47,7 +47,7 @@ async fn webhook(
     Path(name): Path<String>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<Response, Problem> {
     let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
     let Ok(door) = app.doors().door(&name) else {

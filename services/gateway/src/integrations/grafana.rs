@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{Sender, alertmanager};
-use crate::{app::App, body::Whole, problem::Problem};
+use crate::{app::App, body::Group, problem::Problem};
 
 pub(super) const SENDER: Sender = Sender {
     #[cfg(test)]
@@ -25,7 +25,7 @@ async fn webhook(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<Response, Problem> {
     alertmanager::take(&app, "grafana", &uri, &headers, &body).await
 }

@@ -22,7 +22,7 @@ use super::Sender;
 use crate::{
     admission::{self, Caller},
     app::App,
-    body::Whole,
+    body::Group,
     group,
     problem::Problem,
 };
@@ -73,7 +73,7 @@ async fn enqueue(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<Response, Problem> {
     let fields = match fields(&body) {
         Ok(fields) => fields,
@@ -97,7 +97,7 @@ async fn change(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
-    body: Whole,
+    body: Group,
 ) -> Result<Response, Problem> {
     let fields = match fields(&body) {
         Ok(fields) => fields,
@@ -136,7 +136,7 @@ fn invalid(errors: Vec<String>) -> Response {
     (StatusCode::BAD_REQUEST, Json(told)).into_response()
 }
 
-fn fields(body: &Whole) -> Result<Map<String, Value>, Response> {
+fn fields(body: &Group) -> Result<Map<String, Value>, Response> {
     match event::json(&body.0) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(invalid(vec!["the event is not a JSON object".to_owned()])),
@@ -148,7 +148,7 @@ fn admit(
     app: &App,
     uri: &Uri,
     headers: &HeaderMap,
-    body: &Whole,
+    body: &Group,
     fields: &Map<String, Value>,
 ) -> Result<(), Problem> {
     let routing_key = text(fields, "routing_key");
