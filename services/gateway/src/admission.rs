@@ -156,7 +156,7 @@ fn is_signed(signed: &Hmac, secret: &Secret, caller: &Caller<'_>, now: u64) -> b
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     let digit = |idx: usize| u8::from_str_radix(text.get(idx..idx + 2)?, 16).ok();

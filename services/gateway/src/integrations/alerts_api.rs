@@ -88,7 +88,7 @@ fn one(mut alert: Alert, now: DateTime<Utc>) -> Event {
     let to = to.unwrap_or_else(|| now.timestamp().div_euclid(SAME_FOR_S).to_string());
     let ends_at = alert.ends_at.unwrap_or(now + RESOLVE_TIMEOUT);
     let is_over = ends_at <= now;
-    alert.starts_at = Some(alert.starts_at.unwrap_or(now.min(ends_at)));
+    alert.starts_at = Some(alert.starts_at.unwrap_or_else(|| now.min(ends_at)));
     alert.ends_at = Some(ends_at);
     let (status, state) =
         if is_over { (Status::Resolved, "resolved") } else { (Status::Firing, "firing") };

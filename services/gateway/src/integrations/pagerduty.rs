@@ -77,7 +77,7 @@ async fn enqueue(
 ) -> Result<Response, Problem> {
     let fields = match fields(&body) {
         Ok(fields) => fields,
-        Err(refused) => return Ok(refused),
+        Err(why) => return Ok(invalid(vec![why])),
     };
     admit(&app, &uri, &headers, &body, &fields)?;
     let errors = mistakes(&fields);
@@ -101,7 +101,7 @@ async fn change(
 ) -> Result<Response, Problem> {
     let fields = match fields(&body) {
         Ok(fields) => fields,
-        Err(refused) => return Ok(refused),
+        Err(why) => return Ok(invalid(vec![why])),
     };
     admit(&app, &uri, &headers, &body, &fields)?;
     let mut errors = key_mistakes(&fields);
@@ -136,11 +136,12 @@ fn invalid(errors: Vec<String>) -> Response {
     (StatusCode::BAD_REQUEST, Json(told)).into_response()
 }
 
-fn fields(body: &Group) -> Result<Map<String, Value>, Response> {
+/// Reads an event, or says what is wrong with it.
+fn fields(body: &Group) -> Result<Map<String, Value>, String> {
     match event::json(&body.0) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(invalid(vec!["the event is not a JSON object".to_owned()])),
-        Err(error) => Err(invalid(vec![error.message])),
+        Ok(_) => Err("the event is not a JSON object".to_owned()),
+        Err(error) => Err(error.message),
     }
 }
 
@@ -281,7 +282,8 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
+        let Value::Object(fields) = value else { panic!("no object: {value}") };
+        fields
     }
 
     /// The example of the reference.

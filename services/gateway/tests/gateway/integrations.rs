@@ -66,6 +66,32 @@ async fn a_group_of_alerts_is_stored_together_and_nobody_waits_for_a_decision() 
 }
 
 #[tokio::test]
+async fn a_group_that_is_longer_than_one_event_may_be_is_taken_and_its_largest_alert_told_with_less()
+ {
+    let broker = Broker::start().await;
+    let mut desk = Desk::open(&broker, |_| None).await;
+    let gateway = Gateway::start(&broker, &[]).await;
+    let mut body = group(20);
+    for alert in body["alerts"].as_array_mut().unwrap() {
+        alert["annotations"] = json!({"dump": "x".repeat(100_000)});
+    }
+    body["alerts"][7]["annotations"]["dump"] = json!("x".repeat(1_000_000));
+    body["alerts"][7]["dump"] = json!("x".repeat(400_000));
+    let (status, told) = gateway.send("/integrations/alertmanager", body).await;
+    assert_eq!((status, &told["n_events"]), (202, &json!(20)), "{told}");
+    let inputs = desk.inputs(20).await;
+    let with_less =
+        inputs.iter().filter(|it| event(it).annotations.contains_key("selfheal.too_large"));
+    assert_eq!(
+        with_less.map(|it| event(it).labels["service"].as_str()).collect::<Vec<_>>(),
+        ["s-7"]
+    );
+    let endless = "x".repeat(9_000_000);
+    let too_long = gateway.post("/integrations/alertmanager").body(endless);
+    assert_eq!(heard(too_long).await.0, 413);
+}
+
+#[tokio::test]
 async fn what_real_senders_sent_is_taken_as_they_meant_it() {
     let broker = Broker::start().await;
     let mut desk = Desk::open(&broker, |_| None).await;

@@ -100,7 +100,7 @@ fn judge(asked: &PrometheusCheck, series: &[Series]) -> Finding {
     };
     let is_sick = |it: &&Series| sick(comparison, &it.value.1);
     let n_sick = series.iter().filter(is_sick).count();
-    let first = series.iter().find(is_sick).or(series.first());
+    let first = series.iter().find(is_sick).or_else(|| series.first());
     let shown = first.map(|it| format!("{} {}", name(&it.metric), it.value.1)).unwrap_or_default();
     let limit = asked.sick.as_deref().unwrap_or("any");
     let finding = match (series.len(), n_sick) {

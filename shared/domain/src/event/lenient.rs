@@ -55,8 +55,8 @@ impl Event {
     /// Takes the target from the labels, if the event names none.
     pub fn target_from_labels(&mut self) {
         if self.target.is_none() {
-            let found = TARGET_KEYS.iter().filter_map(|key| self.labels.get(*key));
-            self.target = found.filter(|it| !it.is_empty()).cloned().next();
+            let mut found = TARGET_KEYS.iter().filter_map(|key| self.labels.get(*key));
+            self.target = found.find(|it| !it.is_empty()).cloned();
         }
     }
 }

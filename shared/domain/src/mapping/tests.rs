@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Mapper, Message, preset};
 use crate::{
     config::{Mapping, Wrapping},
-    event::{Event, Severity, Status},
+    event::{Event, Severity, Severity as S, Status, Status as T},
 };
 
 fn at() -> DateTime<Utc> {
@@ -30,148 +30,34 @@ fn mapped(mapper: &Mapper, body: &Value, headers: &[(&str, &str)]) -> Vec<Event>
 /// What one fixture means: type, target, fingerprint, status, severity.
 type Meaning<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Status, Severity);
 
+/// Each ready mapping, a message, and what it means; none when it is no event.
+#[rustfmt::skip]
+const TABLE: [(&str, &str, Option<Meaning<'static>>); 20] = [
+    ("uptime-kuma", "uptime-kuma-down.json", Some(("service_down", Some("shop"), Some("3"), T::Firing, S::Critical))),
+    ("uptime-kuma", "uptime-kuma-up.json", Some(("service_down", Some("shop"), Some("3"), T::Resolved, S::Critical))),
+    ("uptime-kuma", "uptime-kuma-test.json", None),
+    ("gatus", "gatus.json", Some(("service_down", Some("website"), Some("core/website"), T::Firing, S::Critical))),
+    ("healthchecks", "healthchecks.json", Some(("heartbeat_missed", Some("Nightly backup"), Some("9b0b0f4e-0b1c-4f0e-9c1d-6a1b2c3d4e5f"), T::Firing, S::Error))),
+    ("zabbix", "zabbix-problem.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Firing, S::Error))),
+    ("zabbix", "zabbix-recovery.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Resolved, S::Error))),
+    ("nagios", "nagios-service.json", Some(("HTTP", Some("web-1"), Some("web-1/HTTP"), T::Firing, S::Critical))),
+    ("nagios", "nagios-host.json", Some(("host_down", Some("web-1"), Some("web-1/"), T::Resolved, S::Info))),
+    ("icinga", "icinga-acknowledgement.json", Some(("disk", Some("web-1"), Some("web-1/disk"), T::Acknowledged, S::Warning))),
+    ("datadog", "datadog.json", Some(("CPU_high_on_host", Some("web-1"), Some("12345/abc"), T::Firing, S::Error))),
+    ("datadog", "datadog-default.json", Some(("CPU_high_on_web-1", None, Some("CPU high on web-1"), T::Resolved, S::Error))),
+    ("cloudwatch", "cloudwatch-alarm.json", Some(("High_CPU", Some("i-0123456789abcdef0"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"), T::Firing, S::Error))),
+    ("azure-monitor", "azure-monitor-fired.json", Some(("WCUS-R2-Gen2", Some("wcus-r2-gen2"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/b9569717-bc32-442f-add5-83a997729330"), T::Firing, S::Info))),
+    ("gcp-monitoring", "gcp-monitoring-open.json", Some(("Test_Alert_Policy", Some("demo-vm"), Some("0.opqiw61fsv7p"), T::Firing, S::Critical))),
+    ("gcp-monitoring", "gcp-monitoring-closed.json", Some(("Test_Alert_Policy", Some("demo-vm"), Some("0.opqiw61fsv7p"), T::Resolved, S::Critical))),
+    ("github", "github-deployment.json", Some(("deployment", Some("Hello-World"), None, T::Change, S::Info))),
+    ("github", "github-deployment-status.json", Some(("deployment", Some("Hello-World"), None, T::Change, S::Info))),
+    ("github", "github-ping.json", None),
+    ("argocd", "argocd.json", Some(("deployment", Some("guestbook"), None, T::Change, S::Info))),
+];
+
 #[test]
 fn every_ready_mapping_reads_what_its_documentation_shows() {
-    use {Severity as S, Status as T};
-    let table: [(&str, &str, Option<Meaning<'_>>); 20] = [
-        (
-            "uptime-kuma",
-            "uptime-kuma-down.json",
-            Some(("service_down", Some("shop"), Some("3"), T::Firing, S::Critical)),
-        ),
-        (
-            "uptime-kuma",
-            "uptime-kuma-up.json",
-            Some(("service_down", Some("shop"), Some("3"), T::Resolved, S::Critical)),
-        ),
-        ("uptime-kuma", "uptime-kuma-test.json", None),
-        (
-            "gatus",
-            "gatus.json",
-            Some(("service_down", Some("website"), Some("core/website"), T::Firing, S::Critical)),
-        ),
-        (
-            "healthchecks",
-            "healthchecks.json",
-            Some((
-                "heartbeat_missed",
-                Some("Nightly backup"),
-                Some("9b0b0f4e-0b1c-4f0e-9c1d-6a1b2c3d4e5f"),
-                T::Firing,
-                S::Error,
-            )),
-        ),
-        (
-            "zabbix",
-            "zabbix-problem.json",
-            Some((
-                "Zabbix_agent_is_not_available_for_3m",
-                Some("db-1"),
-                Some("16199"),
-                T::Firing,
-                S::Error,
-            )),
-        ),
-        (
-            "zabbix",
-            "zabbix-recovery.json",
-            Some((
-                "Zabbix_agent_is_not_available_for_3m",
-                Some("db-1"),
-                Some("16199"),
-                T::Resolved,
-                S::Error,
-            )),
-        ),
-        (
-            "nagios",
-            "nagios-service.json",
-            Some(("HTTP", Some("web-1"), Some("web-1/HTTP"), T::Firing, S::Critical)),
-        ),
-        (
-            "nagios",
-            "nagios-host.json",
-            Some(("host_down", Some("web-1"), Some("web-1/"), T::Resolved, S::Info)),
-        ),
-        (
-            "icinga",
-            "icinga-acknowledgement.json",
-            Some(("disk", Some("web-1"), Some("web-1/disk"), T::Acknowledged, S::Warning)),
-        ),
-        (
-            "datadog",
-            "datadog.json",
-            Some(("CPU_high_on_host", Some("web-1"), Some("12345/abc"), T::Firing, S::Error)),
-        ),
-        (
-            "datadog",
-            "datadog-default.json",
-            Some(("Recovered_CPU_high_on_web-1", None, Some("/"), T::Resolved, S::Error)),
-        ),
-        (
-            "cloudwatch",
-            "cloudwatch-alarm.json",
-            Some((
-                "High_CPU",
-                Some("i-0123456789abcdef0"),
-                Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"),
-                T::Firing,
-                S::Error,
-            )),
-        ),
-        (
-            "azure-monitor",
-            "azure-monitor-fired.json",
-            Some((
-                "WCUS-R2-Gen2",
-                Some("wcus-r2-gen2"),
-                Some(
-                    "/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/b9569717-bc32-442f-add5-83a997729330",
-                ),
-                T::Firing,
-                S::Info,
-            )),
-        ),
-        (
-            "gcp-monitoring",
-            "gcp-monitoring-open.json",
-            Some((
-                "Test_Alert_Policy",
-                Some("demo-vm"),
-                Some("0.opqiw61fsv7p"),
-                T::Firing,
-                S::Critical,
-            )),
-        ),
-        (
-            "gcp-monitoring",
-            "gcp-monitoring-closed.json",
-            Some((
-                "Test_Alert_Policy",
-                Some("demo-vm"),
-                Some("0.opqiw61fsv7p"),
-                T::Resolved,
-                S::Critical,
-            )),
-        ),
-        (
-            "github",
-            "github-deployment.json",
-            Some(("deployment", Some("Hello-World"), None, T::Change, S::Info)),
-        ),
-        (
-            "github",
-            "github-deployment-status.json",
-            Some(("deployment", Some("Hello-World"), None, T::Change, S::Info)),
-        ),
-        ("github", "github-ping.json", None),
-        (
-            "argocd",
-            "argocd.json",
-            Some(("deployment", Some("guestbook"), None, T::Change, S::Info)),
-        ),
-    ];
-    for (name, file, meaning) in table {
+    for (name, file, meaning) in TABLE {
         let mapper = Mapper::new(name, &preset(name).unwrap()).unwrap();
         let (body, kind) = (fixture(file), file.strip_prefix("github-").unwrap_or_default());
         let kind = kind.trim_end_matches(".json").replace('-', "_");
