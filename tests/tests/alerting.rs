@@ -102,3 +102,47 @@ async fn an_alert_comes_by_the_webhook_of_a_real_alertmanager_and_is_healed() {
 async fn an_alert_comes_straight_from_a_real_prometheus_and_is_healed() {
     an_alert_heals_and_its_end_closes(Way::Direct).await;
 }
+
+/// A group of a hundred alerts, none of which was there before.
+fn group(n: usize) -> serde_json::Value {
+    let alert = |idx: usize| {
+        serde_json::json!({"status": "firing", "startsAt": "2026-01-02T03:04:05Z",
+            "labels": {"alertname": "Full", "disk": format!("{n}-{idx}")},
+            "endsAt": "0001-01-01T00:00:00Z", "fingerprint": format!("{n:08x}{idx:08x}")})
+    };
+    serde_json::json!({"version": "4", "alerts": (0..100).map(alert).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn groups_that_were_accepted_are_neither_lost_nor_doubled_when_all_is_killed() {
+    const N_GROUPS: usize = 24;
+    let dir = directory("groups");
+    let stack = Stack::up(&dir, "policy: {soak: 500ms}\n");
+    for n in 0..N_GROUPS {
+        match n {
+            4 | 16 => assert!(0 < stack.kill("gateway")),
+            8 | 17 => assert!(0 < stack.kill("supervisor")),
+            12 => assert!(0 < stack.kill("nats-server")),
+            _ => {}
+        }
+        // As a sender does: the same again until it hears 2xx.
+        eventually("a group is accepted", || async {
+            let answer = stack.post("/integrations/alertmanager", &group(n)).await;
+            match answer {
+                Ok((202, _)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    eventually("every alert has its incident", || async {
+        let page = stack.get("/api/v1/incidents?limit=1").await?;
+        let total = page["total"].as_u64();
+        if total == Some(100 * N_GROUPS as u64) { Ok(()) } else { Err(format!("{total:?}")) }
+    })
+    .await;
+    let log = stack.log();
+    let opened = log.iter().filter(|it| it["decision"] == "opened").count();
+    assert_eq!(opened, 100 * N_GROUPS, "one incident for each, whatever was sent again");
+    assert_eq!(stack.stop(), 0);
+}

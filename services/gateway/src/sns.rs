@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,6 @@ use ring::signature::{
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use service::Chain;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 use webpki::EndEntityCert;
 
@@ -209,12 +208,15 @@ impl Certificates {
     }
 
     async fn certificate(&self, url: &Url) -> Result<Bytes, Problem> {
-        let mut known = self.known.lock().await;
-        let fresh = known.get(url.as_str()).filter(|it| it.0.elapsed() < CERTIFICATE_AGE_MAX);
-        if let Some((_, certificate)) = fresh {
-            return Ok(certificate.clone());
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = known.get(url.as_str()).filter(|it| it.0.elapsed() < CERTIFICATE_AGE_MAX);
+            if let Some((_, certificate)) = fresh {
+                return Ok(certificate.clone());
+            }
         }
         let certificate = self.fetch(url).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if CERTIFICATES_MAX <= known.len() {
             known.clear();
         }
