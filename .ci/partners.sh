@@ -18,3 +18,14 @@ if ! command -v oidc-provider-mock >/dev/null && [ ! -x .tools/oidc/bin/oidc-pro
   python3 -m venv .tools/oidc
   .tools/oidc/bin/pip -q install 'oidc-provider-mock==0.3.4'
 fi
+
+# Client libraries of PagerDuty, for tests/tests/pagerduty.rs.
+if ! .tools/clients/bin/python -c 'import pagerduty, pdpyras' 2>/dev/null; then
+  echo "installing: client libraries of PagerDuty"
+  python3 -m venv .tools/clients || {
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null
+    python3 -m venv .tools/clients
+  }
+  .tools/clients/bin/pip install --quiet --disable-pip-version-check pagerduty==7.2.0 pdpyras==5.4.1
+fi

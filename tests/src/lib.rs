@@ -1,6 +1,7 @@
 //! What several test files share.
 
 pub mod agents;
+pub mod alerting;
 pub mod broker_conf;
 pub mod cluster;
 pub mod containers;

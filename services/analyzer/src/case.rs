@@ -260,6 +260,8 @@ fn how(check: Option<&Check>, result: &CheckResult) -> Failure {
         Some(Ok(Probe::Disk(_))) => return Failure::Disk,
         Some(Ok(Probe::Memory)) => return Failure::Memory,
         Some(Ok(Probe::Cpu)) => return Failure::Cpu,
+        // Its words are about Prometheus, or a number; neither tells how the target failed.
+        Some(Ok(Probe::Prometheus(_))) => return Failure::Wrong,
         Some(Ok(Probe::Http(_) | Probe::Tcp(_) | Probe::Command(_)) | Err(_)) | None => {}
     }
     let detail = result.detail.to_lowercase();

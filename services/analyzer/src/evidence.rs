@@ -56,7 +56,10 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
     evidence.extend(repeats(work));
     evidence.extend(last(&work.attempts).iter().map(attempt));
     for change in last(&work.changes) {
-        evidence.push(one("change", None, format!("{}: {}", change.at, change.what), Value::Null));
+        let by = change.source.as_ref().map(|it| format!(" (told by {it})")).unwrap_or_default();
+        let summary = format!("{}: {}{by}", change.at, change.what);
+        let detail = change.link.as_ref().map_or(Value::Null, |it| json!({ "link": it }));
+        evidence.push(one("change", change.target.as_deref(), summary, detail));
     }
     evidence
 }

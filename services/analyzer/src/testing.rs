@@ -350,7 +350,7 @@ impl Scene {
 
     pub(crate) fn changed(mut self, what: &str) -> Self {
         let at = now() - TimeDelta::minutes(1);
-        self.work.changes.push(Change { at, what: what.to_owned() });
+        self.work.changes.push(Change::of_all(at, what.to_owned()));
         self
     }
 

@@ -167,10 +167,12 @@ impl AllowList {
                 self.host(address, address.rsplit_once(':').map_or(address, |it| it.0))
             }
             Ok(Probe::Process | Probe::Docker) => Ok(()),
-            Ok(Probe::Disk(_) | Probe::Memory | Probe::Cpu) => Err(Denied::new(
-                format!("`{}` cannot be a pre-check", check.label()),
-                "use http, tcp, process, docker or command",
-            )),
+            Ok(Probe::Disk(_) | Probe::Memory | Probe::Cpu | Probe::Prometheus(_)) => {
+                Err(Denied::new(
+                    format!("`{}` cannot be a pre-check", check.label()),
+                    "use http, tcp, process, docker or command",
+                ))
+            }
             Err(error) => Err(Denied::new(
                 format!("a pre-check makes no sense ({error})"),
                 "correct it in the runbook",

@@ -57,7 +57,7 @@ async fn probe(
         Ok(Probe::Process) => process(action, tools).await,
         Ok(Probe::Docker) => container(action, tools).await,
         Ok(Probe::Command(command)) => program(command, tools, attempt, deadline).await,
-        Ok(Probe::Disk(_) | Probe::Memory | Probe::Cpu) => {
+        Ok(Probe::Disk(_) | Probe::Memory | Probe::Cpu | Probe::Prometheus(_)) => {
             Err(Failure::new("it cannot be a pre-check; use http, tcp, process, docker or command"))
         }
         Err(error) => Err(Failure::of(&error, "correct it in the runbook")),

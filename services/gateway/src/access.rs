@@ -185,6 +185,28 @@ impl Access {
         decided
     }
 
+    /// Lets somebody in by a token at a route that looks at a secret of its own, too.
+    pub(crate) async fn allow_as(
+        &self,
+        (least, load): (Role, Load),
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), Problem> {
+        let allowed = match self.identify(uri, headers).await {
+            Ok(principal) => covers(&principal, least).and_then(|()| self.limit(&principal, load)),
+            Err(problem) => Err(problem),
+        };
+        allowed.inspect_err(|problem| self.count_refusal(problem))
+    }
+
+    /// Counts who was not let in.
+    pub(crate) fn count_refusal(&self, problem: &Problem) {
+        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&problem.status()) {
+            let reason = problem.code();
+            metrics::counter!("selfheal_gateway_refused_total", "reason" => reason).increment(1);
+        }
+    }
+
     async fn decide(
         &self,
         route: &Route,
@@ -281,8 +303,8 @@ impl Access {
         if ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&problem.status()) {
             return;
         }
+        self.count_refusal(problem);
         let reason = problem.code();
-        metrics::counter!("selfheal_gateway_refused_total", "reason" => reason).increment(1);
         let may_log =
             self.0.refusals.take("", Load::Requests, &self.0.refusals_logged, Instant::now());
         if may_log.is_ok() {

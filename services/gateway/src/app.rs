@@ -14,6 +14,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use bus::{Bus, InboxWriter};
+use chrono::{DateTime, Utc};
 use domain::wire::Member;
 use serde_json::json;
 use service::{Context, Probe};
@@ -23,13 +24,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     access::{self, Access, table::ROUTES},
-    callers, commands, configs, events,
+    callers, commands, configs,
+    doors::Doors,
+    events,
     ids::Ids,
-    incidents,
+    incidents, integrations,
     layers::{self, Places},
     problem::Problem,
     settings::{Args, Settings},
-    silences, status,
+    silences, sns, status,
     stream::{self, Live},
 };
 
@@ -55,6 +58,9 @@ struct Shared {
     places: Places,
     ids: Arc<Ids>,
     meters: events::Meters,
+    doors: Doors,
+    certificates: sns::Certificates,
+    started_at: DateTime<Utc>,
 }
 
 impl App {
@@ -77,6 +83,9 @@ impl App {
             places: Places::new(layers::REQUESTS_MAX, layers::BODIES_BYTES_MAX),
             ids: Arc::new(Ids::new()),
             meters: events::Meters::new(),
+            doors: Doors::default(),
+            certificates: sns::Certificates::default(),
+            started_at: Utc::now(),
             settings,
         }))
     }
@@ -123,6 +132,18 @@ impl App {
         &self.0.meters
     }
 
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.0.doors
+    }
+
+    pub(crate) fn certificates(&self) -> &sns::Certificates {
+        &self.0.certificates
+    }
+
+    pub(crate) fn started_at(&self) -> DateTime<Utc> {
+        self.0.started_at
+    }
+
     pub(crate) fn identity(&self) -> (&str, &'static str) {
         (&self.0.member_id, self.0.version)
     }
@@ -161,6 +182,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/whoami", get(callers::whoami))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
+        .merge(integrations::routes())
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/", get(index))
         .with_state(app.clone())

@@ -70,7 +70,8 @@ impl App {
     }
 }
 
-fn not_accepted(error: &Error) -> Problem {
+/// 503 or 413: what the broker did not take.
+pub(crate) fn not_accepted(error: &Error) -> Problem {
     warn!(error = %Chain(error), "an input was not accepted");
     let unavailable = || {
         Problem::later(

@@ -60,7 +60,7 @@ pub(crate) async fn publish_plain(app: &App, body: &Bytes) -> Result<Response, P
 }
 
 /// Names the event wherever it goes: sender and id together do.
-fn envelope_id(event: &Event) -> String {
+pub(crate) fn envelope_id(event: &Event) -> String {
     sha256_hex(event.delivery_key().as_bytes())
 }
 
@@ -164,6 +164,11 @@ impl Meters {
         let counter =
             |outcome| metrics::counter!("selfheal_gateway_events_total", "outcome" => outcome);
         Self { answered: counter("answered"), accepted: counter("accepted") }
+    }
+
+    /// Counts events that were stored, and whose sender does not wait for more.
+    pub(crate) fn accepted(&self, n_events: u64) {
+        self.accepted.increment(n_events);
     }
 }
 

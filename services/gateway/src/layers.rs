@@ -18,7 +18,11 @@ use axum::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument as _, debug, debug_span, warn};
 
-use crate::{body::BODY_BYTES_MAX, ids::Ids, problem::Problem};
+use crate::{
+    body::{BODY_BYTES_MAX, GROUP_BYTES_MAX},
+    ids::Ids,
+    problem::Problem,
+};
 
 /// Requests under way at once.
 pub(crate) const REQUESTS_MAX: usize = 1024;
@@ -126,8 +130,8 @@ impl Places {
 fn bytes_wanted(headers: &HeaderMap) -> u32 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let wanted = length.unwrap_or(if chunked { usize::MAX } else { 0 });
-    u32::try_from(wanted.min(BODY_BYTES_MAX)).unwrap_or(u32::MAX)
+    let wanted: usize = length.unwrap_or(if chunked { BODY_BYTES_MAX } else { 0 });
+    u32::try_from(wanted.min(GROUP_BYTES_MAX)).unwrap_or(u32::MAX)
 }
 
 /// Refuses what would be too much, at once, instead of making everybody wait.
@@ -220,7 +224,7 @@ mod tests {
         };
         assert_eq!(wanted("host", "a"), 0);
         assert_eq!(wanted("content-length", "7"), 7);
-        assert_eq!(wanted("content-length", "99999999999"), 1024 * 1024);
+        assert_eq!(wanted("content-length", "99999999999"), 8 * 1024 * 1024);
         assert_eq!(wanted("transfer-encoding", "chunked"), 1024 * 1024);
     }
 

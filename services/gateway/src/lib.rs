@@ -5,22 +5,28 @@
 //! supervisor wants sent ([`notifiers`]).
 
 mod access;
+mod admission;
+mod alerts;
 mod app;
 mod backend;
 mod body;
 mod callers;
 mod commands;
 mod configs;
+mod doors;
 mod events;
 mod front;
+mod group;
 mod ids;
 mod incidents;
+mod integrations;
 mod layers;
 pub mod notifiers;
 mod problem;
 mod server;
 mod settings;
 mod silences;
+mod sns;
 mod status;
 mod stream;
 mod tls;
@@ -66,6 +72,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         None => return Ok(()),
     }
     app.watch_members();
+    let doors = app.doors().clone();
+    cx.essential("integrations", doors.follow(cx.bus.clone(), cx.stop.clone()));
     let access = app.access().clone();
     cx.essential("access", access.clone().follow(cx.bus.clone(), cx.stop.clone()));
     if cx.stop.run_until_cancelled(access.settle(&cx.bus)).await.is_none() {

@@ -186,10 +186,11 @@ impl Condition {
             return None;
         }
         match (self.state, self.reported) {
-            (Health::Sick, None | Some(Status::Resolved)) => Some(Status::Firing),
-            (Health::Well, Some(Status::Firing)) => Some(Status::Resolved),
-            (Health::Sick, Some(Status::Firing))
-            | (Health::Well, None | Some(Status::Resolved))
+            // Only the first two are ever reported by us; the others change nothing.
+            (Health::Sick, None | Some(Status::Resolved | Status::Change)) => Some(Status::Firing),
+            (Health::Well, Some(Status::Firing | Status::Acknowledged)) => Some(Status::Resolved),
+            (Health::Sick, Some(Status::Firing | Status::Acknowledged))
+            | (Health::Well, None | Some(Status::Resolved | Status::Change))
             | (Health::Unknown, _) => None,
         }
     }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[rustfmt::skip]
-static LIST: [Entry; 8] = [
+static LIST: [Entry; 9] = [
     Entry { name: "command", sample: command::sample, follow: poll },
     Entry { name: "cpu", sample: cpu::sample, follow: poll },
     Entry { name: "disk", sample: disk::sample, follow: poll },
@@ -30,6 +30,7 @@ static LIST: [Entry; 8] = [
     Entry { name: "http", sample: http::sample, follow: poll },
     Entry { name: "memory", sample: memory::sample, follow: poll },
     Entry { name: "process", sample: process::sample, follow: process::follow },
+    Entry { name: "prometheus", sample: prometheus::sample, follow: poll },
     Entry { name: "tcp", sample: tcp::sample, follow: poll },
 ];
 mod command;
@@ -39,6 +40,7 @@ mod docker;
 mod http;
 mod memory;
 mod process;
+mod prometheus;
 mod tcp;
 
 /// A kind of probe.
@@ -104,6 +106,7 @@ pub const fn name(probe: Probe<'_>) -> &'static str {
         Probe::Disk(_) => "disk",
         Probe::Memory => "memory",
         Probe::Cpu => "cpu",
+        Probe::Prometheus(_) => "prometheus",
     }
 }
 
@@ -203,6 +206,8 @@ mod tests {
     #[test]
     fn every_probe_of_the_configuration_is_in_the_list() {
         let command = [String::new()];
+        let (url, query) = (String::new(), String::new());
+        let asked = domain::check::PrometheusCheck { url, query, sick: None };
         for probe in [
             Probe::Http(""),
             Probe::Tcp(""),
@@ -212,6 +217,7 @@ mod tests {
             Probe::Disk(""),
             Probe::Memory,
             Probe::Cpu,
+            Probe::Prometheus(&asked),
         ] {
             assert!(LIST.iter().any(|entry| entry.name == name(probe)), "{probe:?}");
         }

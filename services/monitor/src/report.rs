@@ -124,7 +124,9 @@ impl Change {
         let (name, check) = (&self.target.name, self.check.label());
         let detail = &self.sample.finding.detail;
         match self.status {
-            Status::Firing => format!("{name}: {check}: {detail}"),
+            Status::Firing | Status::Acknowledged | Status::Change => {
+                format!("{name}: {check}: {detail}")
+            }
             Status::Resolved => format!("{name} is well again: {check}: {detail}"),
         }
     }

@@ -10,6 +10,9 @@ mod kit;
 #[path = "real/probing.rs"]
 mod probing;
 #[cfg(test)]
+#[path = "real/querying.rs"]
+mod querying;
+#[cfg(test)]
 #[path = "real/verifying.rs"]
 mod verifying;
 #[cfg(test)]

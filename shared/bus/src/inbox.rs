@@ -116,6 +116,38 @@ impl InboxWriter {
         told.await.unwrap_or_else(|_closed| Err(ended()))
     }
 
+    /// Stores inputs of one kind together, in as few frames as hold them; resolves when the
+    /// broker has acknowledged all of them.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotAccepted`]. Of those that are too large or cannot be written nothing is stored;
+    /// otherwise some may be: send all again under the same ids.
+    pub async fn submit_all(
+        &self,
+        kind: InputKind,
+        envelopes: &[Envelope],
+    ) -> Result<Vec<Accepted>, NotAccepted> {
+        let written: Vec<Bytes> = envelopes.iter().map(written).collect::<Result<_, _>>()?;
+        let mut waiting = Vec::with_capacity(written.len());
+        // Without a pause between them: what enters while a frame is under way shares the next.
+        for json in written {
+            let (tell, told) = oneshot::channel();
+            let listener = move |outcome| {
+                if tell.send(outcome).is_err() {
+                    debug!("the one who waited for the acknowledgement is gone");
+                }
+            };
+            self.enter_written(kind, json, Box::new(listener))?;
+            waiting.push(told);
+        }
+        let mut accepted = Vec::with_capacity(waiting.len());
+        for told in waiting {
+            accepted.push(told.await.unwrap_or_else(|_closed| Err(ended()))?);
+        }
+        Ok(accepted)
+    }
+
     /// Puts an input into its lane. The listener hears what became of it, at the returned
     /// time at the latest; unless there is an error here, or the writer ends.
     pub(crate) fn enter(
@@ -124,18 +156,32 @@ impl InboxWriter {
         envelope: &Envelope,
         listener: Listener,
     ) -> Result<Instant, NotAccepted> {
-        let json = serde_json::to_vec(envelope)
-            .map_err(|error| NotAccepted::Unwritable(error.to_string()))?;
-        let bytes_max = FRAME_BYTES_MAX - FRAME_BRACKETS;
-        if bytes_max < json.len() {
-            return Err(NotAccepted::TooLarge { bytes: json.len(), bytes_max });
-        }
+        self.enter_written(kind, written(envelope)?, listener)
+    }
+
+    fn enter_written(
+        &self,
+        kind: InputKind,
+        json: Bytes,
+        listener: Listener,
+    ) -> Result<Instant, NotAccepted> {
         let deadline = Instant::now() + self.give_up;
-        let waiting = Waiting { json: Bytes::from(json), deadline, listener };
+        let waiting = Waiting { json, deadline, listener };
         let Some(lane) = self.lanes.iter().find(|lane| lane.kind() == kind) else {
             return Err(NotAccepted::Unavailable(format!("no way in for {}", kind.as_str())));
         };
         lane.enter(waiting)?;
         Ok(deadline)
     }
+}
+
+/// Writes an input as it stands in a frame.
+fn written(envelope: &Envelope) -> Result<Bytes, NotAccepted> {
+    let json =
+        serde_json::to_vec(envelope).map_err(|error| NotAccepted::Unwritable(error.to_string()))?;
+    let bytes_max = FRAME_BYTES_MAX - FRAME_BRACKETS;
+    if bytes_max < json.len() {
+        return Err(NotAccepted::TooLarge { bytes: json.len(), bytes_max });
+    }
+    Ok(Bytes::from(json))
 }

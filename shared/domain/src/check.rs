@@ -1,15 +1,19 @@
 //! Checks: how one sees whether a target is well.
 
+mod prometheus;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{event::EventType, span::Span};
 
+pub use prometheus::{Comparison, PrometheusCheck};
+
 /// One check of a target, as written in the configuration.
 ///
 /// Exactly one probe (`http`, `tcp`, `process`, `docker`, `command`, `disk`,
-/// `memory`, `cpu`) must be named; [`Check::probe`] returns it.
+/// `memory`, `cpu`, `prometheus`) must be named; [`Check::probe`] returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
@@ -40,6 +44,9 @@ pub struct Check {
     /// `true`: the host's processors; with `above`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<bool>,
+    /// A query to a Prometheus, and when its answer is sick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusCheck>,
 
     /// Percentage used above which `disk`, `memory` or `cpu` is sick (default 90).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +112,8 @@ pub enum Probe<'a> {
     Memory,
     /// The host's processors, in per cent busy.
     Cpu,
+    /// What a Prometheus answers to a query.
+    Prometheus(&'a PrometheusCheck),
 }
 
 /// Why a check is none.
@@ -112,7 +121,7 @@ pub enum Probe<'a> {
 pub enum Error {
     /// No probe, or several.
     #[error(
-        "a check needs exactly one of http, tcp, process, docker, command, disk, memory, cpu; this one has {0}"
+        "a check needs exactly one of http, tcp, process, docker, command, disk, memory, cpu, prometheus; this one has {0}"
     )]
     NotOneProbe(usize),
     /// A field has a value that makes no sense.
@@ -139,6 +148,7 @@ impl Check {
             disk: None,
             memory: None,
             cpu: None,
+            prometheus: None,
             above: None,
             clear: None,
             status: Vec::new(),
@@ -179,6 +189,7 @@ impl Check {
         probes.extend(self.disk.as_deref().map(Probe::Disk));
         probes.extend(self.memory.filter(|on| *on).map(|_| Probe::Memory));
         probes.extend(self.cpu.filter(|on| *on).map(|_| Probe::Cpu));
+        probes.extend(self.prometheus.as_ref().map(Probe::Prometheus));
         let [probe] = probes.as_slice() else { return Err(Error::NotOneProbe(probes.len())) };
         self.validate(*probe)?;
         Ok(*probe)
@@ -200,6 +211,11 @@ impl Check {
             Probe::Command([]) => return wrong("command", "must name a program"),
             Probe::Disk(path) if !path.starts_with('/') => {
                 return wrong("disk", "must be an absolute path");
+            }
+            Probe::Prometheus(asked) => {
+                if let Some((field, why)) = asked.mistake() {
+                    return wrong(field, &why);
+                }
             }
             Probe::Http(_)
             | Probe::Tcp(_)
@@ -254,6 +270,7 @@ impl Check {
             Ok(Probe::Disk(path)) => format!("disk {path}"),
             Ok(Probe::Memory) => "memory".to_owned(),
             Ok(Probe::Cpu) => "cpu".to_owned(),
+            Ok(Probe::Prometheus(asked)) => format!("prometheus {}", asked.query),
             Err(_) => "invalid check".to_owned(),
         }
     }
@@ -271,6 +288,7 @@ impl Check {
             Ok(Probe::Disk(_)) => "disk_full",
             Ok(Probe::Memory) => "memory_high",
             Ok(Probe::Cpu) => "cpu_high",
+            Ok(Probe::Prometheus(_)) => "metric_out_of_range",
             Ok(
                 Probe::Http(_) | Probe::Tcp(_) | Probe::Process | Probe::Docker | Probe::Command(_),
             )

@@ -3,6 +3,7 @@
 //! Mistakes are told with file, line, column and a hint; a configuration that has one
 //! is refused and the old one stays.
 
+mod integration;
 mod lenient;
 mod locate;
 mod quiet;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::Access,
-    event::Event,
+    event::{Event, TARGET_KEYS},
     id::sha256_hex,
     policy::Policy,
     runbook::Runbook,
@@ -21,6 +22,7 @@ use crate::{
     target::Target,
 };
 
+pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
 pub use validate::{Finding, known_runbooks};
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub flapping: Option<Flapping>,
     /// Who may come in to the gateway, and how often.
     pub access: Access,
+    /// Doors for what others send.
+    pub integrations: Vec<Integration>,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
     pub unknown: Option<Box<Unknown>>,
@@ -66,12 +70,23 @@ struct Fields {
     flapping: Option<Flapping>,
     #[serde(skip_serializing_if = "Access::is_default")]
     access: Access,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    integrations: Vec<Integration>,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, access } =
-            fields;
+        let Fields {
+            targets,
+            policy,
+            runbooks,
+            watchdog,
+            maintenance,
+            inhibit,
+            flapping,
+            access,
+            integrations,
+        } = fields;
         Self {
             targets,
             policy,
@@ -81,6 +96,7 @@ impl From<Fields> for Config {
             inhibit,
             flapping,
             access,
+            integrations,
             unknown: None,
         }
     }
@@ -97,9 +113,20 @@ impl From<Config> for Fields {
             inhibit,
             flapping,
             access,
+            integrations,
             unknown: _,
         } = config;
-        Self { targets, policy, runbooks, watchdog, maintenance, inhibit, flapping, access }
+        Self {
+            targets,
+            policy,
+            runbooks,
+            watchdog,
+            maintenance,
+            inhibit,
+            flapping,
+            access,
+            integrations,
+        }
     }
 }
 
@@ -202,7 +229,7 @@ impl Config {
     }
 
     /// Returns the target that an event is about: the one it names, else the first whose
-    /// selector or container fits.
+    /// selector or container fits, else one that a label names ([`TARGET_KEYS`]).
     #[must_use]
     pub fn target_of(&self, event: &Event) -> Option<&Target> {
         let named = event.target.as_deref();
@@ -215,7 +242,11 @@ impl Config {
                 |it: &&Target| it.docker.as_ref().is_some_and(|docker| docker.container == named);
             self.targets.iter().find(is_container)
         };
-        by_name.or_else(by_select).or_else(by_container)
+        let by_label = || {
+            let named = TARGET_KEYS.iter().filter_map(|key| event.labels.get(*key));
+            named.filter_map(|name| self.target(name)).next()
+        };
+        by_name.or_else(by_select).or_else(by_container).or_else(by_label)
     }
 
     /// Returns everything that a target needs, directly and indirectly, the nearest first.

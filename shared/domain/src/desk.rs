@@ -10,6 +10,7 @@ mod deliveries;
 mod events;
 mod fleet;
 mod incidents;
+mod news;
 mod query;
 mod quiet;
 mod repeats;
@@ -53,8 +54,8 @@ pub use wish::Wish;
 const HISTORY_MAX: usize = 10_000;
 /// How far budgets look back.
 const HISTORY_AGE: TimeDelta = TimeDelta::days(31);
-/// Changes that diagnoses are told.
-const CHANGES_MAX: usize = 20;
+/// Changes that are remembered; a diagnosis is told the last of those that concern it.
+const CHANGES_MAX: usize = 200;
 
 /// All incidents, and everything that decisions look at.
 ///
@@ -352,7 +353,7 @@ impl Desk {
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 push_bounded(
                     &mut self.changes,
-                    Change { at: now.at, what: format!("configuration: {}", now.reason) },
+                    Change::of_all(now.at, format!("configuration: {}", now.reason)),
                     CHANGES_MAX,
                 );
             }
@@ -380,6 +381,10 @@ impl Desk {
                 });
             }
             Fact::SuppressionEnded { fingerprint } => self.quiet.unmute(fingerprint),
+            Fact::Changed { delivery, change } => {
+                self.deliveries.remember(*delivery, IncidentId::NONE);
+                push_bounded(&mut self.changes, change.clone(), CHANGES_MAX);
+            }
             _ => {}
         }
     }

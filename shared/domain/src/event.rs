@@ -2,6 +2,7 @@
 
 mod decode;
 pub(crate) mod delivery;
+mod lenient;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -14,6 +15,7 @@ pub use delivery::Delivery;
 pub use decode::{
     Context, DEPTH_MAX, DecodeError, cloudevent_binary, cloudevent_structured, json, message, plain,
 };
+pub use lenient::{TARGET_KEYS, short_text, time_of};
 
 /// The type of an event, such as `service_down` or `disk.full`; part of its subject.
 ///
@@ -86,7 +88,8 @@ pub const AGENT_DOWN: &str = "agent_down";
 /// Type of the event that says that no agent of some kind serves a zone that targets are in.
 pub const ZONE_UNSERVED: &str = "zone_unserved";
 
-/// Whether the trouble is there or gone.
+/// What the event says: whether the trouble is there or gone, that somebody looks at it,
+/// or that there is none and something was changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -95,6 +98,11 @@ pub enum Status {
     Firing,
     /// It is gone.
     Resolved,
+    /// It is there, and somebody on the sender's side is looking at it.
+    Acknowledged,
+    /// There is no trouble: something was changed, such as by a deployment. Diagnoses are
+    /// told of it.
+    Change,
 }
 
 /// How bad the sender says it is.

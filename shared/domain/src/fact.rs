@@ -9,7 +9,7 @@ use crate::{
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, SilenceId},
-    wire::{AnalysisReport, FixReport, NoticeReport, VerificationReport},
+    wire::{AnalysisReport, Change, FixReport, NoticeReport, VerificationReport},
 };
 
 /// One decision: a line of the log.
@@ -86,6 +86,13 @@ pub enum Fact {
     SuppressionEnded {
         /// What was kept quiet.
         fingerprint: String,
+    },
+    /// Somebody outside told of a change, such as a deployment.
+    Changed {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// What was changed.
+        change: Change,
     },
 
     // About an incident.
@@ -266,7 +273,7 @@ pub enum Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 35] = [
+    pub const NAMES: [&'static str; 36] = [
         "configured",
         "paused",
         "resumed",
@@ -275,6 +282,7 @@ impl Fact {
         "silence_ended",
         "suppressed",
         "suppression_ended",
+        "changed",
         "opened",
         "repeated",
         "recovery_reported",
@@ -316,6 +324,7 @@ impl Fact {
             Self::SilenceEnded { .. } => "silence_ended",
             Self::Suppressed { .. } => "suppressed",
             Self::SuppressionEnded { .. } => "suppression_ended",
+            Self::Changed { .. } => "changed",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",

@@ -18,6 +18,7 @@ pub mod fact;
 pub mod guard;
 pub mod id;
 pub mod incident;
+pub mod mapping;
 pub mod matcher;
 pub mod plan;
 pub mod policy;

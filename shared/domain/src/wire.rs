@@ -193,7 +193,8 @@ pub struct DiagnoseWork {
     pub attempts: Vec<AttemptRecord>,
     /// When the target's recent incidents were opened, the newest last.
     pub recent_incidents: Vec<DateTime<Utc>>,
-    /// What changed lately, such as the configuration, the newest last.
+    /// What changed lately and may concern the target, such as the configuration or by a
+    /// deployment, the newest last.
     pub changes: Vec<Change>,
     /// Default soak time for plans.
     pub soak: Span,
@@ -210,6 +211,23 @@ pub struct Change {
     pub at: DateTime<Utc>,
     /// What, in one line.
     pub what: String,
+    /// The configured target that was changed; none when it may concern all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Who tells of it; none for our own configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Where to read more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+impl Change {
+    /// Returns a change of ours, which may concern all targets.
+    #[must_use]
+    pub const fn of_all(at: DateTime<Utc>, what: String) -> Self {
+        Self { at, what, target: None, source: None, link: None }
+    }
 }
 
 /// What was tried before.

@@ -23,6 +23,12 @@ const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const MANY: usize = 64;
 /// Fingerprints of the repeated events.
 const N_FINGERPRINTS: u64 = 100;
+/// Alerts of one group.
+const GROUP: u64 = 100;
+/// Groups of one run: the system has to decide all of it before the next.
+const GROUPS_MAX: u64 = 1000;
+/// Connections that send groups; a cluster of Alertmanagers has a few.
+const GROUP_CONNECTIONS: [usize; 3] = [1, 4, 16];
 /// Room for the requests of one run in the numbers of services.
 const STRIDE: u64 = 10_000_000;
 /// Messages in flight of a publisher that pipelines.
@@ -52,6 +58,9 @@ pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
     let stack = start(setting, "always")?;
     let repeated = series(setting, &stack, |_| Bodies::repeated(N_FINGERPRINTS)).await?;
     drop(stack);
+    let stack = start(setting, "always")?;
+    let groups = groups(setting, &stack).await?;
+    drop(stack);
     let of = |it: &Series| it.at_many;
     Ok(json!({
         "bare_http": bare.rows,
@@ -59,11 +68,13 @@ pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
         "distinct": distinct.rows,
         "distinct_at_half_rate": at_half,
         "repeated": repeated.rows,
+        "groups_of_100": groups.rows,
         "direct_nats": {"one_at_a_time_per_s": rounded(direct_one), "pipelined_per_s": rounded(direct)},
         "at_64": {
             "percent_of_bare_http": rounded(100.0 * of(&distinct) / of(&bare)),
             "times_one_synced_publish": rounded(of(&distinct) / one),
             "repeated_to_distinct": rounded(of(&repeated) / of(&distinct)),
+            "best_alerts_in_groups_to_distinct": rounded(groups.best / of(&distinct)),
         },
     }))
 }
@@ -111,6 +122,28 @@ async fn series(
         stack.until_idle().await;
     }
     Ok(Series { rows: rows.into(), best, at_many })
+}
+
+/// Groups of alerts through the door of Alertmanager, which is answered when the broker has
+/// all of them.
+async fn groups(setting: &Setting, stack: &Stack) -> anyhow::Result<Series> {
+    let mut rows = Map::new();
+    let (mut best, mut last) = (0.0_f64, 0.0);
+    for (idx, connections) in (1_u64..).zip(GROUP_CONNECTIONS) {
+        let bodies = Bodies::groups(idx * STRIDE, GROUP);
+        let mut load = closed(setting, stack.api, connections, bodies);
+        (load.path, load.requests_max) = ("/integrations/alertmanager", GROUPS_MAX);
+        let outcome = load.run().await?;
+        last = outcome.per_s() * float(GROUP);
+        best = best.max(last);
+        let mut told = tell(&outcome)?;
+        if let Some(told) = told.as_object_mut() {
+            told.insert("alerts_per_s".to_owned(), json!(rounded(last)));
+        }
+        rows.insert(connections.to_string(), told);
+        stack.until_idle().await;
+    }
+    Ok(Series { rows: rows.into(), best, at_many: last })
 }
 
 async fn row(

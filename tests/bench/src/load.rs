@@ -49,6 +49,12 @@ impl Bodies {
         Self { template: event_template(), first: 0, n_different: n.max(1) }
     }
 
+    /// Groups of `n` alerts as Alertmanager sends them, each of which opens an incident.
+    #[must_use]
+    pub fn groups(first: u64, n: u64) -> Self {
+        Self { template: group_template(n), first, n_different: u64::MAX }
+    }
+
     /// Returns body `idx`.
     #[must_use]
     pub fn body(&self, idx: u64) -> String {
@@ -64,6 +70,20 @@ impl Bodies {
 fn event_template() -> String {
     format!(
         r#"{{"type":"service_down","source":"bench","payload":{{"service":"s-{HOLE}","timestamp":"2025-08-18T12:34:56Z"}}}}"#
+    )
+}
+
+/// A group of alerts, each with the labels and annotations that rules usually give.
+fn group_template(n: u64) -> String {
+    let alert = |idx: u64| {
+        format!(
+            r#"{{"status":"firing","labels":{{"alertname":"InstanceDown","instance":"10.0.0.{idx}:9100","job":"s-{HOLE}-{idx}","severity":"critical"}},"annotations":{{"summary":"instance 10.0.0.{idx}:9100 is down","description":"it has been down for more than a minute"}},"startsAt":"2026-01-02T03:04:05.678Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"http://prometheus:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1","fingerprint":"{HOLE}{idx:07x}"}}"#
+        )
+    };
+    let alerts: Vec<String> = (0..n).map(alert).collect();
+    let alerts = alerts.join(",");
+    format!(
+        r#"{{"version":"4","groupKey":"{{}}:{{alertname=\"InstanceDown\"}}","truncatedAlerts":0,"status":"firing","receiver":"bench","groupLabels":{{"alertname":"InstanceDown"}},"commonLabels":{{"alertname":"InstanceDown"}},"commonAnnotations":{{}},"externalURL":"http://alertmanager:9093","alerts":[{alerts}]}}"#
     )
 }
 
@@ -209,7 +229,7 @@ impl Run {
 /// The bytes of a request, in which a number is changed in place.
 struct Request {
     bytes: Vec<u8>,
-    hole: usize,
+    holes: Vec<usize>,
 }
 
 impl Request {
@@ -221,16 +241,19 @@ impl Request {
             load.address,
             body.len(),
         );
-        let hole = text.find(HOLE).unwrap_or(text.len());
-        Self { bytes: text.into_bytes(), hole }
+        let holes = text.match_indices(HOLE).map(|(at, _)| at).collect();
+        Self { bytes: text.into_bytes(), holes }
     }
 
     fn number(&mut self, mut number: u64) -> &[u8] {
-        let end = self.hole + HOLE.len();
-        if let Some(hole) = self.bytes.get_mut(self.hole..end) {
-            for place in hole.iter_mut().rev() {
-                *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
-                number /= 10;
+        let mut digits = [b'0'; HOLE.len()];
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+            number /= 10;
+        }
+        for at in &self.holes {
+            if let Some(hole) = self.bytes.get_mut(*at..at + HOLE.len()) {
+                hole.copy_from_slice(&digits);
             }
         }
         &self.bytes
@@ -308,6 +331,20 @@ mod tests {
         assert!(text.contains("s-000000008"));
         assert!(text.contains(&format!("content-length: {}\r\n", load.bodies.body(0).len())));
         assert_eq!(Bodies::repeated(3).body(1), Bodies::repeated(3).body(4));
+    }
+
+    #[test]
+    fn every_alert_of_a_group_has_a_number_of_its_own() {
+        let load = Load { bodies: Bodies::groups(7, 100), ..load(Pace::Closed) };
+        let mut request = Request::new(&load);
+        let text = String::from_utf8(request.number(8).to_vec()).unwrap();
+        assert!(text.ends_with(&load.bodies.body(1)) && !text.contains(HOLE), "{text}");
+        let group: serde_json::Value = serde_json::from_str(&load.bodies.body(1)).unwrap();
+        let alerts = group["alerts"].as_array().unwrap().iter();
+        let keys: std::collections::BTreeSet<_> =
+            alerts.map(|it| it["fingerprint"].as_str().unwrap()).collect();
+        assert_eq!(keys.len(), 100);
+        assert!(keys.iter().all(|it| it.len() == 16 && it.starts_with("000000008")), "{keys:?}");
     }
 
     #[test]

@@ -49,6 +49,11 @@ runbooks:
     risk: low
     steps: [{action: process.restart, timeout: 30s}]
     verify: {soak: 2s}
+integrations:
+  - {name: grafana, secret: {hmac: {secret: {env: GRAFANA}, timestamp_header: X-Time}}}
+  - name: own
+    secret: {query: {name: token, value: {file: /run/secrets/own}}}
+    mapping: {each: body.list, type: "{{ item.kind }}", labels: {a: "{{ query.b }}"}, labels_from: [item.tags]}
 "#;
 
 /// What was said, by whom, in order.

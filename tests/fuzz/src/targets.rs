@@ -7,13 +7,14 @@ mod event;
 mod files;
 mod input;
 mod log;
+mod mapping;
 mod names;
 mod wire;
 
 use crate::{Form, Target, Verdict};
 
 /// All targets. Each has a test of its name in `tests/targets.rs`.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     event::PLAIN,
     event::CLOUDEVENT,
     event::BINARY,
@@ -44,6 +45,7 @@ pub const TARGETS: [Target; 30] = [
     cli::URL,
     cli::WORDS,
     files::PROC,
+    mapping::MESSAGE,
 ];
 
 /// Cuts an input in two at its first line break: what stands outside, and the body.

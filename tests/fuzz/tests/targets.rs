@@ -44,7 +44,7 @@ targets! {
     wire_envelope, wire_work, wire_ledger, wire_log_line, wire_claim, wire_member, wire_query,
     wire_views, wire_probe, desk_history, desk_fold, desk_snapshot, config_yaml, config_message,
     config_runbook, config_allow, log_journal, log_restore, name_span, name_subject, name_broker,
-    cli_http, cli_words, file_proc,
+    cli_http, cli_words, file_proc, mapping_message,
 }
 
 fn corpus_dir(name: &str) -> PathBuf {

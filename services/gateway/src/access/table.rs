@@ -18,7 +18,6 @@ pub(crate) enum Need {
     Least(Role),
     /// The handler looks at a secret or a signature of the route's own. It is told who the
     /// caller is, if he is known, by [`super::Caller`], and must refuse whom it cannot prove.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for routes with a signature of their own"))]
     Own,
 }
 
@@ -68,6 +67,11 @@ const fn events(path: &'static str, need: Need, about: &'static str) -> Route {
     Route { method: "POST", path, need, load: Load::Events, about }
 }
 
+/// Brings events, and proves its callers itself.
+const fn own(path: &'static str, about: &'static str) -> Route {
+    events(path, Need::Own, about)
+}
+
 /// The route that [`crate::front`] serves itself.
 pub(crate) const PUBLISH_EVENT: Route =
     events("/publish_event", PUBLISHER, "one event; answers what became of it");
@@ -94,6 +98,15 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/api/v1/whoami", Need::Known, "who the caller is, and what he may do"),
     get("/api/v1/status", VIEWER, "the system, its agents, the broker"),
     get("/api/v1/stream", VIEWER, "server-sent events: every decision, and progress; filter incident"),
+    own("/integrations/alertmanager", "the webhook of Alertmanager, version 4"),
+    own("/integrations/grafana", "the webhook of Grafana's alerting"),
+    own("/integrations/{name}", "any other sender, by a mapping of the configuration or a ready one"),
+    own("/api/v2/alerts", "alerts, as Prometheus sends them to an Alertmanager"),
+    get("/api/v2/status", Need::Known, "what clients of an Alertmanager ask first"),
+    own("/v2/enqueue", "alerts of clients of PagerDuty (Events API v2)"),
+    own("/v2/change/enqueue", "changes of clients of PagerDuty: evidence"),
+    get("/-/healthy", Need::Open, "whether this process lives, as an Alertmanager says it"),
+    get("/-/ready", Need::Open, "whether this process answers, as an Alertmanager says it"),
     get("/healthz", Need::Open, "whether this process lives"),
     get("/readyz", Need::Open, "whether this process may be given work"),
     get("/metrics", Need::Open, "metrics in the format of Prometheus"),

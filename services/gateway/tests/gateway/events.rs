@@ -228,6 +228,55 @@ async fn cloudevents_come_in_all_three_modes() {
     }
 }
 
+/// The examples of the specification 1.0.2, its JSON format and its HTTP binding.
+#[tokio::test]
+async fn the_examples_of_the_cloudevents_specification_are_taken() {
+    let broker = Broker::start().await;
+    let mut desk = Desk::open(&broker, opened).await;
+    let gateway = Gateway::start(&broker, &[]).await;
+    let post = |media: &'static str, body: String| {
+        gateway.post("/api/v1/events").header("content-type", media).body(body)
+    };
+    let example = json!({"specversion": "1.0", "type": "com.github.pull_request.opened",
+        "source": "https://github.com/cloudevents/spec/pull", "subject": "123",
+        "id": "A234-1234-1234", "time": "2018-04-05T17:31:00Z", "comexampleextension1": "value",
+        "comexampleothervalue": 5, "datacontenttype": "text/xml", "data": "<much wow=\"xml\"/>"});
+    let base64 = json!({"specversion": "1.0", "type": "com.example.someevent",
+        "source": "/mycontext", "subject": null, "id": "C234-1234-1234",
+        "time": "2018-04-05T17:31:00Z", "comexampleextension1": "value", "comexampleothervalue": 5,
+        "datacontenttype": "application/vnd.apache.thrift.binary", "data_base64": "AQIDBA=="});
+    let batch = json!([{"specversion": "1.0", "type": "com.example.someevent",
+        "source": "/mycontext/4", "id": "B234-1234-1234", "time": "2018-04-05T17:31:00Z",
+        "data": "<much wow=\"xml\"/>"}, {"specversion": "1.0", "type": "com.example.someotherevent",
+        "source": "/mycontext/9", "id": "C234-1234-1234", "data": {"appinfoA": "abc"}}]);
+    let binary = gateway
+        .post("/api/v1/events")
+        .header("ce-specversion", "1.0")
+        .header("ce-type", "com.example.someevent")
+        .header("ce-time", "2018-04-05T03:56:24Z")
+        .header("ce-id", "1234-1234-1234")
+        .header("ce-source", "/mycontext/subcontext")
+        .header("content-type", "application/json; charset=utf-8")
+        .body("{\"a\": 1}");
+    for (name, request) in [
+        ("structured", post("application/cloudevents+json; charset=utf-8", example.to_string())),
+        ("base64", post("application/cloudevents+json", base64.to_string())),
+        ("batch", post("application/cloudevents-batch+json; charset=utf-8", batch.to_string())),
+        ("binary", binary),
+    ] {
+        let (status, told) = heard(request).await;
+        assert_eq!(status, 200, "{name}: {told}");
+    }
+    let inputs = desk.inputs(5).await;
+    let first = event(&inputs[0]);
+    assert_eq!(first.target.as_deref(), Some("123"));
+    assert_eq!(first.labels["comexampleothervalue"], "5");
+    assert_eq!(first.payload, json!("<much wow=\"xml\"/>"));
+    assert_eq!(event(&inputs[1]).payload, json!("AQIDBA=="));
+    let last = inputs.iter().map(event).find(|it| it.id == "1234-1234-1234").unwrap();
+    assert_eq!((last.source.as_str(), &last.payload), ("/mycontext/subcontext", &json!({"a": 1})));
+}
+
 #[tokio::test]
 async fn a_broker_that_is_gone_is_an_honest_503() {
     let mut broker = Broker::start().await;

@@ -9,6 +9,8 @@ mod events;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod integrations;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod oidc;

@@ -75,6 +75,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     }
     super::quiet::findings(config, &mut found);
     found.extend(config.access.findings());
+    super::integration::findings(&config.integrations, &mut found);
     found
 }
 

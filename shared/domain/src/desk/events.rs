@@ -30,12 +30,13 @@ impl Desk {
                 Status::Firing if opener.as_ref() == Some(&delivery) => {
                     (AnswerStatus::IncidentOpened, OPENED)
                 }
-                Status::Firing => (AnswerStatus::IncidentUpdated, UPDATED),
+                Status::Firing | Status::Acknowledged => (AnswerStatus::IncidentUpdated, UPDATED),
                 Status::Resolved => {
                     (AnswerStatus::IncidentResolved, "This recovery was reported before.")
                 }
+                Status::Change => (AnswerStatus::Done, "This change was told before."),
             };
-            turn.answer(status, Some(id), message);
+            turn.answer(status, Some(id).filter(|it| *it != IncidentId::NONE), message);
             return;
         }
         let target = self.config.target_of(event).map(|it| it.name.clone());
@@ -65,6 +66,8 @@ impl Desk {
                 turn.answer(AnswerStatus::IncidentResolved, None, message);
             }
             (Status::Resolved, Some(id)) => self.on_recovery(turn, id, event, delivery),
+            (Status::Acknowledged, open) => self.on_acknowledgement(turn, open, event),
+            (Status::Change, _) => self.on_change(turn, target, event, delivery),
         }
     }
 

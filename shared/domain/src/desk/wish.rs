@@ -10,8 +10,11 @@ use crate::{
     id::IncidentId,
     incident::{Incident, Phase, Purpose},
     target::{Target, ZONE_DEFAULT},
-    wire::{DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
+    wire::{Change, DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
 };
+
+/// Changes that one diagnosis is told.
+const CHANGES_TOLD_MAX: usize = 20;
 
 /// A piece of work that is wanted. Only a desk makes one, and a fix only out of what
 /// the guards authorized.
@@ -139,6 +142,13 @@ impl Desk {
         // What was tried before a person asked for another try does not speak against it.
         let tried =
             incident.attempts.iter().filter(|it| incident.attempts_before_retry < it.attempt);
+        let concerns = |it: &&Change| match &it.target {
+            Some(changed) => changed == name || dependencies.iter().any(|it| it.name == *changed),
+            None => true,
+        };
+        let changes = self.changes.iter().rev().filter(concerns).take(CHANGES_TOLD_MAX);
+        let mut changes: Vec<_> = changes.cloned().collect();
+        changes.reverse();
         DiagnoseWork {
             work: incident.work(),
             event: incident.event.event(),
@@ -147,7 +157,7 @@ impl Desk {
             dependencies,
             attempts: tried.cloned().collect(),
             recent_incidents,
-            changes: self.changes.iter().cloned().collect(),
+            changes,
             soak: self.config.policy.soak,
             within: self.config.policy.verify_within,
             not_after,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use super::{Event, EventType, Severity, Status};
+use super::{Event, EventType, Severity, Status, lenient::TARGET_KEYS};
 
 /// Deepest nesting of a body that is read.
 pub const DEPTH_MAX: usize = 64;
@@ -268,8 +268,6 @@ fn cloudevent(
 
 /// Takes from the payload what the envelope left open, and cuts impossible times.
 fn finish(mut event: Event, context: &Context) -> Event {
-    const TARGET_KEYS: [&str; 6] =
-        ["target", "service", "container", "host", "instance", "component"];
     let in_payload = |key: &str| event.payload.get(key).and_then(Value::as_str);
     let in_labels = |key: &str| event.labels.get(key).map(String::as_str);
     if event.target.is_none() {
@@ -282,15 +280,22 @@ fn finish(mut event: Event, context: &Context) -> Event {
     if event.status == Status::Firing && in_payload("status") == Some("resolved") {
         event.status = Status::Resolved;
     }
-    if let Some(starts_at) = event.starts_at {
-        if context.at + FUTURE_MAX < starts_at {
-            note(&mut event, &format!("{starts_at} lies in the future; taken as now"));
-            event.starts_at = Some(context.at);
-        } else if starts_at < context.at - PAST_MAX {
-            note(&mut event, &format!("{starts_at} lies more than 7 days in the past"));
+    event.cut_times(context.at);
+    event
+}
+
+impl Event {
+    /// Takes a begin that lies in the future, by more than clocks differ, as the time of
+    /// receipt, and notes it, and one that lies long ago.
+    pub fn cut_times(&mut self, at: DateTime<Utc>) {
+        let Some(starts_at) = self.starts_at else { return };
+        if at + FUTURE_MAX < starts_at {
+            note(self, &format!("{starts_at} lies in the future; taken as now"));
+            self.starts_at = Some(at);
+        } else if starts_at < at - PAST_MAX {
+            note(self, &format!("{starts_at} lies more than 7 days in the past"));
         }
     }
-    event
 }
 
 fn note(event: &mut Event, text: &str) {
@@ -379,7 +384,7 @@ fn time(
 }
 
 /// Reads RFC 3339, and the form without a colon in the offset that some senders use.
-fn read_time(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn read_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
         .ok()
@@ -390,7 +395,12 @@ fn status_of(text: &str) -> Result<Status, DecodeError> {
     match text {
         "firing" => Ok(Status::Firing),
         "resolved" => Ok(Status::Resolved),
-        _ => Err(DecodeError::field("status", "must be \"firing\" or \"resolved\"")),
+        "acknowledged" => Ok(Status::Acknowledged),
+        "change" => Ok(Status::Change),
+        _ => Err(DecodeError::field(
+            "status",
+            "must be \"firing\", \"resolved\", \"acknowledged\" or \"change\"",
+        )),
     }
 }
 

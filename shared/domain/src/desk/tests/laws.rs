@@ -130,6 +130,9 @@ impl Laws {
             Fact::SuppressionEnded { fingerprint } => {
                 self.quiet.remove(fingerprint).expect("what was quiet is so no more");
             }
+            Fact::Changed { change, .. } => {
+                assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
+            }
             fact => panic!("{fact:?} is about an incident"),
         }
     }

@@ -197,6 +197,8 @@ fn inputs() -> Vec<Input> {
     let mut inputs = vec![
         Input::Event(full_event()),
         Input::Event(Event::new("1", EventType::known("slow"), "test")),
+        Input::Event(Event { status: Status::Acknowledged, ..full_event() }),
+        Input::Event(Event { status: Status::Change, ..full_event() }),
         analysis(work(), cure(full_plan())),
         analysis(work(), super::world::blame("db")),
         verification(work(), false, t0(), &["api"]),
@@ -350,6 +352,7 @@ fn work_of_every_kind_is_read_back() {
 #[test]
 fn entries_of_the_ledger_and_lines_of_the_log_are_read_back() {
     let mut world = World::with(&["db", "api"]);
+    world.send(Input::Event(Event { status: Status::Change, ..full_event() }));
     let id = world.down("db");
     world.diagnose(id, cure(plan_with_undo("db")));
     world.fixed(id);

@@ -1,0 +1,30 @@
+//! The webhook of Grafana's alerting.
+//!
+//! It has the form of Alertmanager's with more fields (`version` "1", `orgId`, `title`, `state`),
+//! and may be signed: set a secret at the contact point and the same one here.
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, Uri},
+    response::Response,
+    routing::post,
+};
+
+use super::{Sender, alertmanager};
+use crate::{app::App, body::Group, problem::Problem};
+
+pub(super) const SENDER: Sender = Sender {
+    #[cfg(test)]
+    name: "grafana",
+    routes: |routes: Router<App>| routes.route("/integrations/grafana", post(webhook)),
+};
+
+async fn webhook(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Group,
+) -> Result<Response, Problem> {
+    alertmanager::take(&app, "grafana", &uri, &headers, &body).await
+}

@@ -1,0 +1,182 @@
+//! A Prometheus answers a query, and the answer is not sick.
+
+use domain::check::{Comparison, PrometheusCheck};
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Question;
+use crate::sample::Finding;
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Series of an answer that are told.
+const SERIES_SHOWN: usize = 5;
+
+/// The answer of `/api/v1/query`, as the HTTP API of Prometheus describes it.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    error: String,
+    data: Option<Data>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    result_type: String,
+    result: Value,
+}
+
+/// One series: its labels, and its value now.
+#[derive(Debug, Deserialize)]
+struct Series {
+    #[serde(default)]
+    metric: Map<String, Value>,
+    value: (f64, String),
+}
+
+pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
+    Box::pin(async move {
+        let Some(asked) = &question.check.prometheus else {
+            return Finding::failed("there is no query");
+        };
+        match ask(question, asked).await {
+            Ok(series) => judge(asked, &series),
+            Err(why) => Finding::failed(why),
+        }
+    })
+}
+
+async fn ask(question: &Question, asked: &PrometheusCheck) -> Result<Vec<Series>, String> {
+    let client = question.instruments.http().await;
+    let client = client.map_err(|error| format!("cannot set up HTTP: {error}"))?;
+    let url = format!("{}/api/v1/query", asked.url.trim_end_matches('/'));
+    let mut url = reqwest::Url::parse(&url).map_err(|error| format!("no URL: {error}"))?;
+    url.query_pairs_mut().append_pair("query", &asked.query);
+    let mut request = client.get(url);
+    for (name, value) in &question.check.headers {
+        request = request.header(name, value);
+    }
+    let unanswered = |error: reqwest::Error| {
+        let error = error.without_url();
+        format!("Prometheus does not answer: {}", service::Chain(&error))
+    };
+    let mut response = request.send().await.map_err(unanswered)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(unanswered)? {
+        body.extend_from_slice(&part);
+        if ANSWER_BYTES_MAX < body.len() {
+            return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
+        }
+    }
+    // A query that is refused is answered with 4xx and the reason as JSON.
+    let answer: Answer = serde_json::from_slice(&body)
+        .map_err(|_error| format!("Prometheus answered {}", status.as_u16()))?;
+    match answer.data {
+        Some(data) if answer.status == "success" => series(data),
+        Some(_) | None => Err(format!("the query was refused: {}", answer.error)),
+    }
+}
+
+fn series(data: Data) -> Result<Vec<Series>, String> {
+    let unread = |error: serde_json::Error| format!("the answer cannot be read: {error}");
+    match data.result_type.as_str() {
+        "vector" => serde_json::from_value(data.result).map_err(unread),
+        "scalar" => {
+            let value = serde_json::from_value(data.result).map_err(unread)?;
+            Ok(vec![Series { metric: Map::new(), value }])
+        }
+        other => Err(format!("the query gives a {other}; a check needs an instant vector")),
+    }
+}
+
+fn judge(asked: &PrometheusCheck, series: &[Series]) -> Finding {
+    let comparison = match asked.comparison() {
+        Ok(comparison) => comparison,
+        Err(why) => return Finding::failed(why),
+    };
+    let is_sick = |it: &&Series| sick(comparison, &it.value.1);
+    let n_sick = series.iter().filter(is_sick).count();
+    let first = series.iter().find(is_sick).or_else(|| series.first());
+    let shown = first.map(|it| format!("{} {}", name(&it.metric), it.value.1)).unwrap_or_default();
+    let limit = asked.sick.as_deref().unwrap_or("any");
+    let finding = match (series.len(), n_sick) {
+        // What cannot be seen is not well.
+        (0, _) if comparison.is_some() => {
+            return Finding::failed(format!("no series fits `{}`", asked.query));
+        }
+        (0, _) => Finding::passed(format!("no series fits `{}`", asked.query)),
+        (_, 0) => Finding::passed(format!("{shown} (sick: {limit})")),
+        (n, n_sick) => Finding::failed(format!("{shown} (sick: {limit}; {n_sick} of {n} series)")),
+    };
+    let told = series.iter().filter(is_sick).chain(series.iter().filter(|it| !is_sick(it)));
+    let told: Vec<Value> = told
+        .take(SERIES_SHOWN)
+        .map(|it| json!({ "labels": it.metric, "value": it.value.1 }))
+        .collect();
+    finding.with("query", json!(asked.query)).with("series", json!(told))
+}
+
+fn sick(comparison: Option<Comparison>, value: &str) -> bool {
+    // Prometheus writes `+Inf`, `-Inf` and `NaN`, which are read as they are.
+    let value = value.parse().unwrap_or(f64::NAN);
+    comparison.is_none_or(|it| it.holds(value))
+}
+
+fn name(labels: &Map<String, Value>) -> String {
+    let texts = labels.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let rest: Vec<String> = texts
+        .clone()
+        .filter(|(name, _)| *name != "__name__")
+        .map(|(name, value)| format!("{name}=\"{value}\""))
+        .collect();
+    let metric = texts.clone().find(|(name, _)| *name == "__name__").map_or("", |it| it.1);
+    if rest.is_empty() { metric.to_owned() } else { format!("{metric}{{{}}}", rest.join(",")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Outcome;
+
+    fn answered(sick: Option<&str>, kind: &str, result: Value) -> Finding {
+        let asked = PrometheusCheck {
+            url: "http://localhost".to_owned(),
+            query: "up".to_owned(),
+            sick: sick.map(str::to_owned),
+        };
+        let result = Data { result_type: kind.to_owned(), result };
+        series(result).map_or_else(Finding::failed, |it| judge(&asked, &it))
+    }
+
+    fn up(values: &[&str]) -> Value {
+        let one = |value| json!({"metric": {"__name__": "up", "job": "db"}, "value": [1.5, value]});
+        values.iter().map(one).collect()
+    }
+
+    #[test]
+    fn one_sick_series_is_enough_and_none_at_all_is_sick_too() {
+        for (sick, kind, result, wanted) in [
+            (Some("< 1"), "vector", up(&["1", "1"]), Outcome::Passed),
+            (Some("< 1"), "vector", up(&["1", "0"]), Outcome::Failed),
+            (Some("< 1"), "vector", up(&[]), Outcome::Failed),
+            (Some("> 5"), "vector", up(&["+Inf"]), Outcome::Failed),
+            (Some("> 5"), "vector", up(&["NaN"]), Outcome::Passed),
+            (Some("> 5"), "scalar", json!([1.5, "6"]), Outcome::Failed),
+            (None, "vector", up(&[]), Outcome::Passed),
+            (None, "vector", up(&["0"]), Outcome::Failed),
+            (None, "matrix", json!([]), Outcome::Failed),
+            (None, "string", json!([1.5, "x"]), Outcome::Failed),
+            (None, "vector", json!({"a": 1}), Outcome::Failed),
+        ] {
+            let finding = answered(sick, kind, result.clone());
+            assert_eq!(finding.outcome, wanted, "{sick:?} {kind} {result}: {}", finding.detail);
+        }
+        let told = answered(Some("< 1"), "vector", up(&["1", "0"]));
+        assert_eq!(told.detail, "up{job=\"db\"} 0 (sick: < 1; 1 of 2 series)");
+        assert_eq!(told.evidence["series"][0]["value"], "0");
+    }
+}
