@@ -171,6 +171,14 @@ fn files(dir: &Path, but: &[PathBuf]) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Asks the gateway by the command line who the holder of a token is.
+fn checked(system: &System, dir: &Path, token: &str) -> String {
+    let mut command = Command::new(binary("selfheal"));
+    command.args(["token", "check", "--gateway", &system.url]).current_dir(dir);
+    let output = command.env("SELFHEAL_API_TOKEN", token).output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
 fn cli(url: &str, dir: &Path, words: &[&str]) -> String {
     let mut command = Command::new(binary("selfheal"));
     command.args(words).env("SELFHEAL_NATS_URL", url).current_dir(dir);
@@ -265,6 +273,10 @@ async fn no_secret_is_in_anything_that_the_system_says_or_stores() {
     let mut answers = by_http(&system, &client, &planted, &[good, ci]).await;
     answers.extend(by_command(&broker, &url, &dir, &planted));
     answers.extend(by_health(&system).await);
+    let known = checked(&system, &dir, planted.get("token that was made"));
+    let wrong = checked(&system, &dir, planted.get("wrong token of our form"));
+    assert!(known.contains("token:ci: operator") && wrong.contains("not known"), "{known}{wrong}");
+    answers.extend([known, wrong]);
     for (idx, answer) in answers.iter().enumerate() {
         planted.search(&format!("answer {idx}"), answer);
     }

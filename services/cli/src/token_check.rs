@@ -45,7 +45,7 @@ pub(crate) async fn run(
     })?;
     let told: Value = serde_json::from_str(&body).unwrap_or_default();
     if status != 200 {
-        let text = |field: &str| told["error"][field].as_str().map(str::to_owned);
+        let text = |field: &str| told.get("error")?.get(field)?.as_str().map(str::to_owned);
         let message = text("message").unwrap_or_else(|| format!("the gateway answers {status}"));
         let failure = Failure::new(Exit::Refused, message);
         return Err(match text("hint") {
@@ -56,8 +56,9 @@ pub(crate) async fn run(
     if terminal.is_json() {
         return terminal.print_json(&told, true);
     }
-    let text = |field: &str| plain(told[field].as_str().unwrap_or("?"));
-    let end = told["expires_at"].as_str().map_or_else(String::new, |at| format!(", until {at}"));
+    let text = |field: &str| plain(told.get(field).and_then(Value::as_str).unwrap_or("?"));
+    let end = told.get("expires_at").and_then(Value::as_str);
+    let end = end.map_or_else(String::new, |at| format!(", until {at}"));
     let name = toned(Tone::Good, text("name"));
     terminal.print(&format!("{name}: {}{}", text("role"), plain(&end)))
 }

@@ -17,7 +17,7 @@ use crate::{app::App, problem::Problem};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Lets a request pass with its [`Caller`], or answers it. Says of every change who made it.
+/// Lets a request pass with its [`super::Caller`], or answers it. Says of every change who made it.
 pub(crate) async fn check(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let route = match table::find(request.method(), request.uri().path()) {
         Found::Route(route) => route,
