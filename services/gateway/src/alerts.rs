@@ -17,6 +17,9 @@ const TEXT_CHARS_MAX: usize = 8192;
 const SEVERITY_LABELS: [&str; 3] = ["severity", "priority", "level"];
 /// Fields and annotations of an alert that lead somewhere.
 const LINKS: [&str; 5] = ["generatorURL", "dashboardURL", "panelURL", "silenceURL", "imageURL"];
+/// Fields that stand elsewhere in the event: what is stored twice is also decided, written and
+/// logged twice.
+const ELSEWHERE: [&str; 5] = ["status", "startsAt", "endsAt", "fingerprint", "generatorURL"];
 const LINKED: [&str; 3] = ["runbook_url", "dashboard_url", "runbook"];
 
 /// What is known of an alert before it is an event.
@@ -68,7 +71,7 @@ impl Alert {
 
     /// Makes an event of it. `delivery` are the parts that make it one delivery.
     pub(crate) fn event(
-        self,
+        mut self,
         source: &str,
         fingerprint: String,
         status: Status,
@@ -90,7 +93,10 @@ impl Alert {
         event.ends_at = self.ends_at;
         event.labels = self.labels;
         event.annotations = self.annotations;
-        event.payload = Value::Object(self.rest);
+        for field in ELSEWHERE {
+            self.rest.remove(field);
+        }
+        event.payload = if self.rest.is_empty() { Value::Null } else { Value::Object(self.rest) };
         event.target_from_labels();
         event.cut_times(now);
         event
