@@ -13,27 +13,29 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bus::{Bus, InboxWriter};
-use domain::wire::Member;
+use bus::{Bus, Claimed, InboxWriter};
+use domain::{notify::Notify, wire::Member};
 use serde_json::json;
-use service::{Context, Probe};
+use service::{Chain, Context, Probe};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::warn;
 
 use crate::{
-    access, commands, events,
+    access, approvals, commands, events,
     ids::Ids,
+    in_force::InForce,
     incidents,
     layers::{self, Places},
     problem::Problem,
     settings::{Args, Settings, Token},
-    status,
+    slack_actions, status,
     stream::{self, Live},
 };
 
 /// Every route with its method and its purpose; `GET /` shows it.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 21] = [
     ("POST /publish_event", "one event; answers what became of it"),
     ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
     (
@@ -50,6 +52,9 @@ const ROUTES: [(&str, &str); 18] = [
     ("POST /api/v1/resume", "start fixes again; body: by"),
     ("GET /api/v1/status", "the system, its agents, the broker"),
     ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
+    ("POST /integrations/slack/actions", "a button of Slack was pressed; signed by Slack"),
+    ("GET /approve/{token}", "the plan behind an approval link, as a page"),
+    ("POST /approve/{token}", "decides about it, once; fields decision (approve, reject), name, reason"),
     ("GET /healthz", "whether this process lives"),
     ("GET /readyz", "whether this process may be given work"),
     ("GET /metrics", "metrics in the format of Prometheus"),
@@ -75,6 +80,7 @@ struct Shared {
     stop: CancellationToken,
     live: Live,
     members: OnceLock<watch::Receiver<BTreeMap<String, Member>>>,
+    in_force: OnceLock<InForce>,
     places: Places,
     ids: Arc<Ids>,
     meters: events::Meters,
@@ -94,6 +100,7 @@ impl App {
             stop: cx.stop.clone(),
             live,
             members: OnceLock::new(),
+            in_force: OnceLock::new(),
             places: Places::new(layers::REQUESTS_MAX, layers::BODIES_BYTES_MAX),
             ids: Arc::new(Ids::new()),
             meters: events::Meters::new(),
@@ -157,6 +164,26 @@ impl App {
     pub(crate) fn watch_members(&self) {
         self.0.members.get_or_init(|| self.0.bus.members().watch());
     }
+
+    /// Starts to follow the configuration, which a supervisor must have made room for.
+    pub(crate) fn watch_config(&self) -> InForce {
+        self.0.in_force.get_or_init(|| InForce::follow(&self.0.bus)).clone()
+    }
+
+    /// Returns what is configured about notices; nothing before [`Self::watch_config`].
+    pub(crate) fn notify(&self) -> Arc<Notify> {
+        self.0.in_force.get().map(InForce::notify).unwrap_or_default()
+    }
+
+    /// Claims what is done once in the whole fleet.
+    pub(crate) async fn claim(&self, key: &str) -> Result<Claimed, Problem> {
+        let claim = slack_actions::claim(&self.0.member_id, key);
+        self.0.bus.claims().claim_notice(key, &claim).await.map_err(|error| {
+            warn!(error = %Chain(&error), "the broker did not say whether this was done before");
+            let hint = "try again in a moment";
+            Problem::later("broker_unavailable", "the broker does not answer", hint, 2)
+        })
+    }
 }
 
 /// Builds the routes with everything around them.
@@ -172,6 +199,8 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/resume", post(commands::resume))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
+        .route("/integrations/slack/actions", post(slack_actions::pressed))
+        .route("/approve/{token}", get(approvals::show).post(approvals::decide))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/", get(index))
         .with_state(app.clone())

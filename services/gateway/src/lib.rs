@@ -2,22 +2,32 @@
 //!
 //! It decodes, it asks, it answers; it decides nothing. An event is answered with
 //! 2xx only after the broker has it. It also sends the notices that the
-//! supervisor wants sent ([`notifiers`]).
+//! supervisor wants sent (`outbox`, `notifiers`), and takes what people answer to them.
 
 mod access;
 mod app;
+mod approval_page;
+mod approvals;
 mod backend;
 mod body;
 mod commands;
 mod events;
 mod front;
 mod ids;
+mod in_force;
 mod incidents;
 mod layers;
-pub mod notifiers;
+mod letter;
+mod links;
+mod notifiers;
+mod outbox;
+mod outgoing;
 mod problem;
 mod server;
 mod settings;
+mod signing;
+mod slack_actions;
+mod slack_message;
 mod status;
 mod stream;
 mod watchdog;
@@ -54,7 +64,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
         None => return Ok(()),
     }
     app.watch_members();
-    let outbox = notifiers::Outbox::new(&cx, app.writer())?;
+    let in_force = app.watch_config();
+    let outbox = outbox::Outbox::new(&cx, app.writer(), in_force)?;
     cx.essential("notifiers", outbox.run());
     let switch = watchdog::Switch::new(app.clone())?;
     cx.essential("dead-man's switch", switch.run(cx.bus.clone(), cx.stop.clone()));

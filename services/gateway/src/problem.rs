@@ -65,8 +65,12 @@ impl Problem {
         self
     }
 
+    /// Returns what people read.
+    pub(crate) fn text(&self) -> String {
+        format!("{}: {}", self.message, self.hint)
+    }
+
     /// Returns the status code.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

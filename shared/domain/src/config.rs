@@ -5,12 +5,14 @@
 
 mod lenient;
 mod locate;
+mod people;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event, id::sha256_hex, policy::Policy, runbook::Runbook, span::Span, target::Target,
+    event::Event, id::sha256_hex, notify::Notify, policy::Policy, runbook::Runbook, span::Span,
+    target::Target,
 };
 
 pub use lenient::Unknown;
@@ -25,6 +27,8 @@ pub struct Config {
     pub policy: Policy,
     /// Cures of one's own, besides the built-in ones.
     pub runbooks: Vec<Runbook>,
+    /// Who is told of what, by which way, and when.
+    pub notify: Notify,
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
     pub watchdog: Option<Watchdog>,
@@ -40,21 +44,23 @@ struct Fields {
     targets: Vec<Target>,
     policy: Policy,
     runbooks: Vec<Runbook>,
+    #[serde(skip_serializing_if = "Notify::is_empty")]
+    notify: Notify,
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
 }
 
 impl From<Fields> for Config {
     fn from(fields: Fields) -> Self {
-        let Fields { targets, policy, runbooks, watchdog } = fields;
-        Self { targets, policy, runbooks, watchdog, unknown: None }
+        let Fields { targets, policy, runbooks, notify, watchdog } = fields;
+        Self { targets, policy, runbooks, notify, watchdog, unknown: None }
     }
 }
 
 impl From<Config> for Fields {
     fn from(config: Config) -> Self {
-        let Config { targets, policy, runbooks, watchdog, unknown: _ } = config;
-        Self { targets, policy, runbooks, watchdog }
+        let Config { targets, policy, runbooks, notify, watchdog, unknown: _ } = config;
+        Self { targets, policy, runbooks, notify, watchdog }
     }
 }
 

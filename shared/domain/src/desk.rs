@@ -10,6 +10,7 @@ mod deliveries;
 mod events;
 mod fleet;
 mod incidents;
+mod pace;
 mod query;
 mod repeats;
 mod reports;
@@ -17,6 +18,7 @@ mod row;
 mod settle;
 mod signature;
 mod snapshot;
+mod telling;
 mod wish;
 
 #[cfg(test)]
@@ -42,6 +44,7 @@ use crate::{
 use deliveries::Deliveries;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
+use pace::Pace;
 use repeats::Repeats;
 
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
@@ -66,6 +69,8 @@ pub struct Desk {
     breaker_since: Option<DateTime<Utc>>,
     /// Whether people were told of the present storm.
     storm_told: bool,
+    /// How often receivers of notices were told.
+    pace: Pace,
     incidents: Incidents,
     history: VecDeque<FixRecord>,
     deliveries: Deliveries,
@@ -229,8 +234,6 @@ impl Desk {
             seq: decision.seq,
             at: decision.at,
             reason: &decision.reason,
-            // In a storm people are told once, not once per target.
-            notify: !(self.config.policy.notify.is_empty() || is_storm && self.storm_told),
         };
         let moved = match decision.incident {
             None => {
@@ -239,6 +242,9 @@ impl Desk {
             }
             Some(id) => self.apply_to_one(id, decision, now)?,
         };
+        if let Some(id) = decision.incident {
+            self.tell(id, &decision.fact, now)?;
+        }
         self.n_decisions = decision.seq;
         self.storm_told = is_storm || (self.storm_told && self.is_storm());
         Ok(moved)
@@ -316,6 +322,8 @@ impl Desk {
             Fact::Configured { config, .. } => {
                 self.config = Fleet::new((**config).clone());
                 self.incidents.reconfigure(&self.config);
+                let people = self.config.people();
+                self.pace.retain(|name| people.receiver(name).is_some());
                 push_bounded(
                     &mut self.changes,
                     Change { at: now.at, what: format!("configuration: {}", now.reason) },

@@ -194,6 +194,18 @@ pub enum Fact {
         /// The notifier's report.
         report: NoticeReport,
     },
+    /// Notices have waited for long enough, and are sent.
+    NoticesDue {
+        /// Their names.
+        notices: Vec<String>,
+    },
+    /// Nobody acknowledged in time; the next step of an escalation is told.
+    Paged {
+        /// Name of the escalation.
+        escalation: String,
+        /// Index of the step.
+        step: u32,
+    },
 }
 
 /// Why a person was asked to take over.
@@ -230,7 +242,7 @@ pub enum Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 29] = [
+    pub const NAMES: [&'static str; 31] = [
         "configured",
         "paused",
         "resumed",
@@ -260,6 +272,8 @@ impl Fact {
         "closed",
         "retried",
         "notified",
+        "notices_due",
+        "paged",
     ];
 
     /// Returns the name of the fact, as in the log.
@@ -295,6 +309,8 @@ impl Fact {
             Self::Closed { .. } => "closed",
             Self::Retried { .. } => "retried",
             Self::Notified { .. } => "notified",
+            Self::NoticesDue { .. } => "notices_due",
+            Self::Paged { .. } => "paged",
         }
     }
 }

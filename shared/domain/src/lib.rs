@@ -17,6 +17,7 @@ pub mod fact;
 pub mod guard;
 pub mod id;
 pub mod incident;
+pub mod notify;
 pub mod plan;
 pub mod policy;
 pub mod runbook;

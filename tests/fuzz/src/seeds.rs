@@ -229,6 +229,8 @@ fn answer(kind: WorkKind, payload: &[u8], config: &Config) -> Input {
                 notice: work.notice,
                 by,
                 outcome: Ok("200".to_owned()),
+                again: false,
+                keep: None,
             })
         }
     }

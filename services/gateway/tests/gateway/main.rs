@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod events;
@@ -11,10 +13,20 @@ mod fixture;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod office;
+#[cfg(test)]
+mod once;
+#[cfg(test)]
+mod partners;
+#[cfg(test)]
 mod permissions;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod sink;
+#[cfg(test)]
 mod watchdog;
+#[cfg(test)]
+mod ways;

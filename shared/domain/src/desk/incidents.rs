@@ -15,7 +15,7 @@ use super::{fleet::Fleet, row::Row};
 use crate::{
     fact::Escalation,
     id::{IncidentId, digest},
-    incident::{Corrupt, Incident, Phase},
+    incident::{Call, Corrupt, Incident, Notice, Phase},
     view::Status,
 };
 
@@ -56,7 +56,10 @@ pub(super) struct Incidents {
 #[derive(Clone, Debug, PartialEq)]
 struct Slot {
     incident: Arc<Incident>,
+    /// When its phase ends by itself.
     due: Option<DateTime<Utc>>,
+    /// When it is looked at: then, or sooner when somebody is to be told.
+    wake: Option<DateTime<Utc>>,
     row: Row,
 }
 
@@ -239,7 +242,7 @@ impl Incidents {
         }
         self.enter(id, &keys, incident.target.as_deref());
         let row = Row::of(&incident);
-        self.all.insert(id, Slot { incident, due: None, row });
+        self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
         self.look_at_symptoms_of(id, fleet);
         self.keep_due(id, fleet);
@@ -270,6 +273,7 @@ impl Incidents {
         let before = Keys::of(&slot.incident);
         let former = slot.incident.target.clone();
         let revision = slot.incident.revision;
+        let telling = slot.incident.telling_due();
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -293,6 +297,8 @@ impl Incidents {
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
+        } else if incident.telling_due() != telling {
+            self.keep_due(id, fleet);
         }
         if incident.is_over() {
             self.forget_oldest();
@@ -305,6 +311,37 @@ impl Incidents {
         let open: Vec<_> = self.open.iter().copied().collect();
         for id in open {
             self.keep_due(id, fleet);
+        }
+        self.forget_people(fleet);
+    }
+
+    /// Drops notices and escalations of those who are not configured any more.
+    fn forget_people(&mut self, fleet: &Fleet) {
+        let people = fleet.people();
+        let is_known = |it: &Notice| it.to.is_empty() || people.receiver(&it.to).is_some();
+        let goes_on = |it: &Call| {
+            let steps = people.escalation(&it.escalation).map_or(0, |it| it.steps.len());
+            usize::try_from(it.step).is_ok_and(|step| step < steps)
+        };
+        let is_stale = |it: &&Incident| {
+            !(it.notices.iter().all(is_known) && it.calls.iter().all(goes_on))
+        };
+        let over = self.wanting.iter().filter(|id| !self.open.contains(id));
+        let all = self.open.iter().chain(over).filter_map(|id| self.get(id));
+        let stale: Vec<_> = all.filter(is_stale).map(|it| it.id).collect();
+        for id in stale {
+            let unknown = || Corrupt {
+                seq: 0,
+                fact: "configured",
+                phase: "nothing".to_owned(),
+                incident: id,
+            };
+            let changed = self.change(id, fleet, unknown, |it| {
+                it.notices.retain(is_known);
+                it.calls.retain(goes_on);
+                Ok(())
+            });
+            debug_assert!(changed.is_ok(), "it was found here");
         }
     }
 
@@ -363,6 +400,9 @@ impl Incidents {
         while OVER_MAX < self.over.len() {
             let Some(oldest) = self.over.pop_front() else { return };
             let Some(gone) = self.all.remove(&oldest) else { continue };
+            if let Some(wake) = gone.wake {
+                self.due.remove(&(wake, oldest));
+            }
             let keys = Keys::of(&gone.incident);
             self.leave(oldest, &keys, gone.incident.target.as_deref());
             let fingerprint = digest(&[&gone.incident.fingerprint]);
@@ -423,14 +463,16 @@ impl Incidents {
         } else {
             incident.deadline(&fleet.policy, soak)
         };
-        if slot.due == due {
+        let wake = due.into_iter().chain(incident.telling_due()).min();
+        slot.due = due;
+        if slot.wake == wake {
             return;
         }
-        if let Some(former) = std::mem::replace(&mut slot.due, due) {
+        if let Some(former) = std::mem::replace(&mut slot.wake, wake) {
             self.due.remove(&(former, id));
         }
-        if let Some(due) = due {
-            self.due.insert((due, id));
+        if let Some(wake) = wake {
+            self.due.insert((wake, id));
         }
     }
 

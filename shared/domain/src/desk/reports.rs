@@ -4,7 +4,7 @@ use super::{Desk, Turn};
 use crate::{
     fact::{Escalation, Fact},
     id::IncidentId,
-    incident::{Incident, Phase, Purpose},
+    incident::{Incident, Phase, Purpose, will_be_tried_again},
     wire::{FixMode, FixOutcome, FixReport, NoticeReport, VerificationReport, WorkRef},
 };
 
@@ -210,10 +210,14 @@ impl Desk {
     pub(super) fn on_notice(&mut self, turn: &mut Turn, report: &NoticeReport) {
         let id = report.work.incident;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if incident.notices.iter().any(|it| it.id == report.notice) {
+        if let Some(notice) = incident.notices.iter().find(|it| it.name() == report.notice) {
+            let to = if notice.to.is_empty() { "people" } else { notice.to.as_str() };
             let why = match &report.outcome {
-                Ok(how) => format!("people were told: {how}"),
-                Err(error) => format!("people could not be told: {error}"),
+                Ok(how) => format!("told {to}: {how}"),
+                Err(error) if will_be_tried_again(notice, report) => {
+                    format!("could not tell {to}, tried again later: {error}")
+                }
+                Err(error) => format!("could not tell {to}: {error}"),
             };
             self.record(turn, Some(id), Fact::Notified { report: report.clone() }, why);
         }
@@ -222,6 +226,7 @@ impl Desk {
     /// A deadline may have come. The timer is only a nudge: what counts is the deadline
     /// and the broker's time, so a repeated, late or early one does no harm.
     pub(super) fn on_timer(&mut self, turn: &mut Turn, id: IncidentId) {
+        self.tell_due(turn, id);
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
         if self.incidents.deadline(id).is_none_or(|due| turn.at < due) {

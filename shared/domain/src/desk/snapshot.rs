@@ -13,6 +13,7 @@ use super::{
     deliveries::{self, Deliveries, Order},
     fleet::Fleet,
     incidents::Incidents,
+    pace::Pace,
     repeats::Repeats,
 };
 use crate::{
@@ -74,6 +75,8 @@ struct Begin {
     breaker_until: Option<DateTime<Utc>>,
     breaker_since: Option<DateTime<Utc>>,
     storm_told: bool,
+    #[serde(default, skip_serializing_if = "Pace::is_empty")]
+    pace: Pace,
     changes: VecDeque<Change>,
     n_decisions: u64,
     position: Position,
@@ -137,6 +140,7 @@ impl Desk {
             breaker_until: self.breaker_until,
             breaker_since: self.breaker_since,
             storm_told: self.storm_told,
+            pace: self.pace.clone(),
             changes: self.changes.clone(),
             n_decisions: self.n_decisions,
             position: self.position,
@@ -182,6 +186,7 @@ impl Snapshot {
                 breaker_until: desk.breaker_until,
                 breaker_since: desk.breaker_since,
                 storm_told: desk.storm_told,
+                pace: desk.pace,
                 changes: desk.changes,
                 n_decisions: desk.n_decisions,
                 position: desk.position,
@@ -263,6 +268,7 @@ impl SnapshotReader {
             breaker_until: begin.breaker_until,
             breaker_since: begin.breaker_since,
             storm_told: begin.storm_told,
+            pace: begin.pace,
             changes: begin.changes,
             n_decisions: begin.n_decisions,
             position: begin.position,

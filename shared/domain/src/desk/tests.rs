@@ -16,4 +16,5 @@ mod histories;
 mod limits;
 mod round_trips;
 mod rules;
+mod telling;
 mod verification;

@@ -128,7 +128,7 @@ impl Laws {
             assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
         }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
-        let told = matches!(fact, Fact::Notified { .. });
+        let told = matches!(fact, Fact::Notified { .. } | Fact::NoticesDue { .. });
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
