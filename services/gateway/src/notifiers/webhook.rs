@@ -103,7 +103,7 @@ fn render(template: &str, fields: &Value) -> Result<String, minijinja::Error> {
     environment.add_filter("default", minijinja::filters::default);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(TEMPLATE_FUEL));
-    environment.render_str(template, fields)
+    environment.render_str(template, minijinja::value::Serde(fields))
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use crate::fixture::PATIENCE;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) path: String,
-    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -59,8 +58,7 @@ async fn take(State(shared): State<Shared>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let path = head.uri.path().to_owned();
-    let query = head.uri.query().unwrap_or_default().to_owned();
-    let asked = Asked { path, query, headers: head.headers, body };
+    let asked = Asked { path, headers: head.headers, body };
     let reply = {
         let mut all = shared.asked.lock().unwrap();
         all.push(asked.clone());
