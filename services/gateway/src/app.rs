@@ -29,13 +29,14 @@ use crate::{
     incidents,
     layers::{self, Places},
     problem::Problem,
+    receivers,
     settings::{Args, Settings, Token},
     slack_actions, status,
     stream::{self, Live},
 };
 
 /// Every route with its method and its purpose; `GET /` shows it.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 22] = [
     ("POST /publish_event", "one event; answers what became of it"),
     ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
     (
@@ -52,9 +53,13 @@ const ROUTES: [(&str, &str); 21] = [
     ("POST /api/v1/resume", "start fixes again; body: by"),
     ("GET /api/v1/status", "the system, its agents, the broker"),
     ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
+    ("POST /api/v1/receivers/{name}/test", "tells a receiver of notices that this is a test"),
     ("POST /integrations/slack/actions", "a button of Slack was pressed; signed by Slack"),
     ("GET /approve/{token}", "the plan behind an approval link, as a page"),
-    ("POST /approve/{token}", "decides about it, once; fields decision (approve, reject), name, reason"),
+    (
+        "POST /approve/{token}",
+        "decides about it, once; fields decision (approve, reject), name, reason",
+    ),
     ("GET /healthz", "whether this process lives"),
     ("GET /readyz", "whether this process may be given work"),
     ("GET /metrics", "metrics in the format of Prometheus"),
@@ -199,6 +204,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/resume", post(commands::resume))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
+        .route("/api/v1/receivers/{name}/test", post(receivers::test))
         .route("/integrations/slack/actions", post(slack_actions::pressed))
         .route("/approve/{token}", get(approvals::show).post(approvals::decide))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))

@@ -46,7 +46,11 @@ pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
     row("Cause", view.analysis.as_deref().unwrap_or("not known"));
     if let Some(planned) = &view.plan {
         let risk = serde_json::to_value(planned.plan.risk).unwrap_or_default();
-        let undo = if planned.plan.can_be_undone() { "it can be taken back" } else { "it cannot be taken back" };
+        let undo = if planned.plan.can_be_undone() {
+            "it can be taken back"
+        } else {
+            "it cannot be taken back"
+        };
         row("Risk", &format!("{}; {undo}", risk.as_str().unwrap_or_default()));
         if let Some(expires_at) = planned.expires_at {
             row("Decide until", &expires_at.format("%F %T UTC").to_string());
@@ -55,7 +59,10 @@ pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
         put(&mut body, format_args!("<h2>Plan: {}</h2><ol>", escape(&planned.plan.title)));
         for step in &planned.plan.steps {
             let (name, action) = (escape(&step.name), escape(&step.action.to_string()));
-            put(&mut body, format_args!("<li>{name}: <code>{action}</code>, at most {}</li>", step.timeout));
+            put(
+                &mut body,
+                format_args!("<li>{name}: <code>{action}</code>, at most {}</li>", step.timeout),
+            );
         }
         body.push_str("</ol><p>It counts as healed when these pass:</p><ul>");
         for check in &planned.plan.success.checks {
@@ -70,12 +77,22 @@ pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
         put(&mut body, format_args!("<li>{}</li>", escape(reason)));
     }
     for found in detail.evidence.iter().take(EVIDENCE_MAX) {
-        put(&mut body, format_args!("<li>{}: {}</li>", escape(&found.source), escape(&found.summary)));
+        put(
+            &mut body,
+            format_args!("<li>{}: {}</li>", escape(&found.source), escape(&found.summary)),
+        );
     }
     body.push_str("</ul><form method=\"post\"><label>Your name, for the log <input name=\"name\" maxlength=\"100\" autocomplete=\"name\"></label>");
     body.push_str("<label>Why not, if not <input name=\"reason\" maxlength=\"200\"></label>");
     body.push_str("<button name=\"decision\" value=\"approve\">Approve</button><button name=\"decision\" value=\"reject\">Reject</button></form>");
-    put(&mut body, format_args!("<p>Incident <code>{}</code>. This link was sent to {} and counts once.</p>", view.id, escape(to)));
+    put(
+        &mut body,
+        format_args!(
+            "<p>Incident <code>{}</code>. This link was sent to {} and counts once.</p>",
+            view.id,
+            escape(to)
+        ),
+    );
     whole(&title, &body)
 }
 

@@ -33,7 +33,7 @@ const TEXT_CHARS_MAX: usize = 200;
 pub(crate) async fn show(State(app): State<App>, Path(token): Path<String>) -> Response {
     let grant = match read(&app, &token) {
         Ok(grant) => grant,
-        Err(page) => return page,
+        Err(page) => return *page,
     };
     match detail(&app, &grant).await {
         Ok(detail) if waits(&detail, &grant) => {
@@ -52,7 +52,7 @@ pub(crate) async fn decide(
 ) -> Response {
     let grant = match read(&app, &token) {
         Ok(grant) => grant,
-        Err(page) => return page,
+        Err(page) => return *page,
     };
     let field = |name: &str| {
         let found = form_urlencoded::parse(&body.0).find(|(key, _)| key == name);
@@ -76,7 +76,11 @@ pub(crate) async fn decide(
     match app.claim(&use_of(&token)).await {
         Ok(Claimed::Won) => {}
         Ok(Claimed::Lost(first)) => {
-            let text = format!("A decision was made with this link at {}. The incident is now {}.", first.at.format("%F %T UTC"), detail.view.status.as_str());
+            let text = format!(
+                "A decision was made with this link at {}. The incident is now {}.",
+                first.at.format("%F %T UTC"),
+                detail.view.status.as_str()
+            );
             return told(StatusCode::CONFLICT, &Notice::new("This link was used before", &text));
         }
         Err(problem) => return trouble(problem),
@@ -100,7 +104,8 @@ pub(crate) async fn decide(
             told(status, &Notice::new(title, &answer.message))
         }
         Ok(None) => {
-            let text = "No supervisor answered in time; what you decided is stored and will be done.";
+            let text =
+                "No supervisor answered in time; what you decided is stored and will be done.";
             told(StatusCode::ACCEPTED, &Notice::new("It is stored", text))
         }
         Err(problem) => trouble(problem),
@@ -108,19 +113,24 @@ pub(crate) async fn decide(
 }
 
 /// Reads a token, or says why it is worth nothing.
-fn read(app: &App, token: &str) -> Result<Grant, Response> {
+fn read(app: &App, token: &str) -> Result<Grant, Box<Response>> {
     let Some(links) = Links::new(&app.notify()) else {
-        let text = "Approval links are not configured here: notify.public_url and notify.link_secret.";
-        return Err(told(StatusCode::NOT_FOUND, &Notice::new("There are no approval links", text)));
+        let text =
+            "Approval links are not configured here: notify.public_url and notify.link_secret.";
+        return Err(Box::new(told(
+            StatusCode::NOT_FOUND,
+            &Notice::new("There are no approval links", text),
+        )));
     };
     let Some(grant) = links.read(token) else {
         let text = "It is cut off, or changed, or was made with another secret.";
         let said = Notice::new("This link is none of ours", text);
-        return Err(told(StatusCode::FORBIDDEN, &said));
+        return Err(Box::new(told(StatusCode::FORBIDDEN, &said)));
     };
     if grant.expires_at <= Utc::now() {
-        let text = format!("It was worth something until {}.", grant.expires_at.format("%F %T UTC"));
-        return Err(told(StatusCode::GONE, &Notice::new("This link has expired", &text)));
+        let text =
+            format!("It was worth something until {}.", grant.expires_at.format("%F %T UTC"));
+        return Err(Box::new(told(StatusCode::GONE, &Notice::new("This link has expired", &text))));
     }
     Ok(grant)
 }
@@ -145,7 +155,8 @@ fn waits(detail: &IncidentDetail, grant: &Grant) -> bool {
 
 fn over(detail: &IncidentDetail) -> Response {
     let status = detail.view.status.as_str();
-    let text = format!("This plan does not wait for a decision any more. The incident is now {status}.");
+    let text =
+        format!("This plan does not wait for a decision any more. The incident is now {status}.");
     told(StatusCode::CONFLICT, &Notice::new("There is nothing to decide", &text))
 }
 

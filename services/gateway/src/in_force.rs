@@ -13,8 +13,11 @@ use tracing::warn;
 #[derive(Clone, Debug)]
 pub(crate) struct InForce {
     configs: watch::Receiver<Option<(u64, Bytes)>>,
-    read: Arc<Mutex<Option<(u64, Arc<Notify>)>>>,
+    read: Arc<Mutex<Option<Read>>>,
 }
+
+/// What was read of one revision.
+type Read = (u64, Arc<Notify>);
 
 impl InForce {
     /// Begins to follow it.

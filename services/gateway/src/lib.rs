@@ -23,6 +23,7 @@ mod notifiers;
 mod outbox;
 mod outgoing;
 mod problem;
+mod receivers;
 mod server;
 mod settings;
 mod signing;

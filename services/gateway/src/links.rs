@@ -45,7 +45,10 @@ impl Links {
             Ok(secret) if SECRET_BYTES_MIN <= secret.expose().len() => secret,
             Ok(_) => {
                 let hint = "make one with `openssl rand -hex 32`";
-                warn!(hint, "the secret of approval links is short enough to be guessed: there are no links");
+                warn!(
+                    hint,
+                    "the secret of approval links is short enough to be guessed: there are no links"
+                );
                 return None;
             }
             Err(error) => {

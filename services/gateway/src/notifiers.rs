@@ -21,15 +21,8 @@ use crate::{
 };
 
 /// All ways.
-const WAYS: [Way; 7] = [
-    alertmanager::WAY,
-    email::WAY,
-    log::WAY,
-    pagerduty::WAY,
-    slack::WAY,
-    teams::WAY,
-    webhook::WAY,
-];
+const WAYS: [Way; 7] =
+    [alertmanager::WAY, email::WAY, log::WAY, pagerduty::WAY, slack::WAY, teams::WAY, webhook::WAY];
 
 /// One way to tell somebody.
 #[derive(Clone, Copy)]

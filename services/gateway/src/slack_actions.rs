@@ -86,7 +86,11 @@ pub(crate) async fn pressed(
         return Ok(StatusCode::OK.into_response());
     };
     let payload: Payload = serde_json::from_str(&text).map_err(|error| {
-        Problem::bad("invalid_payload", format!("the payload cannot be read: {error}"), "is this Slack?")
+        Problem::bad(
+            "invalid_payload",
+            format!("the payload cannot be read: {error}"),
+            "is this Slack?",
+        )
     })?;
     if payload.kind == "block_actions" {
         let said = decide(&app, &notify, &payload, &signature).await;
@@ -113,7 +117,12 @@ fn verify(notify: &Notify, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, 
     })?;
     let secret = read_secret(&app.signing_secret).map_err(|error| {
         warn!(error = %Chain(&error), "buttons of Slack cannot be answered");
-        Problem::later("secret_missing", "the signing secret is not there", "see the gateway's log", 60)
+        Problem::later(
+            "secret_missing",
+            "the signing secret is not there",
+            "see the gateway's log",
+            60,
+        )
     })?;
     let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
     let hint = "Slack signs each request with the signing secret of the app";
@@ -148,12 +157,7 @@ async fn once(app: &App, signature: &[u8]) -> Result<(), Problem> {
 }
 
 /// Does what the button says; returns what the one who pressed it hears.
-async fn decide(
-    app: &App,
-    notify: &Notify,
-    payload: &Payload,
-    signature: &[u8],
-) -> Option<String> {
+async fn decide(app: &App, notify: &Notify, payload: &Payload, signature: &[u8]) -> Option<String> {
     let ours = |it: &&Action| it.action_id == APPROVE || it.action_id == REJECT;
     let action = payload.actions.iter().find(ours)?;
     let user = &payload.user;

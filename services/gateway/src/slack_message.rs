@@ -28,9 +28,7 @@ pub(crate) fn fallback(letter: &Letter<'_>) -> String {
 /// Returns the blocks of a notice.
 pub(crate) fn blocks(letter: &Letter<'_>) -> Value {
     let work = letter.work;
-    let field = |name: &str, value: &str| {
-        json!({"type": "mrkdwn", "text": format!("*{name}*\n{}", escape(&cut(value, FIELD_CHARS_MAX)))})
-    };
+    let field = |name: &str, value: &str| json!({"type": "mrkdwn", "text": format!("*{name}*\n{}", escape(&cut(value, FIELD_CHARS_MAX)))});
     let fields = [
         ("Target", letter.target()),
         ("Status", letter.field("status")),
@@ -69,7 +67,9 @@ fn buttons(letter: &Letter<'_>) -> Vec<Value> {
     }
     if let Some(url) = &letter.approve_url {
         let text = json!({"type": "plain_text", "text": "Look at the plan"});
-        buttons.push(json!({"type": "button", "action_id": "selfheal_look", "text": text, "url": url}));
+        buttons.push(
+            json!({"type": "button", "action_id": "selfheal_look", "text": text, "url": url}),
+        );
     }
     buttons
 }

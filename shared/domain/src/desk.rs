@@ -230,11 +230,7 @@ impl Desk {
 
     fn fold(&mut self, decision: &Decision) -> Result<Moved, Corrupt> {
         let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
-        let now = Circumstance {
-            seq: decision.seq,
-            at: decision.at,
-            reason: &decision.reason,
-        };
+        let now = Circumstance { seq: decision.seq, at: decision.at, reason: &decision.reason };
         let moved = match decision.incident {
             None => {
                 self.apply_to_all(&decision.fact, now);

@@ -153,7 +153,8 @@ impl Notify {
             let tell = whole.receivers.iter().map(|it| it.name.clone()).collect();
             whole.routes.push(Route { tell, ..Route::default() });
         }
-        let older: Vec<_> = older.iter().enumerate().map(|(n, it)| Receiver::older(n, it)).collect();
+        let older: Vec<_> =
+            older.iter().enumerate().map(|(n, it)| Receiver::older(n, it)).collect();
         if !older.is_empty() {
             let route = Route {
                 on: Some(vec![Occasion::ApprovalWanted, Occasion::Escalated, Occasion::Storm]),

@@ -55,6 +55,7 @@ pub enum SecretError {
 /// # Errors
 ///
 /// When it is not there, cannot be read, or is empty.
+#[expect(clippy::disallowed_methods, reason = "the configuration names the variable, no flag can")]
 pub fn read_secret(reference: &SecretRef) -> Result<Secret, SecretError> {
     let text = match reference.place()? {
         Place::Env(name) => {

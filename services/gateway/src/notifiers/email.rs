@@ -59,7 +59,10 @@ fn send<'a>(_tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
             }
             Ok(Err(error)) => return Err(Failure::unknown(refused(email, &error).reason)),
             Err(_elapsed) => {
-                return Err(Failure::unknown(format!("{} did not say whether it took it", email.server)));
+                return Err(Failure::unknown(format!(
+                    "{} did not say whether it took it",
+                    email.server
+                )));
             }
         }
         // The server has it; whether it hears that we go changes nothing.

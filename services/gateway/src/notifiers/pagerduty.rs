@@ -77,7 +77,8 @@ fn body(letter: &Letter<'_>, routing_key: &str, action: &str) -> Value {
         return body;
     }
     let work = letter.work;
-    let source = if letter.field("source").is_empty() { "selfheal" } else { letter.field("source") };
+    let source =
+        if letter.field("source").is_empty() { "selfheal" } else { letter.field("source") };
     let part = json!({
         "client": "Self-Heal ITOps",
         "payload": {

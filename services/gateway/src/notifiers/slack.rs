@@ -94,7 +94,9 @@ fn send<'a>(tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
                 let api = api(slack);
                 Bot { tools, token, api, channel }.tell(letter).await
             }
-            (None, _, _) => Err(Failure::not_sent("it names neither webhook nor token and channel")),
+            (None, _, _) => {
+                Err(Failure::not_sent("it names neither webhook nor token and channel"))
+            }
         }
     })
 }

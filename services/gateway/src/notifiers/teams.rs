@@ -22,8 +22,8 @@ pub(super) const WAY: Way = Way {
 /// Most that Teams takes.
 const MESSAGE_BYTES_MAX: usize = 28 * 1024;
 
-/// Longest texts. A character may take six bytes in JSON, so that six such texts fit.
-const TEXT_CHARS_MAX: usize = 700;
+/// Longest texts. There are eight at most, and a character may take six bytes in JSON.
+const TEXT_CHARS_MAX: usize = 500;
 
 fn send<'a>(tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
     Box::pin(async move {
@@ -39,7 +39,9 @@ async fn post(tools: &Tools, letter: &Letter<'_>, teams: &Teams) -> Result<Sent,
     let url = url.expose().trim();
     let body = message(letter).to_string();
     if MESSAGE_BYTES_MAX < body.len() {
-        return Err(Failure::not_sent(format!("the card is longer than {MESSAGE_BYTES_MAX} bytes")));
+        return Err(Failure::not_sent(format!(
+            "the card is longer than {MESSAGE_BYTES_MAX} bytes"
+        )));
     }
     let host = outgoing::host(url);
     let answer = outgoing::send(&host, false, || {
@@ -94,7 +96,8 @@ fn card(letter: &Letter<'_>) -> Value {
         ],
     });
     if let (Some(url), Some(fields)) = (&letter.approve_url, card.as_object_mut()) {
-        let open = json!([{"type": "Action.OpenUrl", "title": "Look at the plan and decide", "url": url}]);
+        let open =
+            json!([{"type": "Action.OpenUrl", "title": "Look at the plan and decide", "url": url}]);
         fields.insert("actions".to_owned(), open);
     }
     card

@@ -116,7 +116,8 @@ mod tests {
         let made = render("{{ title | tojson }} {{ incident.severity | upper }}", &fields);
         assert_eq!(made.unwrap(), r#""a \"b\"" ERROR"#);
         assert!(render("{{ titel }}", &fields).is_err(), "a typing mistake is one");
-        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(endless, &fields).is_err());
     }
 }

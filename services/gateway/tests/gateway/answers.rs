@@ -133,7 +133,15 @@ async fn an_approval_link_shows_the_plan_and_counts_once() {
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
         assert_eq!(shown.headers()["referrer-policy"], "no-referrer");
         let page = shown.text().await.unwrap();
-        for part in [&hash, "docker.restart", "Restart &lt;it&gt;", "exit code 137", "medium", "exited (137)", "tcp"] {
+        for part in [
+            &hash,
+            "docker.restart",
+            "Restart &lt;it&gt;",
+            "exit code 137",
+            "medium",
+            "exited (137)",
+            "tcp",
+        ] {
             assert!(page.contains(part), "`{part}` is not on the page: {page}");
         }
         assert!(!page.contains("<script") && !page.contains("src="), "{page}");
@@ -168,5 +176,8 @@ async fn a_link_that_says_no_calls_a_person_with_the_reason() {
     let form = "decision=reject&name=Ann&reason=not+during+the+sale";
     assert_eq!(gateway.post(&path).body(form).send().await.unwrap().status(), 200);
     let why = office.decided(id, "escalated", 1).await.reason;
-    assert!(why.contains("Ann (link sent to hook)") && why.contains("not during the sale"), "{why}");
+    assert!(
+        why.contains("Ann (link sent to hook)") && why.contains("not during the sale"),
+        "{why}"
+    );
 }

@@ -14,9 +14,7 @@ use domain::{
     plan::{Parts, Plan, Risk, Step, Success},
     span::Span,
     view::{IncidentDetail, Query, TimelineEntry},
-    wire::{
-        AnalysisReport, Command, Envelope, Evidence, Hypothesis, Input, Verb, WorkKind,
-    },
+    wire::{AnalysisReport, Command, Envelope, Evidence, Hypothesis, Input, Verb, WorkKind},
 };
 use tokio::task::JoinHandle;
 
@@ -220,4 +218,3 @@ async fn read(bus: Bus, desk: Arc<Mutex<Desk>>) {
         }
     }
 }
-

@@ -117,7 +117,12 @@ async fn a_message_in_slack_whose_gateway_was_killed_is_found_and_not_posted_aga
     let told = office.decided(id, "notified", 1).await;
     assert!(told.reason.contains("17.1"), "{}", told.reason);
     let paths: Vec<_> = sink.asked().into_iter().map(|it| it.path).collect();
-    let expected = ["/chat.postMessage", "/conversations.history", "/conversations.replies", "/chat.postMessage"];
+    let expected = [
+        "/chat.postMessage",
+        "/conversations.history",
+        "/conversations.replies",
+        "/chat.postMessage",
+    ];
     assert_eq!(paths, expected, "the last one is the thread");
     assert_eq!(sink.asked()[3].json()["thread_ts"], "17.1");
 }

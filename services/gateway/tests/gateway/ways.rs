@@ -77,9 +77,14 @@ async fn slack_has_one_message_for_each_incident_and_the_timeline_in_its_thread(
     }
     let buttons = first["blocks"][3]["elements"].as_array().unwrap();
     assert_eq!(buttons[0]["value"], format!("{id} {plan_hash}"));
-    assert!(buttons[2]["url"].as_str().unwrap().starts_with("https://selfheal.example.org/approve/"));
+    assert!(
+        buttons[2]["url"].as_str().unwrap().starts_with("https://selfheal.example.org/approve/")
+    );
     assert_eq!((&update["channel"], &update["ts"]), (&json!("C9"), &json!("17.1")));
-    assert!(!update["blocks"].to_string().contains("selfheal_approve"), "nothing to press any more");
+    assert!(
+        !update["blocks"].to_string().contains("selfheal_approve"),
+        "nothing to press any more"
+    );
     assert_eq!(thread["thread_ts"], "17.1");
     let told = thread["text"].as_str().unwrap();
     assert!(told.contains("approved") && !told.contains("diagnosed"), "only what is new: {told}");
@@ -111,7 +116,8 @@ async fn teams_gets_a_card_that_its_library_reads_and_that_is_not_too_long() {
 #[tokio::test]
 async fn pagerduty_is_told_to_trigger_acknowledge_and_resolve_one_alert() {
     let broker = Broker::start().await;
-    let sink = Sink::open(|n, _| if n == 1 { Reply::Status(500) } else { Reply::Status(202) }).await;
+    let sink =
+        Sink::open(|n, _| if n == 1 { Reply::Status(500) } else { Reply::Status(202) }).await;
     let notify = format!(
         "  receivers: [{{name: ops, pagerduty: {{routing_key: {{env: KEY}}, url: '{}/v2/enqueue'}}}}]",
         sink.url
@@ -158,6 +164,35 @@ async fn a_webhook_gets_what_its_template_says_signed_with_its_secret() {
         ring::hmac::sign(&key, &signed).as_ref().iter().map(|it| format!("{it:02x}")).collect();
     assert_eq!(own.headers["x-selfheal-signature"], format!("v1={right}"));
     assert_eq!(asked[1].json()["title"], "escalated: service_down on db", "as JSON");
+}
+
+#[tokio::test]
+async fn a_receiver_can_be_tried_before_it_matters() {
+    let broker = Broker::start().await;
+    let sink = Sink::open(|_, _| Reply::Status(202)).await;
+    let notify = format!(
+        "  receivers:
+    - {{name: ops, pagerduty: {{routing_key: {{env: KEY}}, url: '{}/v2/enqueue'}}}}
+    - {{name: gone, webhook: {{url: 'http://127.0.0.1:9/secret'}}}}
+    - {{name: bare, teams: {{webhook: {{env: NO_SUCH_VARIABLE}}}}}}",
+        sink.url
+    );
+    let _office = Office::open(&broker, config(&notify)).await;
+    let gateway = gateway(&broker, None).await;
+    let (status, told) = gateway.send("/api/v1/receivers/ops/test", json!({})).await;
+    assert_eq!((status, &told["way"]), (200, &json!("pagerduty")), "{told}");
+    let actions: Vec<_> = sink.asked().iter().map(|it| it.json()["event_action"].clone()).collect();
+    assert_eq!(actions, [json!("trigger"), json!("resolve")], "no alert stays");
+    for (name, status, part) in [
+        ("nobody", 404, "ops, gone, bare"),
+        ("gone", 502, "127.0.0.1"),
+        ("bare", 502, "NO_SUCH_VARIABLE"),
+    ] {
+        let (answered, told) =
+            gateway.send(&format!("/api/v1/receivers/{name}/test"), json!({})).await;
+        assert_eq!(answered, status, "{told}");
+        assert!(told.to_string().contains(part) && !told.to_string().contains("/secret"), "{told}");
+    }
 }
 
 /// A mail server that prints what it is sent, one JSON text a line; TLS by a certificate of
@@ -227,13 +262,17 @@ async fn mail_goes_over_tls_after_a_login_and_is_one_thread_for_each_incident() 
     assert_eq!((&first["tls"], &first["to"][1]), (&json!(true), &json!("b@example.org")));
     let header = |mail: &Value, name: &str| {
         let text = mail["text"].as_str().unwrap().replace("\r\n ", " ");
-        let found = text.lines().find_map(|it| it.strip_prefix(&format!("{name}: ")).map(str::to_owned));
+        let found =
+            text.lines().find_map(|it| it.strip_prefix(&format!("{name}: ")).map(str::to_owned));
         found.unwrap_or_default()
     };
     let named = header(&first, "Message-ID");
     assert!(named.contains(&id.to_string()) && named.ends_with("@example.org>"), "{named}");
     assert_eq!(header(&first, "In-Reply-To"), "");
-    assert_eq!((header(&second, "In-Reply-To"), header(&second, "References")), (named.clone(), named));
+    assert_eq!(
+        (header(&second, "In-Reply-To"), header(&second, "References")),
+        (named.clone(), named)
+    );
     assert!(header(&first, "Subject").contains("approval wanted: service_down on db"));
     let text = first["text"].as_str().unwrap().replace("=\r\n", "");
     assert!(text.contains("https://selfheal.example.org/approve/"), "{text}");

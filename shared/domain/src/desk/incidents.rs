@@ -323,9 +323,8 @@ impl Incidents {
             let steps = people.escalation(&it.escalation).map_or(0, |it| it.steps.len());
             usize::try_from(it.step).is_ok_and(|step| step < steps)
         };
-        let is_stale = |it: &&Incident| {
-            !(it.notices.iter().all(is_known) && it.calls.iter().all(goes_on))
-        };
+        let is_stale =
+            |it: &&Incident| !(it.notices.iter().all(is_known) && it.calls.iter().all(goes_on));
         let over = self.wanting.iter().filter(|id| !self.open.contains(id));
         let all = self.open.iter().chain(over).filter_map(|id| self.get(id));
         let stale: Vec<_> = all.filter(is_stale).map(|it| it.id).collect();

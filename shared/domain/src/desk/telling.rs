@@ -29,7 +29,7 @@ impl Desk {
     ) -> Result<(), Corrupt> {
         let fleet = self.config.clone();
         let Some(incident) = self.incidents.get(&id) else { return Ok(()) };
-        let occasion = Occasion::of(fact).filter(|_| !fleet.people().receivers.is_empty());
+        let occasion = Occasion::of(fact).filter(|it| fleet.people().tells_of(*it));
         // In a storm people are told once, not once per target.
         let occasion = occasion.filter(|it| *it != Occasion::Storm || !self.storm_told);
         let told = match (fact, occasion) {

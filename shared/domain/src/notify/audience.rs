@@ -53,6 +53,12 @@ impl Route {
 }
 
 impl Notify {
+    /// Returns whether anybody may be told of such a thing, whatever the incident is like.
+    #[must_use]
+    pub fn tells_of(&self, occasion: Occasion) -> bool {
+        self.routes.iter().any(|it| it.is_for(occasion))
+    }
+
     /// Returns who is told. What calls nobody goes to all whom the routes can reach, the
     /// later steps of escalations included: the caller knows which of them were called.
     #[must_use]
@@ -108,7 +114,8 @@ mod tests {
     }
 
     fn notify() -> Notify {
-        let step = |after, names| EscalationStep { after: Span::from_secs(after), tell: tell(names) };
+        let step =
+            |after, names| EscalationStep { after: Span::from_secs(after), tell: tell(names) };
         let fits = |it: Match| Some(it);
         Notify {
             escalations: vec![Escalation {
@@ -128,7 +135,11 @@ mod tests {
                     tell: tell(&["chat"]),
                     ..Route::default()
                 },
-                Route { on: Some(vec![Occasion::Opened]), tell: tell(&["log"]), ..Route::default() },
+                Route {
+                    on: Some(vec![Occasion::Opened]),
+                    tell: tell(&["log"]),
+                    ..Route::default()
+                },
             ],
             ..Notify::default()
         }
