@@ -70,7 +70,8 @@ impl Links {
 
     fn token(&self, grant: &Grant) -> String {
         let Grant { incident, plan_hash, expires_at, to } = grant;
-        let text = format!("{PURPOSE} {incident} {plan_hash} {} {to}", expires_at.timestamp());
+        let text =
+            format!("{PURPOSE} {incident} {plan_hash} {} {to}", expires_at.timestamp_millis());
         let signature = self.signer.sign(&[text.as_bytes()]);
         format!("{}.{}", URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(signature))
     }
@@ -90,7 +91,7 @@ impl Links {
         }
         let incident = parts.next()?.parse().ok()?;
         let plan_hash = parts.next()?.to_owned();
-        let expires_at = DateTime::from_timestamp(parts.next()?.parse().ok()?, 0)?;
+        let expires_at = DateTime::from_timestamp_millis(parts.next()?.parse().ok()?)?;
         Some(Grant { incident, plan_hash, expires_at, to: parts.next()?.to_owned() })
     }
 }

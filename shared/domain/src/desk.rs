@@ -318,8 +318,7 @@ impl Desk {
             Fact::Configured { config, .. } => {
                 self.config = Fleet::new((**config).clone());
                 self.incidents.reconfigure(&self.config);
-                let people = self.config.people();
-                self.pace.retain(|name| people.receiver(name).is_some());
+                self.forget_people();
                 push_bounded(
                     &mut self.changes,
                     Change { at: now.at, what: format!("configuration: {}", now.reason) },

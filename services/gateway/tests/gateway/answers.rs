@@ -180,4 +180,13 @@ async fn a_link_that_says_no_calls_a_person_with_the_reason() {
         why.contains("Ann (link sent to hook)") && why.contains("not during the sale"),
         "{why}"
     );
+    // The same plan waits again, and needs another yes.
+    office.propose_again(id, "db").await;
+    let answer = gateway.post(&path).body("decision=approve&name=Ann").send().await.unwrap();
+    assert_eq!(answer.status(), 409);
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("was used before"), "{page}");
+    assert_eq!(office.detail(id).view.status, Status::AwaitingApproval);
+    let next = link(&sink, 2).await;
+    assert_eq!(gateway.post(&next).body("decision=approve").send().await.unwrap().status(), 200);
 }

@@ -99,6 +99,14 @@ impl Office {
         (id, hash)
     }
 
+    /// Proposes the same plan again, after somebody has asked for another try.
+    pub(crate) async fn propose_again(&self, id: IncidentId, target: &str) {
+        self.command(Verb::Retry { incident: id }).await;
+        drop(self.decided(id, "retried", 1).await);
+        self.diagnose(id, Some(plan(target))).await;
+        drop(self.decided(id, "approval_requested", 2).await);
+    }
+
     async fn diagnose(&self, id: IncidentId, plan: Option<Plan>) {
         let work = self.desk.lock().unwrap().incident(id).unwrap().work();
         let hypothesis = |plan| Hypothesis {

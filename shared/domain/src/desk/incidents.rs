@@ -15,7 +15,7 @@ use super::{fleet::Fleet, row::Row};
 use crate::{
     fact::Escalation,
     id::{IncidentId, digest},
-    incident::{Call, Corrupt, Incident, Notice, Phase},
+    incident::{Corrupt, Incident, Phase},
     view::Status,
 };
 
@@ -311,36 +311,6 @@ impl Incidents {
         let open: Vec<_> = self.open.iter().copied().collect();
         for id in open {
             self.keep_due(id, fleet);
-        }
-        self.forget_people(fleet);
-    }
-
-    /// Drops notices and escalations of those who are not configured any more.
-    fn forget_people(&mut self, fleet: &Fleet) {
-        let people = fleet.people();
-        let is_known = |it: &Notice| it.to.is_empty() || people.receiver(&it.to).is_some();
-        let goes_on = |it: &Call| {
-            let steps = people.escalation(&it.escalation).map_or(0, |it| it.steps.len());
-            usize::try_from(it.step).is_ok_and(|step| step < steps)
-        };
-        let is_stale =
-            |it: &&Incident| !(it.notices.iter().all(is_known) && it.calls.iter().all(goes_on));
-        let over = self.wanting.iter().filter(|id| !self.open.contains(id));
-        let all = self.open.iter().chain(over).filter_map(|id| self.get(id));
-        let stale: Vec<_> = all.filter(is_stale).map(|it| it.id).collect();
-        for id in stale {
-            let unknown = || Corrupt {
-                seq: 0,
-                fact: "configured",
-                phase: "nothing".to_owned(),
-                incident: id,
-            };
-            let changed = self.change(id, fleet, unknown, |it| {
-                it.notices.retain(is_known);
-                it.calls.retain(goes_on);
-                Ok(())
-            });
-            debug_assert!(changed.is_ok(), "it was found here");
         }
     }
 

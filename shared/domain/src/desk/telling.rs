@@ -66,6 +66,37 @@ impl Desk {
         self.incidents.change(id, &fleet, unknown, telling).map(drop)
     }
 
+    /// Drops notices, escalations and places of those who are not configured any more.
+    pub(super) fn forget_people(&mut self) {
+        let fleet = self.config.clone();
+        let people = fleet.people();
+        self.pace.retain(|name| people.receiver(name).is_some());
+        let is_known = |it: &Notice| it.to.is_empty() || people.receiver(&it.to).is_some();
+        let goes_on = |it: &Call| {
+            let steps = people.escalation(&it.escalation).map_or(0, |it| it.steps.len());
+            usize::try_from(it.step).is_ok_and(|step| step < steps)
+        };
+        let is_stale =
+            |it: &&Incident| !(it.notices.iter().all(is_known) && it.calls.iter().all(goes_on));
+        let over = self.incidents.wanting().filter(|it| it.is_over());
+        let all = self.incidents.open().chain(over);
+        let stale: Vec<_> = all.filter(is_stale).map(|it| it.id).collect();
+        for id in stale {
+            let unknown = || Corrupt {
+                seq: self.n_decisions,
+                fact: "configured",
+                phase: "nothing".to_owned(),
+                incident: id,
+            };
+            let changed = self.incidents.change(id, &fleet, unknown, |it| {
+                it.notices.retain(is_known);
+                it.calls.retain(goes_on);
+                Ok(())
+            });
+            debug_assert!(changed.is_ok(), "it was found here");
+        }
+    }
+
     /// Lets notices go whose time has come, and takes the steps of escalations that are due.
     pub(super) fn tell_due(&mut self, turn: &mut Turn, id: IncidentId) {
         let Some(incident) = self.incidents.get(&id) else { return };
