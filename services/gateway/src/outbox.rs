@@ -105,9 +105,10 @@ impl Outbox {
         let work: NotifyWork = match serde_json::from_slice(&job.payload) {
             Ok(work) => work,
             Err(error) => {
-                // Only supervisors can write here: another version did. Asking again changes nothing.
-                warn!(error = %Chain(&error), "a notice cannot be read, it is dropped");
-                return job.ack().await;
+                // Only supervisors can write here: a newer one did, and gateways of its
+                // version can read it.
+                warn!(error = %Chain(&error), "a notice cannot be read, it is left to other gateways");
+                return job.nak(LOOK_AGAIN).await;
             }
         };
         let still_here = job.keep_alive();
