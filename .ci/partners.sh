@@ -29,3 +29,14 @@ if ! .tools/clients/bin/python -c 'import pagerduty, pdpyras' 2>/dev/null; then
   }
   .tools/clients/bin/pip install --quiet --disable-pip-version-check pagerduty==7.2.0 pdpyras==5.4.1
 fi
+
+# What judges notices: Slack's and Teams' own libraries, and a mail server.
+notices=.tools/notices
+if [ ! -x "$notices/python/bin/python" ]; then
+  python3 -m venv "$notices/python"
+fi
+"$notices/python/bin/pip" --quiet install slack_sdk==3.48.0 aiosmtpd==1.4.6
+if [ ! -d "$notices/node_modules/adaptivecards" ]; then
+  command -v npm >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends nodejs npm >/dev/null; }
+  npm install --silent --no-audit --no-fund --prefix "$notices" adaptivecards@3.0.6
+fi

@@ -13,26 +13,29 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use bus::{Bus, InboxWriter};
+use bus::{Bus, Claimed, InboxWriter};
 use chrono::{DateTime, Utc};
-use domain::wire::Member;
+use domain::{notify::Notify, wire::Member};
 use serde_json::json;
-use service::{Context, Probe};
+use service::{Chain, Context, Probe};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::warn;
 
 use crate::{
     access::{self, Access, table::ROUTES},
-    callers, commands, configs,
+    approvals, callers, commands, configs,
     doors::Doors,
     events,
     ids::Ids,
+    in_force::InForce,
     incidents, integrations,
     layers::{self, Places},
     problem::Problem,
+    receivers,
     settings::{Args, Settings},
-    silences, sns, status,
+    silences, slack_actions, sns, status,
     stream::{self, Live},
 };
 
@@ -55,6 +58,7 @@ struct Shared {
     stop: CancellationToken,
     live: Live,
     members: OnceLock<watch::Receiver<BTreeMap<String, Member>>>,
+    in_force: OnceLock<InForce>,
     places: Places,
     ids: Arc<Ids>,
     meters: events::Meters,
@@ -80,6 +84,7 @@ impl App {
             stop: cx.stop.clone(),
             live,
             members: OnceLock::new(),
+            in_force: OnceLock::new(),
             places: Places::new(layers::REQUESTS_MAX, layers::BODIES_BYTES_MAX),
             ids: Arc::new(Ids::new()),
             meters: events::Meters::new(),
@@ -158,6 +163,26 @@ impl App {
     pub(crate) fn watch_members(&self) {
         self.0.members.get_or_init(|| self.0.bus.members().watch());
     }
+
+    /// Starts to follow the configuration, which a supervisor must have made room for.
+    pub(crate) fn watch_config(&self) -> InForce {
+        self.0.in_force.get_or_init(|| InForce::follow(&self.0.bus)).clone()
+    }
+
+    /// Returns what is configured about notices; nothing before [`Self::watch_config`].
+    pub(crate) fn notify(&self) -> Arc<Notify> {
+        self.0.in_force.get().map(InForce::notify).unwrap_or_default()
+    }
+
+    /// Claims what is done once in the whole fleet.
+    pub(crate) async fn claim(&self, key: &str) -> Result<Claimed, Problem> {
+        let claim = slack_actions::claim(&self.0.member_id, key);
+        self.0.bus.claims().claim_notice(key, &claim).await.map_err(|error| {
+            warn!(error = %Chain(&error), "the broker did not say whether this was done before");
+            let hint = "try again in a moment";
+            Problem::later("broker_unavailable", "the broker does not answer", hint, 2)
+        })
+    }
 }
 
 /// Builds the routes with everything around them.
@@ -183,6 +208,9 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/stream", get(stream::stream))
         .merge(integrations::routes())
+        .route("/api/v1/receivers/{name}/test", post(receivers::test))
+        .route("/integrations/slack/actions", post(slack_actions::pressed))
+        .route("/approve/{token}", get(approvals::show).post(approvals::decide))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/", get(index))
         .with_state(app.clone())

@@ -2,12 +2,14 @@
 //!
 //! It decodes, it asks, it answers; it decides nothing. An event is answered with
 //! 2xx only after the broker has it. It also sends the notices that the
-//! supervisor wants sent ([`notifiers`]).
+//! supervisor wants sent (`outbox`, `notifiers`), and takes what people answer to them.
 
 mod access;
 mod admission;
 mod alerts;
 mod app;
+mod approval_page;
+mod approvals;
 mod backend;
 mod body;
 mod callers;
@@ -18,14 +20,23 @@ mod events;
 mod front;
 mod group;
 mod ids;
+mod in_force;
 mod incidents;
 mod integrations;
 mod layers;
-pub mod notifiers;
+mod letter;
+mod links;
+mod notifiers;
+mod outbox;
+mod outgoing;
 mod problem;
+mod receivers;
 mod server;
 mod settings;
+mod signing;
 mod silences;
+mod slack_actions;
+mod slack_message;
 mod sns;
 mod status;
 mod stream;
@@ -79,7 +90,8 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     if cx.stop.run_until_cancelled(access.settle(&cx.bus)).await.is_none() {
         return Ok(());
     }
-    let outbox = notifiers::Outbox::new(&cx, app.writer())?;
+    let in_force = app.watch_config();
+    let outbox = outbox::Outbox::new(&cx, app.writer(), in_force)?;
     cx.essential("notifiers", outbox.run());
     let switch = watchdog::Switch::new(app.clone())?;
     cx.essential("dead-man's switch", switch.run(cx.bus.clone(), cx.stop.clone()));

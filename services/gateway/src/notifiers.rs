@@ -1,52 +1,113 @@
-//! Notices to people: taken from the work queue, sent, reported, and only then
-//! acknowledged. A notice may so be sent twice when we die in between, never not at all.
+//! The ways to tell somebody. [`crate::outbox`] takes notices from the queue and reports them.
 //!
 //! To add a way, write one file and add its two lines below.
 
+mod alertmanager;
+mod email;
 mod log;
+mod pagerduty;
+mod slack;
+mod teams;
 mod webhook;
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
-use bus::{Bus, InboxWriter, Job};
-use domain::{
-    policy::Notifier,
-    wire::{Envelope, Input, InputKind, NoticeReport, NotifyWork, WorkKind},
+use domain::{notify::Receiver, secret::SecretRef};
+use service::{Chain, Secret, read_secret};
+
+use crate::{
+    letter::Letter,
+    outgoing::{ATTEMPT_TIME_MAX, Trouble},
 };
-use service::{BoxError, Chain, Context};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
 
-/// All ways, in the order in which they are tried.
-const WAYS: [Way; 2] = [log::WAY, webhook::WAY];
-
-/// Notices under way at once. They are few, and their receivers limit them.
-const IN_FLIGHT_MAX: usize = 4;
-
-/// How long to wait before a notice whose report was not taken is tried again.
-const REPORT_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// All ways.
+const WAYS: [Way; 7] =
+    [alertmanager::WAY, email::WAY, log::WAY, pagerduty::WAY, slack::WAY, teams::WAY, webhook::WAY];
 
 /// One way to tell somebody.
 #[derive(Clone, Copy)]
 struct Way {
     name: &'static str,
-    /// Returns nothing when the entry of the configuration does not ask for this way.
-    send: for<'a> fn(&'a Tools, &'a NotifyWork, &'a Notifier) -> Option<Sending<'a>>,
+    /// What is done with a notice that somebody who is gone may have sent.
+    in_doubt: Doubt,
+    /// Whether a receiver asks for this way.
+    is_for: fn(&Receiver) -> bool,
+    send: for<'a> fn(&'a Tools, &'a Letter<'a>) -> Sending<'a>,
 }
 
-/// A notice on its way: what is told in the log, or why it failed.
-type Sending<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
+/// What is done with a notice that somebody who is gone may have sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It is sent again: the receiver knows a repetition, or it does no harm.
+    SendAgain,
+    /// The way looks whether it was sent, and sends it if not.
+    Look,
+    /// It is not sent again, and reported as unknown: nobody is told twice.
+    Leave,
+}
+
+/// A notice on its way.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<Sent, Failure>> + Send + 'a>>;
+
+/// A notice that was sent.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// What is told in the log.
+    pub(crate) told: String,
+    /// What the way must know to go on.
+    pub(crate) keep: Option<String>,
+}
+
+/// A notice that was not sent, or nobody knows.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Why, without anything secret.
+    pub(crate) reason: String,
+    /// Whether sending it again is of use and tells nobody twice.
+    pub(crate) again: bool,
+    /// What the way must know to go on, when something was sent.
+    pub(crate) keep: Option<String>,
+}
+
+impl Sent {
+    fn new(told: impl Into<String>) -> Self {
+        Self { told: told.into(), keep: None }
+    }
+}
+
+impl Failure {
+    /// It was certainly not sent.
+    fn not_sent(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), again: true, keep: None }
+    }
+
+    /// It may have been sent, and must not be sent again.
+    fn unknown(reason: impl Into<String>) -> Self {
+        let reason = format!("it may have arrived, so it is not sent again: {}", reason.into());
+        Self { reason, again: false, keep: None }
+    }
+
+    /// Of a request that brought nothing, to a receiver that knows no repetitions.
+    fn once(trouble: Trouble) -> Self {
+        if trouble.may_have_arrived {
+            Self::unknown(trouble.reason)
+        } else {
+            Self::not_sent(trouble.reason)
+        }
+    }
+}
 
 /// What the ways share.
 #[derive(Clone, Debug)]
-struct Tools {
+pub(crate) struct Tools {
     http: reqwest::Client,
 }
 
 impl Tools {
-    fn new() -> Result<Self, reqwest::Error> {
+    /// Prepares them.
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
-            .timeout(webhook::ATTEMPT_TIME_MAX)
+            .timeout(ATTEMPT_TIME_MAX)
             // Where a notice goes is configured; a receiver does not send it on.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
@@ -55,97 +116,25 @@ impl Tools {
     }
 }
 
-/// Sends what the supervisor wants sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Outbox {
-    bus: Bus,
-    writer: InboxWriter,
-    zones: Vec<String>,
-    by: String,
-    stop: CancellationToken,
-    tools: Tools,
+/// Reads a secret of a receiver.
+fn secret(reference: &SecretRef) -> Result<Secret, Failure> {
+    read_secret(reference).map_err(|error| Failure::not_sent(Chain(&error).to_string()))
 }
 
-impl Outbox {
-    /// Prepares the ways.
-    pub(crate) fn new<A>(cx: &Context<A>, writer: InboxWriter) -> Result<Self, BoxError> {
-        Ok(Self {
-            bus: cx.bus.clone(),
-            writer,
-            zones: cx.zones.clone(),
-            by: cx.member_id.clone(),
-            stop: cx.stop.clone(),
-            tools: Tools::new()?,
-        })
-    }
-
-    /// Works until told to stop.
-    pub(crate) async fn run(self) -> Result<(), BoxError> {
-        let mut queue = self.bus.work().consume(WorkKind::Notify, &self.zones, IN_FLIGHT_MAX);
-        let jobs = TaskTracker::new();
-        while let Some(job) = self.stop.run_until_cancelled(queue.next()).await {
-            let this = self.clone();
-            jobs.spawn(async move { this.handle(job).await });
-        }
-        jobs.close();
-        jobs.wait().await;
-        Ok(())
-    }
-
-    async fn handle(&self, job: Job) {
-        let work: NotifyWork = match serde_json::from_slice(&job.payload) {
-            Ok(work) => work,
-            Err(error) => {
-                // Only supervisors can write here: another version did. Asking again changes nothing.
-                warn!(error = %Chain(&error), "a notice cannot be read, it is dropped");
-                return job.ack().await;
-            }
-        };
-        let still_here = job.keep_alive();
-        let outcome = deliver(&self.tools, &work).await;
-        match &outcome {
-            Ok(sent) => {
-                info!(incident.id = %work.work.incident, notice = work.notice, sent, "notice sent");
-            }
-            Err(reason) => {
-                warn!(incident.id = %work.work.incident, notice = work.notice, reason, "notice not sent");
-            }
-        }
-        metrics::counter!("selfheal_gateway_notices_total", "ok" => if outcome.is_ok() { "true" } else { "false" }).increment(1);
-        let id = format!("notice/{}/{}", work.work.wish_id(WorkKind::Notify), work.notice);
-        let report =
-            NoticeReport { work: work.work, notice: work.notice, by: self.by.clone(), outcome };
-        let stored =
-            self.writer.submit(InputKind::Notice, Envelope::new(id, Input::Notice(report))).await;
-        drop(still_here);
-        match stored {
-            Ok(_) => job.ack().await,
-            Err(error) => {
-                warn!(error = %Chain(&error), "the report of a notice was not taken, it is sent again");
-                job.nak(REPORT_RETRY_AFTER).await;
-            }
-        }
-    }
+/// Returns the name of a receiver's way.
+pub(crate) fn name_of(to: &Receiver) -> &'static str {
+    WAYS.iter().find(|way| (way.is_for)(to)).map_or("nothing", |way| way.name)
 }
 
-/// Sends a notice to everybody it is for. It succeeded when all of them have it.
-async fn deliver(tools: &Tools, work: &NotifyWork) -> Result<String, String> {
-    let (mut sent, mut failed) = (Vec::new(), Vec::new());
-    for to in &work.to {
-        for way in WAYS {
-            let Some(sending) = (way.send)(tools, work, to) else { continue };
-            match sending.await {
-                Ok(told) => sent.push(format!("{}: {told}", way.name)),
-                Err(reason) => failed.push(format!("{}: {reason}", way.name)),
-            }
-        }
+/// Sends a letter by its receiver's way.
+pub(crate) async fn deliver(tools: &Tools, letter: &Letter<'_>) -> Result<Sent, Failure> {
+    let Some(way) = WAYS.iter().find(|way| (way.is_for)(letter.to)) else {
+        return Err(Failure::not_sent("this version knows no way to this receiver"));
+    };
+    if letter.in_doubt && way.in_doubt == Doubt::Leave {
+        return Err(Failure::unknown("the gateway that was about to send it is gone"));
     }
-    match (sent.is_empty(), failed.is_empty()) {
-        (false, true) => Ok(sent.join("; ")),
-        (true, true) => Err("nobody is configured to be told".to_owned()),
-        (true, false) => Err(failed.join("; ")),
-        (false, false) => Err(format!("{} (but sent to {})", failed.join("; "), sent.join("; "))),
-    }
+    (way.send)(tools, letter).await
 }
 
 #[cfg(test)]

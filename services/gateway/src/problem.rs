@@ -69,6 +69,11 @@ impl Problem {
         self
     }
 
+    /// Returns what people read.
+    pub(crate) fn text(&self) -> String {
+        format!("{}: {}", self.message, self.hint)
+    }
+
     /// Returns the status code.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

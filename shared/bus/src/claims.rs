@@ -1,4 +1,4 @@
-//! Claims: of all who want to run an attempt, one may.
+//! Claims: of all who want to run an attempt, or to send a notice, one may.
 
 use std::time::Duration;
 
@@ -61,7 +61,20 @@ impl Claims {
         attempt: &str,
         claim: &Claim,
     ) -> Result<Claimed, Error> {
-        let subject = self.core.subjects.claim(incident, attempt);
+        self.claim_at(&self.core.subjects.claim(incident, attempt), claim).await
+    }
+
+    /// Claims what a gateway does once, such as sending one notice; the first wins, for good.
+    /// `claim.id` must be random.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClaimUnknown`] as with [`Claims::claim`]: it must **not** be done.
+    pub async fn claim_notice(&self, key: &str, claim: &Claim) -> Result<Claimed, Error> {
+        self.claim_at(&self.core.subjects.claim_notice(key), claim).await
+    }
+
+    async fn claim_at(&self, subject: &str, claim: &Claim) -> Result<Claimed, Error> {
         let payload = serde_json::to_vec(claim)
             .map(Bytes::from)
             .map_err(|error| Error::client("write the claim", error))?;
@@ -70,7 +83,7 @@ impl Claims {
         loop {
             let message =
                 PublishMessage::build().payload(payload.clone()).expected_last_subject_sequence(0);
-            let sent = publish::once(&self.core, &subject, message, deadline).await;
+            let sent = publish::once(&self.core, subject, message, deadline).await;
             let Err(fault) = sent else { return Ok(Claimed::Won) };
             match fault {
                 // Taken: by another, or by our own try whose answer was lost.
@@ -79,7 +92,7 @@ impl Claims {
                     return Err(Error::ClaimUnknown(Unsettled(fault.to_string())));
                 }
             }
-            match self.holder(&subject, deadline).await? {
+            match self.holder(subject, deadline).await? {
                 Some(holder) if holder.id == claim.id => return Ok(Claimed::Won),
                 Some(holder) => return Ok(Claimed::Lost(holder)),
                 None if deadline <= Instant::now() => {

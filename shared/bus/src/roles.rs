@@ -110,6 +110,10 @@ impl Role {
                 frames(names, &mut may, &kinds);
                 work(names, &mut may, WorkKind::Notify, zones);
                 may.publish.push(names.query_all());
+                // Notices that are sent once, and buttons that are pressed once: never attempts.
+                may.publish.push(names.full("claim.notice.*"));
+                let claims = names.stream(StreamId::Claims);
+                may.publish.push(format!("$JS.API.STREAM.MSG.GET.{claims}"));
                 may.subscribe.push(names.live_all());
                 // It only reads them: who breaks into a gateway makes no tokens that outlive it.
                 read_bucket(names, &mut may, BucketId::Tokens);

@@ -108,6 +108,13 @@ impl Subjects {
         format!("{}-{}", kind.as_str(), token(zone))
     }
 
+    /// Returns where a notice, or anything else that a gateway does once, is claimed. No
+    /// incident is called `notice`, so it is never an attempt's.
+    #[must_use]
+    pub fn claim_notice(&self, key: &str) -> String {
+        self.full(&format!("claim.notice.{}", token(key)))
+    }
+
     /// Returns where an attempt is claimed.
     #[must_use]
     pub fn claim(&self, incident: &IncidentId, attempt: &str) -> String {

@@ -17,7 +17,7 @@ use crate::{
 /// A subject, its stream, who publishes, who listens, what it is.
 type Line = (&'static str, Option<StreamId>, &'static str, &'static str, &'static str);
 
-const SUBJECTS: [Line; 14] = [
+const SUBJECTS: [Line; 15] = [
     (
         "event.<type>",
         Some(StreamId::Inbox),
@@ -73,6 +73,13 @@ const SUBJECTS: [Line; 14] = [
         "fixer",
         "fixer",
         "\"This attempt is mine\", with `Nats-Expected-Last-Subject-Sequence: 0`.",
+    ),
+    (
+        "claim.notice.<what>",
+        Some(StreamId::Claims),
+        "gateway",
+        "gateway",
+        "The same for what a gateway does once: a notice that it sends, a button or a link that decides.",
     ),
     (
         "rejected.<reason>",

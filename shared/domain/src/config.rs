@@ -6,6 +6,7 @@
 mod integration;
 mod lenient;
 mod locate;
+mod people;
 mod quiet;
 mod validate;
 
@@ -15,6 +16,7 @@ use crate::{
     access::Access,
     event::{Event, TARGET_KEYS},
     id::sha256_hex,
+    notify::Notify,
     policy::Policy,
     runbook::Runbook,
     silence::{Flapping, InhibitRule, Window},
@@ -35,6 +37,8 @@ pub struct Config {
     pub policy: Policy,
     /// Cures of one's own, besides the built-in ones.
     pub runbooks: Vec<Runbook>,
+    /// Who is told of what, by which way, and when.
+    pub notify: Notify,
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
     pub watchdog: Option<Watchdog>,
@@ -60,6 +64,8 @@ struct Fields {
     targets: Vec<Target>,
     policy: Policy,
     runbooks: Vec<Runbook>,
+    #[serde(skip_serializing_if = "Notify::is_empty")]
+    notify: Notify,
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +86,7 @@ impl From<Fields> for Config {
             targets,
             policy,
             runbooks,
+            notify,
             watchdog,
             maintenance,
             inhibit,
@@ -91,6 +98,7 @@ impl From<Fields> for Config {
             targets,
             policy,
             runbooks,
+            notify,
             watchdog,
             maintenance,
             inhibit,
@@ -108,6 +116,7 @@ impl From<Config> for Fields {
             targets,
             policy,
             runbooks,
+            notify,
             watchdog,
             maintenance,
             inhibit,
@@ -120,6 +129,7 @@ impl From<Config> for Fields {
             targets,
             policy,
             runbooks,
+            notify,
             watchdog,
             maintenance,
             inhibit,

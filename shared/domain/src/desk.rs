@@ -11,6 +11,7 @@ mod events;
 mod fleet;
 mod incidents;
 mod news;
+mod pace;
 mod query;
 mod quiet;
 mod repeats;
@@ -19,6 +20,7 @@ mod row;
 mod settle;
 mod signature;
 mod snapshot;
+mod telling;
 mod wish;
 
 #[cfg(test)]
@@ -44,6 +46,7 @@ use crate::{
 use deliveries::Deliveries;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
+use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
 
@@ -69,6 +72,8 @@ pub struct Desk {
     breaker_since: Option<DateTime<Utc>>,
     /// Whether people were told of the present storm.
     storm_told: bool,
+    /// How often receivers of notices were told.
+    pace: Pace,
     incidents: Incidents,
     history: VecDeque<FixRecord>,
     deliveries: Deliveries,
@@ -229,14 +234,7 @@ impl Desk {
 
     fn fold(&mut self, decision: &Decision) -> Result<Moved, Corrupt> {
         let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
-        let now = Circumstance {
-            seq: decision.seq,
-            at: decision.at,
-            reason: &decision.reason,
-            // In a storm people are told once, not once per target.
-            notify: !(self.config.policy.notify.is_empty() || is_storm && self.storm_told),
-            muted_until: self.muted_until(decision),
-        };
+        let now = Circumstance { seq: decision.seq, at: decision.at, reason: &decision.reason };
         let moved = match decision.incident {
             None => {
                 self.apply_to_all(&decision.fact, now);
@@ -244,24 +242,12 @@ impl Desk {
             }
             Some(id) => self.apply_to_one(id, decision, now)?,
         };
+        if let Some(id) = decision.incident {
+            self.tell(id, &decision.fact, now)?;
+        }
         self.n_decisions = decision.seq;
         self.storm_told = is_storm || (self.storm_told && self.is_storm());
         Ok(moved)
-    }
-
-    /// Returns until when nobody is told of a decision, since its incident is silenced.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are told nobody")]
-    fn muted_until(&self, decision: &Decision) -> Option<DateTime<Utc>> {
-        match &decision.fact {
-            Fact::Escalated { .. }
-            | Fact::ApprovalRequested { .. }
-            | Fact::Held { .. }
-            | Fact::Reminded => {
-                let incident = self.incidents.get(&decision.incident?)?;
-                self.silenced_until(incident, decision.at).map(|(until, _)| until)
-            }
-            _ => None,
-        }
     }
 
     /// Notes that all inputs up to here have been decided.
@@ -351,6 +337,7 @@ impl Desk {
                 self.config = Fleet::new((**config).clone());
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
+                self.forget_people();
                 push_bounded(
                     &mut self.changes,
                     Change::of_all(now.at, format!("configuration: {}", now.reason)),

@@ -124,8 +124,6 @@ pub enum Fact {
     /// The sender's word was good until now, and it did not say again that the trouble goes on;
     /// what follows is decided apart.
     LeaseEnded,
-    /// People are told now of what they were not told while it was silenced.
-    Reminded,
     /// It waits for the incident that is its cause.
     BecameSymptom {
         /// The cause.
@@ -237,6 +235,18 @@ pub enum Fact {
         /// The notifier's report.
         report: NoticeReport,
     },
+    /// Notices have waited for long enough, and are sent.
+    NoticesDue {
+        /// Their names.
+        notices: Vec<String>,
+    },
+    /// Nobody acknowledged in time; the next step of an escalation is told.
+    Paged {
+        /// Name of the escalation.
+        escalation: String,
+        /// Index of the step.
+        step: u32,
+    },
 }
 
 /// Why a person was asked to take over.
@@ -273,7 +283,7 @@ pub enum Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 36] = [
+    pub const NAMES: [&'static str; 37] = [
         "configured",
         "paused",
         "resumed",
@@ -287,7 +297,6 @@ impl Fact {
         "repeated",
         "recovery_reported",
         "lease_ended",
-        "reminded",
         "became_symptom",
         "released",
         "diagnosed",
@@ -310,6 +319,8 @@ impl Fact {
         "closed",
         "retried",
         "notified",
+        "notices_due",
+        "paged",
     ];
 
     /// Returns the name of the fact, as in the log.
@@ -329,7 +340,6 @@ impl Fact {
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",
             Self::LeaseEnded => "lease_ended",
-            Self::Reminded => "reminded",
             Self::BecameSymptom { .. } => "became_symptom",
             Self::Released => "released",
             Self::Diagnosed { .. } => "diagnosed",
@@ -352,6 +362,8 @@ impl Fact {
             Self::Closed { .. } => "closed",
             Self::Retried { .. } => "retried",
             Self::Notified { .. } => "notified",
+            Self::NoticesDue { .. } => "notices_due",
+            Self::Paged { .. } => "paged",
         }
     }
 }

@@ -5,12 +5,17 @@
 //! question asked again: there is no other recovery.
 
 mod fold;
+mod notice;
 mod opener;
 mod step;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use notice::will_be_tried_again;
+pub use notice::{Call, Notice};
 pub use opener::Opener;
 pub use step::Step;
 
@@ -136,17 +141,6 @@ pub struct Approval {
     pub expires_at: DateTime<Utc>,
 }
 
-/// A notice that people are owed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// Names it; number of the decision that caused it.
-    pub id: String,
-    /// One line.
-    pub title: String,
-    /// Why, in words.
-    pub text: String,
-}
-
 /// A fact that cannot follow the phase it met: the ledger is corrupt, or we are wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("decision {seq} `{fact}` cannot follow on {phase} of incident {incident}")]
@@ -170,10 +164,6 @@ pub struct Circumstance<'a> {
     pub at: DateTime<Utc>,
     /// Its reason.
     pub reason: &'a str,
-    /// Whether anybody is to be told about escalations.
-    pub notify: bool,
-    /// Until when nobody is told, since it is silenced.
-    pub muted_until: Option<DateTime<Utc>>,
 }
 
 /// One incident.
@@ -230,11 +220,15 @@ pub struct Incident {
     /// For how long its sender's word is good, when it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<DateTime<Utc>>,
-    /// When people are told what they were not told, since it is silenced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub muted_until: Option<DateTime<Utc>>,
     /// Notices that people are owed.
     pub notices: Vec<Notice>,
+    /// Receivers that were called, and what each way must know to go on, such as the message
+    /// that it keeps up to date.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<String, String>,
+    /// Escalations under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
     /// What happened, the oldest first.
     pub timeline: Vec<Step>,
 }
@@ -270,8 +264,9 @@ impl Incident {
             resolution: None,
             acknowledged_by: None,
             lease: event.ends_at,
-            muted_until: None,
             notices: Vec::new(),
+            told: BTreeMap::new(),
+            calls: Vec::new(),
             timeline: Vec::new(),
         };
         incident.note(fact, Status::Open, now);
@@ -377,7 +372,7 @@ impl Incident {
             return None;
         }
         let phase = self.phase_deadline(policy, soak);
-        phase.into_iter().chain(self.lease).chain(self.muted_until).min()
+        phase.into_iter().chain(self.lease).min()
     }
 
     /// Returns when the present phase ends by itself.

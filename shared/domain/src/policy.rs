@@ -47,7 +47,8 @@ pub struct Policy {
     pub breaker: Breaker,
     /// Stops new fixes when too much is sick at once.
     pub storm: Limit,
-    /// Who is told about escalations and approvals.
+    /// Who is told about escalations and approvals; older than [`crate::notify`], which can
+    /// more, and as valid.
     pub notify: Vec<Notifier>,
 }
 

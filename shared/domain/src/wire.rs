@@ -340,7 +340,7 @@ impl FixOrder {
     }
 }
 
-/// "This attempt is mine", written before anything is touched.
+/// "This is mine", written before anything is touched or sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// Random; tells one's own claim after an answer was lost.
@@ -349,7 +349,7 @@ pub struct Claim {
     pub by: String,
     /// By its own clock, for people.
     pub at: DateTime<Utc>,
-    /// The plan that it is about to run.
+    /// The plan that it is about to run, or what it is about to send.
     pub plan_hash: String,
 }
 
@@ -485,8 +485,21 @@ pub struct NotifyWork {
     pub text: String,
     /// The incident as the API shows it.
     pub incident: Value,
-    /// To whom.
+    /// To whom, for gateways that know no receivers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<crate::policy::Notifier>,
+    /// To whom. A supervisor that knows no receivers does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<Box<crate::notify::Receiver>>,
+    /// What it tells of.
+    #[serde(default)]
+    pub occasion: crate::notify::Occasion,
+    /// What the way kept of this receiver and incident, as its last report said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    /// What happened lately, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<crate::view::TimelineEntry>,
 }
 
 /// What a notifier sent.
@@ -500,6 +513,12 @@ pub struct NoticeReport {
     pub by: String,
     /// `Err` says why it could not be sent.
     pub outcome: Result<String, String>,
+    /// Whether sending it again is of use and cannot tell anybody twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+    /// What the way must know to go on, such as the message that it keeps up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
 }
 
 /// What a person wants.

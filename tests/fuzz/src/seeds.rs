@@ -234,6 +234,8 @@ fn answer(kind: WorkKind, payload: &[u8], config: &Config) -> Input {
                 notice: work.notice,
                 by,
                 outcome: Ok("200".to_owned()),
+                again: false,
+                keep: None,
             })
         }
     }

@@ -1,19 +1,22 @@
 //! A line in the gateway's own log.
 
-use domain::{policy::Notifier, wire::NotifyWork};
 use tracing::warn;
 
-use super::{Sending, Tools, Way};
+use super::{Doubt, Sending, Sent, Tools, Way};
+use crate::letter::Letter;
 
-pub(super) const WAY: Way = Way { name: "log", send };
+pub(super) const WAY: Way = Way {
+    name: "log",
+    // A line that is there twice does no harm.
+    in_doubt: Doubt::SendAgain,
+    is_for: |to| to.log == Some(true),
+    send,
+};
 
-fn send<'a>(_tools: &'a Tools, work: &'a NotifyWork, to: &'a Notifier) -> Option<Sending<'a>> {
-    if to.log != Some(true) {
-        return None;
-    }
-    Some(Box::pin(async move {
+fn send<'a>(_tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
+    Box::pin(async move {
         // `warn`: a notice is for a person, and is what they asked to see.
-        warn!(incident.id = %work.work.incident, text = work.text, "notice: {}", work.title);
-        Ok("written".to_owned())
-    }))
+        warn!(incident.id = %letter.incident(), text = letter.work.text, "notice: {}", letter.work.title);
+        Ok(Sent::new("written"))
+    })
 }

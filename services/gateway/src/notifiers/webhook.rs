@@ -1,109 +1,123 @@
-//! A POST with JSON to a URL.
+//! A POST to any URL, with JSON or what a template makes of the notice.
 
-use std::time::Duration;
-
-use domain::{policy::Notifier, wire::NotifyWork};
-use reqwest::{StatusCode, header};
+use chrono::Utc;
+use domain::notify::Webhook;
+use minijinja::{Environment, UndefinedBehavior};
+use reqwest::header;
 use serde_json::{Value, json};
 use service::Chain;
-use tracing::debug;
+use tracing::warn;
 
-use super::{Sending, Tools, Way};
+use super::{Doubt, Failure, Sending, Sent, Tools, Way, secret};
+use crate::{
+    letter::Letter,
+    outgoing,
+    signing::{Signer, hex},
+};
 
-pub(super) const WAY: Way = Way { name: "webhook", send };
+pub(super) const WAY: Way = Way {
+    name: "webhook",
+    // It can tell a repetition by the `idempotency-key`, but need not look at it.
+    in_doubt: Doubt::Leave,
+    is_for: |to| to.webhook.is_some(),
+    send,
+};
 
-/// Longest time for one attempt.
-pub(super) const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Steps of a template's work; one that goes round in circles ends here.
+const TEMPLATE_FUEL: u64 = 100_000;
 
-/// Attempts for one notice; then its failure is reported, and the supervisor decides.
-const ATTEMPTS_MAX: u32 = 4;
+fn send<'a>(tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
+    Box::pin(async move {
+        let Some(webhook) = &letter.to.webhook else {
+            return Err(Failure::not_sent("it is no webhook"));
+        };
+        post(tools, letter, webhook).await
+    })
+}
 
-/// Wait before the second attempt; doubles from there.
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-
-/// Longest wait that a receiver may ask for by `Retry-After`.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(15);
-
-fn send<'a>(tools: &'a Tools, work: &'a NotifyWork, to: &'a Notifier) -> Option<Sending<'a>> {
-    let url = to.webhook.as_deref()?;
-    Some(Box::pin(post(tools, url, body(work), key(work))))
+async fn post(tools: &Tools, letter: &Letter<'_>, webhook: &Webhook) -> Result<Sent, Failure> {
+    let url = match (&webhook.url, &webhook.url_from) {
+        (Some(url), _) => url.clone(),
+        (None, Some(from)) => secret(from)?.expose().trim().to_owned(),
+        (None, None) => return Err(Failure::not_sent("it has no URL")),
+    };
+    let signer = webhook.secret.as_ref().map(secret).transpose()?.map(|it| Signer::new(&it));
+    let fields = fields(letter);
+    let mut content_type = "application/json";
+    let body = match webhook.template.as_deref().map(|template| render(template, &fields)) {
+        None => fields.to_string(),
+        Some(Ok(body)) => {
+            content_type = webhook.content_type.as_deref().unwrap_or(content_type);
+            body
+        }
+        Some(Err(error)) => {
+            // A notice in another form is better than none.
+            warn!(receiver = letter.to.name, error = %Chain(&error), "the template of a webhook cannot be used, the notice goes as JSON");
+            fields.to_string()
+        }
+    };
+    let host = outgoing::host(&url);
+    let answer = outgoing::send(&host, false, || {
+        let mut request = tools
+            .http
+            .post(&url)
+            // The same for each attempt, so that a receiver can tell a repetition.
+            .header("idempotency-key", letter.key())
+            .header(header::CONTENT_TYPE, content_type);
+        if let Some(signer) = &signer {
+            let timestamp = Utc::now().timestamp().to_string();
+            let signature = signer.sign(&[timestamp.as_bytes(), b".", body.as_bytes()]);
+            request = request
+                .header("x-selfheal-timestamp", timestamp)
+                .header("x-selfheal-signature", format!("v1={}", hex(&signature)));
+        }
+        request.body(body.clone())
+    });
+    let answer = answer.await.map_err(Failure::once)?;
+    Ok(Sent::new(format!("{host} answered {}", answer.status().as_u16())))
 }
 
 /// The body: what chat programs show (`text`) and what programs read.
-fn body(work: &NotifyWork) -> Value {
+fn fields(letter: &Letter<'_>) -> Value {
+    let work = letter.work;
     json!({
         "text": format!("{}\n{}", work.title, work.text),
         "title": work.title,
-        "incident_id": work.work.incident,
+        "incident_id": letter.incident(),
         "notice": work.notice,
+        "occasion": work.occasion,
+        "receiver": letter.to.name,
+        "reason": work.text,
+        "approve_url": letter.approve_url,
         "incident": work.incident,
     })
 }
 
-/// The same for each attempt and each delivery, so that a receiver can tell a repetition.
-fn key(work: &NotifyWork) -> String {
-    format!("{}-{}", work.work.incident, work.notice)
+fn render(template: &str, fields: &Value) -> Result<String, minijinja::Error> {
+    let mut environment = Environment::empty();
+    environment.add_function("range", minijinja::functions::range);
+    environment.add_filter("tojson", minijinja::filters::tojson);
+    environment.add_filter("upper", minijinja::filters::upper);
+    environment.add_filter("lower", minijinja::filters::lower);
+    environment.add_filter("trim", minijinja::filters::trim);
+    environment.add_filter("default", minijinja::filters::default);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(TEMPLATE_FUEL));
+    environment.render_str(template, minijinja::value::Serde(fields))
 }
 
-async fn post(tools: &Tools, url: &str, body: Value, key: String) -> Result<String, String> {
-    let mut backoff = BACKOFF_MIN;
-    let mut attempt = 1;
-    loop {
-        let failure = match attempt_once(tools, url, &body, &key).await {
-            Ok(status) => return Ok(format!("{} answered {}", host(url), status.as_u16())),
-            Err(failure) => failure,
-        };
-        if !failure.again || ATTEMPTS_MAX <= attempt {
-            return Err(format!(
-                "{}: {} (attempt {attempt} of {ATTEMPTS_MAX})",
-                host(url),
-                failure.reason
-            ));
-        }
-        debug!(attempt, reason = failure.reason, "the webhook failed, trying again");
-        tokio::time::sleep(failure.wait.unwrap_or(backoff)).await;
-        backoff *= 2;
-        attempt += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_sees_the_notice_and_cannot_run_for_ever() {
+        let fields = json!({"title": "a \"b\"", "incident": {"severity": "error"}});
+        let made = render("{{ title | tojson }} {{ incident.severity | upper }}", &fields);
+        assert_eq!(made.unwrap(), r#""a \"b\"" ERROR"#);
+        assert!(render("{{ titel }}", &fields).is_err(), "a typing mistake is one");
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        assert!(render(endless, &fields).is_err());
     }
-}
-
-struct Failure {
-    reason: String,
-    again: bool,
-    wait: Option<Duration>,
-}
-
-async fn attempt_once(
-    tools: &Tools,
-    url: &str,
-    body: &Value,
-    key: &str,
-) -> Result<StatusCode, Failure> {
-    let answer = tools.http.post(url).header("idempotency-key", key).json(body).send().await;
-    let answer = answer.map_err(|error| {
-        let again = !error.is_builder();
-        // The URL of a webhook is a secret in most chat programs.
-        let error = error.without_url();
-        Failure { reason: Chain(&error).to_string(), again, wait: None }
-    })?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(status);
-    }
-    let wait = answer
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let wait = wait.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
-    let again = status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::REQUEST_TIMEOUT;
-    Err(Failure { reason: format!("answered {status}"), again, wait })
-}
-
-fn host(url: &str) -> String {
-    let parsed = reqwest::Url::parse(url).ok();
-    parsed
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_else(|| "the webhook".to_owned())
 }

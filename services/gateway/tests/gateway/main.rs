@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod events;
@@ -13,7 +15,13 @@ mod integrations;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod office;
+#[cfg(test)]
 mod oidc;
+#[cfg(test)]
+mod once;
+#[cfg(test)]
+mod partners;
 #[cfg(test)]
 mod permissions;
 #[cfg(test)]
@@ -23,8 +31,12 @@ mod reads;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod sink;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod watchdog;
+#[cfg(test)]
+mod ways;

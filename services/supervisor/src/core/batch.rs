@@ -8,8 +8,8 @@ use domain::{
     desk::{Desk, Handled, Recorded, Wish},
     fact::Fact,
     id::{IncidentId, Position},
-    incident::{Corrupt, Incident},
-    wire::{Answer, InputKind, SCHEMA, WorkKind},
+    incident::{Corrupt, Incident, Notice},
+    wire::{Answer, InputKind, SCHEMA},
 };
 use serde::Serialize;
 
@@ -90,8 +90,8 @@ impl Batch {
     }
 }
 
-/// What was published of an incident's wishes: its revision, and the last notice.
-pub(super) type Wished = BTreeMap<IncidentId, (u64, Option<String>)>;
+/// What was published of an incident's wishes: its revision, and the notices.
+pub(super) type Wished = BTreeMap<IncidentId, (u64, Vec<String>)>;
 
 /// A batch that is being made.
 #[derive(Clone, Debug, Default)]
@@ -269,20 +269,25 @@ impl Draft {
 
 /// Returns the wishes of an incident that were not published before.
 fn new_wishes(desk: &Desk, incident: &Incident, wished: &mut Wished) -> Vec<Wish> {
-    let notice = incident.notices.last().map(|it| it.id.clone());
+    let notices: Vec<_> = incident.notices_wanted().map(Notice::name).collect();
     let before = wished.get(&incident.id);
     let is_new_work = before.is_none_or(|(revision, _)| *revision != incident.revision);
-    let is_new_notice = notice.is_some() && before.is_none_or(|(_, told)| *told != notice);
-    if incident.is_over() && notice.is_none() {
+    let is_told = |it: &String| before.is_some_and(|(_, told)| told.contains(it));
+    let new_notices: BTreeSet<_> = notices.iter().filter(|it| !is_told(it)).cloned().collect();
+    if incident.is_over() && incident.notices.is_empty() {
         wished.remove(&incident.id);
         return Vec::new();
     }
-    if !is_new_work && !is_new_notice {
+    if is_new_work || !new_notices.is_empty() || before.is_some_and(|it| it.1 != notices) {
+        wished.insert(incident.id, (incident.revision, notices));
+    }
+    if !is_new_work && new_notices.is_empty() {
         return Vec::new();
     }
-    let told = notice.or_else(|| before.and_then(|(_, told)| told.clone()));
-    wished.insert(incident.id, (incident.revision, told));
     let mut wishes = desk.wishes_of(incident.id);
-    wishes.retain(|it| if it.kind() == WorkKind::Notify { is_new_notice } else { is_new_work });
+    wishes.retain(|it| match it.notice() {
+        Some(notice) => new_notices.contains(notice),
+        None => is_new_work,
+    });
     wishes
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     config,
     event::{Event, EventType},
-    wire::{Command, Envelope, Input, InputKind, Verb, WorkKind},
+    wire::{Command, Envelope, Input, InputKind, NoticeReport, TimerFired, Verb, WorkKind},
 };
 
 use super::*;
@@ -308,4 +308,43 @@ fn a_core_that_begins_with_a_snapshot_goes_on_as_one_that_has_folded_all() {
     let mut other = Core::resume(subjects(), desk, seq);
     let payload = model.ledger.last().unwrap();
     assert!(matches!(other.fold(seq + 1, payload, 0), Err(Error::Differ { .. })));
+}
+
+fn wanted(all: &[Consequences]) -> Vec<String> {
+    let wishes = all.iter().flat_map(|it| &it.wishes);
+    wishes.filter_map(|it| it.notice().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_notice_is_wanted_once_and_again_when_its_next_try_is_due() {
+    let mut model = Model::new();
+    let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]
+notify: {receivers: [{name: a, log: true}, {name: b, log: true}]}";
+    let config = Box::new(config::parse(text).unwrap());
+    let command = Command { by: "test".to_owned(), verb: Verb::Configure { config } };
+    model.offer(&[Envelope::new("configure", Input::Command(command))]);
+    model.settle();
+    model.offer(&[event("1", "nobody knows it")]);
+    let first = wanted(&model.settle());
+    assert_eq!(first.len(), 2, "{first:?}");
+    model.offer(&[event("2", "nobody knows it")]);
+    assert_eq!(wanted(&model.settle()), [""; 0], "they are wanted already");
+    let incident = model.core.desk().open_incidents().next().unwrap();
+    let (id, work) = (incident.id, incident.work());
+    let report = NoticeReport {
+        work,
+        notice: first[0].clone(),
+        by: "gateway-1".to_owned(),
+        outcome: Err("503".to_owned()),
+        again: true,
+        keep: None,
+    };
+    model.offer(&[Envelope::new("report", Input::Notice(report))]);
+    assert_eq!(wanted(&model.settle()), [""; 0], "not yet");
+    let due = model.core.desk().deadlines().next().unwrap().0;
+    let timer = Input::Timer(TimerFired { incident: id, due });
+    let mut message = model.frame(&[Envelope::new("timer", timer)]);
+    message.at = due;
+    model.core.offer(&message);
+    assert_eq!(wanted(&model.settle()), [format!("{}-t2", first[0])]);
 }

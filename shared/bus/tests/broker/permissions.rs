@@ -135,7 +135,7 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         }
     }
     probe(&monitor, &analyzer).await;
-    claim(&fixer).await;
+    claim(&fixer, &gateway).await;
     for asker in [&gateway, &cli, &monitor] {
         let answer = asker.request(names.query("x"), "hi".into(), WAIT);
         assert_eq!(&answer.await.unwrap()[..], b"hi");
@@ -198,14 +198,21 @@ async fn probe(monitor: &Bus, analyzer: &Bus) {
     analyzer.publish_core(live, "progress".into()).await.unwrap();
 }
 
-async fn claim(fixer: &Bus) {
-    let claim = |id: &str| Claim {
+fn a_claim(id: &str) -> Claim {
+    Claim {
         id: id.to_owned(),
         by: "fixer-1".to_owned(),
         at: Utc::now(),
         plan_hash: "hash".to_owned(),
-    };
-    let (first, second) = (claim("first"), claim("second"));
+    }
+}
+
+async fn claim(fixer: &Bus, gateway: &Bus) {
+    for (id, first) in [("first", true), ("second", false)] {
+        let claimed = gateway.claims().claim_notice("n", &a_claim(id)).await.unwrap();
+        assert_eq!(claimed == Claimed::Won, first, "{claimed:?}");
+    }
+    let (first, second) = (a_claim("first"), a_claim("second"));
     let claims = fixer.claims();
     assert_eq!(claims.claim(&IncidentId::NONE, "1", &first).await.unwrap(), Claimed::Won);
     let lost = claims.claim(&IncidentId::NONE, "1", &second).await.unwrap();
@@ -219,6 +226,21 @@ async fn publish_event(broker: &Broker, names: &Subjects) {
     let client = options.connect(broker.url()).await.unwrap();
     let js = async_nats::jetstream::new(client);
     js.publish(names.event("disk.full"), "{}".into()).await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_can_claim_notices_and_no_attempt() {
+    let broker = Broker::with_config(&accounts()).await;
+    let supervisor = login(&broker, Role::Supervisor).await;
+    supervisor.ensure_topology().await.unwrap();
+    let gateway = login(&broker, Role::Gateway).await;
+    let attempt = gateway.subjects().claim(&IncidentId::NONE, "1");
+    gateway.publish_core(attempt.clone(), "evil".into()).await.unwrap();
+    eventually("the violation", || async {
+        let told = gateway.last_violation();
+        if told.as_ref().is_some_and(|told| told.contains(&attempt)) { Ok(()) } else { Err(told) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, Watchdog};
+use super::{Config, Watchdog, people};
 use crate::{
     check::Check,
     policy::{Limit, Policy},
@@ -70,6 +70,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         found.extend(inner.into_iter().map(|it| Finding { path: join(&path, &it.path), ..it }));
     }
     policy_findings(config, &config.policy, &mut found);
+    people::findings(&config.notify, &mut found);
     if let Some(watchdog) = &config.watchdog {
         watchdog_findings(watchdog, &mut found);
     }
@@ -97,7 +98,7 @@ fn join(path: &str, inner: &str) -> String {
     if inner.is_empty() { path.to_owned() } else { format!("{path}.{inner}") }
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let legal = |it: char| it.is_ascii_alphanumeric() || "_-.".contains(it);
     (1..=64).contains(&text.len()) && text.chars().all(legal)
 }
@@ -340,13 +341,13 @@ fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
     }
 }
 
-fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|it| !it.is_empty())
 }
 
 /// Says which of the known names may have been meant.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let close = known.iter().min_by_key(|it| distance(name, it));
     match close {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{config::Config, event::Event, target::Target};
+use crate::{config::Config, event::Event, notify::Notify, target::Target};
 
 /// The configuration in force. Reads like one; names, containers and dependents are
 /// looked up, so that the cost of an event does not grow with the number of targets.
@@ -18,6 +18,8 @@ struct Inner {
     config: Config,
     hash: String,
     not_understood: Option<String>,
+    /// Who is told of what, with those of the older form.
+    people: Notify,
     by_name: BTreeMap<String, usize>,
     by_container: BTreeMap<String, usize>,
     /// Those that have selectors.
@@ -42,6 +44,7 @@ impl Deref for Fleet {
 impl Fleet {
     pub(super) fn new(config: Config) -> Self {
         let mut inner = Inner { hash: config.hash(), config, ..Inner::default() };
+        inner.people = inner.config.notify.with(&inner.config.policy.notify);
         inner.not_understood = inner.config.unknown.as_ref().map(|unknown| {
             let fields = unknown.fields.join(", ");
             format!("a newer version has stored a configuration with what this one does not know: {fields}")
@@ -69,6 +72,11 @@ impl Fleet {
     /// Returns why no fix may be begun under a configuration of a newer version.
     pub(super) fn not_understood(&self) -> Option<&str> {
         self.0.not_understood.as_deref()
+    }
+
+    /// Returns who is told of what.
+    pub(super) fn people(&self) -> &Notify {
+        &self.0.people
     }
 
     fn at(&self, idx: usize) -> Option<&Target> {

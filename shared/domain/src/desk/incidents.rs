@@ -56,7 +56,10 @@ pub(super) struct Incidents {
 #[derive(Clone, Debug, PartialEq)]
 struct Slot {
     incident: Arc<Incident>,
+    /// When its phase ends by itself.
     due: Option<DateTime<Utc>>,
+    /// When it is looked at: then, or sooner when somebody is to be told.
+    wake: Option<DateTime<Utc>>,
     row: Row,
 }
 
@@ -239,7 +242,7 @@ impl Incidents {
         }
         self.enter(id, &keys, incident.target.as_deref());
         let row = Row::of(&incident);
-        self.all.insert(id, Slot { incident, due: None, row });
+        self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
         self.look_at_symptoms_of(id, fleet);
         self.keep_due(id, fleet);
@@ -270,7 +273,7 @@ impl Incidents {
         let before = Keys::of(&slot.incident);
         let former = slot.incident.target.clone();
         let revision = slot.incident.revision;
-        let words = (slot.incident.lease, slot.incident.muted_until);
+        let words = (slot.incident.lease, slot.incident.telling_due());
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -294,7 +297,7 @@ impl Incidents {
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
-        } else if words != (incident.lease, incident.muted_until) {
+        } else if (incident.lease, incident.telling_due()) != words {
             self.keep_due(id, fleet);
         }
         if incident.is_over() {
@@ -366,6 +369,9 @@ impl Incidents {
         while OVER_MAX < self.over.len() {
             let Some(oldest) = self.over.pop_front() else { return };
             let Some(gone) = self.all.remove(&oldest) else { continue };
+            if let Some(wake) = gone.wake {
+                self.due.remove(&(wake, oldest));
+            }
             let keys = Keys::of(&gone.incident);
             self.leave(oldest, &keys, gone.incident.target.as_deref());
             let fingerprint = digest(&[&gone.incident.fingerprint]);
@@ -426,14 +432,16 @@ impl Incidents {
         } else {
             incident.deadline(&fleet.policy, soak)
         };
-        if slot.due == due {
+        let wake = due.into_iter().chain(incident.telling_due()).min();
+        slot.due = due;
+        if slot.wake == wake {
             return;
         }
-        if let Some(former) = std::mem::replace(&mut slot.due, due) {
+        if let Some(former) = std::mem::replace(&mut slot.wake, wake) {
             self.due.remove(&(former, id));
         }
-        if let Some(due) = due {
-            self.due.insert((due, id));
+        if let Some(wake) = wake {
+            self.due.insert((wake, id));
         }
     }
 

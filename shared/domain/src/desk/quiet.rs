@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     fact::Fact,
     id::IncidentId,
-    incident::Incident,
+    incident::{Incident, Notice},
     matcher::Subject,
     silence::{Cause, SILENCES_MAX, Silence, SilenceId, SilenceRequest},
     target::Target,
@@ -396,29 +396,30 @@ impl Desk {
     }
 
     pub(super) fn unsilence(&mut self, turn: &mut Turn, id: &SilenceId, by: String) {
-        if !self.quiet.silences.contains_key(id) {
+        let Some(until) = self.quiet.silences.get(id).map(|it| it.until) else {
             let message = "There is no such silence, or it has ended.";
             return turn.answer(AnswerStatus::NotFound, None, message);
-        }
+        };
         let why = format!("{by} ends silence {id}");
         self.record(turn, None, Fact::SilenceEnded { id: id.clone(), by: Some(by) }, why);
-        self.remind(turn);
+        self.tell_now(turn, until);
         turn.answer(AnswerStatus::Done, None, "The silence has ended.");
     }
 
-    /// Tells people of what they would have been told while it was silenced.
-    fn remind(&mut self, turn: &mut Turn) {
-        let waits = |it: &&Incident| it.muted_until.is_some();
+    /// Lets those notices go that only waited for the end of a silence.
+    fn tell_now(&mut self, turn: &mut Turn, until: DateTime<Utc>) {
+        let waits = |it: &Notice| it.not_before == Some(until);
         let free = |it: &&Incident| self.silenced_until(it, turn.at).is_none();
-        let owed: Vec<_> = self
-            .open_incidents()
-            .filter(waits)
+        let over = self.incidents.wanting().filter(|it| it.is_over());
+        let owing = self.incidents.open().chain(over).filter(|it| it.notices.iter().any(waits));
+        let owed: Vec<_> = owing
             .filter(free)
             .take(MOVES_MAX)
-            .map(|it| it.id)
+            .map(|it| (it.id, it.notices.iter().filter(|it| waits(it)).map(Notice::name).collect()))
             .collect();
-        for id in owed {
-            self.record(turn, Some(id), Fact::Reminded, "it is not silenced any more");
+        for (id, notices) in owed {
+            let why = "it is not silenced any more";
+            self.record(turn, Some(id), Fact::NoticesDue { notices }, why);
         }
     }
 

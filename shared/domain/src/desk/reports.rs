@@ -6,7 +6,7 @@ use super::{Desk, Turn};
 use crate::{
     fact::{Escalation, Fact},
     id::IncidentId,
-    incident::{Incident, Phase, Purpose},
+    incident::{Incident, Phase, Purpose, will_be_tried_again},
     wire::{FixMode, FixOutcome, FixReport, NoticeReport, VerificationReport, WorkRef},
 };
 
@@ -212,10 +212,14 @@ impl Desk {
     pub(super) fn on_notice(&mut self, turn: &mut Turn, report: &NoticeReport) {
         let id = report.work.incident;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if incident.notices.iter().any(|it| it.id == report.notice) {
+        if let Some(notice) = incident.notices.iter().find(|it| it.name() == report.notice) {
+            let to = if notice.to.is_empty() { "people" } else { notice.to.as_str() };
             let why = match &report.outcome {
-                Ok(how) => format!("people were told: {how}"),
-                Err(error) => format!("people could not be told: {error}"),
+                Ok(how) => format!("told {to}: {how}"),
+                Err(error) if will_be_tried_again(notice, report) => {
+                    format!("could not tell {to}, tried again later: {error}")
+                }
+                Err(error) => format!("could not tell {to}: {error}"),
             };
             self.record(turn, Some(id), Fact::Notified { report: report.clone() }, why);
         }
@@ -227,17 +231,13 @@ impl Desk {
         if id == IncidentId::NONE {
             return self.look_again(turn);
         }
+        self.tell_due(turn, id);
         let has_come = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at <= turn.at);
         if !has_come(self.incidents.deadline(id)) {
             return;
         }
         let Some(incident) = self.incidents.get(&id) else { return };
-        let (lease, muted) = (has_come(incident.lease), has_come(incident.muted_until));
-        if muted {
-            let why = "people are told now what they were not told while it was silenced";
-            self.record(turn, Some(id), Fact::Reminded, why);
-        }
-        if lease {
+        if has_come(incident.lease) {
             self.end_lease(turn, id);
         }
         self.end_phase(turn, id);

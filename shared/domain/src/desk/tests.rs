@@ -18,4 +18,5 @@ mod news;
 mod quiet;
 mod round_trips;
 mod rules;
+mod telling;
 mod verification;

@@ -8,13 +8,15 @@ use crate::{
     check::Check,
     guard::Authorized,
     id::IncidentId,
-    incident::{Incident, Phase, Purpose},
+    incident::{Incident, Notice, Phase, Purpose, Step},
     target::{Target, ZONE_DEFAULT},
     wire::{Change, DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
 };
 
 /// Changes that one diagnosis is told.
 const CHANGES_TOLD_MAX: usize = 20;
+/// Steps of the timeline that a notice tells, the newest.
+const STEPS_MAX: usize = 20;
 
 /// A piece of work that is wanted. Only a desk makes one, and a fix only out of what
 /// the guards authorized.
@@ -54,6 +56,15 @@ impl Wish {
             Work::Fix(_) => WorkKind::Fix,
             Work::Verify(_) => WorkKind::Verify,
             Work::Notify(_) => WorkKind::Notify,
+        }
+    }
+
+    /// Returns the name of the notice, when it is one.
+    #[must_use]
+    pub fn notice(&self) -> Option<&str> {
+        match &self.work {
+            Work::Notify(work) => Some(&work.notice),
+            Work::Diagnose(_) | Work::Fix(_) | Work::Verify(_) => None,
         }
     }
 
@@ -205,19 +216,33 @@ impl Desk {
         }
         let zone = self.zone_of(incident);
         let view = serde_json::to_value(self.view(incident)).unwrap_or(Value::Null);
-        let wish = |notice: &crate::incident::Notice| Wish {
-            zone: zone.clone(),
-            id: format!("{}/notice/{}", incident.id, notice.id),
-            work: Work::Notify(Box::new(NotifyWork {
-                work: WorkRef { ..incident.work() },
-                notice: notice.id.clone(),
-                title: notice.title.clone(),
-                text: notice.text.clone(),
-                incident: view.clone(),
-                to: self.config.policy.notify.clone(),
-            })),
+        let shown = incident.timeline.len().saturating_sub(STEPS_MAX);
+        let steps = || incident.timeline.iter().skip(shown).map(Step::view).collect();
+        let wish = |notice: &Notice| {
+            let to = self.config.people().receiver(&notice.to);
+            // What an older version owes goes to all whom that version knew.
+            let older = to.map_or_else(
+                || self.config.policy.notify.clone(),
+                |it| it.as_older().into_iter().collect(),
+            );
+            Wish {
+                zone: zone.clone(),
+                id: format!("{}/notice/{}", incident.id, notice.name()),
+                work: Work::Notify(Box::new(NotifyWork {
+                    work: WorkRef { ..incident.work() },
+                    notice: notice.name(),
+                    title: notice.title.clone(),
+                    text: notice.text.clone(),
+                    incident: view.clone(),
+                    to: older,
+                    receiver: to.cloned().map(Box::new),
+                    occasion: notice.occasion,
+                    kept: incident.told.get(&notice.to).filter(|it| !it.is_empty()).cloned(),
+                    steps: steps(),
+                })),
+            }
         };
-        incident.notices.iter().map(wish).collect()
+        incident.notices_wanted().map(wish).collect()
     }
 }
 

@@ -1,19 +1,16 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Notice, Phase, Purpose, Step};
+use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Step};
 use crate::{
     event::Event,
     fact::Fact,
-    guard::{Authorized, STORM_BRAKE},
+    guard::Authorized,
     view::Status,
     wire::{AttemptRecord, FixOutcome, FixReport},
 };
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
-
-/// Notices that are owed at once; when nobody can be told, the newest count.
-const NOTICES_MAX: usize = 20;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -39,7 +36,7 @@ impl Incident {
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. }) => None,
+            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. }) => None,
             (P::Over(_), _) => return Err(self.corrupt(fact, now)),
 
             (
@@ -47,9 +44,10 @@ impl Incident {
                 F::Repeated { .. }
                 | F::RecoveryReported { .. }
                 | F::LeaseEnded
-                | F::Reminded
                 | F::Acknowledged { .. }
-                | F::Notified { .. },
+                | F::Notified { .. }
+                | F::NoticesDue { .. }
+                | F::Paged { .. },
             ) => None,
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
@@ -150,10 +148,6 @@ impl Incident {
         match fact {
             Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
             Fact::RecoveryReported { .. } | Fact::LeaseEnded => self.lease = None,
-            Fact::Reminded => self.remind(now),
-            Fact::Held { guard, .. } if guard == STORM_BRAKE => {
-                self.owe("storm, no fix is begun", now);
-            }
             Fact::BecameSymptom { of } => {
                 self.cause = Some(*of);
                 self.analysis = Some(now.reason.to_owned());
@@ -175,7 +169,6 @@ impl Incident {
                     expires_at: now.at + crate::guard::APPROVAL_WORTH,
                 });
             }
-            Fact::ApprovalRequested { .. } => self.owe("approval wanted", now),
             Fact::FixStarted { attempt, plan, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
@@ -204,11 +197,9 @@ impl Incident {
                 self.resolution = None;
             }
             Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),
-            Fact::Notified { report } => self.notices.retain(|it| it.id != report.notice),
-            Fact::Escalated { .. } => {
-                self.end(now);
-                self.owe("escalated", now);
-            }
+            Fact::Notified { report } => self.notified(report, now.at),
+            Fact::NoticesDue { notices } => self.release(notices),
+            Fact::Escalated { .. } => self.end(now),
             Fact::Resolved | Fact::SelfResolved | Fact::Closed { .. } => {
                 self.end(now);
                 self.closed_at = Some(now.at);
@@ -221,21 +212,6 @@ impl Incident {
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);
-    }
-
-    fn remind(&mut self, now: Circumstance<'_>) {
-        self.muted_until = None;
-        match self.phase {
-            Phase::Escalated(_) => self.owe("escalated while it was silenced", now),
-            Phase::AwaitingApproval { .. } => self.owe("approval wanted", now),
-            Phase::Diagnosing
-            | Phase::Proposed { .. }
-            | Phase::Fixing { .. }
-            | Phase::Undoing { .. }
-            | Phase::Verifying { .. }
-            | Phase::Symptom { .. }
-            | Phase::Over(_) => {}
-        }
     }
 
     /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.
@@ -257,20 +233,6 @@ impl Incident {
         self.resolution = Some(now.reason.to_owned());
         let unknown = || "it ended before a cause was found".to_owned();
         self.analysis.get_or_insert_with(unknown);
-    }
-
-    fn owe(&mut self, what: &str, now: Circumstance<'_>) {
-        if now.muted_until.is_some() {
-            self.muted_until = now.muted_until;
-        } else if now.notify {
-            let target = self.named_target().unwrap_or("unknown");
-            let title = format!("{what}: {} on {target}", self.event.kind);
-            if self.notices.len() == NOTICES_MAX {
-                self.notices.remove(0);
-            }
-            let (id, text) = (now.seq.to_string(), now.reason.to_owned());
-            self.notices.push(Notice { id, title, text });
-        }
     }
 
     pub(super) fn note(&mut self, fact: &Fact, status: Status, now: Circumstance<'_>) {

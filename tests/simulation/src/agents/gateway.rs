@@ -122,6 +122,8 @@ async fn notify(agent: &Agent, lanes: &Lanes, job: &Job) -> Fate {
         notice: work.notice.clone(),
         by: agent.member.to_string(),
         outcome: Ok("told".to_owned()),
+        again: false,
+        keep: None,
     };
     let id = format!("{}/notice/{}/{}", work.work.incident, work.notice, agent.member);
     let envelope = Envelope::new(id, Input::Notice(report));

@@ -46,7 +46,8 @@ fn look(facts: &Facts) -> Looked {
                 ));
             }
         }
-        if !config.policy.notify.is_empty() && !serves("gateway", zone) {
+        let tells = !(config.policy.notify.is_empty() && config.notify.receivers.is_empty());
+        if tells && !serves("gateway", zone) {
             found.push(Finding::new(
                 Severity::Warning,
                 format!("no gateway serves the zone {zone}"),

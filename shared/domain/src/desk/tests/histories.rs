@@ -24,7 +24,7 @@ use crate::{
     incident::{Incident, Phase},
     plan::{Parts, Plan, Risk},
     policy::{Autonomy, RunbookPolicy},
-    wire::{FixMode, FixOutcome, Hypothesis, Input, TimerFired, Verb},
+    wire::{FixMode, FixOutcome, Hypothesis, Input, NoticeReport, TimerFired, Verb},
 };
 
 /// Deadlines after which a history must have come to an end by itself.
@@ -63,6 +63,11 @@ enum Op {
     },
     /// The hand that an incident waits for does its work, mostly well.
     Serve {
+        which: u8,
+        how: u8,
+    },
+    /// A gateway says how it went with the first notice of an incident.
+    Told {
         which: u8,
         how: u8,
     },
@@ -105,8 +110,9 @@ fn op() -> impl Strategy<Value = Op> {
     let command = (which(), 0_u8..8).prop_map(|(which, verb)| Op::Command { which, verb });
     let timer = which().prop_map(|which| Op::Timer { which });
     let serve = (which(), 0_u8..8).prop_map(|(which, how)| Op::Serve { which, how });
+    let told = (which(), 0_u8..4).prop_map(|(which, how)| Op::Told { which, how });
     let input = prop_oneof![
-        5 => event, 3 => diagnose, 2 => fix, 4 => verify, 2 => command, 2 => timer, 16 => serve,
+        4 => told, 5 => event, 3 => diagnose, 2 => fix, 4 => verify, 2 => command, 2 => timer, 16 => serve,
     ];
     let late = input.clone().prop_map(|op| Op::Late(Box::new(op)));
     let wait = prop_oneof![4 => 0_i64..40, 1 => 0_i64..7200, 1 => -5_i64..0];
@@ -240,6 +246,19 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
         Op::Command { which, verb: what } => command(verb(&any_incident(world, *which)?, *what)),
         Op::Timer { which } => timer(world, &any_incident(world, *which)?),
         Op::Serve { which, how } => served(world, &any_incident(world, *which)?, *how),
+        Op::Told { which, how } => {
+            let it = any_incident(world, *which)?;
+            let notice = it.notices_wanted().next()?.name();
+            let outcome = if *how < 2 { Ok("told".to_owned()) } else { Err("503".to_owned()) };
+            Input::Notice(NoticeReport {
+                work: it.work(),
+                notice,
+                by: "gateway-1".to_owned(),
+                outcome,
+                again: *how == 2,
+                keep: Some("message 7".to_owned()),
+            })
+        }
         Op::Configure { target, what } => {
             let mut config = world.desk.config().clone();
             let idx = usize::from(*target) % config.targets.len();
@@ -301,6 +320,7 @@ fn play(setup: &Setup, ops: &[Op]) -> BTreeMap<&'static str, usize> {
             | Op::Command { .. }
             | Op::Timer { .. }
             | Op::Serve { .. }
+            | Op::Told { .. }
             | Op::Configure { .. }
             | Op::Silence { .. }
             | Op::EndSilence => input(&mut world, op),
@@ -337,6 +357,9 @@ fn a_fleet_keeps_the_laws_in_every_history() {
         ["fix_started", "approved", "held", "plan_expired", "breaker_tripped", "undo_started"]
     {
         assert!(2 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
+    }
+    for fact in ["notified", "notices_due", "paged"] {
+        assert!(10 <= totals.get(fact).copied().unwrap_or(0), "vacuous: {fact} {totals:?}");
     }
     for fact in [
         "became_symptom",

@@ -65,6 +65,7 @@ struct Case {
     starts_at: Option<DateTime<Utc>>,
     sick_since: Option<DateTime<Utc>>,
     was_never_well: bool,
+    is_acknowledged: bool,
 }
 
 /// A fix, as the laws saw it begin.
@@ -158,7 +159,7 @@ impl Laws {
             assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
         }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
-        let told = matches!(fact, Fact::Notified { .. });
+        let told = matches!(fact, Fact::Notified { .. } | Fact::NoticesDue { .. });
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
@@ -187,6 +188,8 @@ impl Laws {
                 assert!(0 < report.n_samples && all_sick_before, "{report:?}");
                 case.is_proven = true;
             }
+            Fact::Acknowledged { .. } => case.is_acknowledged = true,
+            Fact::Paged { .. } => assert!(!case.is_acknowledged, "sought after somebody came"),
             Fact::UndoEnded { .. } => case.is_at_work = false,
             Fact::Closed { .. } => assert!(!case.is_at_work, "closed while a fixer is at it"),
             Fact::UndoStarted { .. } => {
@@ -397,8 +400,10 @@ impl Laws {
         let due: BTreeSet<_> = desk.deadlines().map(|(_, id)| id).collect();
         for incident in desk.open_incidents() {
             let with_person = matches!(incident.phase, Phase::Escalated(_));
-            let has_end = due.contains(&incident.id);
+            let has_end = desk.deadline(incident).is_some();
             assert!(has_end || with_person, "it waits for ever: {:?}", incident.phase);
+            let is_looked_at = has_end || incident.telling_due().is_some();
+            assert_eq!(due.contains(&incident.id), is_looked_at, "{:?}", incident.phase);
         }
         for wish in desk.pending().iter().filter(|it| it.kind() == WorkKind::Fix) {
             let id: IncidentId = wish.id().split('/').next().unwrap().parse().unwrap();

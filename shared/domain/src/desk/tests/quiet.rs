@@ -182,7 +182,7 @@ fn people_are_told_at_the_end_of_a_silence_what_they_were_not_told_in_it() {
             world.expire(id);
         }
         assert_eq!(n_notices(&world, id), 1, "ended early: {early}");
-        assert_eq!(world.n_facts("reminded"), 1);
+        assert_eq!(world.n_facts("notices_due"), 1);
     }
 }
 

@@ -226,7 +226,9 @@ fn inputs() -> Vec<Input> {
     }
     for outcome in [Ok("webhook".to_owned()), Err("404".to_owned())] {
         let (notice, by) = ("12".to_owned(), "gateway-1".to_owned());
-        inputs.push(Input::Notice(NoticeReport { work: work(), notice, by, outcome }));
+        let (again, keep) = (outcome.is_err(), Some("1.2".to_owned()));
+        let report = NoticeReport { work: work(), notice, by, outcome, again, keep };
+        inputs.push(Input::Notice(report));
     }
     inputs.extend(commands().into_iter().map(command));
     inputs

@@ -406,7 +406,8 @@ impl World {
     pub(in crate::desk) fn told(&mut self, id: IncidentId, notice: &str) -> Handled {
         let (work, notice, by) = (self.work(id), notice.to_owned(), "gateway-1".to_owned());
         let outcome = Ok("webhook".to_owned());
-        self.send(Input::Notice(NoticeReport { work, notice, by, outcome }))
+        let report = NoticeReport { work, notice, by, outcome, again: false, keep: None };
+        self.send(Input::Notice(report))
     }
 
     /// Returns the names of the facts about an incident, in their order.

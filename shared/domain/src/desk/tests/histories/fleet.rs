@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     desk::tests::world::{World, config, secs, t0, target},
+    notify::Notify,
     policy::{Autonomy, Breaker, Cooldown, Freeze, Limit, Policy},
     span::{Rate, Rates, Span},
 };
@@ -64,8 +65,25 @@ impl Setup {
             reason: "the end of the quarter".to_owned(),
         });
         policy.freeze.extend(freeze);
-        World::new(config(targets.collect(), policy))
+        let mut config = config(targets.collect(), policy);
+        config.notify = people();
+        World::new(config)
     }
+}
+
+/// Everything that can make a notice wait, and an escalation.
+fn people() -> Notify {
+    let text = r#"{
+        "receivers": [
+            {"name": "chat", "log": true, "rate": "3/m", "quiet": {"from": "00:01", "until": "00:05"}},
+            {"name": "pager", "log": true, "rate": "2/10s, 5/m"}
+        ],
+        "escalations": [{"name": "night", "steps": [
+            {"tell": ["chat"]}, {"after": "20s", "tell": ["pager"]}, {"after": "1m", "tell": ["chat", "pager"]}
+        ]}],
+        "routes": [{"escalation": "night"}]
+    }"#;
+    serde_json::from_str(text).unwrap()
 }
 
 pub(super) fn setup() -> impl Strategy<Value = Setup> {
