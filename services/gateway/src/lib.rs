@@ -14,12 +14,14 @@ mod front;
 mod ids;
 mod incidents;
 mod layers;
+mod metrics;
 pub mod notifiers;
 mod problem;
 mod server;
 mod settings;
 mod status;
 mod stream;
+mod traces;
 mod watchdog;
 
 use service::{BoxError, Context};
@@ -27,6 +29,7 @@ use tracing::info;
 
 use front::Front;
 
+pub use crate::metrics::METRICS;
 pub use app::{App, router};
 pub use settings::{Args, Settings};
 
@@ -37,6 +40,7 @@ pub use settings::{Args, Settings};
 /// When the flags are refused ([`service::ConfigError`]), the address cannot be
 /// had, or a task ends that the gateway cannot do without.
 pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
+    cx.probe.describe(&METRICS);
     // First of all, so that bad flags end the process even while nothing else works.
     let settings = Settings::new(&cx.args)?;
     let listener = server::bind(settings.listen).await?;

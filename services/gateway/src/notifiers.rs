@@ -13,7 +13,10 @@ use domain::{
     policy::Notifier,
     wire::{Envelope, Input, InputKind, NoticeReport, NotifyWork, WorkKind},
 };
-use service::{BoxError, Chain, Context};
+use service::{
+    BoxError, Chain, Context,
+    trace::{Open, Role},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -102,12 +105,14 @@ impl Outbox {
             }
         };
         let still_here = job.keep_alive();
+        let mut span = Open::below(job.trace, "notify", Role::Consumer);
         let outcome = deliver(&self.tools, &work).await;
         match &outcome {
             Ok(sent) => {
                 info!(incident.id = %work.work.incident, notice = work.notice, sent, "notice sent");
             }
             Err(reason) => {
+                span.fail(reason.clone());
                 warn!(incident.id = %work.work.incident, notice = work.notice, reason, "notice not sent");
             }
         }
@@ -115,8 +120,8 @@ impl Outbox {
         let id = format!("notice/{}/{}", work.work.wish_id(WorkKind::Notify), work.notice);
         let report =
             NoticeReport { work: work.work, notice: work.notice, by: self.by.clone(), outcome };
-        let stored =
-            self.writer.submit(InputKind::Notice, Envelope::new(id, Input::Notice(report))).await;
+        let envelope = Envelope::new(id, Input::Notice(report)).traced(span.context());
+        let stored = self.writer.submit(InputKind::Notice, envelope).await;
         drop(still_here);
         match stored {
             Ok(_) => job.ack().await,

@@ -5,11 +5,13 @@
 //! standbys and replays rest on. The desk knows the time only from its inputs.
 
 mod analysis;
+mod before;
 mod commands;
 mod deliveries;
 mod events;
 mod fleet;
 mod incidents;
+mod load;
 mod query;
 mod repeats;
 mod reports;
@@ -44,6 +46,8 @@ use fleet::Fleet;
 use incidents::{Incidents, Moved};
 use repeats::Repeats;
 
+pub use before::{Before, Treatment};
+pub use load::Backlog;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
@@ -102,6 +106,8 @@ pub struct Recorded {
     pub analysis: Option<String>,
     /// How it ended.
     pub resolution: Option<String>,
+    /// What it was before, when it was there; `None` also for decisions that are folded.
+    pub before: Option<Before>,
 }
 
 impl Recorded {
@@ -279,6 +285,7 @@ impl Desk {
         let decision =
             Decision { seq: self.n_decisions + 1, at, cause, incident: id, fact, reason };
         let was_storm = self.is_storm();
+        let before = id.and_then(|id| self.incidents.get(&id)).map(Before::of);
         match self.fold(&decision) {
             Ok(moved) => {
                 turn.moved.extend(id.filter(|_| moved.phase));
@@ -286,8 +293,8 @@ impl Desk {
                 turn.freed.storm |= was_storm && !self.is_storm();
                 turn.freed.all |=
                     matches!(decision.fact, Fact::Configured { .. } | Fact::Resumed { .. });
-                let recorded = self.recorded(decision);
-                turn.handled.recorded.push(recorded);
+                let before = before.map(|it| Before { has_left: moved.phase, ..it });
+                turn.handled.recorded.push(Recorded { before, ..self.recorded(decision) });
             }
             Err(fault) => turn.handled.faults.push(fault),
         }
@@ -306,6 +313,7 @@ impl Desk {
             target: incident.and_then(|it| it.named_target().map(str::to_owned)),
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
+            before: None,
             decision,
         }
     }

@@ -23,5 +23,6 @@ pub mod runbook;
 pub mod secret;
 pub mod span;
 pub mod target;
+pub mod trace;
 pub mod view;
 pub mod wire;
