@@ -1,6 +1,8 @@
 //! All agents as processes of their own, each with an address for health and metrics, at a
 //! broker that the test can see.
 
+#![expect(clippy::indexing_slicing, reason = "a kind that is none fails the test")]
+
 use std::{
     collections::BTreeMap,
     fs,

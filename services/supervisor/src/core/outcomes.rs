@@ -91,3 +91,66 @@ fn runbook_of_false_heal(former: &Incident, again_at: DateTime<Utc>) -> Option<&
     let healed = former.attempts.last().filter(|it| it.failure.is_none())?;
     (again_at - closed_at <= FALSE_HEAL_WITHIN).then_some(healed.runbook.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        desk::Before,
+        fact::Decision,
+        id::{IncidentId, Position},
+        view::Status,
+    };
+
+    use super::*;
+
+    fn recorded(fact: Fact, treatment: Treatment) -> Recorded {
+        let at = DateTime::<Utc>::UNIX_EPOCH;
+        let before = Before {
+            status: Status::Fixing,
+            entered_at: at,
+            revision: 4,
+            attempt: 1,
+            treatment,
+            is_acknowledged: false,
+            opened_at: at,
+            has_left: true,
+        };
+        let cause = Position::new(1, 0);
+        let incident = Some(IncidentId::derive(at, cause, "a"));
+        Recorded {
+            decision: Decision { seq: 9, at, cause, incident, fact, reason: String::new() },
+            status: None,
+            kind: "service_down".to_owned(),
+            target: None,
+            analysis: None,
+            resolution: None,
+            before: Some(before),
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_counted_once_by_how_it_ended() {
+        let escalated = |why| Fact::Escalated { why };
+        let closed = || Fact::Closed { by: "a".to_owned() };
+        for (fact, treatment, wanted) in [
+            (Fact::Resolved, Treatment::UnderWay, Some(HowEnded::Healed)),
+            (Fact::Resolved, Treatment::None, None),
+            (Fact::AttemptFailed, Treatment::UnderWay, Some(HowEnded::Failed)),
+            (escalated(Escalation::AttemptsExhausted), Treatment::UnderWay, Some(HowEnded::Failed)),
+            (escalated(Escalation::Regression), Treatment::UnderWay, Some(HowEnded::Regressed)),
+            (escalated(Escalation::Regression), Treatment::Undoing, None),
+            (
+                Fact::UndoStarted { broken: Vec::new() },
+                Treatment::UnderWay,
+                Some(HowEnded::Regressed),
+            ),
+            (escalated(Escalation::NoCause), Treatment::None, None),
+            (closed(), Treatment::UnderWay, Some(HowEnded::Abandoned)),
+            (closed(), Treatment::None, None),
+            (Fact::FixEnded { report: None }, Treatment::UnderWay, None),
+        ] {
+            let recorded = recorded(fact, treatment);
+            assert_eq!(how_ended(&recorded), wanted, "{recorded:#?}");
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 use domain::{
     config::{Config, known_runbooks},
-    desk::Recorded,
+    desk::{Before, Recorded},
     event::Severity,
     fact::{Escalation, Fact},
     guard::PIPELINE,
@@ -117,7 +117,7 @@ impl Measures {
 
     /// The first thing that anybody does about an incident, a fixer or a person.
     fn responded(&self, recorded: &Recorded) {
-        if let Some(before) = recorded.before.filter(|it| it.is_untouched()) {
+        if let Some(before) = recorded.before.filter(Before::is_untouched) {
             self.acknowledge.record(seconds(recorded.decision.at - before.opened_at));
         }
     }

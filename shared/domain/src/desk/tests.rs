@@ -14,6 +14,7 @@ mod diagnosis;
 mod guards;
 mod histories;
 mod limits;
+mod measures;
 mod round_trips;
 mod rules;
 mod verification;
