@@ -1,6 +1,13 @@
 //! What the agents tell about themselves, on real processes: metrics by the conventions of
 //! Prometheus, and dashboards and rules that find what they ask for.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests panic as tests do"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -207,7 +214,9 @@ fn rules(file: &str) -> Vec<(String, String)> {
     let groups = parsed["groups"].as_array().unwrap();
     let rules = groups.iter().flat_map(|it| it["rules"].as_array().unwrap());
     let text = |it: &Value| it.as_str().unwrap().to_owned();
-    rules.map(|it| (text(it.get("alert").unwrap_or(&it["record"])), text(&it["expr"]))).collect()
+    rules
+        .map(|it| (text(it.get("alert").unwrap_or_else(|| &it["record"])), text(&it["expr"])))
+        .collect()
 }
 
 /// Returns the metrics that an expression asks for.

@@ -106,7 +106,7 @@ pub struct Recorded {
     pub analysis: Option<String>,
     /// How it ended.
     pub resolution: Option<String>,
-    /// What it was before, when it was there; `None` also for decisions that are folded.
+    /// What it was before, when it was there.
     pub before: Option<Before>,
 }
 
@@ -225,8 +225,9 @@ impl Desk {
     ///
     /// [`Corrupt`] when it cannot follow the present state.
     pub fn apply(&mut self, decision: &Decision) -> Result<Recorded, Corrupt> {
-        self.fold(decision)?;
-        Ok(self.recorded(decision.clone()))
+        let before = self.before(decision.incident);
+        let moved = self.fold(decision)?;
+        Ok(self.recorded(decision.clone(), before, &moved))
     }
 
     fn fold(&mut self, decision: &Decision) -> Result<Moved, Corrupt> {
@@ -285,22 +286,26 @@ impl Desk {
         let decision =
             Decision { seq: self.n_decisions + 1, at, cause, incident: id, fact, reason };
         let was_storm = self.is_storm();
-        let before = id.and_then(|id| self.incidents.get(&id)).map(Before::of);
+        let before = self.before(id);
         match self.fold(&decision) {
-            Ok(moved) => {
+            Ok(mut moved) => {
                 turn.moved.extend(id.filter(|_| moved.phase));
-                turn.freed.targets.extend(moved.freed);
+                turn.freed.targets.extend(moved.freed.take());
                 turn.freed.storm |= was_storm && !self.is_storm();
                 turn.freed.all |=
                     matches!(decision.fact, Fact::Configured { .. } | Fact::Resumed { .. });
-                let before = before.map(|it| Before { has_left: moved.phase, ..it });
-                turn.handled.recorded.push(Recorded { before, ..self.recorded(decision) });
+                let recorded = self.recorded(decision, before, &moved);
+                turn.handled.recorded.push(recorded);
             }
             Err(fault) => turn.handled.faults.push(fault),
         }
     }
 
-    fn recorded(&self, decision: Decision) -> Recorded {
+    fn before(&self, id: Option<IncidentId>) -> Option<Before> {
+        self.incidents.get(&id?).map(Before::of)
+    }
+
+    fn recorded(&self, decision: Decision, before: Option<Before>, moved: &Moved) -> Recorded {
         let incident = decision.incident.and_then(|id| self.incidents.get(&id));
         // `Open` is the state between the opening and the first wish.
         let opened = matches!(decision.fact, Fact::Opened { .. });
@@ -313,7 +318,7 @@ impl Desk {
             target: incident.and_then(|it| it.named_target().map(str::to_owned)),
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
-            before: None,
+            before: before.map(|it| Before { has_left: moved.phase, ..it }),
             decision,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 
 use crate::{
     id::{IncidentId, digest},
@@ -137,10 +137,18 @@ impl Serialize for TraceContext {
 ///
 /// # Errors
 ///
-/// When it is neither a text nor null.
+/// When it is not even JSON.
 pub fn lenient<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TraceContext>, D::Error> {
-    let text = Option::<String>::deserialize(from)?;
-    Ok(text.and_then(|it| it.parse().ok()))
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        Other(IgnoredAny),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::Text(text) => text.parse().ok(),
+        Given::Other(IgnoredAny) => None,
+    })
 }
 
 #[cfg(test)]

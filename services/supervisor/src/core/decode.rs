@@ -261,6 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn a_span_comes_with_an_input_and_none_that_is_wrong_keeps_it_out() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let of = |span: serde_json::Value| {
+            let mut envelope = serde_json::to_value(event_envelope("a")).unwrap();
+            envelope["traceparent"] = span;
+            let parts = read("selfheal.frame.event", serde_json::json!([envelope]).to_string());
+            assert!(parts[0].content.is_ok());
+            parts[0].trace.map(|it| it.to_string())
+        };
+        assert_eq!(of(text.into()), Some(text.to_owned()));
+        let wrong = [serde_json::Value::Null, "00-ab-cd-01".into(), 5.into(), vec![text].into()];
+        assert!(wrong.into_iter().all(|it| of(it).is_none()));
+
+        for name in ["traceparent", "ce-traceparent", "Traceparent"] {
+            let mut single = message("selfheal.event.a", "{}");
+            single.headers.push((name.to_owned(), text.to_owned()));
+            let parts = parts(&Subjects::new("selfheal"), &single);
+            assert_eq!(parts[0].trace.map(|it| it.to_string()).as_deref(), Some(text), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_rejected_with_its_reason() {
         for (subject, payload, reason) in [
             ("selfheal.event.a", "{", "invalid_json"),

@@ -52,7 +52,7 @@ fn a_person_who_looks_at_it_first_is_the_first_response() {
 }
 
 #[test]
-fn an_opening_and_what_is_folded_has_nothing_before_it() {
+fn an_opening_has_nothing_before_it() {
     let mut world = World::with(&["db"]);
     let event = world.event("service_down", "db");
     let handled = world.send(crate::wire::Input::Event(event));
