@@ -304,7 +304,9 @@ impl Stack {
     }
 }
 
-pub(crate) fn reqwest_client() -> reqwest::Client {
+/// Returns a client of HTTP that gives up in time.
+#[must_use]
+pub fn reqwest_client() -> reqwest::Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(HTTP_TIMEOUT).build().unwrap_or_default()
 }

@@ -11,17 +11,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
+use bus::testing::Broker;
 use serde_json::{Value, json};
 use service::{Metric, MetricKind};
 use tests::{
+    agents::Agent,
     eventually,
     fleet::{Fleet, KINDS},
     otlp::Collector,
     prometheus::{Prometheus, promtool},
-    stack::directory,
+    stack::{directory, reqwest_client},
+    supervisor::publish,
     target::{Target, free_address},
 };
 
@@ -187,6 +191,63 @@ async fn the_metrics_of_all_agents_follow_the_conventions_and_are_those_of_the_t
             .collect();
         assert!(missing.is_empty(), "{kind} does not tell {missing:?}");
     }
+}
+
+/// Returns what all series of a metric add up to.
+fn sum(text: &str, name: &str) -> f64 {
+    let of = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok();
+    text.lines().filter_map(of).sum()
+}
+
+async fn scrape(address: SocketAddr) -> Result<String, String> {
+    let answer = reqwest_client().get(format!("http://{address}/metrics")).send().await;
+    let text = answer.map_err(|error| error.to_string())?.text().await;
+    text.map_err(|error| error.to_string())
+}
+
+/// Waits until each supervisor that answers tells so many incidents as opened by itself, and so
+/// many as open.
+async fn until_told(addresses: &[SocketAddr], wanted: &[(f64, f64)]) {
+    eventually(&format!("supervisors tell {wanted:?}"), || async {
+        let mut told = Vec::new();
+        for address in addresses {
+            let text = scrape(*address).await?;
+            let opened = sum(&text, "selfheal_incidents_opened_total{");
+            told.push((opened, sum(&text, "selfheal_incidents_open{")));
+        }
+        told.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        if told == wanted { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_supervisors_the_leader_counts_and_the_next_one_does_not_count_again() {
+    let dir = directory("counts");
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let mut addresses = vec![free_address(), free_address()];
+    let start = |address: &SocketAddr| {
+        let listen = address.to_string();
+        let flags = ["--data-dir", ".", "--health-listen", &listen];
+        Agent::start("supervisor", &dir.join(address.port().to_string()), &broker.url(), &flags)
+    };
+    let mut agents: Vec<_> = addresses.iter().map(start).collect();
+    publish(&bus, "first").await;
+    until_told(&addresses, &[(0.0, 0.0), (1.0, 1.0)]).await;
+
+    let mut leads = None;
+    for (idx, address) in addresses.iter().enumerate() {
+        let text = scrape(*address).await.unwrap();
+        leads = leads.or((0.5 < sum(&text, "selfheal_supervisor_leading")).then_some(idx));
+    }
+    let idx = leads.unwrap();
+    agents[idx].kill();
+    addresses.remove(idx);
+    publish(&bus, "second").await;
+    until_told(&addresses, &[(1.0, 2.0)]).await;
+    drop(agents);
+    fs::remove_dir_all(dir).unwrap();
 }
 
 /// Returns every expression of a dashboard, with the variables that Grafana would fill in.
