@@ -239,7 +239,9 @@ async fn of_two_supervisors_the_leader_counts_and_the_next_one_does_not_count_ag
     let mut leads = None;
     for (idx, address) in addresses.iter().enumerate() {
         let text = scrape(*address).await.unwrap();
-        leads = leads.or((0.5 < sum(&text, "selfheal_supervisor_leading")).then_some(idx));
+        if 0.5 < sum(&text, "selfheal_supervisor_leading") {
+            leads = Some(idx);
+        }
     }
     let idx = leads.unwrap();
     agents[idx].kill();
