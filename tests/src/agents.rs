@@ -17,6 +17,7 @@ pub struct Agent {
     dir: PathBuf,
     url: String,
     more: Vec<String>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -28,8 +29,25 @@ impl Agent {
     /// When it cannot be started.
     #[must_use]
     pub fn start(kind: &'static str, dir: &Path, url: &str, more: &[&str]) -> Self {
+        Self::start_with(kind, dir, url, more, &[])
+    }
+
+    /// As [`Self::start`], with more variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with(
+        kind: &'static str,
+        dir: &Path,
+        url: &str,
+        more: &[&str],
+        env: &[(String, String)],
+    ) -> Self {
         let more = more.iter().map(|it| (*it).to_owned()).collect();
-        let mut agent = Self { kind, dir: dir.to_owned(), url: url.to_owned(), more, child: None };
+        let (dir, url, env) = (dir.to_owned(), url.to_owned(), env.to_vec());
+        let mut agent = Self { kind, dir, url, more, env, child: None };
         agent.restart();
         agent
     }
@@ -47,6 +65,7 @@ impl Agent {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(binary(&format!("selfheal-{}", self.kind)));
         command.args(["--nats-url", &self.url]).args(&self.more).current_dir(&self.dir);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }

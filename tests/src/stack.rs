@@ -304,7 +304,9 @@ impl Stack {
     }
 }
 
-pub(crate) fn reqwest_client() -> reqwest::Client {
+/// Returns a client of HTTP that gives up in time.
+#[must_use]
+pub fn reqwest_client() -> reqwest::Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(HTTP_TIMEOUT).build().unwrap_or_default()
 }
@@ -340,6 +342,18 @@ fn descendants(root: i32, program: &str) -> Vec<i32> {
     family.into_iter().skip(1).filter(runs).collect()
 }
 
+/// Ends the targets of a test. They are no children of the system: they live on, as they should.
+pub(crate) fn kill_targets(dir: &Path) {
+    for entry in fs::read_dir(dir.join("data/run")).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|it| it == "pid") {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -353,15 +367,7 @@ impl Drop for Stack {
         }
         let _gone = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _gone = self.child.wait();
-        // Targets are no children of the system: they live on, as they should.
-        for entry in fs::read_dir(self.dir.join("data/run")).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|it| it == "pid") {
-                let text = fs::read_to_string(entry.path()).unwrap_or_default();
-                if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
-                    let _gone = kill_process(pid, Signal::KILL);
-                }
-            }
-        }
+        kill_targets(&self.dir);
         if !std::thread::panicking() {
             let _left_over = fs::remove_dir_all(&self.dir);
         }

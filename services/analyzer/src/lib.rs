@@ -28,7 +28,7 @@ pub use diagnosis::{Diagnosis, REPORTED, diagnose};
 pub use findings::Findings;
 pub use gather::{is_doubtful, patience};
 pub use rules::causes;
-pub use work::{report_id, report_of};
+pub use work::{METRICS, report_id, report_of};
 
 /// The analyzer's own flags.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Args {
 /// When the catalogue or the broker cannot be used.
 pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
     let built_in = Catalogue::built_in()?;
-    work::describe_metrics();
+    context.probe.describe(&METRICS);
     let stop = context.stop.clone();
     let Some(topology) = stop.run_until_cancelled(context.bus.wait_for_topology()).await else {
         return Ok(());

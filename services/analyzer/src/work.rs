@@ -3,8 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, InboxWriter, Job, NotAccepted};
-use domain::wire::{AnalysisReport, DiagnoseWork, Envelope, Input, InputKind, WorkKind};
-use service::Chain;
+use domain::{
+    trace::TraceContext,
+    wire::{AnalysisReport, DiagnoseWork, Envelope, Input, InputKind, WorkKind},
+};
+use service::{
+    Chain, Metric,
+    trace::{KeyValue, Open, Role},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -42,9 +48,12 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
         }
     };
     let incident = work.work.incident;
+    let mut span = Open::below(job.trace, "diagnose", Role::Consumer);
+    let looking = Open::below(span.context(), "gather evidence", Role::Internal);
     let (findings, catalogue) =
         futures_util::future::join(gather(&bench.bus, &work, &bench.stop), bench.live.catalogue())
             .await;
+    drop(looking);
     let unseen = work.target.is_some() && findings.target.is_none();
     if unseen && bench.stop.is_cancelled() {
         debug!(incident.id = %incident, "given back, as we end before a monitor answered");
@@ -54,7 +63,8 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
     let took = begun.elapsed();
     let cause = found.hypotheses.first().map_or_else(|| "none".to_owned(), |it| it.cause.clone());
     let report = report_of(&work, found, &bench.member_id, took);
-    match store(&bench.inbox, report).await {
+    span.say(|| about(&report, &cause, job.deliveries));
+    match store(&bench.inbox, report, span.context()).await {
         Ok(()) => {
             metrics::counter!("selfheal_diagnoses_total", "cause" => cause.clone()).increment(1);
             metrics::histogram!("selfheal_diagnosis_seconds").record(took.as_secs_f64());
@@ -64,6 +74,7 @@ pub(crate) async fn run(bench: Arc<Bench>, job: Job) {
         }
         Err(error) => {
             warn!(incident.id = %incident, error = %Chain(&error), "report not stored, the work comes again");
+            span.fail("report not stored");
             job.nak(AGAIN).await;
         }
     }
@@ -94,31 +105,48 @@ pub fn report_id(report: &AnalysisReport) -> String {
 }
 
 /// Stores a report; one that is too large for the inbox without its evidence.
-async fn store(inbox: &InboxWriter, report: AnalysisReport) -> Result<(), NotAccepted> {
+async fn store(
+    inbox: &InboxWriter,
+    report: AnalysisReport,
+    trace: Option<TraceContext>,
+) -> Result<(), NotAccepted> {
     let id = report_id(&report);
     let incident = report.work.incident;
-    let whole = Envelope::new(id.clone(), Input::Analysis(report.clone()));
+    let whole = Envelope::new(id.clone(), Input::Analysis(report.clone())).traced(trace);
     match inbox.submit(InputKind::Analysis, whole).await {
         Err(error @ NotAccepted::TooLarge { .. }) => {
             warn!(incident.id = %incident, error = %Chain(&error), "evidence left out of a report");
             let bare = AnalysisReport { evidence: Vec::new(), ..report };
-            let bare = Envelope::new(id, Input::Analysis(bare));
+            let bare = Envelope::new(id, Input::Analysis(bare)).traced(trace);
             inbox.submit(InputKind::Analysis, bare).await.map(drop)
         }
         stored => stored.map(drop),
     }
 }
 
-/// Names the metrics for those who read them.
-pub(crate) fn describe_metrics() {
-    metrics::describe_counter!(
-        "selfheal_diagnoses_total",
-        "reported diagnoses, by likeliest cause"
-    );
-    metrics::describe_histogram!(
-        "selfheal_diagnosis_seconds",
-        metrics::Unit::Seconds,
-        "from the receipt of work to the diagnosis, looks of monitors included"
-    );
-    metrics::describe_counter!("selfheal_work_unreadable_total", "work that could not be read");
+/// What the span of a diagnosis says.
+fn about(report: &AnalysisReport, cause: &str, n_deliveries: u64) -> Vec<KeyValue> {
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    vec![
+        KeyValue::new("selfheal.incident.id", report.work.incident.to_string()),
+        KeyValue::new("selfheal.member", report.by.clone()),
+        KeyValue::new("selfheal.cause", cause.to_owned()),
+        KeyValue::new("selfheal.n_hypotheses", count(report.hypotheses.len())),
+        KeyValue::new("selfheal.n_evidence", count(report.evidence.len())),
+        KeyValue::new("selfheal.n_deliveries", i64::try_from(n_deliveries).unwrap_or(i64::MAX)),
+    ]
 }
+
+/// What an analyzer counts.
+pub const METRICS: [Metric; 2] = [
+    Metric::counter(
+        "selfheal_diagnoses_total",
+        &["cause"],
+        "Reported diagnoses, by likeliest cause; none when nothing explains the findings.",
+    ),
+    Metric::histogram(
+        "selfheal_diagnosis_seconds",
+        &[],
+        "From the receipt of work to the diagnosis, looks of monitors included.",
+    ),
+];

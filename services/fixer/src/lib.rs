@@ -86,5 +86,6 @@ pub use crate::{
     args::Args,
     progress::Progress,
     runner::{Ended, carry_out},
+    start::METRICS,
     start::{Hand, serve, start},
 };

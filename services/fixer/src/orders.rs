@@ -9,7 +9,10 @@ use domain::wire::{
     Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, InputKind, Member, WorkRef,
 };
 use metrics::counter;
-use service::Chain;
+use service::{
+    Chain,
+    trace::{self, KeyValue, Open, Role},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -67,7 +70,10 @@ impl Orders {
     pub(crate) async fn handle(&self, job: Job) {
         let keep_alive = job.keep_alive();
         let fate = match serde_json::from_slice::<FixOrder>(&job.payload) {
-            Ok(order) => self.order(order).await,
+            Ok(order) => {
+                let span = Open::below(job.trace, "fix", Role::Consumer);
+                trace::within(span.context(), self.order(order, span)).await
+            }
             Err(error) => self.unreadable(&job, &error).await,
         };
         // Before the last word: a sign of life after it would put the next delivery off.
@@ -78,7 +84,8 @@ impl Orders {
         }
     }
 
-    async fn order(&self, order: FixOrder) -> Fate {
+    async fn order(&self, order: FixOrder, mut span: Open) -> Fate {
+        span.say(|| about(&order, &self.by));
         let key = (order.work.incident, order.claim_key());
         let entry = match self.memory.enter(key) {
             Seen::First(entry) => entry,
@@ -89,7 +96,10 @@ impl Orders {
         let begun = Instant::now();
         let permitted = self.tools.permits(&order);
         let attempt = Attempt::new(order, &self.by, permitted, Utc::now());
-        let holder = match self.claim(&attempt).await {
+        let claiming = Open::here("claim", Role::Internal);
+        let claimed = self.claim(&attempt).await;
+        drop(claiming);
+        let holder = match claimed {
             Ok(holder) => holder,
             Err(fate) => return fate,
         };
@@ -104,6 +114,12 @@ impl Orders {
         };
         let report = attempt.report(ended, begun.elapsed());
         self.tell(&attempt, &report, begun.elapsed());
+        match &report.outcome {
+            FixOutcome::Succeeded => {}
+            FixOutcome::Failed { reason }
+            | FixOutcome::Unknown { reason }
+            | FixOutcome::Refused { reason } => span.fail(reason.clone()),
+        }
         entry.reported(&report);
         self.report(report).await
     }
@@ -174,6 +190,7 @@ impl Orders {
         let mut n_last_tries = 0;
         loop {
             let envelope = Envelope::new(&id, Input::Fix(report.clone()));
+            let envelope = envelope.traced(trace::current());
             let Err(refused) = self.writer.submit(InputKind::Fix, envelope).await else {
                 return Fate::Reported;
             };
@@ -225,4 +242,17 @@ impl Orders {
         })
         .await
     }
+}
+
+/// What the span of an order says.
+fn about(order: &FixOrder, by: &str) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("selfheal.incident.id", order.work.incident.to_string()),
+        KeyValue::new("selfheal.attempt", i64::from(order.work.attempt)),
+        KeyValue::new("selfheal.member", by.to_owned()),
+        KeyValue::new("selfheal.target", order.plan.target.clone()),
+        KeyValue::new("selfheal.runbook", order.plan.runbook.clone()),
+        KeyValue::new("selfheal.plan.hash", order.plan_hash.clone()),
+        KeyValue::new("selfheal.undo", order.mode == FixMode::Undo),
+    ]
 }

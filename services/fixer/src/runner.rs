@@ -8,6 +8,7 @@ use domain::{
     wire::{FixMode, FixOrder, FixOutcome, StepReport},
 };
 use metrics::{counter, histogram};
+use service::trace::{KeyValue, Open, Role};
 use tokio::time::Instant;
 
 use crate::{
@@ -124,6 +125,7 @@ impl Work<'_> {
 
     async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Failure> {
         let attempt = self.begin(timeout);
+        let mut span = Open::here(format!("step {}", action.name().as_str()), Role::Internal);
         self.tell(&format!("{name}: {action}"));
         let begun = Instant::now();
         let running = actions::run(action, self.tools, &attempt);
@@ -132,6 +134,15 @@ impl Work<'_> {
             .unwrap_or_else(|_elapsed| Err(Failure::timed_out(&action.to_string(), timeout)));
         let took = begun.elapsed();
         self.report(name, action, result.as_ref(), took);
+        span.say(|| {
+            vec![
+                KeyValue::new("selfheal.step", name.to_owned()),
+                KeyValue::new("selfheal.action", action.to_string()),
+            ]
+        });
+        if let Err(failure) = &result {
+            span.fail(failure.reason.clone());
+        }
         result.map(drop)
     }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bus::Bus;
 use bytes::Bytes;
 use domain::{id::IncidentId, wire::WorkKind};
-use metrics::{Unit, describe_counter, describe_histogram};
-use service::{BoxError, Chain, Context};
+use service::{BoxError, Chain, Context, Metric};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
@@ -19,7 +18,7 @@ use crate::{AllowList, Args, Progress, Tools, memory::Memory, orders::Orders, tu
 ///
 /// [`service::ConfigError`] when the local list is refused.
 pub async fn start(ctx: Context<Args>) -> Result<(), BoxError> {
-    describe();
+    ctx.probe.describe(&METRICS);
     let allow = AllowList::load(&ctx.args)?;
     info!(actions = %allow, state_dir = %ctx.args.state_dir.display(), "what this fixer may do");
     if ctx.stop.run_until_cancelled(ctx.bus.wait_for_topology()).await.transpose()?.is_none() {
@@ -99,8 +98,17 @@ async fn publish(bus: Bus, mut lines: mpsc::Receiver<(IncidentId, Bytes)>) {
     }
 }
 
-fn describe() {
-    describe_counter!("selfheal_fixer_orders_total", "Orders handled, by outcome");
-    describe_counter!("selfheal_fixer_attempts_total", "Steps carried out, by action and outcome");
-    describe_histogram!("selfheal_fixer_step_seconds", Unit::Seconds, "Time of a step, by action");
-}
+/// What a fixer counts.
+pub const METRICS: [Metric; 3] = [
+    Metric::counter(
+        "selfheal_fixer_orders_total",
+        &["outcome"],
+        "Orders handled: succeeded, failed, unknown, refused, unreadable.",
+    ),
+    Metric::counter(
+        "selfheal_fixer_attempts_total",
+        &["action", "outcome"],
+        "Steps carried out: ok or failed.",
+    ),
+    Metric::histogram("selfheal_fixer_step_seconds", &["action"], "Time of a step."),
+];

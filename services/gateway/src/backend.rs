@@ -10,7 +10,7 @@ use domain::{
     wire::{Answer, Input},
 };
 use serde::de::DeserializeOwned;
-use service::Chain;
+use service::{Chain, trace};
 use tracing::warn;
 
 use crate::{app::App, problem::Problem};
@@ -30,8 +30,8 @@ impl App {
     ///
     /// `None`: the broker has it, and nobody answered in time.
     pub(crate) async fn ask(&self, input: Input, id: String) -> Result<Option<Answer>, Problem> {
-        let asked =
-            self.bus().ask::<Answer>(&self.writer(), input, id, self.answer_timeout()).await;
+        let (named, timeout) = ((id, trace::current()), self.answer_timeout());
+        let asked = self.bus().ask_traced::<Answer>(&self.writer(), input, named, timeout).await;
         match asked {
             Ok(Asked::Answer(answer)) => Ok(Some(answer)),
             Ok(Asked::Accepted) => Ok(None),

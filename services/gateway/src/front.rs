@@ -23,6 +23,7 @@ use futures_util::FutureExt as _;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use metrics::{Counter, Histogram};
+use service::trace;
 
 use crate::{
     access::{Peer, table::PUBLISH_EVENT},
@@ -30,6 +31,7 @@ use crate::{
     body, events,
     layers::{self, REQUEST_ID, REQUEST_TIME_MAX},
     problem::Problem,
+    traces,
 };
 
 /// The path that is served here.
@@ -98,7 +100,9 @@ impl Front {
         let (head, incoming) = request.into_parts();
         let id = layers::request_id(&head.headers, self.app.ids());
         // As around all routes: a defect answers 500 instead of cutting the connection.
-        let answered = AssertUnwindSafe(self.answer(&head.uri, &head.headers, incoming));
+        let span = traces::open(&head.headers, || "POST /publish_event".into());
+        let answer = self.answer(&head.uri, &head.headers, incoming);
+        let answered = AssertUnwindSafe(trace::within(span.context(), answer));
         let mut response = match answered.catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(problem)) => problem.into_response(),

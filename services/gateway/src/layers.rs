@@ -11,10 +11,11 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use service::trace;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument as _, debug, debug_span, warn};
 
@@ -22,6 +23,7 @@ use crate::{
     body::{BODY_BYTES_MAX, GROUP_BYTES_MAX},
     ids::Ids,
     problem::Problem,
+    traces,
 };
 
 /// Requests under way at once.
@@ -56,19 +58,37 @@ pub(crate) async fn identify(
     let path = if path.starts_with("/approve/") { "/approve/…" } else { path };
     let span = debug_span!("request", id = shown, %method, path);
     let begun = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let method = method_label(&method);
+    let traced = traces::open(request.headers(), || format!("{method} {route}").into());
+    let answer = next.run(request).instrument(span.clone());
+    let mut response = trace::within(traced.context(), answer).await;
+    drop(traced);
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let status = response.status();
-    let labels =
-        [("route", route), ("method", method.to_string()), ("status", status.as_u16().to_string())];
-    metrics::counter!("selfheal_gateway_requests_total", &labels).increment(1);
-    let [route, method, _] = labels;
-    metrics::histogram!("selfheal_gateway_request_seconds", &[route, method])
+    metrics::counter!("selfheal_gateway_requests_total",
+        "route" => route.clone(), "method" => method, "status" => status.as_u16().to_string())
+    .increment(1);
+    metrics::histogram!("selfheal_gateway_request_seconds", "route" => route, "method" => method)
         .record(begun.elapsed().as_secs_f64());
     span.in_scope(|| debug!(status = status.as_u16(), took = ?begun.elapsed(), "answered"));
     response
+}
+
+/// A sender may make methods up; each would be a time series of its own.
+fn method_label(method: &Method) -> &'static str {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.iter().zip(names).find(|it| it.0 == method).map_or("other", |it| it.1)
 }
 
 /// Returns the sender's id of the request, or a new one.

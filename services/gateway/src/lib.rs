@@ -26,7 +26,8 @@ mod integrations;
 mod layers;
 mod letter;
 mod links;
-mod notifiers;
+mod metrics;
+pub mod notifiers;
 mod outbox;
 mod outgoing;
 mod problem;
@@ -41,6 +42,7 @@ mod sns;
 mod status;
 mod stream;
 mod tls;
+mod traces;
 mod watchdog;
 
 use service::{BoxError, Context};
@@ -48,6 +50,7 @@ use tracing::info;
 
 use front::Front;
 
+pub use crate::metrics::METRICS;
 pub use app::{App, router};
 pub use settings::{Args, Settings};
 
@@ -58,6 +61,7 @@ pub use settings::{Args, Settings};
 /// When the flags are refused ([`service::ConfigError`]), the address cannot be
 /// had, or a task ends that the gateway cannot do without.
 pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
+    cx.probe.describe(&METRICS);
     // First of all, so that bad flags end the process even while nothing else works.
     let settings = Settings::new(&cx.args)?;
     let tls = match settings.tls.clone() {

@@ -10,9 +10,13 @@ use bus::{Bus, Claimed, InboxWriter, Job};
 use chrono::Utc;
 use domain::{
     notify::Receiver,
+    trace::TraceContext,
     wire::{Claim, Envelope, Input, InputKind, Member, NoticeReport, NotifyWork, WorkKind},
 };
-use service::{BoxError, Chain, Context};
+use service::{
+    BoxError, Chain, Context,
+    trace::{Open, Role},
+};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -112,9 +116,15 @@ impl Outbox {
             }
         };
         let still_here = job.keep_alive();
+        let mut span = Open::below(job.trace, "notify", Role::Consumer);
         let told = self.tell_all(&work, job.deliveries).await;
         let reported = match told {
-            Some(report) => self.report(&work, report).await,
+            Some(report) => {
+                if let Err(reason) = &report.outcome {
+                    span.fail(reason.clone());
+                }
+                self.report(&work, report, span.context()).await
+            }
             None => false,
         };
         // Before the last word: a sign of life after it would put the next delivery off.
@@ -218,11 +228,16 @@ impl Outbox {
     }
 
     /// Stores a report, trying until it is accepted: it is the only word about what was sent.
-    async fn report(&self, work: &NotifyWork, report: NoticeReport) -> bool {
+    async fn report(
+        &self,
+        work: &NotifyWork,
+        report: NoticeReport,
+        trace: Option<TraceContext>,
+    ) -> bool {
         let id = format!("notice/{}/{}", work.work.wish_id(WorkKind::Notify), work.notice);
         let mut n_last_tries = 0;
         for _ in 0..REPORT_TRIES_MAX {
-            let envelope = Envelope::new(id.clone(), Input::Notice(report.clone()));
+            let envelope = Envelope::new(id.clone(), Input::Notice(report.clone())).traced(trace);
             match self.writer.submit(InputKind::Notice, envelope).await {
                 Ok(_) => return true,
                 Err(error) => {

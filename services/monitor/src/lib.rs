@@ -17,6 +17,7 @@ pub mod host;
 pub mod incidents;
 pub mod instruments;
 pub mod judge;
+mod metrics;
 pub mod probes;
 pub mod processes;
 pub mod report;
@@ -46,6 +47,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Answerer, instruments::Instruments, roster::Roster, verify_work::Verifier, watch::Note,
 };
+
+pub use crate::metrics::METRICS;
 
 /// Changes on their way to the inbox.
 const REPORTS_WAITING: usize = 256;
@@ -86,6 +89,7 @@ pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
 /// Starts all tasks. What is returned answers questions until it is dropped.
 async fn set_up(context: Context<Args>) -> Result<Vec<Server>, BoxError> {
     let (bus, stop, tasks) = (&context.bus, &context.stop, &context.tasks);
+    context.probe.describe(&METRICS);
     bus.wait_for_topology().await?;
     let member: Arc<str> = context.member_id.as_str().into();
     let instruments = Instruments::new(context.args.state_dir.clone());

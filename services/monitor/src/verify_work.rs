@@ -4,8 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, InboxWriter, Job, NotAccepted};
 use chrono::{DateTime, Utc};
-use domain::wire::{Envelope, Input, InputKind, VerificationReport, VerifyWork, WorkKind};
-use service::Chain;
+use domain::{
+    trace::TraceContext,
+    wire::{Envelope, Input, InputKind, VerificationReport, VerifyWork, WorkKind},
+};
+use service::{
+    Chain,
+    trace::{KeyValue, Open, Role},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
@@ -62,6 +68,7 @@ impl Verifier {
             Err(error) => {
                 // A monitor of the version that wrote it may be there. What we do not know of it
                 // may be what is to be proven.
+                metrics::counter!("selfheal_work_unreadable_total").increment(1);
                 warn!(subject = job.subject, %error, "a request to verify cannot be read, it is left to others; are all versions the same?");
                 return job.nak(AGAIN).await;
             }
@@ -71,10 +78,12 @@ impl Verifier {
             return job.ack().await;
         }
         let alive = job.keep_alive();
+        let mut span = Open::below(job.trace, "verify", Role::Consumer);
         let verified =
             verify::verify(&work, &self.instruments, &self.member, &self.zones, received);
         let Some(report) = stop.run_until_cancelled(verified).await else {
             drop(alive);
+            span.fail("given back, this monitor ends");
             // Another monitor begins anew: half a soak proves nothing.
             return job.nak(Duration::ZERO).await;
         };
@@ -89,7 +98,11 @@ impl Verifier {
         metrics::counter!("selfheal_verifications_total",
             "result" => if report.passed { "passed" } else { "failed" })
         .increment(1);
-        if self.store(&work, report, &stop).await {
+        span.say(|| about(&work, &report));
+        if !report.passed {
+            span.fail(report.summary.clone());
+        }
+        if self.store(&work, report, span.context(), &stop).await {
             drop(alive);
             job.ack().await;
         }
@@ -100,10 +113,11 @@ impl Verifier {
         &self,
         work: &VerifyWork,
         report: VerificationReport,
+        trace: Option<TraceContext>,
         stop: &CancellationToken,
     ) -> bool {
         let id = report_id(work, &self.member);
-        let envelope = Envelope::new(id, Input::Verification(report));
+        let envelope = Envelope::new(id, Input::Verification(report)).traced(trace);
         loop {
             let kind = InputKind::Verification;
             let sent = report::submit(&self.writer, kind, envelope.clone(), stop).await;
@@ -123,4 +137,17 @@ impl Verifier {
             }
         }
     }
+}
+
+/// What the span of a verification says.
+fn about(work: &VerifyWork, report: &VerificationReport) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("selfheal.incident.id", report.work.incident.to_string()),
+        KeyValue::new("selfheal.attempt", i64::from(report.work.attempt)),
+        KeyValue::new("selfheal.member", report.by.clone()),
+        KeyValue::new("selfheal.target", work.target.name.clone()),
+        KeyValue::new("selfheal.passed", report.passed),
+        KeyValue::new("selfheal.n_samples", i64::from(report.n_samples)),
+        KeyValue::new("selfheal.summary", report.summary.clone()),
+    ]
 }

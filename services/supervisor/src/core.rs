@@ -23,6 +23,7 @@ pub mod agents;
 mod batch;
 pub mod decode;
 mod lines;
+pub mod outcomes;
 pub mod recovery;
 mod snapshots;
 #[cfg(test)]
@@ -43,7 +44,7 @@ use serde_json::value::RawValue;
 
 use self::{batch::Draft, decode::Part, lines::Composer};
 pub use self::{
-    batch::{Batch, Consequences},
+    batch::{Batch, Consequences, Traced},
     decode::Rejection,
     lines::{Line, Lines},
     snapshots::{KEPT as SNAPSHOTS_KEPT, Snapshots},

@@ -11,8 +11,10 @@ mod data_dir;
 #[doc(hidden)]
 pub mod edges;
 mod following;
+mod gauges;
 mod journal;
 mod lending;
+mod metrics;
 mod pages;
 mod queries;
 mod recovery;
@@ -38,6 +40,7 @@ use crate::{
     watching::SharedVigil,
 };
 
+pub use crate::metrics::METRICS;
 pub use settings::Args;
 
 /// Runs until told to stop.
@@ -52,6 +55,7 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
 }
 
 async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
+    cx.probe.describe(&METRICS);
     let dir = DataDir::open(&cx.args.data_dir)?;
     let journal = Journal::open(&dir.log_path(), cx.args.rotation())
         .map_err(|error| settings::log_refused(&dir.log_path(), error))?;
@@ -79,6 +83,13 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     let vigil = SharedVigil::default();
     cx.essential("watch", watching::watch(cx.bus.clone(), vigil.clone(), cx.stop.clone()));
     let log_path = dir.log_path();
+    cx.tasks.spawn(gauges::watch(gauges::Sources {
+        bus: cx.bus.clone(),
+        state: state.clone(),
+        inbox_last: inbox_last.subscribe(),
+        data_dir: cx.args.data_dir.clone(),
+        stop: cx.stop.clone(),
+    }));
     let mut reign =
         Reign::new(&cx, dir, state.clone(), stored.clone(), vigil, (file, given), inbox_last);
     reign.fill_log(&cx, log_path);

@@ -8,9 +8,11 @@ mod config;
 mod courier;
 mod deliver;
 mod herald;
+mod measures;
 mod ourselves;
 mod scribe;
 mod snapshot;
+mod spans;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -30,6 +32,7 @@ use self::{
     courier::Courier,
     deliver::Deliver,
     herald::Herald,
+    measures::Measures,
     scribe::Scribe,
 };
 use crate::{
@@ -76,6 +79,7 @@ pub(crate) struct Reign {
     file: ConfigFile,
     given: Option<(Config, String)>,
     inbox_last: watch::Sender<u64>,
+    measures: Measures,
 }
 
 /// What lives as long as one reign.
@@ -126,6 +130,7 @@ impl Reign {
             file,
             given,
             inbox_last,
+            measures: Measures::new(),
         }
     }
 
@@ -148,6 +153,7 @@ impl Reign {
         let epoch = lease.epoch();
         info!(epoch, member = self.member_id, "leading");
         metrics::gauge!("selfheal_supervisor_leading").set(1.0);
+        measures::begin(self.state.read().await.core.desk().config());
         let end = self.lead(&lease, stop).await;
         metrics::gauge!("selfheal_supervisor_leading").set(0.0);
         self.state.write().await.leading = false;

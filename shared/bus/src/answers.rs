@@ -15,7 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::wire::{Envelope, Input};
+use domain::{
+    trace::TraceContext,
+    wire::{Envelope, Input},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tokio::{
@@ -120,7 +123,7 @@ impl Answers {
         &self,
         writer: &InboxWriter,
         input: Input,
-        id: String,
+        (id, trace): (String, Option<TraceContext>),
         timeout: Duration,
     ) -> Result<Asked<A>, Error> {
         let deadline = Instant::now() + timeout;
@@ -132,7 +135,7 @@ impl Answers {
         let kind = input.kind();
         let envelope = Envelope {
             reply_to: Some(format!("{}.{MANY}.{token}", self.prefix)),
-            ..Envelope::new(id, input)
+            ..Envelope::new(id, input).traced(trace)
         };
         let awaited = Arc::clone(&self.awaited);
         let listener = Box::new(move |stored| note(&awaited, token, stored));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{id::Position, wire::Input};
+use domain::{id::Position, trace::TraceContext, wire::Input};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -287,8 +287,23 @@ impl Bus {
         id: String,
         timeout: Duration,
     ) -> Result<Asked<A>, Error> {
+        self.ask_traced(writer, input, (id, None), timeout).await
+    }
+
+    /// As [`Self::ask`], with the span that the input comes from beside its id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub async fn ask_traced<A: DeserializeOwned>(
+        &self,
+        writer: &InboxWriter,
+        input: Input,
+        named: (String, Option<TraceContext>),
+        timeout: Duration,
+    ) -> Result<Asked<A>, Error> {
         let answers = self.inner.answers.get_or_try_init(|| Answers::listen(self.core())).await?;
-        answers.ask(writer, input, id, timeout).await
+        answers.ask(writer, input, named, timeout).await
     }
 
     /// Answers inputs, each at the subject that it named: what goes to one process goes

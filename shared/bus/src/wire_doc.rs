@@ -65,7 +65,7 @@ const SUBJECTS: [Line; 15] = [
         Some(StreamId::Work),
         "leading supervisor",
         "hands of the zone",
-        "Wanted work. `Nats-Msg-Id` is the wish's id.",
+        "Wanted work. `Nats-Msg-Id` is the wish's id; `traceparent`, when traces are recorded, the span that the work belongs below.",
     ),
     (
         "claim.<incident>.<attempt>",
@@ -187,7 +187,7 @@ fn frames(doc: &mut String) -> fmt::Result {
     writeln!(doc, "## Envelopes and frames\n")?;
     writeln!(
         doc,
-        "An envelope is `{{\"v\": 1, \"id\": \"…\", \"reply_to\": \"…\", \"<kind>\": {{…}}}}`; `reply_to` may be absent. The id stays the same when the same"
+        "An envelope is `{{\"v\": 1, \"id\": \"…\", \"reply_to\": \"…\", \"<kind>\": {{…}}}}`; `reply_to` may be absent, and so may `traceparent`, the span that the input comes from (W3C Trace Context). The id stays the same when the same"
     )?;
     writeln!(
         doc,

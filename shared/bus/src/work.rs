@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     message::{Acker, PublishMessage},
 };
 use bytes::Bytes;
-use domain::wire::WorkKind;
+use domain::{trace::TraceContext, wire::WorkKind};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::sleep,
@@ -22,6 +22,9 @@ use crate::{
     topology::{HEARTBEAT, LEDGER_BYTES_MAX},
     work_queue::{Delivery, WorkQueue},
 };
+
+/// Header of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
 
 /// The work queues.
 #[derive(Clone, Debug)]
@@ -47,9 +50,33 @@ impl Work {
         wish_id: &str,
         payload: Bytes,
     ) -> Result<(), Error> {
+        self.publish_traced(kind, zone, wish_id, payload, None).await
+    }
+
+    /// Publishes a wish as [`Self::publish`] does, and tells who takes it which span it
+    /// belongs below: header `traceparent`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub async fn publish_traced(
+        &self,
+        kind: WorkKind,
+        zone: &str,
+        wish_id: &str,
+        payload: Bytes,
+        trace: Option<TraceContext>,
+    ) -> Result<(), Error> {
         let subject = self.core.subjects.work(kind, zone);
         let bytes = payload.len();
-        let message = || PublishMessage::build().payload(payload.clone()).message_id(wish_id);
+        let trace = trace.map(|it| it.to_string());
+        let message = || {
+            let message = PublishMessage::build().payload(payload.clone()).message_id(wish_id);
+            match &trace {
+                Some(trace) => message.header(TRACEPARENT, trace.as_str()),
+                None => message,
+            }
+        };
         let published = publish::until_acked(&self.core, &subject, message, GIVE_UP).await;
         published.map(drop).map_err(|fault| match fault {
             Fault::TooLarge(_) => {
@@ -112,6 +139,8 @@ pub struct Job {
     pub subject: String,
     /// How often it was delivered; 1 at first.
     pub deliveries: u64,
+    /// The span that what is done belongs below, when whoever wants it records traces.
+    pub trace: Option<TraceContext>,
     acker: Arc<Acker>,
     _slot: OwnedSemaphorePermit,
 }
@@ -137,7 +166,10 @@ impl Job {
         let deliveries =
             message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(1);
         let (message, acker) = message.split();
+        let trace = message.headers.as_ref().and_then(|it| it.get(TRACEPARENT));
+        let trace = trace.and_then(|it| it.as_str().parse().ok());
         Self {
+            trace,
             payload: message.payload,
             subject: message.subject.into_string(),
             deliveries,

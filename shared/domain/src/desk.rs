@@ -5,11 +5,13 @@
 //! standbys and replays rest on. The desk knows the time only from its inputs.
 
 mod analysis;
+mod before;
 mod commands;
 mod deliveries;
 mod events;
 mod fleet;
 mod incidents;
+mod load;
 mod news;
 mod pace;
 mod query;
@@ -50,6 +52,8 @@ use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
 
+pub use before::{Before, Treatment};
+pub use load::Backlog;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
@@ -111,6 +115,8 @@ pub struct Recorded {
     pub analysis: Option<String>,
     /// How it ended.
     pub resolution: Option<String>,
+    /// What it was before, when it was there.
+    pub before: Option<Before>,
 }
 
 impl Recorded {
@@ -228,8 +234,9 @@ impl Desk {
     ///
     /// [`Corrupt`] when it cannot follow the present state.
     pub fn apply(&mut self, decision: &Decision) -> Result<Recorded, Corrupt> {
-        self.fold(decision)?;
-        Ok(self.recorded(decision.clone()))
+        let before = self.before(decision.incident);
+        let moved = self.fold(decision)?;
+        Ok(self.recorded(decision.clone(), before, &moved))
     }
 
     fn fold(&mut self, decision: &Decision) -> Result<Moved, Corrupt> {
@@ -285,27 +292,32 @@ impl Desk {
         let decision =
             Decision { seq: self.n_decisions + 1, at, cause, incident: id, fact, reason };
         let was_storm = self.is_storm();
+        let before = self.before(id);
         match self.fold(&decision) {
-            Ok(moved) => {
+            Ok(mut moved) => {
                 turn.moved.extend(id.filter(|_| moved.phase));
-                turn.freed.targets.extend(moved.freed);
+                turn.freed.targets.extend(moved.freed.take());
                 turn.freed.storm |= was_storm && !self.is_storm();
                 turn.freed.all |= matches!(
                     decision.fact,
                     Fact::Configured { .. } | Fact::Resumed { .. } | Fact::SilenceEnded { .. }
                 );
-                let recorded = self.recorded(decision);
+                let recorded = self.recorded(decision, before, &moved);
                 turn.handled.recorded.push(recorded);
             }
             Err(fault) => turn.handled.faults.push(fault),
         }
     }
 
+    fn before(&self, id: Option<IncidentId>) -> Option<Before> {
+        self.incidents.get(&id?).map(Before::of)
+    }
+
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "all other facts are told by their incident"
     )]
-    fn recorded(&self, decision: Decision) -> Recorded {
+    fn recorded(&self, decision: Decision, before: Option<Before>, moved: &Moved) -> Recorded {
         let incident = decision.incident.and_then(|id| self.incidents.get(&id));
         // `Open` is the state between the opening and the first wish.
         let opened = matches!(decision.fact, Fact::Opened { .. });
@@ -326,6 +338,7 @@ impl Desk {
             target,
             analysis: incident.and_then(|it| it.analysis.clone()),
             resolution: incident.and_then(|it| it.resolution.clone()),
+            before: before.map(|it| Before { has_left: moved.phase, ..it }),
             decision,
         }
     }

@@ -121,7 +121,10 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns the name, as it is written.
+    /// All of them, the least bad first.
+    pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
+
+    /// Returns the name as in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -281,6 +281,45 @@ pub enum Escalation {
     CauseNotHealed,
 }
 
+impl Escalation {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::UnknownTarget,
+        Self::NoCause,
+        Self::NoPlan,
+        Self::NotDiagnosed,
+        Self::SuggestOnly,
+        Self::Refused,
+        Self::HeldTooLong,
+        Self::Rejected,
+        Self::ApprovalExpired,
+        Self::AttemptsExhausted,
+        Self::NotVerified,
+        Self::Regression,
+        Self::CauseNotHealed,
+    ];
+
+    /// Returns the name as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownTarget => "unknown_target",
+            Self::NoCause => "no_cause",
+            Self::NoPlan => "no_plan",
+            Self::NotDiagnosed => "not_diagnosed",
+            Self::SuggestOnly => "suggest_only",
+            Self::Refused => "refused",
+            Self::HeldTooLong => "held_too_long",
+            Self::Rejected => "rejected",
+            Self::ApprovalExpired => "approval_expired",
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::NotVerified => "not_verified",
+            Self::Regression => "regression",
+            Self::CauseNotHealed => "cause_not_healed",
+        }
+    }
+}
+
 impl Fact {
     /// The names of all facts.
     pub const NAMES: [&'static str; 37] = [

@@ -61,6 +61,14 @@ impl IncidentId {
     }
 }
 
+impl IncidentId {
+    /// Returns the id as a number; the id of its trace.
+    #[must_use]
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+}
+
 impl fmt::Display for IncidentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -28,5 +28,6 @@ pub mod secret;
 pub mod silence;
 pub mod span;
 pub mod target;
+pub mod trace;
 pub mod view;
 pub mod wire;

@@ -264,6 +264,19 @@ pub enum Cause {
     Flapping,
 }
 
+impl Cause {
+    /// Returns the name of its kind.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Silence { .. } => "silence",
+            Self::Maintenance { .. } => "maintenance",
+            Self::Inhibition { .. } => "inhibition",
+            Self::Flapping => "flapping",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

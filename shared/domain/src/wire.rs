@@ -16,6 +16,7 @@ use crate::{
     plan::Plan,
     span::Span,
     target::Target,
+    trace::TraceContext,
 };
 
 /// Version of the messages that this build writes.
@@ -78,6 +79,13 @@ pub struct Envelope {
     /// Subject that takes the [`Answer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// The span that it comes from.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub traceparent: Option<TraceContext>,
     /// The input.
     #[serde(flatten)]
     pub input: Input,
@@ -87,7 +95,13 @@ impl Envelope {
     /// Wraps an input that wants no answer.
     #[must_use]
     pub fn new(id: impl Into<String>, input: Input) -> Self {
-        Self { v: SCHEMA, id: id.into(), reply_to: None, input }
+        Self { v: SCHEMA, id: id.into(), reply_to: None, traceparent: None, input }
+    }
+
+    /// Says which span it comes from, if any.
+    #[must_use]
+    pub fn traced(self, traceparent: Option<TraceContext>) -> Self {
+        Self { traceparent, ..self }
     }
 }
 

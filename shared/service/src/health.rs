@@ -18,11 +18,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{BoxError, Readiness};
-
-/// Bounds of every histogram of seconds: from a publish to a long fix.
-const SECONDS_BUCKETS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
+use crate::{
+    BoxError, Metric, Readiness,
+    metrics::{LIFE_SECONDS, METRICS, OF_INCIDENTS, SECONDS, describe},
+    process,
+};
 
 /// How often what histograms have collected is folded, so that it does not pile up unread.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
@@ -68,9 +68,8 @@ impl Probe {
         };
         drop(recorder);
         metrics::gauge!("selfheal_build_info", "version" => version, "kind" => kind).set(1.0);
-        metrics::describe_gauge!("selfheal_ready", "1 when the process may be given work");
-        metrics::describe_gauge!("selfheal_broker_connected", "1 when the broker is connected");
-        metrics::describe_counter!("selfheal_panics_total", "tasks that ended by a panic");
+        describe(&METRICS);
+        metrics::counter!("selfheal_panics_total").increment(0);
         Ok(Self { kind, readiness, metrics: Metrics(handle) })
     }
 
@@ -80,13 +79,20 @@ impl Probe {
         &self.readiness
     }
 
+    /// Tells Prometheus what the metrics of a service are.
+    pub fn describe(&self, metrics: &[Metric]) {
+        describe(metrics);
+    }
+
     /// Returns all metrics in the text format of Prometheus.
     #[must_use]
     pub fn render_metrics(&self) -> String {
         metrics::gauge!("selfheal_ready").set(f64::from(u8::from(self.readiness.is_ready())));
         metrics::gauge!("selfheal_broker_connected")
             .set(f64::from(u8::from(self.readiness.is_connected())));
-        self.metrics.0.render()
+        let mut text = self.metrics.0.render();
+        process::render(&mut text);
+        text
     }
 
     /// Returns the three routes, for a service that has an HTTP server of its own.
@@ -108,7 +114,8 @@ impl Probe {
 
 fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Prefix(OF_INCIDENTS.to_owned()), &LIFE_SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()
 }
 

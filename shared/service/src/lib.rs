@@ -19,13 +19,18 @@ mod flags;
 mod health;
 mod logs;
 mod member;
+mod metrics;
+mod process;
 mod readiness;
 mod run;
 mod secret;
 mod signals;
 mod systemd;
+pub mod trace;
 mod watchdog;
 
+pub use crate::metrics::{METRICS, Metric, MetricKind};
+pub use crate::process::METRICS as PROCESS_METRICS;
 pub use chain::Chain;
 pub use context::Context;
 pub use exit::ConfigError;

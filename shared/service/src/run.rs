@@ -15,6 +15,7 @@ use crate::{
     health, logs, member,
     signals::StopSignal,
     systemd::Systemd,
+    trace,
     watchdog::Watchdog,
 };
 
@@ -73,6 +74,7 @@ where
             let watchdog = Watchdog::start(&runtime, flags.common.stuck_after(), systemd.clone());
             let outcome = runtime.block_on(Box::pin(serve(kind, flags, start, systemd)));
             drop(watchdog);
+            trace::finish();
             // What still blocks a thread now must not keep the process.
             runtime.shutdown_background();
             outcome
@@ -133,6 +135,7 @@ where
     }
     let random = uuid::Uuid::new_v4().simple().to_string();
     let member_id = format!("{kind}-{}", random.get(..8).unwrap_or(&random));
+    trace::install(kind, VERSION, member_id.clone());
     let bus = tokio::select! {
         connected = connect(kind, &common) => connected?,
         which = signals.next() => {
@@ -230,7 +233,7 @@ async fn connect(kind: &str, common: &Common) -> Result<Bus, bus::Error> {
 }
 
 /// Returns the URLs without user and password.
-fn without_secrets(urls: &str) -> String {
+pub(crate) fn without_secrets(urls: &str) -> String {
     let one = |url: &str| match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
             let (head, tail) = (url.get(..scheme + 3), url.get(at + 1..));

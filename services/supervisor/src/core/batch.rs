@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use domain::{
     config::Config,
     desk::{Desk, Handled, Recorded, Wish},
     fact::Fact,
     id::{IncidentId, Position},
     incident::{Corrupt, Incident, Notice},
+    trace::TraceContext,
     wire::{Answer, InputKind, SCHEMA},
 };
 use serde::Serialize;
@@ -16,6 +18,7 @@ use serde::Serialize;
 use super::{
     decode::{Part, Rejection},
     lines::{Composer, Lines},
+    outcomes::{self, Outcome},
 };
 
 /// Size of decisions after which a batch is stored. A single input may give more.
@@ -66,6 +69,27 @@ pub struct Consequences {
     pub faults: Vec<Corrupt>,
     /// Number of inputs by their kinds.
     pub inputs: BTreeMap<InputKind, u64>,
+    /// The decisions, for those who measure.
+    pub recorded: Vec<Recorded>,
+    /// What became of attempts to heal.
+    pub outcomes: Vec<Outcome>,
+    /// Inputs that came with a span, and the incidents that they are about.
+    pub traced: Vec<Traced>,
+}
+
+/// An input that came with a span.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced {
+    /// The span.
+    pub context: TraceContext,
+    /// Its place in the inbox.
+    pub position: Position,
+    /// When the broker stored it.
+    pub at: DateTime<Utc>,
+    /// What it was.
+    pub kind: InputKind,
+    /// The incident, if it is known.
+    pub incident: Option<IncidentId>,
 }
 
 impl Batch {
@@ -145,6 +169,13 @@ impl Draft {
             Ok((input, reply_to)) => {
                 let mut handled = desk.take(&input, position, part.at);
                 self.weigh(&handled, part.bytes);
+                if let Some(context) = part.trace {
+                    let answered = handled.answer.as_ref().and_then(|it| it.incident_id);
+                    let decided = || handled.recorded.iter().find_map(|it| it.decision.incident);
+                    let incident = answered.or_else(decided);
+                    let (at, kind) = (part.at, input.kind());
+                    self.rest.traced.push(Traced { context, position, at, kind, incident });
+                }
                 if let (Some(to), Some(answer)) = (reply_to, handled.answer.take()) {
                     self.rest.answers.push((to, answer));
                 }
@@ -217,6 +248,8 @@ impl Draft {
         if self.recorded.iter().any(is_configured) {
             self.rest.configuration = Some(Box::new(at.desk.config().clone()));
         }
+        self.rest.outcomes = outcomes::of(&self.recorded, at.desk);
+        self.rest.recorded = self.recorded;
         Ok(Batch {
             expected_last: at.expected_last,
             append,

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     event::{self, Event},
     id::Position,
+    trace::TraceContext,
     wire::{
         AnalysisReport, Command, Envelope, FixReport, Input, InputKind, NoticeReport, TimerFired,
         VerificationReport,
@@ -29,9 +30,14 @@ pub struct Part {
     pub at: DateTime<Utc>,
     /// Its size, about.
     pub bytes: usize,
+    /// The span that it comes from.
+    pub trace: Option<TraceContext>,
     /// The input and where its answer goes.
     pub content: Result<(Input, Option<String>), Rejection>,
 }
+
+/// An input, where its answer goes, and the span that it comes from.
+type Read = (Input, Option<String>, Option<TraceContext>);
 
 /// Why an input could not be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +88,7 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
             };
             let decoded = event::message(&message.headers, &message.payload, &context);
             single(match decoded {
-                Ok(event) => Ok((Input::Event(event), None)),
+                Ok(event) => Ok((Input::Event(event), None, trace(message))),
                 Err(error) => Err(reject(error.code, error.message)),
             })
         }
@@ -92,7 +98,8 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
             single(envelope(&message.payload, InputKind::Command).or_else(|rejection| {
                 // A person with a NATS client may send the bare command.
                 let bare = serde_json::from_slice::<Command>(&message.payload);
-                bare.map(|it| (Input::Command(it), None)).map_err(|_not_bare_either| rejection)
+                bare.map(|it| (Input::Command(it), None, trace(message)))
+                    .map_err(|_not_bare_either| rejection)
             }))
         }
         InboxSubject::Timer => single(envelope(&message.payload, InputKind::Timer)),
@@ -103,15 +110,20 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
     }
 }
 
-fn part(
-    message: &InboxMessage,
-    idx: usize,
-    bytes: usize,
-    content: Result<(Input, Option<String>), Rejection>,
-) -> Part {
-    let idx = u32::try_from(idx).unwrap_or(u32::MAX);
-    let content = content.map_err(Rejection::in_short);
-    Part { position: Position::new(message.seq, idx), at: message.at, bytes, content }
+fn part(message: &InboxMessage, idx: usize, bytes: usize, read: Result<Read, Rejection>) -> Part {
+    let position = Position::new(message.seq, u32::try_from(idx).unwrap_or(u32::MAX));
+    let (content, trace) = match read {
+        Ok((input, reply_to, trace)) => (Ok((input, reply_to)), trace),
+        Err(rejection) => (Err(rejection.in_short()), None),
+    };
+    Part { position, at: message.at, bytes, trace, content }
+}
+
+/// Returns the span that a single message comes from; of a CloudEvent in binary mode also by
+/// the extension for it.
+fn trace(message: &InboxMessage) -> Option<TraceContext> {
+    let text = header(message, "traceparent").or_else(|| header(message, "ce-traceparent"));
+    text.and_then(|it| it.parse().ok())
 }
 
 fn header(message: &InboxMessage, name: &str) -> Option<String> {
@@ -147,7 +159,7 @@ fn frame(message: &InboxMessage, kind: InputKind) -> Vec<Part> {
 ///
 /// The fields of an [`Envelope`] are named one by one here: read as an enum among flattened
 /// fields, each input would be copied to a tree first, which takes most of the time of a storm.
-fn envelopes(payload: &[u8], kind: InputKind) -> Option<Vec<(Input, Option<String>)>> {
+fn envelopes(payload: &[u8], kind: InputKind) -> Option<Vec<Read>> {
     #[derive(Deserialize)]
     struct Known {
         #[serde(rename = "v")]
@@ -156,6 +168,8 @@ fn envelopes(payload: &[u8], kind: InputKind) -> Option<Vec<(Input, Option<Strin
         _id: IgnoredAny,
         #[serde(default)]
         reply_to: Option<String>,
+        #[serde(default, deserialize_with = "domain::trace::lenient")]
+        traceparent: Option<TraceContext>,
         event: Option<Event>,
         analysis: Option<AnalysisReport>,
         fix: Option<FixReport>,
@@ -178,12 +192,12 @@ fn envelopes(payload: &[u8], kind: InputKind) -> Option<Vec<(Input, Option<Strin
         let mut given = all.into_iter().flatten();
         let input = given.next().filter(|it| it.kind() == kind)?;
         // Two inputs in one envelope are for the slow way to judge.
-        given.next().is_none().then_some((input, it.reply_to))
+        given.next().is_none().then_some((input, it.reply_to, it.traceparent))
     });
     inputs.collect()
 }
 
-fn envelope(raw: &Bytes, kind: InputKind) -> Result<(Input, Option<String>), Rejection> {
+fn envelope(raw: &Bytes, kind: InputKind) -> Result<Read, Rejection> {
     let reject = |reason, why| Rejection { reason, why, raw: raw.clone() };
     match serde_json::from_slice::<Envelope>(raw) {
         Ok(envelope) => accept(envelope, kind),
@@ -191,9 +205,9 @@ fn envelope(raw: &Bytes, kind: InputKind) -> Result<(Input, Option<String>), Rej
     }
 }
 
-fn accept(envelope: Envelope, kind: InputKind) -> Result<(Input, Option<String>), Rejection> {
+fn accept(envelope: Envelope, kind: InputKind) -> Result<Read, Rejection> {
     if envelope.input.kind() == kind {
-        return Ok((envelope.input, envelope.reply_to));
+        return Ok((envelope.input, envelope.reply_to, envelope.traceparent));
     }
     let why = format!("a {} inside of {}", envelope.input.kind().as_str(), kind.as_str());
     let raw = Bytes::from(serde_json::to_vec(&envelope).unwrap_or_default());
@@ -244,6 +258,28 @@ mod tests {
             parts.iter().map(|it| it.content.as_ref().err().map(|it| it.reason)).collect();
         assert_eq!(reasons, [None, Some("invalid_input"), Some("wrong_kind"), None]);
         assert_eq!(parts[3].position, Position::new(7, 3));
+    }
+
+    #[test]
+    fn a_span_comes_with_an_input_and_none_that_is_wrong_keeps_it_out() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let of = |span: Value| {
+            let mut envelope = serde_json::to_value(event_envelope("a")).unwrap();
+            envelope["traceparent"] = span;
+            let parts = read("selfheal.frame.event", serde_json::json!([envelope]).to_string());
+            assert!(parts[0].content.is_ok());
+            parts[0].trace.map(|it| it.to_string())
+        };
+        assert_eq!(of(text.into()), Some(text.to_owned()));
+        let wrong = [Value::Null, "00-ab-cd-01".into(), 5.into(), vec![text].into()];
+        assert!(wrong.into_iter().all(|it| of(it).is_none()));
+
+        for name in ["traceparent", "ce-traceparent", "Traceparent"] {
+            let mut single = message("selfheal.event.a", "{}");
+            single.headers.push((name.to_owned(), text.to_owned()));
+            let parts = parts(&Subjects::new("selfheal"), &single);
+            assert_eq!(parts[0].trace.map(|it| it.to_string()).as_deref(), Some(text), "{name}");
+        }
     }
 
     #[test]

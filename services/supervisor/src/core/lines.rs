@@ -197,6 +197,7 @@ pub(crate) mod tests {
             target: Some("a \"target\"".to_owned()),
             analysis: None,
             resolution: Some("x".to_owned()),
+            before: None,
         }
     }
 

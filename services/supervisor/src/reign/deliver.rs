@@ -3,7 +3,7 @@
 use bus::Bus;
 use bytes::Bytes;
 use domain::{config::Config, desk::Wish, id::Position, wire::Answer};
-use service::Chain;
+use service::{Chain, trace};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -32,8 +32,10 @@ impl Deliver {
                 return;
             }
         };
+        let trace = trace::begin(wish.trace());
         let work = self.bus.work();
-        if let Err(failure) = work.publish(wish.kind(), wish.zone(), wish.id(), payload).await {
+        let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
+        if let Err(failure) = work.publish_traced(kind, zone, id, payload, trace).await {
             warn!(wish = wish.id(), error = %Chain(&failure), "a wish was not published, tried again later");
         }
     }

@@ -10,7 +10,7 @@ use domain::{
 use service::{Chain, Context};
 use tracing::{debug, error, warn};
 
-use super::{End, Reign};
+use super::{End, Reign, spans};
 use crate::{Args, core::Consequences, lending, state::Written};
 
 impl Reign {
@@ -89,10 +89,8 @@ impl Reign {
 
     /// Counts and logs what was decided.
     pub(super) fn count(&self, stored: &Consequences) {
-        for (kind, n) in &stored.inputs {
-            metrics::counter!("selfheal_supervisor_inputs_total", "kind" => kind.as_str())
-                .increment(*n);
-        }
+        self.measures.count(stored);
+        spans::send(stored);
         for (position, rejection) in &stored.rejections {
             let reason = rejection.reason;
             metrics::counter!("selfheal_supervisor_rejected_total", "reason" => reason)

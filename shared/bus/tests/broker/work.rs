@@ -26,6 +26,23 @@ async fn a_wish_published_twice_is_heard_once() {
 }
 
 #[tokio::test]
+async fn a_worker_hears_which_span_its_work_belongs_below() {
+    let broker = Broker::start().await;
+    let work = broker.bus().await.unwrap().work();
+    let span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
+    for (wish, span) in [("a", span), ("b", None)] {
+        let kind = WorkKind::Fix;
+        work.publish_traced(kind, "default", wish, wish.into(), span).await.unwrap();
+    }
+    let mut consumer = work.consume(WorkKind::Fix, &zones(), 4);
+    for wanted in [span, None] {
+        let job = timeout(SOON, consumer.next()).await.unwrap();
+        assert_eq!(job.trace, wanted);
+        job.ack().await;
+    }
+}
+
+#[tokio::test]
 async fn work_of_a_worker_that_vanished_goes_to_another() {
     let broker = Broker::start().await;
     let (leader, one, two) = (

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{fleet::Fleet, row::Row};
 use crate::{
+    event::Severity,
     fact::Escalation,
     id::{IncidentId, digest},
     incident::{Corrupt, Incident, Phase},
@@ -49,8 +50,11 @@ pub(super) struct Incidents {
     /// Those that want something from the hands.
     wanting: BTreeSet<IncidentId>,
     due: BTreeSet<(DateTime<Utc>, IncidentId)>,
-    by_status: BTreeMap<Status, usize>,
+    by_state: BTreeMap<State, usize>,
 }
+
+/// Where incidents stand, and how bad they are.
+type State = (Status, Severity);
 
 /// One incident, and what lists and deadlines look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +92,7 @@ pub(super) struct Moved {
 /// What finds an incident.
 #[derive(PartialEq)]
 struct Keys {
-    status: Status,
+    state: State,
     is_sick: bool,
     treated: Option<String>,
     held: Option<String>,
@@ -100,7 +104,7 @@ impl Keys {
     fn of(incident: &Incident) -> Self {
         let is_treated = incident.is_under_treatment();
         Self {
-            status: incident.status(),
+            state: (incident.status(), incident.event.severity),
             is_sick: incident.target.is_some() && is_sick(&incident.phase),
             treated: is_treated.then(|| incident.plan().map(|it| it.target.clone())).flatten(),
             held: incident.held_by().map(str::to_owned),
@@ -223,9 +227,9 @@ impl Incidents {
         self.due.iter().copied()
     }
 
-    /// Returns the number of incidents by status; none where there are none.
-    pub(super) const fn by_status(&self) -> &BTreeMap<Status, usize> {
-        &self.by_status
+    /// Returns the number of incidents by status and severity; none where there are none.
+    pub(super) const fn by_state(&self) -> &BTreeMap<State, usize> {
+        &self.by_state
     }
 
     /// Adds one that is new, or comes from a snapshot.
@@ -315,7 +319,7 @@ impl Incidents {
     }
 
     fn enter(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
-        *self.by_status.entry(keys.status).or_default() += 1;
+        *self.by_state.entry(keys.state).or_default() += 1;
         if let Some(target) = target.filter(|_| keys.is_sick) {
             *self.sick.entry(target.to_owned()).or_default() += 1;
         }
@@ -334,7 +338,7 @@ impl Incidents {
     }
 
     fn leave(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
-        lessen(&mut self.by_status, &keys.status);
+        lessen(&mut self.by_state, &keys.state);
         if let Some(target) = target.filter(|_| keys.is_sick) {
             lessen(&mut self.sick, target);
         }

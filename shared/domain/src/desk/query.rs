@@ -1,5 +1,7 @@
 //! What people read from the desk.
 
+use std::collections::BTreeMap;
+
 use super::{
     Desk,
     row::{Row, Sieve},
@@ -96,8 +98,10 @@ impl Desk {
     /// Returns what the desk knows of the whole system; the shell adds the rest.
     #[must_use]
     pub fn system(&self) -> SystemView {
-        let by_status = self.incidents.by_status().iter();
-        let incidents = by_status.map(|(it, n)| (it.as_str().to_owned(), *n)).collect();
+        let mut incidents = BTreeMap::new();
+        for (status, _, n) in self.by_state() {
+            *incidents.entry(status.as_str().to_owned()).or_default() += n;
+        }
         SystemView {
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,

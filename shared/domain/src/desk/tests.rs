@@ -14,6 +14,7 @@ mod diagnosis;
 mod guards;
 mod histories;
 mod limits;
+mod measures;
 mod news;
 mod quiet;
 mod round_trips;

@@ -10,6 +10,7 @@ use crate::{
     id::IncidentId,
     incident::{Incident, Notice, Phase, Purpose, Step},
     target::{Target, ZONE_DEFAULT},
+    trace::TraceContext,
     wire::{Change, DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
 };
 
@@ -46,6 +47,18 @@ impl Wish {
     #[must_use]
     pub fn zone(&self) -> &str {
         &self.zone
+    }
+
+    /// Returns the span that the work belongs below: that of the incident's phase; of a
+    /// notice, which no phase waits for, that of the incident.
+    #[must_use]
+    pub fn trace(&self) -> TraceContext {
+        match &self.work {
+            Work::Diagnose(it) => TraceContext::of_work(it.work),
+            Work::Fix(it) => TraceContext::of_work(it.work),
+            Work::Verify(it) => TraceContext::of_work(it.work),
+            Work::Notify(it) => TraceContext::of_incident(it.work.incident),
+        }
     }
 
     /// Returns the queue it goes to.

@@ -1,0 +1,47 @@
+//! The metrics of a gateway.
+
+use service::Metric;
+
+/// What a gateway counts.
+pub const METRICS: [Metric; 8] = [
+    Metric::counter(
+        "selfheal_gateway_requests_total",
+        &["route", "method", "status"],
+        "Answered requests; the route is the pattern, not the path.",
+    ),
+    Metric::histogram(
+        "selfheal_gateway_request_seconds",
+        &["route", "method"],
+        "From the head of a request to the head of its answer.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_events_total",
+        &["outcome"],
+        "Events that were taken: answered by a supervisor, or accepted by the broker alone.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_notices_total",
+        &["ok"],
+        "Notices to people: true when all of them have it.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_refused_total",
+        &["reason"],
+        "Callers who were not let in; `reason` is the `error.code` that they heard.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_limited_total",
+        &[],
+        "Requests of callers who came too often.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_handshakes_failed_total",
+        &[],
+        "Connections without an agreement on TLS.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_watchdog_total",
+        &["outcome"],
+        "Turns of the dead-man's switch: told, failed, or unproven when it had no proof and did not call.",
+    ),
+];
