@@ -1,5 +1,6 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
+mod config;
 mod doctor;
 mod values;
 
@@ -8,8 +9,8 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use domain::{event::Severity, view::Status};
 
-pub(crate) use self::doctor::Doctor;
 use self::values::{json, severity, status, sync_interval, time, token};
+pub(crate) use self::{config::Config, doctor::Doctor};
 use crate::exit::EXIT_CODES;
 
 /// Where `up` and the supervisor look for the configuration.
@@ -130,6 +131,12 @@ pub(crate) enum Command {
         /// The file
         #[arg(default_value = CONFIG_DEFAULT)]
         file: PathBuf,
+    },
+    /// Says what a configuration file may hold
+    Config {
+        /// What is wanted
+        #[command(subcommand)]
+        command: Config,
     },
     /// Checks a configuration file and makes it the active one
     Apply {

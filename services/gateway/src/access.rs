@@ -16,8 +16,10 @@ use axum::{
 
 use crate::{app::App, problem::Problem, settings::Token};
 
-/// Paths that never ask for a token: those who watch a process seldom have one.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Paths that never ask for a token: those who watch a process seldom have one, and those who
+/// read how to call it have none yet.
+pub(crate) const OPEN_PATHS: [&str; 6] =
+    ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/style.css"];
 
 /// Lets a request pass, or answers it.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {

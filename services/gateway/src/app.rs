@@ -1,4 +1,4 @@
-//! The routes, and what their handlers share.
+//! What handlers share, and what stands around all routes.
 
 use std::{
     collections::BTreeMap,
@@ -6,56 +6,23 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Json, Router,
-    http::StatusCode,
-    middleware::from_fn_with_state,
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
+use axum::{Router, http::StatusCode, middleware::from_fn_with_state};
 use bus::{Bus, InboxWriter};
 use domain::wire::Member;
-use serde_json::json;
 use service::{Context, Probe};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    access, commands, events,
+    access, events,
     ids::Ids,
-    incidents,
     layers::{self, Places},
     problem::Problem,
+    routes,
     settings::{Args, Settings, Token},
-    status,
-    stream::{self, Live},
+    stream::Live,
 };
-
-/// Every route with its method and its purpose; `GET /` shows it.
-const ROUTES: [(&str, &str); 18] = [
-    ("POST /publish_event", "one event; answers what became of it"),
-    ("POST /api/v1/events", "events: plain, CloudEvents structured, binary, batch"),
-    (
-        "GET /api/v1/incidents",
-        "incidents, the newest first; filters status, open, target, type, severity, q, since; limit, cursor",
-    ),
-    ("GET /api/v1/incidents/{id}", "one incident, whole"),
-    ("POST /api/v1/incidents/{id}/approve", "carry the plan out; body: plan_hash, by"),
-    ("POST /api/v1/incidents/{id}/reject", "do not carry the plan out; body: reason, by"),
-    ("POST /api/v1/incidents/{id}/acknowledge", "somebody is looking at it; body: by"),
-    ("POST /api/v1/incidents/{id}/close", "it is over; body: reason, by"),
-    ("POST /api/v1/incidents/{id}/retry", "seek the cause anew; body: by"),
-    ("POST /api/v1/pause", "start no new fix; body: reason, by"),
-    ("POST /api/v1/resume", "start fixes again; body: by"),
-    ("GET /api/v1/status", "the system, its agents, the broker"),
-    ("GET /api/v1/stream", "server-sent events: every decision, and progress; filter incident"),
-    ("GET /healthz", "whether this process lives"),
-    ("GET /readyz", "whether this process may be given work"),
-    ("GET /metrics", "metrics in the format of Prometheus"),
-    ("GET /favicon.ico", "nothing, so that browsers are content"),
-    ("GET /", "this list"),
-];
 
 /// The broker syncs to a disk that may be busy: less would refuse what is well.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
@@ -162,18 +129,7 @@ impl App {
 /// Builds the routes with everything around them.
 pub fn router(app: App) -> Router {
     let (places, ids) = (app.0.places.clone(), Arc::clone(&app.0.ids));
-    Router::new()
-        .route("/publish_event", post(events::publish_event))
-        .route("/api/v1/events", post(events::events))
-        .route("/api/v1/incidents", get(incidents::list))
-        .route("/api/v1/incidents/{id}", get(incidents::one))
-        .route("/api/v1/incidents/{id}/{verb}", post(commands::incident))
-        .route("/api/v1/pause", post(commands::pause))
-        .route("/api/v1/resume", post(commands::resume))
-        .route("/api/v1/status", get(status::status))
-        .route("/api/v1/stream", get(stream::stream))
-        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
-        .route("/", get(index))
+    routes::router()
         .with_state(app.clone())
         .merge(app.0.probe.routes())
         .fallback(unknown_path)
@@ -183,11 +139,6 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(places, layers::shed))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(ids, layers::identify))
-}
-
-async fn index() -> Response {
-    let routes: BTreeMap<_, _> = ROUTES.into_iter().collect();
-    Json(json!({ "name": "selfheal-gateway", "routes": routes })).into_response()
 }
 
 async fn unknown_path() -> Problem {

@@ -15,7 +15,9 @@ mod ids;
 mod incidents;
 mod layers;
 pub mod notifiers;
+mod openapi;
 mod problem;
+mod routes;
 mod server;
 mod settings;
 mod status;
@@ -28,6 +30,7 @@ use tracing::info;
 use front::Front;
 
 pub use app::{App, router};
+pub use openapi::openapi;
 pub use settings::{Args, Settings};
 
 /// Runs until told to stop.

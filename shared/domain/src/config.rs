@@ -7,6 +7,9 @@ mod lenient;
 mod locate;
 mod validate;
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,12 +37,17 @@ pub struct Config {
 }
 
 /// What this version knows, as it is written.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Fields {
+    /// What is watched and healed.
     targets: Vec<Target>,
+    /// What may be done without asking, how often, and to how many.
     policy: Policy,
+    /// Cures of one's own, besides the built-in ones.
     runbooks: Vec<Runbook>,
+    /// An outside system that is told regularly that we heal, so that it can alarm when we
+    /// do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
 }
@@ -58,11 +66,24 @@ impl From<Config> for Fields {
     }
 }
 
+impl JsonSchema for Config {
+    fn schema_name() -> Cow<'static, str> {
+        "Config".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Fields::json_schema(generator);
+        schema.insert("description".to_owned(), "The whole configuration, `selfheal.yaml`.".into());
+        schema
+    }
+}
+
 /// A dead-man's switch: as long as incidents are decided, a gateway calls the URL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watchdog {
     /// What is called, with GET.
+    #[schemars(regex(pattern = r"^https?://."))]
     pub url: String,
     /// How often.
     #[serde(default = "every")]

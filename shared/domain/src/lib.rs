@@ -20,6 +20,7 @@ pub mod incident;
 pub mod plan;
 pub mod policy;
 pub mod runbook;
+pub mod schema;
 pub mod secret;
 pub mod span;
 pub mod target;

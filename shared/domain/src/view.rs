@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,8 +15,11 @@ use crate::{
 };
 
 /// Where an incident stands, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "IncidentStatus")]
 pub enum Status {
     /// Just opened.
     Open,
@@ -88,7 +92,7 @@ impl Status {
 
 /// One line of the log, and one message on `live.<incident>`. The first five fields are
 /// always there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// The incident; all zeros for decisions about none.
     pub incident_id: IncidentId,
@@ -121,7 +125,7 @@ pub struct LogLine {
 }
 
 /// One incident in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentView {
     /// Its id.
     pub id: IncidentId,
@@ -169,7 +173,7 @@ pub struct IncidentView {
 }
 
 /// A plan, and what an approval must name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// What an approval must name.
     pub hash: String,
@@ -182,7 +186,7 @@ pub struct PlanView {
 }
 
 /// One incident, whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentDetail {
     /// As in the list.
     #[serde(flatten)]
@@ -202,7 +206,7 @@ pub struct IncidentDetail {
 }
 
 /// One step in the life of an incident.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimelineEntry {
     /// Number of the decision in the log.
     pub seq: u64,
@@ -217,7 +221,7 @@ pub struct TimelineEntry {
 }
 
 /// A question to any supervisor, on `query.<what>`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Query {
     /// `query.incidents`: a page of the list, the newest first. Answer: [`Page`].
@@ -250,7 +254,7 @@ impl Query {
 }
 
 /// Which incidents are wanted. What is absent does not matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Filter {
     /// Any of these states; empty: all.
@@ -282,7 +286,7 @@ impl Filter {
 }
 
 /// A page of the list.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// The incidents, the newest first.
     pub incidents: Vec<IncidentView>,
@@ -293,7 +297,7 @@ pub struct Page {
 }
 
 /// The whole system at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SystemView {
     /// The supervisor that answers.

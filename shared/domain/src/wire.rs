@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,7 +23,9 @@ use crate::{
 pub const SCHEMA: u16 = 1;
 
 /// What kind of input a message or a frame holds; part of its subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum InputKind {
     /// An observation.
@@ -69,7 +72,7 @@ impl InputKind {
 }
 
 /// One input on its way into the inbox.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// Version of the message; [`SCHEMA`] when written by this build.
     pub v: u16,
@@ -92,7 +95,7 @@ impl Envelope {
 }
 
 /// Everything that can change an incident.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     /// An observation.
@@ -128,7 +131,9 @@ impl Input {
 }
 
 /// Names one piece of work; reports carry it back, and a late one ends as stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct WorkRef {
     /// The incident.
     pub incident: IncidentId,
@@ -147,7 +152,9 @@ impl WorkRef {
 }
 
 /// Which queue a piece of work goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkKind {
     /// To an analyzer.
@@ -177,7 +184,7 @@ impl WorkKind {
 }
 
 /// Wanted: the cause of an incident, and a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiagnoseWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -204,7 +211,7 @@ pub struct DiagnoseWork {
 }
 
 /// Something that changed and may have caused trouble.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// When.
     pub at: DateTime<Utc>,
@@ -213,7 +220,7 @@ pub struct Change {
 }
 
 /// What was tried before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRecord {
     /// The attempt, the first is 1.
     pub attempt: u32,
@@ -226,7 +233,7 @@ pub struct AttemptRecord {
 }
 
 /// What an analyzer found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnalysisReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -241,7 +248,7 @@ pub struct AnalysisReport {
 }
 
 /// A possible cause.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hypothesis {
     /// Name of the cause, such as `process_exited`; see [`cause`] for those that the
     /// supervisor treats in a way of its own.
@@ -269,7 +276,7 @@ pub mod cause {
 }
 
 /// Something that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// What it was taken from: `check`, `process`, `container`, `log`, `host`, `dependency`, `change`.
     pub source: String,
@@ -284,7 +291,7 @@ pub struct Evidence {
 }
 
 /// Wanted: a fix. Written by [`crate::guard::Authorized`] alone, read by fixers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FixOrder {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -302,7 +309,7 @@ pub struct FixOrder {
 }
 
 /// Whether a plan is carried out or taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FixMode {
     /// Its steps, in order.
@@ -323,7 +330,7 @@ impl FixOrder {
 }
 
 /// "This attempt is mine", written before anything is touched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// Random; tells one's own claim after an answer was lost.
     pub id: String,
@@ -336,7 +343,7 @@ pub struct Claim {
 }
 
 /// What a fixer did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FixReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -356,7 +363,7 @@ pub struct FixReport {
 }
 
 /// How a fix ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum FixOutcome {
     /// All steps were carried out. Whether it helped is for the verification to say.
@@ -379,7 +386,7 @@ pub enum FixOutcome {
 }
 
 /// What became of one step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
     /// Name of the step.
     pub name: String,
@@ -397,7 +404,7 @@ pub struct StepReport {
 }
 
 /// Wanted: proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -419,7 +426,7 @@ pub struct VerifyWork {
 }
 
 /// What a monitor saw after a fix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VerificationReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -442,7 +449,7 @@ pub struct VerificationReport {
 }
 
 /// What a check said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckResult {
     /// The check's name.
     pub check: String,
@@ -455,7 +462,7 @@ pub struct CheckResult {
 }
 
 /// Wanted: a notice to a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotifyWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -472,7 +479,7 @@ pub struct NotifyWork {
 }
 
 /// What a notifier sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NoticeReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -485,7 +492,7 @@ pub struct NoticeReport {
 }
 
 /// What a person wants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Command {
     /// Who asks.
     pub by: String,
@@ -495,7 +502,7 @@ pub struct Command {
 }
 
 /// The verbs of a command; the name is the last part of its subject.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Verb {
     /// Carry this exact plan out.
@@ -564,7 +571,7 @@ impl Verb {
 }
 
 /// A deadline that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimerFired {
     /// The incident. Whether its deadline has come is for the desk to see.
     pub incident: IncidentId,
@@ -573,7 +580,7 @@ pub struct TimerFired {
 }
 
 /// What the sender of an input hears, once the decision is in the ledger and the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// What became of it.
     pub status: AnswerStatus,
@@ -585,7 +592,7 @@ pub struct Answer {
 }
 
 /// What became of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerStatus {
     /// A new incident was opened.
@@ -605,7 +612,7 @@ pub enum AnswerStatus {
 }
 
 /// A living process of ours, as in the members bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// `<kind>-<8 hex digits>`.
     pub id: String,
@@ -627,7 +634,7 @@ pub struct Member {
 }
 
 /// What a process tells with each sign of life, for those who look for what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pulse {
     /// Its own clock, to be compared with the broker's time of the message.
     pub clock: DateTime<Utc>,
@@ -637,7 +644,7 @@ pub struct Pulse {
 }
 
 /// A question to a monitor of a zone, on `probe.<zone>`: how are these targets, now?
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeRequest {
     /// The targets, with all their checks.
     pub targets: Vec<Target>,
@@ -648,7 +655,7 @@ pub struct ProbeRequest {
 }
 
 /// The answer to a [`ProbeRequest`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProbeReply {
     /// The monitor that looked.
@@ -660,7 +667,7 @@ pub struct ProbeReply {
 }
 
 /// How one target is, now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TargetProbe {
     /// The target.
@@ -680,7 +687,7 @@ pub struct TargetProbe {
 }
 
 /// The state of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProcessState {
     /// Whether it is alive (a zombie is not).
@@ -706,7 +713,7 @@ pub struct ProcessState {
 }
 
 /// The state of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ContainerState {
     /// Whether there is such a container.
@@ -734,7 +741,7 @@ pub struct ContainerState {
 }
 
 /// How busy a host is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HostState {
     /// Processors busy, in per cent of all.
@@ -753,7 +760,7 @@ pub struct HostState {
 }
 
 /// One message of the ledger: a micro-batch of decisions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     /// Version of the message.
     pub v: u16,

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod document;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod fixture;

@@ -13,7 +13,7 @@ use super::{Event, EventType, Severity, Status};
 /// Deepest nesting of a body that is read.
 pub const DEPTH_MAX: usize = 64;
 /// Longest text of `id`, `source` and the like, in bytes.
-const TEXT_MAX: usize = 1024;
+pub(super) const TEXT_MAX: usize = 1024;
 /// A time that lies further ahead is taken for a wrong clock and cut to the time of receipt.
 const FUTURE_MAX: TimeDelta = TimeDelta::minutes(10);
 /// A time that lies further back is kept, and noted as an annotation.
