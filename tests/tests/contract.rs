@@ -80,7 +80,8 @@ async fn every_answer_is_as_the_document_says() {
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         // A stream has no end: tests of the gateway read it.
         .args(["--exclude-path", "/api/v1/stream"])
-        .args(["--max-examples", "30", "--seed", "1", "--workers", "2", "--continue-on-failure"])
+        // One worker: Python 3.11 cannot parse in two threads at once, which hypothesis does.
+        .args(["--max-examples", "30", "--seed", "1", "--workers", "1", "--continue-on-failure"])
         .args(["--request-timeout", "20", "--no-color"])
         .current_dir(&dir)
         .output()

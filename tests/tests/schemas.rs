@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 use domain::{config, event, schema};
@@ -242,6 +243,22 @@ fn an_event_fits_its_form_exactly_when_it_is_taken() {
     assert!(100 < n_taken && 100 < n_refused, "{n_taken} {n_refused}");
 }
 
+/// Follows the stream of the gateway; what it has told so far grows.
+async fn follow(stack: &Stack) -> Arc<Mutex<String>> {
+    let url = format!("{}/api/v1/stream", stack.url());
+    let mut answer = reqwest::Client::new().get(url).send().await.unwrap();
+    let first = answer.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: hello\n"), "{first:?}");
+    let told = Arc::new(Mutex::new(String::new()));
+    let growing = Arc::clone(&told);
+    tokio::spawn(async move {
+        while let Ok(Some(part)) = answer.chunk().await {
+            growing.lock().unwrap().push_str(&String::from_utf8_lossy(&part));
+        }
+    });
+    told
+}
+
 #[tokio::test]
 async fn lines_of_a_healed_system_have_the_form() {
     let dir = directory("schemas");
@@ -253,6 +270,7 @@ async fn lines_of_a_healed_system_have_the_form() {
         store.address
     );
     let stack = Stack::up(&dir, &targets);
+    let told = follow(&stack).await;
     assert!(store.kill());
     let incident = stack.until("database", &["resolved"]).await;
     // A person, and an event about nothing that is known, are lines too.
@@ -276,9 +294,26 @@ async fn lines_of_a_healed_system_have_the_form() {
         assert_eq!(misfits(&form, line), Vec::<String>::new(), "{line:#}");
     }
     assert!(8 <= lines.len(), "{lines:#?}");
+    let decisions = eventually("all lines are told live", || async {
+        let told = told.lock().unwrap().clone();
+        let decisions = told.split("event: decision\n").skip(1);
+        let data = decisions.filter_map(|it| it.split_once("data: ")?.1.split_once("\n\n"));
+        let decisions: Vec<_> = data.map(|(line, _)| line.to_owned()).collect();
+        if decisions.iter().any(|it| it.contains("\"resumed\"")) {
+            Ok(decisions)
+        } else {
+            Err(told)
+        }
+    })
+    .await;
+    assert!(8 <= decisions.len(), "{decisions:#?}");
+    for line in decisions {
+        let line = serde_json::from_str(&line).unwrap();
+        assert_eq!(misfits(&form, &line), Vec::<String>::new(), "{line:#}");
+    }
     // What the interface tells of it has the form that the document says.
     let document = stack.get("/openapi.json").await.unwrap();
-    let told = |name: &str| {
+    let form_of = |name: &str| {
         let reference = format!("#/components/schemas/{name}");
         validator(&json!({"$ref": reference, "components": document["components"]}))
     };
@@ -289,7 +324,7 @@ async fn lines_of_a_healed_system_have_the_form() {
         ("/api/v1/status".to_owned(), "SystemStatus"),
     ] {
         let answer = stack.get(&path).await.unwrap();
-        assert_eq!(misfits(&told(name), &answer), Vec::<String>::new(), "{path}: {answer:#}");
+        assert_eq!(misfits(&form_of(name), &answer), Vec::<String>::new(), "{path}: {answer:#}");
     }
     assert_eq!(stack.stop(), 0);
 }

@@ -11,8 +11,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{config::Config, event::Plain, runbook::Runbook, view::LogLine};
 
+/// A file of `docs/schemas/`, and what makes it.
+pub type File = (&'static str, fn() -> Value);
+
 /// The files of `docs/schemas/` that are made here.
-pub const FILES: [(&str, fn() -> Value); 4] = [
+pub const FILES: [File; 4] = [
     ("selfheal.schema.json", config),
     ("runbook.schema.json", runbook),
     ("event.schema.json", event),
@@ -140,8 +143,11 @@ pub(crate) fn one_place(schema: &mut Schema) {
     );
 }
 
-/// A target has at most one handle, and something to look at.
+/// A target has at most one handle, and something to look at; an empty selector matches nothing.
 pub(crate) fn handle_or_check(schema: &mut Schema) {
+    if let Some(Value::Object(selector)) = schema.pointer_mut("/properties/select/items") {
+        selector.insert("minProperties".to_owned(), 1.into());
+    }
     let (process, docker) = (given("process"), given("docker"));
     let checks = holds("checks", &json!({"type": "array", "minItems": 1}));
     schema.insert("anyOf".to_owned(), json!([process, docker, checks]));

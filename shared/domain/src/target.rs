@@ -40,7 +40,6 @@ pub struct Target {
     /// Events whose labels contain all pairs of one of these belong to this target.
     /// An empty selector matches nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(inner(length(min = 1)))]
     pub select: Vec<BTreeMap<String, String>>,
     /// What may be done without asking, instead of the policy's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,7 @@ fn list(operation: &mut Operation<'_>) {
     let severity = operation.form::<Severity>();
     let since = json!({"anyOf": [
         {"type": "string", "format": "date-time"},
-        {"type": "string", "pattern": "^([0-9]{1,6}(d|h|ms|m|s))+$", "maxLength": 32},
+        {"type": "string", "pattern": "^(0|([0-9]{1,9}(d|h|ms|m|s))+)$"},
     ]});
     let limit = json!({
         "type": "integer", "minimum": 1, "maximum": Filter::LIMIT_MAX, "default": Filter::LIMIT_DEFAULT,

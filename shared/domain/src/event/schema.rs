@@ -21,13 +21,22 @@ pub struct Cloud;
 /// Longest text of a field.
 const TEXT_MAX: usize = super::decode::TEXT_MAX;
 
+/// A time without a colon in the offset, as some senders write it.
+fn time_without_colon() -> String {
+    let day = "(0[1-9]|1[0-9]|2[0-8]";
+    let date = format!("(02-{day})|(0[469]|11)-{day}|29|30)|(0[13578]|1[02])-{day}|29|30|31))");
+    let hour = "([01][0-9]|2[0-3])";
+    format!(
+        r"^[0-9]{{4}}-{date}T{hour}:[0-5][0-9]:[0-5][0-9](\.[0-9]{{1,9}})?[+-]{hour}[0-5][0-9]$"
+    )
+}
+
 fn time(about: &str) -> Value {
     json!({
         "description": about,
         "anyOf": [
             {"type": "string", "format": "date-time", "maxLength": TEXT_MAX},
-            // Without a colon in the offset, as some senders write it.
-            {"type": "string", "pattern": r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?[+-][01][0-9][0-5][0-9]$"},
+            {"type": "string", "pattern": time_without_colon()},
             {"type": "null"},
         ],
     })
