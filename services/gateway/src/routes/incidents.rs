@@ -5,7 +5,7 @@ use domain::{
     event::Severity,
     view::{Filter, IncidentDetail, Page, Status},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Group, Route, Served};
 use crate::{incidents, openapi::Operation, stream};
@@ -48,14 +48,16 @@ fn list(operation: &mut Operation<'_>) {
         {"type": "string", "format": "date-time"},
         {"type": "string", "pattern": "^(0|([0-9]{1,9}(d|h|ms|m|s))+)$"},
     ]});
-    let limit = json!({
-        "type": "integer", "minimum": 1, "maximum": Filter::LIMIT_MAX, "default": Filter::LIMIT_DEFAULT,
-    });
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": Filter::LIMIT_MAX });
     operation.asks("status", "Any of these states, separated by commas.", &status);
-    operation.asks("open", "`true`: only those that are not over.", &json!({"type": "boolean"}));
+    operation.asks(
+        "open",
+        "`true`: only those that are not over.",
+        &or_empty(&json!({"type": "boolean"})),
+    );
     operation.asks("target", "About this target.", &text);
     operation.asks("type", "Of this type.", &text);
-    operation.asks("severity", "At least so bad.", &severity);
+    operation.asks("severity", "At least so bad.", &or_empty(&severity));
     operation.asks(
         "q",
         "Whose id, type, target, analysis or resolution contains this text.",
@@ -64,13 +66,19 @@ fn list(operation: &mut Operation<'_>) {
     operation.asks(
         "since",
         "Opened at this time or later; or within a span before now, such as `2h`.",
-        &since,
+        &or_empty(&since),
     );
-    operation.asks("limit", "At most so many.", &limit);
-    operation.asks("cursor", "The `next` of the page before.", &id);
+    let many = format!("At most so many; {} when absent.", Filter::LIMIT_DEFAULT);
+    operation.asks("limit", &many, &or_empty(&limit));
+    operation.asks("cursor", "The `next` of the page before.", &or_empty(&id));
     let page = operation.form::<Page>();
     operation.answers(200, "A page of the list.", &page);
     operation.refuses(502, "The answer of a supervisor cannot be read.");
+}
+
+/// Forms of a page send what was left empty, too.
+fn or_empty(form: &Value) -> Value {
+    json!({"anyOf": [form, {"const": ""}]})
 }
 
 fn one(operation: &mut Operation<'_>) {
