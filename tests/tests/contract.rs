@@ -1,6 +1,10 @@
 //! The HTTP interface against its own document: `schemathesis` makes requests of it, right and
 //! wrong ones, and compares every answer with what the document says.
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::{
     io::{BufRead as _, BufReader},

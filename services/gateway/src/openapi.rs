@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use axum::{
     body::Body,
+    extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -17,7 +18,10 @@ use bytes::Bytes;
 use domain::schema::Forms;
 use serde_json::{Map, Value, json};
 
-use crate::routes::{GROUPS, Group};
+use crate::{
+    app::App,
+    routes::{GROUPS, Group},
+};
 
 pub(crate) use operation::Operation;
 
@@ -34,6 +38,14 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'
 
 /// Written once: it says the same as long as the process lives.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi().into());
+static WITHOUT_TOKEN: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut document = document_value();
+    // Nobody is asked for one here, and the document must not claim so.
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("security".to_owned(), json!([]));
+    }
+    format!("{document:#}\n").into()
+});
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| page::write(&document_value()).into());
 
 /// Returns the document, as `GET /openapi.json` answers it.
@@ -43,8 +55,9 @@ pub fn openapi() -> String {
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn document() -> Response {
-    answer("application/json", DOCUMENT.clone())
+pub(crate) async fn document(State(app): State<App>) -> Response {
+    let document = if app.asks_for_token() { &DOCUMENT } else { &WITHOUT_TOKEN };
+    answer("application/json", Bytes::clone(document))
 }
 
 /// `GET /docs`.
@@ -159,6 +172,19 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(document.pointer(pointer).is_some(), "{reference}");
         }
+    }
+
+    #[test]
+    fn the_document_says_which_paths_never_ask_for_a_token() {
+        let document = document_value();
+        let paths = document["paths"].as_object().unwrap();
+        let is_open = |(_, it): &(&String, &Value)| it["get"]["security"] == json!([]);
+        let mut open: Vec<_> =
+            paths.iter().filter(is_open).map(|(path, _)| path.as_str()).collect();
+        let mut wanted = crate::access::OPEN_PATHS;
+        open.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(open, wanted);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) const GROUP: Group = Group {
             id: "getDocument",
             about: "these paths as an OpenAPI 3.1 document",
             served: Served::Here(|| get(openapi::document)),
-            document: document,
+            document,
         },
         Route {
             at: "GET /docs",
