@@ -40,7 +40,7 @@ enum Command {
     Test(test::Options),
     /// Check the format, the lints and the documentation
     Lint,
-    /// Write docs/wire.md and deploy/nats.conf from the table of the bus
+    /// Write docs/wire.md, docs/schemas and deploy/nats.conf from tables and types
     Docs,
     /// Build the container image from binaries compiled on this machine
     Image(image::Options),

@@ -21,9 +21,18 @@ pub(crate) const BINARIES: [&str; 8] = [
     "demo-shop",
 ];
 
-/// Files that are generated: path, package, and the example of it that prints the file.
-const GENERATED: [(&str, &str, &str); 2] =
-    [("docs/wire.md", "bus", "wire"), ("deploy/nats.conf", "tests", "nats_conf")];
+/// Files that are generated: path, package, the example of it that prints the file, and the
+/// arguments of that.
+const GENERATED: [(&str, &str, &str, &[&str]); 8] = [
+    ("docs/wire.md", "bus", "wire", &[]),
+    ("docs/schemas/asyncapi.json", "bus", "asyncapi", &[]),
+    ("docs/schemas/selfheal.schema.json", "domain", "schema", &["selfheal.schema.json"]),
+    ("docs/schemas/runbook.schema.json", "domain", "schema", &["runbook.schema.json"]),
+    ("docs/schemas/event.schema.json", "domain", "schema", &["event.schema.json"]),
+    ("docs/schemas/log-line.schema.json", "domain", "schema", &["log-line.schema.json"]),
+    ("docs/schemas/openapi.json", "gateway", "openapi", &[]),
+    ("deploy/nats.conf", "tests", "nats_conf", &[]),
+];
 
 /// Where the source lies and where cargo builds.
 #[derive(Debug)]
@@ -96,11 +105,12 @@ impl Workspace {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Writes what is generated from the table of the bus.
+    /// Writes what is generated from tables and types.
     pub(crate) fn docs(&self) -> anyhow::Result<ExitCode> {
-        for (path, package, example) in GENERATED {
+        for (path, package, example, arguments) in GENERATED {
             let output = self
-                .cargo(["run", "--quiet", "--package", package, "--example", example])
+                .cargo(["run", "--quiet", "--package", package, "--example", example, "--"])
+                .args(arguments)
                 .stderr(Stdio::inherit())
                 .output()
                 .with_context(|| format!("cannot run the example `{example}` of {package}"))?;

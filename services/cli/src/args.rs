@@ -1,6 +1,7 @@
 //! The command line: every command, every flag, and what `--help` says about them.
 
 mod broker;
+mod config;
 mod doctor;
 pub(crate) mod silences;
 mod token;
@@ -14,6 +15,7 @@ use domain::{event::Severity, view::Status};
 use self::values::{json, severity, status, sync_interval, time};
 pub(crate) use self::{
     broker::Broker,
+    config::Config,
     doctor::Doctor,
     token::{Check as CheckToken, Create as CreateToken, Token},
 };
@@ -97,6 +99,12 @@ pub(crate) enum Command {
         /// The file
         #[arg(default_value = CONFIG_DEFAULT)]
         file: PathBuf,
+    },
+    /// Says what a configuration file may hold
+    Config {
+        /// What is wanted
+        #[command(subcommand)]
+        command: Config,
     },
     /// Checks a configuration file and makes it the active one
     Apply {

@@ -69,6 +69,9 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
     match command {
         Command::Up(args) => up::run(&args, global, terminal).await,
         Command::Check { file } => config_file::check(&file, terminal),
+        Command::Config { command: args::Config::Schema } => {
+            terminal.print_json(&domain::schema::config(), true)
+        }
         Command::Health { url } => http::health(&url, global.broker.timeout, terminal).await,
         Command::Completions { shell } => completions(shell, terminal),
         Command::Apply { file, by } => verbs::apply(global, terminal, &file, &by).await,

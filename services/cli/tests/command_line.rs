@@ -173,6 +173,14 @@ fn health_tells_well_from_unwell_by_its_exit_code() {
 }
 
 #[test]
+fn the_form_of_a_configuration_is_printed_for_editors() {
+    let output = run(&directory(), &["config", "schema"]);
+    assert_eq!(code(&output), 0);
+    let printed: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(printed, domain::schema::config());
+}
+
+#[test]
 fn every_shell_gets_its_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = run(&directory(), &["completions", shell]);

@@ -1,4 +1,4 @@
-//! The routes, and what their handlers share.
+//! What handlers share, and what stands around all routes.
 
 use std::{
     collections::BTreeMap,
@@ -6,17 +6,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Json, Router,
-    http::StatusCode,
-    middleware::from_fn_with_state,
-    response::{IntoResponse, Response},
-    routing::{delete, get, post},
-};
+use axum::{Router, http::StatusCode, middleware::from_fn_with_state};
 use bus::{Bus, Claimed, InboxWriter};
 use chrono::{DateTime, Utc};
 use domain::{notify::Notify, wire::Member};
-use serde_json::json;
 use service::{Chain, Context, Probe};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,19 +17,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::warn;
 
 use crate::{
-    access::{self, Access, table::ROUTES},
-    approvals, callers, commands, configs,
+    access::{self, Access},
     doors::Doors,
     events,
     ids::Ids,
     in_force::InForce,
-    incidents, integrations,
     layers::{self, Places},
     problem::Problem,
-    receivers,
+    routes,
     settings::{Args, Settings},
-    silences, slack_actions, sns, status,
-    stream::{self, Live},
+    slack_actions, sns,
+    stream::Live,
 };
 
 /// The broker syncs to a disk that may be busy: less would refuse what is well.
@@ -188,31 +179,7 @@ impl App {
 /// Builds the routes with everything around them.
 pub fn router(app: App) -> Router {
     let (places, ids) = (app.0.places.clone(), Arc::clone(&app.0.ids));
-    Router::new()
-        .route("/publish_event", post(events::publish_event))
-        .route("/api/v1/events", post(events::events))
-        .route("/api/v1/incidents", get(incidents::list))
-        .route("/api/v1/incidents/{id}", get(incidents::one))
-        .route("/api/v1/incidents/{id}/approve", post(commands::approve))
-        .route("/api/v1/incidents/{id}/reject", post(commands::reject))
-        .route("/api/v1/incidents/{id}/acknowledge", post(commands::acknowledge))
-        .route("/api/v1/incidents/{id}/close", post(commands::close))
-        .route("/api/v1/incidents/{id}/retry", post(commands::retry))
-        .route("/api/v1/pause", post(commands::pause))
-        .route("/api/v1/resume", post(commands::resume))
-        .route("/api/v1/silences", get(silences::list).post(silences::create))
-        .route("/api/v1/silences/{id}", delete(silences::end))
-        .route("/api/v1/config", post(configs::configure))
-        .route("/api/v1/tokens", get(callers::tokens))
-        .route("/api/v1/whoami", get(callers::whoami))
-        .route("/api/v1/status", get(status::status))
-        .route("/api/v1/stream", get(stream::stream))
-        .merge(integrations::routes())
-        .route("/api/v1/receivers/{name}/test", post(receivers::test))
-        .route("/integrations/slack/actions", post(slack_actions::pressed))
-        .route("/approve/{token}", get(approvals::show).post(approvals::decide))
-        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
-        .route("/", get(index))
+    routes::router()
         .with_state(app.clone())
         .merge(app.0.probe.routes())
         .fallback(async || unknown_path())
@@ -222,12 +189,6 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(places, layers::shed))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(ids, layers::identify))
-}
-
-async fn index() -> Response {
-    let about = |it: &access::table::Route| (format!("{} {}", it.method, it.path), it.about);
-    let routes: BTreeMap<_, _> = ROUTES.iter().map(about).collect();
-    Json(json!({ "name": "selfheal-gateway", "routes": routes })).into_response()
 }
 
 pub(crate) fn unknown_path() -> Problem {

@@ -119,6 +119,10 @@ impl Whole {
             return Ok(T::default());
         }
         let value = domain::event::json(&self.0)?;
+        // A list would be read as the fields in their order.
+        if !value.is_object() {
+            return Err(Problem::bad("invalid_body", "the body is not a JSON object", hint));
+        }
         serde_json::from_value(value).map_err(|error| {
             Problem::bad("invalid_body", format!("the body is refused: {error}"), hint)
         })

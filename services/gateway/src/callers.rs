@@ -6,6 +6,7 @@ use domain::{
     access::{Role, TokenRecord},
     span::Rates,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
 };
 
 /// The answer of `GET /api/v1/whoami`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Whoami {
     /// What the log calls the caller.
     name: String,
+    /// What he may do.
     role: Role,
     /// How he proved it: `host`, `api-token`, `token` or `oidc`.
     proof: &'static str,
@@ -50,16 +52,25 @@ pub(crate) async fn whoami(
 }
 
 /// A token, without what could be mistaken for it.
-#[derive(Debug, Serialize)]
-struct Token {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Token {
+    /// What the log calls its holder.
     name: String,
+    /// What its holder may do.
     role: Role,
+    /// `valid`, `expired` or `revoked`.
     state: &'static str,
+    /// When it was made.
     created_at: DateTime<Utc>,
+    /// Who made it.
     created_by: String,
+    /// When it ends, if it does.
     expires_at: Option<DateTime<Utc>>,
+    /// How often it may be used at each gateway, if that is said of it alone.
     rate: Option<Rates>,
+    /// When it was revoked, if it was.
     revoked_at: Option<DateTime<Utc>>,
+    /// Who revoked it.
     revoked_by: Option<String>,
 }
 

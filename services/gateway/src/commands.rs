@@ -11,6 +11,7 @@ use domain::{
     view::Query,
     wire::{Answer, AnswerStatus, Command, Input, Verb},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -24,11 +25,17 @@ const TEXT_CHARS_MAX: usize = 1000;
 
 /// The body of a command. Unknown fields are refused: a `plan_hash` with a typing
 /// mistake must not approve whatever plan there is.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Wish {
+    /// Who acts, besides the name of the token.
+    #[schemars(length(max = TEXT_CHARS_MAX))]
     by: Option<String>,
+    /// Why.
+    #[schemars(length(max = TEXT_CHARS_MAX))]
     reason: Option<String>,
+    /// Hash of the plan that is approved.
+    #[schemars(length(max = TEXT_CHARS_MAX))]
     plan_hash: Option<String>,
 }
 

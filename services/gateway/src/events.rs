@@ -21,13 +21,13 @@ use uuid::Uuid;
 use crate::{app::App, backend, body::Whole, front, problem::Problem};
 
 /// Events of one batch.
-const BATCH_MAX: usize = 1000;
+pub(crate) const BATCH_MAX: usize = 1000;
 
 /// Events of one batch that wait for their answer at once.
 const BATCH_IN_FLIGHT: usize = 64;
 
 /// Longest `Idempotency-Key`.
-const KEY_BYTES_MAX: usize = 255;
+pub(crate) const KEY_BYTES_MAX: usize = 255;
 
 /// `POST /publish_event`: one event.
 pub(crate) async fn publish_event(

@@ -19,7 +19,7 @@ use serde::de::value::StrDeserializer;
 use crate::{app::App, problem::Problem};
 
 /// Longest text of one filter.
-const TEXT_BYTES_MAX: usize = 1024;
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 
 const PARAMETERS: &str = "use status, open, target, type, severity, q, since, limit, cursor";
 

@@ -28,10 +28,12 @@ mod letter;
 mod links;
 mod metrics;
 pub mod notifiers;
+mod openapi;
 mod outbox;
 mod outgoing;
 mod problem;
 mod receivers;
+mod routes;
 mod server;
 mod settings;
 mod signing;
@@ -52,6 +54,7 @@ use front::Front;
 
 pub use crate::metrics::METRICS;
 pub use app::{App, router};
+pub use openapi::openapi;
 pub use settings::{Args, Settings};
 
 /// Runs until told to stop.

@@ -15,7 +15,9 @@ use domain::{
     view::Query,
     wire::Verb,
 };
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     access::Caller,
@@ -30,15 +32,31 @@ const FORM: &str =
 
 /// The body of a new silence. Unknown fields are refused: one with a typing mistake in its
 /// matchers must not silence something else.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct NewSilence {
+#[schemars(transform = one_end)]
+pub(crate) struct NewSilence {
+    /// What must all fit; at least one asks for a value.
     matchers: Matchers,
+    /// From when on; now when absent.
     from: Option<DateTime<Utc>>,
+    /// Until when; this or `for`.
     until: Option<DateTime<Utc>>,
+    /// How long; this or `until`.
     r#for: Option<Span>,
+    /// Why.
     comment: String,
+    /// Who asks, besides the name of the token.
     by: Option<String>,
+}
+
+/// A silence has exactly one of `for` and `until`; null stands for absent.
+fn one_end(schema: &mut Schema) {
+    let given = |field: &str| {
+        let fields = json!({ field: { "not": { "type": "null" } } });
+        json!({ "required": [field], "properties": fields })
+    };
+    schema.insert("oneOf".to_owned(), json!([given("for"), given("until")]));
 }
 
 /// `GET /api/v1/silences`.

@@ -5,16 +5,20 @@ use domain::{
     view::{Query, SystemView},
     wire::Member,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::app::App;
 
 /// The answer of `GET /api/v1/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SystemStatus")]
 pub(crate) struct Status {
     /// `ok`, or what is missing.
     status: &'static str,
+    /// The gateway that answers.
     gateway: Gateway,
+    /// The broker.
     broker: Broker,
     /// All living agents.
     agents: Vec<Member>,
@@ -22,14 +26,19 @@ pub(crate) struct Status {
     system: Option<SystemView>,
 }
 
-#[derive(Debug, Serialize)]
+/// The gateway that answers.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Gateway {
+    /// Its id among the agents.
     id: String,
+    /// Version of its build.
     version: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+/// The broker, as the gateway sees it.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Broker {
+    /// Whether it is connected.
     connected: bool,
 }
 

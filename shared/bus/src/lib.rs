@@ -22,6 +22,8 @@
 
 mod answers;
 mod asking;
+mod asyncapi;
+
 mod bus;
 mod claims;
 mod config_store;
@@ -63,6 +65,7 @@ mod work_queue;
 
 pub use crate::{
     answers::Asked,
+    asyncapi::asyncapi,
     bus::Bus,
     claims::{Claimed, Claims},
     config_store::ConfigStore,

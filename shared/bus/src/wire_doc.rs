@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// A subject, its stream, who publishes, who listens, what it is.
-type Line = (&'static str, Option<StreamId>, &'static str, &'static str, &'static str);
+pub(crate) type Line = (&'static str, Option<StreamId>, &'static str, &'static str, &'static str);
 
-const SUBJECTS: [Line; 15] = [
+pub(crate) const SUBJECTS: [Line; 15] = [
     (
         "event.<type>",
         Some(StreamId::Inbox),

@@ -5,6 +5,7 @@ mod settings;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{id::sha256_hex, span::Rates};
@@ -23,7 +24,9 @@ pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 
 /// What somebody may do. Viewer, operator, approver and admin each may all that the one before
 /// may; a publisher may publish events and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Publishes events, and sees nothing.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +12,9 @@ use crate::{
 };
 
 /// The name of an action, as in runbooks and allow-lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum ActionName {
     /// Stops the process if it lives, and starts it.
     #[serde(rename = "process.restart")]
@@ -70,7 +73,7 @@ impl fmt::Display for ActionName {
 }
 
 /// An action with everything it needs, so that what was approved is what is run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "action")]
 pub enum Action {
     /// Stops the process if it lives, and starts it.
@@ -183,8 +186,9 @@ impl fmt::Display for Action {
 /// it takes; what is absent comes from the target's handle.
 ///
 /// In texts, `{target}` stands for the target's name and `{label:x}` for its label x.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = crate::schema::arguments)]
 pub struct StepSpec {
     /// The action.
     pub action: ActionName,

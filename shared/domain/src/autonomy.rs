@@ -1,9 +1,12 @@
 //! How much harm something may do, and how far the system goes by itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much harm a wrong use may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
     /// Acts by itself, unless the policy says otherwise.
@@ -15,7 +18,9 @@ pub enum Risk {
 }
 
 /// How far the system goes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Autonomy {
     /// Diagnoses and logs.

@@ -4,6 +4,7 @@ mod prometheus;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{event::EventType, span::Span};
@@ -14,17 +15,20 @@ pub use prometheus::{Comparison, PrometheusCheck};
 ///
 /// Exactly one probe (`http`, `tcp`, `process`, `docker`, `command`, `disk`,
 /// `memory`, `cpu`, `prometheus`) must be named; [`Check::probe`] returns it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = crate::schema::one_probe)]
 pub struct Check {
     /// Name in reports; derived from the probe when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// URL to get; well when the answer has an expected status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://"))]
     pub http: Option<String>,
     /// `host:port` to connect to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^.+:[0-9]{1,5}$"))]
     pub tcp: Option<String>,
     /// `true`: the target's process (its handle) is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,9 +38,11 @@ pub struct Check {
     pub docker: Option<bool>,
     /// Program and arguments; well when it ends with 0. No shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub command: Option<Vec<String>>,
     /// Path on the file system to watch; with `above`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^/"))]
     pub disk: Option<String>,
     /// `true`: the host's memory; with `above`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +56,7 @@ pub struct Check {
 
     /// Percentage used above which `disk`, `memory` or `cpu` is sick (default 90).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
     pub above: Option<u8>,
     /// Percentage at or below which it is well again (default: `above` less 5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,9 +78,11 @@ pub struct Check {
     pub timeout: Span,
     /// Failed samples in a row that make the target sick.
     #[serde(default = "fail_after")]
+    #[schemars(range(min = 1))]
     pub fail_after: u32,
     /// Passed samples in a row that make it well again.
     #[serde(default = "pass_after")]
+    #[schemars(range(min = 1))]
     pub pass_after: u32,
     /// Type of the event that is reported (default: by probe, see [`Check::event_type`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]

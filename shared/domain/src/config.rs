@@ -10,6 +10,9 @@ mod people;
 mod quiet;
 mod validate;
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,24 +61,35 @@ pub struct Config {
 }
 
 /// What this version knows, as it is written.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Fields {
+    /// What is watched and healed.
     targets: Vec<Target>,
+    /// What may be done without asking, how often, and to how many.
     policy: Policy,
+    /// Cures of one's own, besides the built-in ones.
     runbooks: Vec<Runbook>,
+    /// Who is told of what, by which way, and when.
     #[serde(skip_serializing_if = "Notify::is_empty")]
     notify: Notify,
+    /// An outside system that is told regularly that we heal, so that it can alarm when we
+    /// do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     watchdog: Option<Watchdog>,
+    /// Times of maintenance, in which nothing is touched and nobody told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     maintenance: Vec<Window>,
+    /// Which troubles are only the consequence of others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inhibit: Vec<InhibitRule>,
+    /// When a trouble that comes and goes is left alone for a while (default: never).
     #[serde(skip_serializing_if = "Option::is_none")]
     flapping: Option<Flapping>,
+    /// Who may come in to the gateway, and how often.
     #[serde(skip_serializing_if = "Access::is_default")]
     access: Access,
+    /// Doors for what others send.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     integrations: Vec<Integration>,
 }
@@ -140,11 +154,24 @@ impl From<Config> for Fields {
     }
 }
 
+impl JsonSchema for Config {
+    fn schema_name() -> Cow<'static, str> {
+        "Config".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Fields::json_schema(generator);
+        schema.insert("description".to_owned(), "The whole configuration, `selfheal.yaml`.".into());
+        schema
+    }
+}
+
 /// A dead-man's switch: as long as incidents are decided, a gateway calls the URL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watchdog {
     /// What is called, with GET.
+    #[schemars(regex(pattern = r"^https?://."))]
     pub url: String,
     /// How often.
     #[serde(default = "every")]

@@ -3,14 +3,17 @@
 mod decode;
 pub(crate) mod delivery;
 mod lenient;
+mod schema;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use delivery::Delivery;
+pub use schema::{Cloud, Plain};
 
 pub use decode::{
     Context, DEPTH_MAX, DecodeError, cloudevent_binary, cloudevent_structured, json, message, plain,
@@ -77,6 +80,22 @@ impl From<EventType> for String {
     }
 }
 
+impl JsonSchema for EventType {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "EventType".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+            "maxLength": Self::LEN_MAX,
+        })
+    }
+}
+
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -90,8 +109,9 @@ pub const ZONE_UNSERVED: &str = "zone_unserved";
 
 /// What the event says: whether the trouble is there or gone, that somebody looks at it,
 /// or that there is none and something was changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "EventStatus")]
 pub enum Status {
     /// It is there.
     #[default]
@@ -106,7 +126,9 @@ pub enum Status {
 }
 
 /// How bad the sender says it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
@@ -137,7 +159,7 @@ impl Severity {
 }
 
 /// One observation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// The sender's id; with `source` it identifies a repeated delivery.
     pub id: String,

@@ -24,6 +24,7 @@ pub mod notify;
 pub mod plan;
 pub mod policy;
 pub mod runbook;
+pub mod schema;
 pub mod secret;
 pub mod silence;
 pub mod span;

@@ -4,9 +4,10 @@
 //! What is matched has more names than its labels: `type`, `source`, `severity`, `target` and
 //! `zone` are names too, and a target's own labels count where the event has none of that name.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use regex::{Regex, RegexBuilder};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -157,6 +158,22 @@ impl From<Matcher> for String {
     }
 }
 
+impl JsonSchema for Matcher {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Matcher".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^ *[A-Za-z0-9_./:-]+ *(=|!=|!~)",
+            "maxLength": LEN_MAX,
+        })
+    }
+}
+
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operator = match self.test {
@@ -184,7 +201,7 @@ impl Eq for Matcher {}
 
 /// Matchers that must all fit. None, or only such as fit what has no labels at all, fit nothing:
 /// a selector that was forgotten must not select everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Matchers(pub Vec<Matcher>);
 

@@ -10,6 +10,7 @@ mod receiver;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use audience::{Audience, Subject};
@@ -22,7 +23,7 @@ pub use receiver::{
 use crate::{event::Severity, policy::Notifier, secret::SecretRef, span::Span};
 
 /// Who is told of what. Empty: nobody, but those of [`crate::policy::Policy::notify`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
     /// Where people reach a gateway, such as `https://selfheal.example.org`; for links.
@@ -46,7 +47,7 @@ pub struct Notify {
 }
 
 /// The Slack app whose buttons are answered at `/integrations/slack/actions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlackApp {
     /// Slack's signing secret of the app.
@@ -57,8 +58,9 @@ pub struct SlackApp {
 }
 
 /// Who is told after whom, until somebody acknowledges or the incident needs nobody any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "EscalationPlan")]
 pub struct Escalation {
     /// Its name; routes name it.
     pub name: String,
@@ -67,7 +69,7 @@ pub struct Escalation {
 }
 
 /// One step of an escalation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EscalationStep {
     /// How long after the step before; of the first one, after the occasion.
@@ -78,7 +80,7 @@ pub struct EscalationStep {
 }
 
 /// Which notices go to whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// Which incidents it is for; absent: all.
@@ -99,7 +101,7 @@ pub struct Route {
 }
 
 /// Which incidents are meant: those that fit all that is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
     /// At least so bad.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::autonomy::Risk;
 use crate::{action::Action, autonomy::Autonomy, check::Check, id::sha256_hex, span::Span};
 
 /// One step of a plan, with everything it needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Name in reports.
     pub name: String,
@@ -26,7 +27,7 @@ pub struct Step {
 }
 
 /// How one sees that a fix helped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Success {
     /// Must all pass on every sample of the soak time. Never empty.
     pub checks: Vec<Check>,
@@ -37,7 +38,7 @@ pub struct Success {
 }
 
 /// A cure for one target. It has at least one step and one check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Plan {
     // A pointer, since plans lie in states of which there are many.
@@ -45,7 +46,7 @@ pub struct Plan {
 }
 
 /// What a plan is made of; [`Plan::new`] turns it into one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parts {
     /// Name of the runbook.
     pub runbook: String,

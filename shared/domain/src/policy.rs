@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::autonomy::Autonomy;
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// The whole policy. Every field has a default that is safe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// For runbooks of low risk; medium asks and high suggests, unless their autonomy is stated.
@@ -22,6 +23,7 @@ pub struct Policy {
     /// How often, and to how many.
     pub budget: Budget,
     /// Fixes tried per incident before a person is asked.
+    #[schemars(range(min = 1))]
     pub attempts: u32,
     /// Wait before attempt 2 of an incident; doubles with each further one, up to 5 min.
     pub backoff: Span,
@@ -53,7 +55,7 @@ pub struct Policy {
 }
 
 /// What a policy states about one runbook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunbookPolicy {
     /// How far it may go by itself.
@@ -65,7 +67,7 @@ pub struct RunbookPolicy {
 }
 
 /// How often, and to how many.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
     /// Fixes per target.
@@ -82,10 +84,11 @@ pub struct Budget {
 ///
 /// The percentage is of all configured targets, rounded down, but a limit that is
 /// not 0 allows at least one: otherwise a fleet of four could never be healed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
     /// Share of all configured targets.
+    #[schemars(range(max = 100))]
     pub percent: u8,
     /// Number of targets.
     pub count: u32,
@@ -104,7 +107,7 @@ impl Limit {
 }
 
 /// Least time between the end of one fix and the start of the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cooldown {
     /// On the same target.
@@ -116,7 +119,7 @@ pub struct Cooldown {
 }
 
 /// A time in which no fix is started. It always ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Freeze {
     /// Begin.
@@ -128,7 +131,7 @@ pub struct Freeze {
 }
 
 /// Stops all new fixes when they fail too often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
     /// Failed attempts that trip it.
@@ -140,11 +143,13 @@ pub struct Breaker {
 }
 
 /// Somebody who is told. Exactly one field names the way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
 pub struct Notifier {
     /// URL that takes the notice as JSON by POST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://."))]
     pub webhook: Option<String>,
     /// `true`: a line in the gateway's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]

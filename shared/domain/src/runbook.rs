@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
 };
 
 /// A cure for a cause, as written in `runbooks/*.yaml` or in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Runbook {
     /// Unique name. A runbook of the configuration replaces a built-in one of its name.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     pub name: String,
     /// One line for people.
     pub title: String,
@@ -34,8 +36,10 @@ pub struct Runbook {
     pub order: u32,
     /// How often one incident may try it.
     #[serde(default = "attempts")]
+    #[schemars(range(min = 1))]
     pub attempts: u32,
     /// What is done, in order.
+    #[schemars(length(min = 1))]
     pub steps: Vec<StepSpec>,
     /// How one sees that it helped.
     #[serde(default)]
@@ -51,8 +55,9 @@ fn attempts() -> u32 {
 
 /// When a runbook applies: every named condition must hold, and at least one of
 /// `causes` and `events` must be named.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(transform = crate::schema::cause_or_event)]
 pub struct When {
     /// Causes that a diagnosis rule found.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -72,7 +77,7 @@ pub struct When {
 }
 
 /// How one sees that the runbook helped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
     /// Checks besides the target's own.

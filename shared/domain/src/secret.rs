@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where the process that needs a secret finds it: `{env: SLACK_URL}` or `{file: /run/secrets/slack}`.
 /// Exactly one of the two is given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = crate::schema::one_place)]
 pub struct SecretRef {
     /// Name of a variable of the process's environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

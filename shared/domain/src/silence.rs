@@ -5,6 +5,7 @@ use std::fmt;
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use croner::Cron;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,7 +22,7 @@ pub const SILENCES_MAX: usize = 1000;
 const COMMENT_MAX: usize = 1024;
 
 /// Names a silence: 16 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SilenceId(pub String);
 
@@ -42,7 +43,7 @@ impl fmt::Display for SilenceId {
 }
 
 /// What a person asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SilenceRequest {
     /// What is silenced; all must fit.
     pub matchers: Matchers,
@@ -57,7 +58,7 @@ pub struct SilenceRequest {
 }
 
 /// A silence: of what fits, no incident is opened, no fix is begun and nobody is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Silence {
     /// Its id.
     pub id: SilenceId,
@@ -115,7 +116,7 @@ impl Silence {
 }
 
 /// A time of maintenance, once or again and again. As a silence of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Unique name.
@@ -217,7 +218,7 @@ const RUNS_MAX: usize = 64;
 
 /// While an incident is open that fits `when`, what fits `mute` opens none, if both have the
 /// same values of the labels in `equal`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InhibitRule {
     /// What is the cause.
@@ -230,7 +231,7 @@ pub struct InhibitRule {
 }
 
 /// When a trouble that comes and goes is left alone for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flapping {
     /// So many incidents of one fingerprint
@@ -242,7 +243,7 @@ pub struct Flapping {
 }
 
 /// Why something is kept quiet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     /// A person's silence.

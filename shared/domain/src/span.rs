@@ -1,7 +1,8 @@
 //! Durations and rates as people write them: `500ms`, `1s`, `5m`, `3/h`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A length of time with millisecond precision, written like `1s` or `1h30m`.
@@ -69,6 +70,9 @@ impl Span {
 /// The units, the largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// What a duration other than `0` looks like, as a regular expression.
+const SPAN_PATTERN: &str = "([0-9]+(d|h|ms|m|s) *)+";
 
 fn unit_ms(name: &str) -> Option<u64> {
     UNITS.iter().find(|(unit, _)| *unit == name).map(|(_, ms)| *ms)
@@ -139,6 +143,18 @@ impl From<Span> for String {
     }
 }
 
+impl JsonSchema for Span {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^ *(0|{SPAN_PATTERN}) *$") })
+    }
+}
+
 /// So many in any window of such a length; the window slides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -195,6 +211,19 @@ impl TryFrom<String> for Rates {
 impl From<Rates> for String {
     fn from(rates: Rates) -> Self {
         rates.to_string()
+    }
+}
+
+impl JsonSchema for Rates {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Rates".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let one = format!(" *[0-9]+ */ *(d|h|ms|m|s|{SPAN_PATTERN}) *");
+        json_schema!({ "type": "string", "pattern": format!("^{one}(,{one})*$") })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{autonomy::Autonomy, check::Check, span::Span};
@@ -10,13 +11,16 @@ use crate::{autonomy::Autonomy, check::Check, span::Span};
 pub const ZONE_DEFAULT: &str = "default";
 
 /// Something that can be sick and healed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = crate::schema::handle_or_check)]
 pub struct Target {
     /// Unique name, as in events and on the wire.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     pub name: String,
     /// Where it lives: which agents can reach it.
     #[serde(default = "zone")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub zone: String,
     /// Free labels, for selectors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -50,10 +54,11 @@ fn zone() -> String {
 }
 
 /// A process on the host of its zone, which the fixer starts and stops.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessHandle {
     /// Program and arguments; no shell.
+    #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// Working directory (default: the fixer's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,10 +83,11 @@ fn stop_timeout() -> Span {
 }
 
 /// A container of the Docker engine of its zone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DockerHandle {
     /// Name or id of the container, or `project/service` of a compose project.
+    #[schemars(length(min = 1))]
     pub container: String,
 }
 

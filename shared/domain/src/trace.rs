@@ -3,8 +3,9 @@
 //! All ids follow from the incident, so that a supervisor that takes over, a wish that is
 //! published again and a fixer that restarts speak of the same spans without asking anybody.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 
 use crate::{
@@ -86,6 +87,18 @@ fn span_id(texts: &[&str]) -> u64 {
     let [id @ .., _, _, _, _, _, _, _, _] = digest(texts).to_be_bytes();
     // 0 is no id.
     u64::from_be_bytes(id).max(1)
+}
+
+impl JsonSchema for TraceContext {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "TraceContext".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}" })
+    }
 }
 
 impl fmt::Display for TraceContext {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,8 +16,11 @@ use crate::{
 };
 
 /// Where an incident stands, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "IncidentStatus")]
 pub enum Status {
     /// Just opened.
     Open,
@@ -89,7 +93,7 @@ impl Status {
 
 /// One line of the log, and one message on `live.<incident>`. The first five fields are
 /// always there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// The incident; all zeros for decisions about none.
     pub incident_id: IncidentId,
@@ -122,7 +126,7 @@ pub struct LogLine {
 }
 
 /// One incident in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentView {
     /// Its id.
     pub id: IncidentId,
@@ -170,7 +174,7 @@ pub struct IncidentView {
 }
 
 /// A plan, and what an approval must name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// What an approval must name.
     pub hash: String,
@@ -183,7 +187,7 @@ pub struct PlanView {
 }
 
 /// One incident, whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentDetail {
     /// As in the list.
     #[serde(flatten)]
@@ -203,7 +207,7 @@ pub struct IncidentDetail {
 }
 
 /// One step in the life of an incident.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimelineEntry {
     /// Number of the decision in the log.
     pub seq: u64,
@@ -218,7 +222,7 @@ pub struct TimelineEntry {
 }
 
 /// A question to any supervisor, on `query.<what>`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Query {
     /// `query.incidents`: a page of the list, the newest first. Answer: [`Page`].
@@ -255,7 +259,7 @@ impl Query {
 }
 
 /// Silences, windows, and what is kept quiet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SilencesView {
     /// Silences that are in force or will be.
@@ -269,7 +273,7 @@ pub struct SilencesView {
 }
 
 /// One silence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SilenceView {
     /// The silence.
     #[serde(flatten)]
@@ -279,7 +283,7 @@ pub struct SilenceView {
 }
 
 /// One trouble that is kept quiet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MutedView {
     /// What makes further events the same trouble.
     pub fingerprint: String,
@@ -301,7 +305,7 @@ pub struct MutedView {
 }
 
 /// Which incidents are wanted. What is absent does not matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Filter {
     /// Any of these states; empty: all.
@@ -333,7 +337,7 @@ impl Filter {
 }
 
 /// A page of the list.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// The incidents, the newest first.
     pub incidents: Vec<IncidentView>,
@@ -344,7 +348,7 @@ pub struct Page {
 }
 
 /// The whole system at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SystemView {
     /// The supervisor that answers.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +24,9 @@ use crate::{
 pub const SCHEMA: u16 = 1;
 
 /// What kind of input a message or a frame holds; part of its subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum InputKind {
     /// An observation.
@@ -70,7 +73,7 @@ impl InputKind {
 }
 
 /// One input on its way into the inbox.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// Version of the message; [`SCHEMA`] when written by this build.
     pub v: u16,
@@ -106,7 +109,7 @@ impl Envelope {
 }
 
 /// Everything that can change an incident.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     /// An observation.
@@ -142,7 +145,9 @@ impl Input {
 }
 
 /// Names one piece of work; reports carry it back, and a late one ends as stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct WorkRef {
     /// The incident.
     pub incident: IncidentId,
@@ -161,7 +166,9 @@ impl WorkRef {
 }
 
 /// Which queue a piece of work goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkKind {
     /// To an analyzer.
@@ -191,7 +198,7 @@ impl WorkKind {
 }
 
 /// Wanted: the cause of an incident, and a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiagnoseWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -219,7 +226,7 @@ pub struct DiagnoseWork {
 }
 
 /// Something that changed and may have caused trouble.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// When.
     pub at: DateTime<Utc>,
@@ -245,7 +252,7 @@ impl Change {
 }
 
 /// What was tried before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRecord {
     /// The attempt, the first is 1.
     pub attempt: u32,
@@ -258,7 +265,7 @@ pub struct AttemptRecord {
 }
 
 /// What an analyzer found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnalysisReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -273,7 +280,7 @@ pub struct AnalysisReport {
 }
 
 /// A possible cause.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hypothesis {
     /// Name of the cause, such as `process_exited`; see [`cause`] for those that the
     /// supervisor treats in a way of its own.
@@ -301,7 +308,7 @@ pub mod cause {
 }
 
 /// Something that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// What it was taken from: `check`, `process`, `container`, `log`, `host`, `dependency`, `change`.
     pub source: String,
@@ -316,7 +323,7 @@ pub struct Evidence {
 }
 
 /// Wanted: a fix. Written by [`crate::guard::Authorized`] alone, read by fixers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FixOrder {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -334,7 +341,7 @@ pub struct FixOrder {
 }
 
 /// Whether a plan is carried out or taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FixMode {
     /// Its steps, in order.
@@ -355,7 +362,7 @@ impl FixOrder {
 }
 
 /// "This is mine", written before anything is touched or sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// Random; tells one's own claim after an answer was lost.
     pub id: String,
@@ -368,7 +375,7 @@ pub struct Claim {
 }
 
 /// What a fixer did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FixReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -388,7 +395,7 @@ pub struct FixReport {
 }
 
 /// How a fix ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum FixOutcome {
     /// All steps were carried out. Whether it helped is for the verification to say.
@@ -411,7 +418,7 @@ pub enum FixOutcome {
 }
 
 /// What became of one step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
     /// Name of the step.
     pub name: String,
@@ -429,7 +436,7 @@ pub struct StepReport {
 }
 
 /// Wanted: proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -451,7 +458,7 @@ pub struct VerifyWork {
 }
 
 /// What a monitor saw after a fix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VerificationReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -474,7 +481,7 @@ pub struct VerificationReport {
 }
 
 /// What a check said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckResult {
     /// The check's name.
     pub check: String,
@@ -487,7 +494,7 @@ pub struct CheckResult {
 }
 
 /// Wanted: a notice to a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotifyWork {
     /// Which piece of work this is.
     pub work: WorkRef,
@@ -517,7 +524,7 @@ pub struct NotifyWork {
 }
 
 /// What a notifier sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NoticeReport {
     /// The work that this answers.
     pub work: WorkRef,
@@ -536,7 +543,7 @@ pub struct NoticeReport {
 }
 
 /// What a person wants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Command {
     /// Who asks.
     pub by: String,
@@ -546,7 +553,7 @@ pub struct Command {
 }
 
 /// The verbs of a command; the name is the last part of its subject.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Verb {
     /// Carry this exact plan out.
@@ -628,7 +635,7 @@ impl Verb {
 }
 
 /// A deadline that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimerFired {
     /// The incident. Whether its deadline has come is for the desk to see.
     pub incident: IncidentId,
@@ -637,7 +644,7 @@ pub struct TimerFired {
 }
 
 /// What the sender of an input hears, once the decision is in the ledger and the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// What became of it.
     pub status: AnswerStatus,
@@ -649,7 +656,7 @@ pub struct Answer {
 }
 
 /// What became of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerStatus {
     /// A new incident was opened.
@@ -669,7 +676,7 @@ pub enum AnswerStatus {
 }
 
 /// A living process of ours, as in the members bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// `<kind>-<8 hex digits>`.
     pub id: String,
@@ -691,7 +698,7 @@ pub struct Member {
 }
 
 /// What a process tells with each sign of life, for those who look for what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pulse {
     /// Its own clock, to be compared with the broker's time of the message.
     pub clock: DateTime<Utc>,
@@ -701,7 +708,7 @@ pub struct Pulse {
 }
 
 /// A question to a monitor of a zone, on `probe.<zone>`: how are these targets, now?
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeRequest {
     /// The targets, with all their checks.
     pub targets: Vec<Target>,
@@ -712,7 +719,7 @@ pub struct ProbeRequest {
 }
 
 /// The answer to a [`ProbeRequest`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProbeReply {
     /// The monitor that looked.
@@ -724,7 +731,7 @@ pub struct ProbeReply {
 }
 
 /// How one target is, now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TargetProbe {
     /// The target.
@@ -744,7 +751,7 @@ pub struct TargetProbe {
 }
 
 /// The state of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProcessState {
     /// Whether it is alive (a zombie is not).
@@ -770,7 +777,7 @@ pub struct ProcessState {
 }
 
 /// The state of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ContainerState {
     /// Whether there is such a container.
@@ -798,7 +805,7 @@ pub struct ContainerState {
 }
 
 /// How busy a host is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HostState {
     /// Processors busy, in per cent of all.
@@ -817,7 +824,7 @@ pub struct HostState {
 }
 
 /// One message of the ledger: a micro-batch of decisions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     /// Version of the message.
     pub v: u16,

@@ -18,6 +18,7 @@ fn every_documented_command_is_understood() {
     let lines = [
         "selfheal up --nats-port 0 --listen 127.0.0.1:0 --data-dir d --config c.yaml",
         "selfheal check a.yaml",
+        "selfheal config schema",
         "selfheal apply a.yaml --by ann",
         "selfheal publish service_down --source s --target t --payload {\"a\":1} --resolved",
         "selfheal incidents",

@@ -46,13 +46,8 @@ pub(crate) async fn check(State(app): State<App>, mut request: Request, next: Ne
 
 /// Tells those whom we know that there is nothing, and nobody else what there is.
 async fn knock(app: &App, request: Request, nothing: Problem) -> Response {
-    static ANY: Route = Route {
-        method: "any",
-        path: "other",
-        need: Need::Known,
-        load: Load::Requests,
-        about: "what is not in the table",
-    };
+    static ANY: Route =
+        Route { method: "any", path: "other", need: Need::Known, load: Load::Requests };
     let peer = request.extensions().get::<Peer>().map(|it| it.0);
     match app.access().allow(&ANY, request.uri(), request.headers(), peer).await {
         Ok(_caller) => nothing.into_response(),

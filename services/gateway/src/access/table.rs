@@ -1,7 +1,8 @@
-//! Every route, and the least that its caller must be.
+//! Every route, and the least that its caller must be: a view of the table in [`crate::routes`].
 //!
-//! What is not in this table is not reachable, whatever the router knows: a route is added
-//! by its line here and its line in [`crate::app::router`].
+//! What is not in it is not reachable, whatever the router knows.
+
+use std::sync::LazyLock;
 
 use axum::http::Method;
 use domain::access::Role;
@@ -30,7 +31,7 @@ pub(crate) enum Load {
     Requests,
 }
 
-/// A route.
+/// What access depends on at a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     /// Method; `GET` is also `HEAD`.
@@ -41,82 +42,26 @@ pub(crate) struct Route {
     pub(crate) need: Need,
     /// What it counts for.
     pub(crate) load: Load,
-    /// What it is for; `GET /` shows it.
-    pub(crate) about: &'static str,
 }
 
-const VIEWER: Need = Need::Least(Role::Viewer);
-const PUBLISHER: Need = Need::Least(Role::Publisher);
-const OPERATOR: Need = Need::Least(Role::Operator);
-const APPROVER: Need = Need::Least(Role::Approver);
-const ADMIN: Need = Need::Least(Role::Admin);
-
-const fn get(path: &'static str, need: Need, about: &'static str) -> Route {
-    Route { method: "GET", path, need, load: Load::Requests, about }
-}
-
-const fn post(path: &'static str, need: Need, about: &'static str) -> Route {
-    Route { method: "POST", path, need, load: Load::Requests, about }
-}
-
-const fn delete(path: &'static str, need: Need, about: &'static str) -> Route {
-    Route { method: "DELETE", path, need, load: Load::Requests, about }
-}
-
-const fn events(path: &'static str, need: Need, about: &'static str) -> Route {
-    Route { method: "POST", path, need, load: Load::Events, about }
-}
-
-/// Brings events, and proves its callers itself.
-const fn own(path: &'static str, about: &'static str) -> Route {
-    events(path, Need::Own, about)
-}
+pub(crate) const VIEWER: Need = Need::Least(Role::Viewer);
+pub(crate) const PUBLISHER: Need = Need::Least(Role::Publisher);
+pub(crate) const OPERATOR: Need = Need::Least(Role::Operator);
+pub(crate) const APPROVER: Need = Need::Least(Role::Approver);
+pub(crate) const ADMIN: Need = Need::Least(Role::Admin);
 
 /// The route that [`crate::front`] serves itself.
 pub(crate) const PUBLISH_EVENT: Route =
-    events("/publish_event", PUBLISHER, "one event; answers what became of it");
+    Route { method: "POST", path: "/publish_event", need: PUBLISHER, load: Load::Events };
 
 /// All routes.
-#[rustfmt::skip]
-pub(crate) static ROUTES: &[Route] = &[
-    PUBLISH_EVENT,
-    events("/api/v1/events", PUBLISHER, "events: plain, CloudEvents structured, binary, batch"),
-    get("/api/v1/incidents", VIEWER, "incidents, the newest first; filters status, open, target, type, severity, q, since; limit, cursor"),
-    get("/api/v1/incidents/{id}", VIEWER, "one incident, whole"),
-    post("/api/v1/incidents/{id}/approve", APPROVER, "carry the plan out; body: plan_hash, by"),
-    post("/api/v1/incidents/{id}/reject", APPROVER, "do not carry the plan out; body: reason, by"),
-    post("/api/v1/incidents/{id}/acknowledge", OPERATOR, "somebody is looking at it; body: by"),
-    post("/api/v1/incidents/{id}/close", OPERATOR, "it is over; body: reason, by"),
-    post("/api/v1/incidents/{id}/retry", OPERATOR, "seek the cause anew; body: by"),
-    post("/api/v1/pause", OPERATOR, "start no new fix; body: reason, by"),
-    post("/api/v1/resume", OPERATOR, "start fixes again; body: by"),
-    get("/api/v1/silences", VIEWER, "silences, maintenance windows, and what is kept quiet"),
-    post("/api/v1/silences", OPERATOR, "keep something quiet; body: matchers, for or until, comment, by"),
-    delete("/api/v1/silences/{id}", OPERATOR, "end a silence; body: by"),
-    post("/api/v1/config", ADMIN, "a new configuration; body: that of selfheal.yaml"),
-    get("/api/v1/tokens", ADMIN, "the tokens, without the tokens"),
-    get("/api/v1/whoami", Need::Known, "who the caller is, and what he may do"),
-    get("/api/v1/status", VIEWER, "the system, its agents, the broker"),
-    get("/api/v1/stream", VIEWER, "server-sent events: every decision, and progress; filter incident"),
-    own("/integrations/alertmanager", "the webhook of Alertmanager, version 4"),
-    own("/integrations/grafana", "the webhook of Grafana's alerting"),
-    own("/integrations/{name}", "any other sender, by a mapping of the configuration or a ready one"),
-    own("/api/v2/alerts", "alerts, as Prometheus sends them to an Alertmanager"),
-    get("/api/v2/status", Need::Known, "what clients of an Alertmanager ask first"),
-    own("/v2/enqueue", "alerts of clients of PagerDuty (Events API v2)"),
-    own("/v2/change/enqueue", "changes of clients of PagerDuty: evidence"),
-    get("/-/healthy", Need::Open, "whether this process lives, as an Alertmanager says it"),
-    get("/-/ready", Need::Open, "whether this process answers, as an Alertmanager says it"),
-    post("/api/v1/receivers/{name}/test", OPERATOR, "tells a receiver of notices that this is a test"),
-    Route { load: Load::Requests, ..own("/integrations/slack/actions", "a button of Slack was pressed; signed by Slack") },
-    get("/approve/{token}", Need::Own, "the plan behind an approval link, as a page"),
-    post("/approve/{token}", Need::Own, "decides about it, once; fields decision (approve, reject), name, reason"),
-    get("/healthz", Need::Open, "whether this process lives"),
-    get("/readyz", Need::Open, "whether this process may be given work"),
-    get("/metrics", Need::Open, "metrics in the format of Prometheus"),
-    get("/favicon.ico", Need::Known, "nothing, so that browsers are content"),
-    get("/", Need::Known, "this list"),
-];
+pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+    let view = |it: &crate::routes::Route| {
+        let (method, path) = it.method_and_path();
+        Route { method, path, need: it.need, load: it.load }
+    };
+    crate::routes::all().map(view).collect()
+});
 
 /// What the table knows of a request.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +77,7 @@ pub(crate) enum Found {
 /// Looks a request up, by its path as it was sent: what is written in another way, such as
 /// with `%61`, is another path.
 pub(crate) fn find(method: &Method, path: &str) -> Found {
-    find_in(ROUTES, method, path)
+    find_in(&ROUTES, method, path)
 }
 
 fn find_in(routes: &'static [Route], method: &Method, path: &str) -> Found {
@@ -165,6 +110,7 @@ mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     use super::*;
+    use crate::routes::Served;
 
     fn found(method: &str, path: &str) -> Option<&'static str> {
         match find(&method.parse().unwrap(), path) {
@@ -193,8 +139,10 @@ mod tests {
 
     #[test]
     fn a_part_that_is_written_out_counts_more_than_any() {
-        static OF_TEST: [Route; 3] =
-            [get("/a/{*rest}", VIEWER, ""), get("/a/{b}", VIEWER, ""), get("/a/b", ADMIN, "")];
+        const fn get(path: &'static str) -> Route {
+            Route { method: "GET", path, need: VIEWER, load: Load::Requests }
+        }
+        static OF_TEST: [Route; 3] = [get("/a/{*rest}"), get("/a/{b}"), get("/a/b")];
         let path = |path| match find_in(&OF_TEST, &Method::GET, path) {
             Found::Route(route) => route.path,
             Found::OtherMethod | Found::Nothing => "",
@@ -205,35 +153,22 @@ mod tests {
         );
     }
 
-    fn sources(dir: &Path) -> String {
-        let entries = fs::read_dir(dir).unwrap().map(|it| it.unwrap().path());
-        let text = |path: std::path::PathBuf| match path.extension() {
-            Some(it) if it == "rs" => fs::read_to_string(path).unwrap(),
-            Some(_) => String::new(),
-            None => sources(&path),
-        };
-        entries.map(text).collect()
-    }
-
-    /// The router cannot be asked for its routes, so its source is.
+    /// The router is made from the table, but for what the probe of every process serves: it
+    /// cannot be asked for its routes, so its source is.
     #[test]
     fn every_route_of_the_router_is_in_the_table_and_the_other_way_round() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut text = sources(&folder.join("src"));
-        text.push_str(
-            &fs::read_to_string(folder.join("../../shared/service/src/health.rs")).unwrap(),
-        );
-        let shipped: String =
-            text.split_inclusive('\n').filter(|it| !it.contains("Router::new().route(")).collect();
-        let routed: BTreeSet<&str> = shipped
-            .split(".route(\"")
-            .skip(1)
-            .map(|rest| rest.split('"').next().unwrap())
-            .collect();
-        let listed: BTreeSet<&str> = ROUTES.iter().map(|it| it.path).collect();
+        let text = fs::read_to_string(folder.join("../../shared/service/src/health.rs")).unwrap();
+        let routed: BTreeSet<&str> =
+            text.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let by_probe = |it: &&crate::routes::Route| matches!(it.served, Served::ByProbe);
+        let listed: BTreeSet<&str> =
+            crate::routes::all().filter(by_probe).map(|it| it.method_and_path().1).collect();
         assert_eq!(routed, listed);
         let rows: BTreeSet<_> = ROUTES.iter().map(|it| (it.method, it.path)).collect();
         assert_eq!(rows.len(), ROUTES.len(), "each once");
+        let fast = &PUBLISH_EVENT;
+        assert!(rows.contains(&(fast.method, fast.path)), "the front serves what is in the table");
     }
 
     /// Returns the table of `docs/security.md`.

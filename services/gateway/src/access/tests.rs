@@ -5,7 +5,7 @@ use axum::http::HeaderValue;
 use super::*;
 
 fn route(need: Need) -> Route {
-    Route { method: "POST", path: "/x", need, load: Load::Events, about: "" }
+    Route { method: "POST", path: "/x", need, load: Load::Events }
 }
 
 async fn allowed(access: &Access, need: Need, token: Option<&str>) -> Result<Caller, Problem> {

@@ -8,14 +8,12 @@ use axum::{
     extract::State,
     http::{HeaderMap, Uri},
     response::Response,
-    routing::post,
 };
 use chrono::{DateTime, Utc};
 use domain::event::{self, Event, Status};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-use super::Sender;
 use crate::{
     admission::{self, Caller},
     alerts::{ALERTS_MAX, Alert},
@@ -23,12 +21,6 @@ use crate::{
     body::Group,
     group,
     problem::Problem,
-};
-
-pub(super) const SENDER: Sender = Sender {
-    #[cfg(test)]
-    name: "alertmanager",
-    routes: |routes| routes.route("/integrations/alertmanager", post(webhook)),
 };
 
 /// The same alert with the same state counts as one delivery for so long, so that the members of
@@ -47,7 +39,8 @@ const OF_GROUP: [&str; 7] = [
     "orgId",
 ];
 
-async fn webhook(
+/// `POST /integrations/alertmanager`.
+pub(crate) async fn webhook(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,

@@ -6,17 +6,15 @@
 //! that nobody sends any more ends with it.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
-    routing::{get, post},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::{self, Event, Status};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Sender;
 use crate::{
     admission::{self, Caller},
     alerts::{ALERTS_MAX, Alert},
@@ -26,27 +24,14 @@ use crate::{
     problem::Problem,
 };
 
-pub(super) const SENDER: Sender = Sender {
-    #[cfg(test)]
-    name: "alerts_api",
-    routes,
-};
-
 /// The end of an alert that says none: `resolve_timeout` of Alertmanager.
 const RESOLVE_TIMEOUT: TimeDelta = TimeDelta::minutes(5);
 
 /// An alert without an end of its own counts once in so much time: a retry is no repetition.
 const SAME_FOR_S: i64 = 30;
 
-fn routes(routes: Router<App>) -> Router<App> {
-    routes
-        .route("/api/v2/alerts", post(alerts))
-        .route("/api/v2/status", get(status))
-        .route("/-/healthy", get(async || "OK"))
-        .route("/-/ready", get(async || "OK"))
-}
-
-async fn alerts(
+/// `POST /api/v2/alerts`.
+pub(crate) async fn alerts(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
@@ -93,7 +78,7 @@ fn one(mut alert: Alert, now: DateTime<Utc>) -> Event {
 /// The answer of `GET /api/v2/status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StatusAnswer {
+pub(crate) struct StatusAnswer {
     cluster: Cluster,
     version_info: VersionInfo,
     config: Original,
@@ -123,7 +108,8 @@ struct Original {
     original: &'static str,
 }
 
-async fn status(State(app): State<App>) -> Json<StatusAnswer> {
+/// `GET /api/v2/status`.
+pub(crate) async fn status(State(app): State<App>) -> Json<StatusAnswer> {
     let (_, version) = app.identity();
     Json(StatusAnswer {
         cluster: Cluster { status: "disabled", peers: [] },

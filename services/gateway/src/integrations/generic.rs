@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::Response,
-    routing::post,
 };
 use chrono::Utc;
 use domain::{
@@ -17,7 +15,6 @@ use domain::{
 };
 use serde_json::{Map, Value};
 
-use super::Sender;
 use crate::{
     admission::{self, Caller},
     app::App,
@@ -29,16 +26,11 @@ use crate::{
     sns::{self, Unwrapped},
 };
 
-pub(super) const SENDER: Sender = Sender {
-    #[cfg(test)]
-    name: "generic",
-    routes: |routes: Router<App>| routes.route("/integrations/{name}", post(webhook)),
-};
-
 /// When a sender may try again while this gateway does not know its configuration yet.
 const RETRY_AFTER_S: u16 = 2;
 
-async fn webhook(
+/// `POST /integrations/{name}`.
+pub(crate) async fn webhook(
     State(app): State<App>,
     Path(name): Path<String>,
     uri: Uri,

@@ -4,23 +4,16 @@
 //! and may be signed: set a secret at the contact point and the same one here.
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, Uri},
     response::Response,
-    routing::post,
 };
 
-use super::{Sender, alertmanager};
+use super::alertmanager;
 use crate::{app::App, body::Group, problem::Problem};
 
-pub(super) const SENDER: Sender = Sender {
-    #[cfg(test)]
-    name: "grafana",
-    routes: |routes: Router<App>| routes.route("/integrations/grafana", post(webhook)),
-};
-
-async fn webhook(
+/// `POST /integrations/grafana`.
+pub(crate) async fn webhook(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,

@@ -4,11 +4,10 @@
 //! as there; clients retry 429 and 5xx, and show the list `errors` of a 400 to people.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse as _, Response},
-    routing::post,
 };
 use chrono::{DateTime, Utc};
 use domain::{
@@ -18,21 +17,12 @@ use domain::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Sender;
 use crate::{
     admission::{self, Caller},
     app::App,
     body::Group,
     group,
     problem::Problem,
-};
-
-pub(super) const SENDER: Sender = Sender {
-    #[cfg(test)]
-    name: "pagerduty",
-    routes: |routes: Router<App>| {
-        routes.route("/v2/enqueue", post(enqueue)).route("/v2/change/enqueue", post(change))
-    },
 };
 
 /// Length of a routing key.
@@ -65,7 +55,8 @@ struct Invalid {
     errors: Vec<String>,
 }
 
-async fn enqueue(
+/// `POST /v2/enqueue`.
+pub(crate) async fn enqueue(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,
@@ -89,7 +80,8 @@ async fn enqueue(
     Ok(processed("Event processed", Some(dedup_key)))
 }
 
-async fn change(
+/// `POST /v2/change/enqueue`.
+pub(crate) async fn change(
     State(app): State<App>,
     uri: Uri,
     headers: HeaderMap,

@@ -7,6 +7,8 @@ mod answers;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod document;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod fixture;

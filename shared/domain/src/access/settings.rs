@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Role;
 use crate::{config::Finding, span::Rates};
 
 /// Who may come in besides the holders of our own tokens, and how often anybody may.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     /// A provider whose bearer tokens are taken.
@@ -20,7 +21,7 @@ pub struct Access {
 }
 
 /// A provider of OpenID Connect. Its tokens are checked against the keys that it publishes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Oidc {
     /// Its URL, exactly as its tokens name it in `iss`.
@@ -38,7 +39,7 @@ pub struct Oidc {
 }
 
 /// How often each caller may come to each gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimits {
     /// Requests that bring events.

@@ -1,18 +1,22 @@
 //! Checks that ask a Prometheus: a query, and when its answer is sick.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A query, and when its answer is sick.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusCheck {
     /// Where the server is, such as `http://127.0.0.1:9090`; anything with its query API will do.
+    #[schemars(regex(pattern = r"^https?://"))]
     pub url: String,
     /// The query, in PromQL.
+    #[schemars(regex(pattern = r"\S"))]
     pub query: String,
     /// A comparison, such as `> 0.05`: sick when it holds for any series, or there is none. When
     /// absent, any series that the query returns is sick, as with an alert's expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^\s*(<=|>=|==|!=|<|>)\s*[0-9+.-]"))]
     pub sick: Option<String>,
 }
 

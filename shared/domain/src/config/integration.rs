@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{Finding, finding};
@@ -18,7 +19,7 @@ const INTEGRATIONS_MAX: usize = 200;
 pub const BUILT_IN: [&str; 3] = ["alertmanager", "grafana", "pagerduty"];
 
 /// One door: `POST /integrations/<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Integration {
     /// The last part of the path; also the source of its events, unless they name another.
@@ -38,7 +39,7 @@ pub struct Integration {
 }
 
 /// What a sender must know. Exactly one of the ways is named.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lock {
     /// `Authorization: Bearer <secret>`.
@@ -62,7 +63,7 @@ pub struct Lock {
 }
 
 /// User and password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
     /// The user.
@@ -72,7 +73,7 @@ pub struct Basic {
 }
 
 /// A place with a name, and what must stand there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
     /// Name of the header or parameter.
@@ -82,7 +83,7 @@ pub struct Named {
 }
 
 /// A signature: HMAC-SHA256 of the body, in hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hmac {
     /// The key.
@@ -106,7 +107,7 @@ fn signature_header() -> String {
 
 /// What a message means. Each text is a template of `minijinja`; what renders as nothing is
 /// absent. Templates see `body`, `item`, `headers`, `query` and `name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mapping {
     /// Headers and their values, without which a message is no event; `*` is any value.
@@ -163,7 +164,7 @@ pub struct Mapping {
 }
 
 /// What a message is wrapped into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrapping {
     /// A notification of Amazon SNS: its signature is checked, a subscription confirmed, and

@@ -13,11 +13,25 @@ use super::{Event, EventType, Severity, Status, lenient::TARGET_KEYS};
 /// Deepest nesting of a body that is read.
 pub const DEPTH_MAX: usize = 64;
 /// Longest text of `id`, `source` and the like, in bytes.
-const TEXT_MAX: usize = 1024;
+pub(super) const TEXT_MAX: usize = 1024;
 /// A time that lies further ahead is taken for a wrong clock and cut to the time of receipt.
 const FUTURE_MAX: TimeDelta = TimeDelta::minutes(10);
 /// A time that lies further back is kept, and noted as an annotation.
 const PAST_MAX: TimeDelta = TimeDelta::days(7);
+
+/// Attributes that are texts by the specification, and those extensions that we read as such.
+const ATTRIBUTES: [&str; 10] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "status",
+    "severity",
+];
 
 /// What a decoder cannot know from the body alone.
 #[derive(Clone, Debug)]
@@ -184,6 +198,9 @@ pub fn cloudevent_structured(value: Value, context: &Context) -> Result<Event, D
     let mut fields = object(value)?;
     let data = fields.remove("data");
     let base64 = fields.remove("data_base64").filter(|it| !it.is_null());
+    if base64.as_ref().is_some_and(|it| !it.is_string()) {
+        return Err(DecodeError::field("data_base64", "must be a text"));
+    }
     if data.is_some() && base64.is_some() {
         return Err(DecodeError::field("data_base64", "stands beside `data`; send one of them"));
     }
@@ -192,6 +209,9 @@ pub fn cloudevent_structured(value: Value, context: &Context) -> Result<Event, D
         let value = match value {
             Value::Null => continue,
             Value::String(text) => text,
+            Value::Bool(_) | Value::Number(_) if ATTRIBUTES.contains(&name.as_str()) => {
+                return Err(DecodeError::field(&name, "must be a text"));
+            }
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             Value::Array(_) | Value::Object(_) => {
                 return Err(DecodeError::field(&name, "must be a text, a number or a boolean"));
@@ -554,6 +574,11 @@ mod tests {
             (json!({"specversion": "1.0", "id": "1", "source": "s"}), "`type`"),
             (
                 json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": 1, "data_base64": ""}),
+                "data_base64",
+            ),
+            (json!({"specversion": "1.0", "id": 1, "source": "s", "type": "t"}), "`id`"),
+            (
+                json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": 1}),
                 "data_base64",
             ),
         ] {

@@ -1,12 +1,24 @@
 //! What people are told of.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{fact::Fact, guard::STORM_BRAKE};
 
 /// What people are told of.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Occasion {

@@ -1,15 +1,16 @@
 //! Quiet hours: times of the day in which only what is urgent is told.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use chrono::{DateTime, Days, FixedOffset, NaiveTime, Timelike as _, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Severity;
 
 /// Times of each day in which a receiver is only told what is urgent. The rest waits until
 /// their end; of one incident the newest notice then says it all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quiet {
     /// Begin.
@@ -78,6 +79,18 @@ impl FromStr for ClockTime {
     }
 }
 
+impl JsonSchema for ClockTime {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "ClockTime".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^ *[0-9]{1,2}:[0-9]{2} *$" })
+    }
+}
+
 impl fmt::Display for ClockTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02}:{:02}", self.0.hour(), self.0.minute())
@@ -99,6 +112,18 @@ impl FromStr for Offset {
             return Ok(Self::default());
         }
         plain.parse().map(Self).map_err(|_unreadable| NotATime::Offset(text.to_owned()))
+    }
+}
+
+impl JsonSchema for Offset {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Offset".into()
+    }
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^ *([Uu][Tt][Cc]|Z|[+-][0-9]{2}:?[0-9]{2}) *$" })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Receivers: each has a name and exactly one way.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Quiet;
 use crate::{policy::Notifier, secret::SecretRef, span::Rates};
 
 /// Somebody, or something, that can be told. Exactly one field names the way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Receiver {
     /// Its name; routes and escalations name it.
@@ -41,7 +42,7 @@ pub struct Receiver {
 }
 
 /// A channel in Slack: an incoming webhook, or a bot's token and a channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Slack {
     /// The URL of an incoming webhook. Each notice is a message of its own.
@@ -59,7 +60,7 @@ pub struct Slack {
 }
 
 /// A channel in Microsoft Teams.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teams {
     /// The URL of a workflow that posts what it is sent.
@@ -67,7 +68,7 @@ pub struct Teams {
 }
 
 /// A service in PagerDuty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PagerDuty {
     /// The integration key of the service (Events API v2).
@@ -78,7 +79,7 @@ pub struct PagerDuty {
 }
 
 /// Mail, by SMTP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
     /// Name of the server.
@@ -105,7 +106,7 @@ pub struct Email {
 }
 
 /// How a connection to a mail server is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
     /// It begins in the clear and must change to TLS before anything is told.
@@ -118,7 +119,7 @@ pub enum Tls {
 }
 
 /// Any URL that takes JSON by POST.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
     /// The URL, when it is no secret.
@@ -139,7 +140,7 @@ pub struct Webhook {
 }
 
 /// An Alertmanager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alertmanager {
     /// Where it is, such as `http://127.0.0.1:9093`.

@@ -211,6 +211,7 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
 }
 
 /// Returns the input that an operation brings now, if it brings one.
+#[expect(clippy::too_many_lines, reason = "one line or two for each kind of input")]
 fn input(world: &mut World, op: &Op) -> Option<Input> {
     Some(match op {
         Op::Event { kind, target, resolved, age_s } => {

@@ -1,0 +1,6 @@
+//! Prints `docs/schemas/asyncapi.json`.
+#![expect(clippy::print_stdout, reason = "it is there to print")]
+
+fn main() {
+    print!("{}", bus::asyncapi());
+}
