@@ -70,7 +70,7 @@ targets:
   - name: orders-api
     process: {command: [orders]}
     depends_on: [database]
-    checks: [{http: "http://127.0.0.1:8081/health", every: 1s}, {disk: /, above: 90}]
+    checks: [{http: "http://127.0.0.1:8081/health", every: 1s}, {disk: /, above: 90}, {prometheus: {url: "http://prom:9090", query: up, sick: "< 1"}}]
     select: [{app: orders}]
 policy:
   autonomy: auto
@@ -79,13 +79,25 @@ policy:
   freeze: [{from: 2026-01-01T00:00:00Z, until: 2026-01-02T00:00:00Z, reason: fair}]
   notify: [{log: true}]
 watchdog: {url: "http://hc", every: 60s}
+maintenance:
+  - {name: nightly, match: ["target=database"], cron: "0 2 * * *", lasts: 1h}
+notify:
+  receivers:
+    - {name: oncall, log: true, quiet: {from: "22:00", until: "07:00", offset: "+02:00"}}
 runbooks:
   - {name: a, title: t, risk: low, when: {causes: [x]}, attempts: 1, steps: [{action: docker.start}]}
 "#;
 
 /// Replacements that spoil the form: a key, a word, a text, or something that is missing.
-const SPOILED: [(&str, &str); 46] = [
+const SPOILED: [(&str, &str); 53] = [
     ("policy:", "polices:"),
+    ("url: \"http://prom:9090\"", "url: prom"),
+    ("query: up", "query: ' '"),
+    ("sick: \"< 1\"", "sick: much"),
+    ("target=database", "target"),
+    ("lasts: 1h", "lasts: long"),
+    ("22:00", "10 pm"),
+    ("+02:00", "Berlin"),
     ("container: db", "container: db, colour: red"),
     ("container: db", "container: ''"),
     ("name: database", "nam: database"),
