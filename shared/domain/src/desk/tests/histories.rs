@@ -210,6 +210,24 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
     }
 }
 
+/// Returns another configuration.
+fn configured(world: &World, target: u8, what: u8) -> Input {
+    let mut config = world.desk.config().clone();
+    let idx = usize::from(target) % config.targets.len();
+    match what {
+        0 => {
+            config.targets[idx].labels.insert("tier".to_owned(), target.to_string());
+        }
+        1 => config.policy.autonomy = Autonomy::Approve,
+        2 => config.policy.autonomy = Autonomy::Auto,
+        _ => {
+            let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
+            config.policy.runbooks.insert("restart-container".to_owned(), stated);
+        }
+    }
+    command(Verb::Configure { config: Box::new(config) })
+}
+
 /// Returns the input that an operation brings now, if it brings one.
 fn input(world: &mut World, op: &Op) -> Option<Input> {
     Some(match op {
@@ -259,22 +277,7 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
                 keep: Some("message 7".to_owned()),
             })
         }
-        Op::Configure { target, what } => {
-            let mut config = world.desk.config().clone();
-            let idx = usize::from(*target) % config.targets.len();
-            match what {
-                0 => {
-                    config.targets[idx].labels.insert("tier".to_owned(), target.to_string());
-                }
-                1 => config.policy.autonomy = Autonomy::Approve,
-                2 => config.policy.autonomy = Autonomy::Auto,
-                _ => {
-                    let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
-                    config.policy.runbooks.insert("restart-container".to_owned(), stated);
-                }
-            }
-            command(Verb::Configure { config: Box::new(config) })
-        }
+        Op::Configure { target, what } => configured(world, *target, *what),
         Op::Silence { target, s } => {
             let matcher = format!("target={}", target_name(world, *target));
             command(silence(&matcher, world.at + secs(*s)))
