@@ -44,8 +44,8 @@ const EVERYTHING: &[&str] = &[
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.
 #[rustfmt::skip]
-const PURE: [&str; 9] = [
-    "chrono", "minijinja", "serde", "serde-saphyr", "serde_json", "serde_path_to_error", "sha2", "thiserror",
+const PURE: [&str; 11] = [
+    "chrono", "croner", "minijinja", "regex", "serde", "serde-saphyr", "serde_json", "serde_path_to_error", "sha2", "thiserror",
     "uuid",
 ];
 

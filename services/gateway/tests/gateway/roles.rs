@@ -77,6 +77,9 @@ fn body(path: &str) -> (&'static str, String) {
         "/publish_event" | "/api/v1/events" => {
             ("application/json", json!({"type": "a"}).to_string())
         }
+        "/api/v1/silences" => {
+            ("application/json", json!({"matchers": ["target=a"], "for": "1h"}).to_string())
+        }
         "/api/v1/config" => ("application/yaml", "targets: []".to_owned()),
         _ => ("application/json", "{}".to_owned()),
     }
