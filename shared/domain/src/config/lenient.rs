@@ -9,6 +9,8 @@ use super::{Config, Fields};
 
 /// Unknown fields that are told; a configuration with more is refused.
 const UNKNOWN_MAX: usize = 1000;
+/// Longest message of a refusal.
+const TOLD_CHARS_MAX: usize = 1000;
 
 /// What a newer version has written and this one does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +53,17 @@ impl<'de> Deserialize<'de> for Config {
             });
             match taken {
                 Some(at) => fields.push(at),
-                None => return Err(de::Error::custom(format!("{path}: {error}"))),
+                None => return Err(de::Error::custom(cut(format!("{path}: {error}")))),
             }
         }
+    }
+}
+
+/// Cuts what quotes a long value: it is told to people, and to the log.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(TOLD_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 

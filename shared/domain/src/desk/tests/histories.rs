@@ -123,8 +123,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => wait.prop_map(|s| Op::Wait { s }),
         1 => (which(), 0_u8..4).prop_map(|(target, what)| Op::Configure { target, what }),
         3 => any::<u16>().prop_map(|which| Op::Repeat { which }),
-        1 => (which(), 1_i64..3000).prop_map(|(target, s)| Op::Silence { target, s }),
-        1 => Just(Op::EndSilence),
+        1 => prop_oneof![
+            (which(), 1_i64..1000).prop_map(|(target, s)| Op::Silence { target, s }),
+            Just(Op::EndSilence),
+        ],
         2 => Just(Op::Restart),
     ]
 }
@@ -210,8 +212,25 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
     }
 }
 
+/// Returns another configuration.
+fn configured(world: &World, target: u8, what: u8) -> Input {
+    let mut config = world.desk.config().clone();
+    let idx = usize::from(target) % config.targets.len();
+    match what {
+        0 => {
+            config.targets[idx].labels.insert("tier".to_owned(), target.to_string());
+        }
+        1 => config.policy.autonomy = Autonomy::Approve,
+        2 => config.policy.autonomy = Autonomy::Auto,
+        _ => {
+            let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
+            config.policy.runbooks.insert("restart-container".to_owned(), stated);
+        }
+    }
+    command(Verb::Configure { config: Box::new(config) })
+}
+
 /// Returns the input that an operation brings now, if it brings one.
-#[expect(clippy::too_many_lines, reason = "one line or two for each kind of input")]
 fn input(world: &mut World, op: &Op) -> Option<Input> {
     Some(match op {
         Op::Event { kind, target, resolved, age_s } => {
@@ -260,22 +279,7 @@ fn input(world: &mut World, op: &Op) -> Option<Input> {
                 keep: Some("message 7".to_owned()),
             })
         }
-        Op::Configure { target, what } => {
-            let mut config = world.desk.config().clone();
-            let idx = usize::from(*target) % config.targets.len();
-            match what {
-                0 => {
-                    config.targets[idx].labels.insert("tier".to_owned(), target.to_string());
-                }
-                1 => config.policy.autonomy = Autonomy::Approve,
-                2 => config.policy.autonomy = Autonomy::Auto,
-                _ => {
-                    let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
-                    config.policy.runbooks.insert("restart-container".to_owned(), stated);
-                }
-            }
-            command(Verb::Configure { config: Box::new(config) })
-        }
+        Op::Configure { target, what } => configured(world, *target, *what),
         Op::Silence { target, s } => {
             let matcher = format!("target={}", target_name(world, *target));
             command(silence(&matcher, world.at + secs(*s)))
