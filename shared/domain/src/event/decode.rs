@@ -292,7 +292,9 @@ fn finish(mut event: Event, context: &Context) -> Event {
     let in_labels = |key: &str| event.labels.get(key).map(String::as_str);
     if event.target.is_none() {
         let found = TARGET_KEYS.iter().find_map(|key| in_payload(key).or_else(|| in_labels(key)));
-        event.target = found.filter(|it| !it.is_empty()).map(str::to_owned);
+        // What is longer than a target's name may be is none.
+        let legal = |it: &&str| !it.is_empty() && it.len() <= TEXT_MAX;
+        event.target = found.filter(legal).map(str::to_owned);
     }
     if event.starts_at.is_none() {
         event.starts_at = in_payload("timestamp").and_then(read_time);
@@ -463,6 +465,14 @@ mod tests {
     fn context() -> Context {
         let at = DateTime::parse_from_rfc3339("2026-01-02T03:04:05Z").unwrap().to_utc();
         Context { id: "fallback".to_owned(), kind: None, at }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_target_in_the_payload_is_none() {
+        for (n, is_target) in [(TEXT_MAX, true), (TEXT_MAX + 1, false)] {
+            let body = json!({"type": "a", "payload": {"service": "x".repeat(n)}});
+            assert_eq!(plain(body, &context()).unwrap().target.is_some(), is_target, "{n}");
+        }
     }
 
     #[test]
