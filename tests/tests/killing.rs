@@ -62,7 +62,14 @@ async fn survives(kind: &str) {
     for phase in PHASES {
         let n_before = count(&stack, phase);
         let n_ended = count(&stack, "resolved") + count(&stack, "self_resolved");
-        assert!(store.kill(), "{phase}: the target was not there");
+        assert!(
+            store.kill(),
+            "{phase}: the target was not there: pid {:?}, answers: {}, {:?}, {:?}",
+            store.pid(),
+            store.answers(),
+            store.starts(),
+            stack.decisions("database")
+        );
         until_decided(&stack, phase, n_before).await;
         assert!(0 < stack.kill(kind), "{phase}: there was no {kind} to kill");
 

@@ -31,6 +31,10 @@ const N_RESTARTS_MAX: u32 = 2;
 /// restarts it (an engine, an init system) would have done so.
 const DEAD_MAX: Duration = Duration::from_secs(5);
 
+/// A look that waited so much longer than the quickest one since it is well has met a target that
+/// hung, although it answered in time for its checks. A target that is always slow is not meant.
+const HUNG_MIN: Duration = Duration::from_millis(500);
+
 /// One look at all checks at once.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -41,6 +45,23 @@ pub struct Look {
 }
 
 impl Soak {
+    /// Begins with a look that passed and had its answers `now`.
+    fn begun(look: &Look, now: Instant) -> Self {
+        let quickest = look.waited(now);
+        Self { first: look.begun, since: now, quickest, run: look.run.clone(), n_looks: 1 }
+    }
+
+    /// Adds a look that passed, which had its answers `now`, if nothing came between.
+    fn goes_on(self, look: &Look, now: Instant) -> Option<Self> {
+        let waited = look.waited(now);
+        let hung = self.quickest + HUNG_MIN < waited;
+        (self.run == look.run && !hung).then(|| Self {
+            quickest: self.quickest.min(waited),
+            n_looks: self.n_looks + 1,
+            ..self
+        })
+    }
+
     /// Returns for how long it was well for certain: up to the begin of a look that passed.
     fn until(&self, look: &Look) -> Duration {
         look.begun.at.saturating_duration_since(self.since)
@@ -63,6 +84,10 @@ impl Look {
         let passed = has_run && !results.is_empty() && results.iter().all(|result| result.ok);
         Self { begun, results, passed, run }
     }
+
+    fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun.at)
+    }
 }
 
 /// What follows on a look.
@@ -82,6 +107,8 @@ struct Soak {
     /// When the first look had its answers. Not when they were asked for: a target that hangs
     /// answers what waits for it when it goes on, and was not well meanwhile.
     since: Instant,
+    /// The shortest time that a look waited for its answers.
+    quickest: Duration,
     run: Option<RunId>,
     n_looks: u32,
 }
@@ -150,11 +177,10 @@ impl Trial {
             let why = format!("it keeps dying: {} restarts seen", self.n_restarts);
             return Next::Ended(Verdict::failed(look, why));
         }
-        self.soak = look.passed.then(|| match self.soak.take() {
-            Some(soak) if soak.run == look.run => Soak { n_looks: soak.n_looks + 1, ..soak },
-            Some(_) | None => {
-                Soak { first: look.begun, since: now, run: look.run.clone(), n_looks: 1 }
-            }
+        let soak = self.soak.take();
+        self.soak = look.passed.then(|| {
+            soak.and_then(|soak| soak.goes_on(&look, now))
+                .unwrap_or_else(|| Soak::begun(&look, now))
         });
         if let Some(soak) = &self.soak
             && N_LOOKS_MIN <= soak.n_looks
@@ -316,5 +342,25 @@ mod tests {
         let verdict = pass(&mut trial, 751, 752).unwrap();
         assert!(verdict.passed);
         assert_eq!(verdict.summary, "well for 351 ms, 5 looks at 1 checks");
+    }
+
+    /// It answered in time for its check, and was not well while it hung.
+    #[test]
+    fn a_target_that_hangs_in_its_soak_begins_it_anew() {
+        let mut trial = trial(300);
+        for (from_ms, to_ms) in [(0, 2), (100, 102), (200, 901), (910, 912), (1000, 1002)] {
+            assert!(pass(&mut trial, from_ms, to_ms).is_none(), "{from_ms}");
+        }
+        let verdict = pass(&mut trial, 1201, 1203).unwrap();
+        assert_eq!(verdict.summary, "well for 300 ms, 4 looks at 1 checks");
+    }
+
+    #[test]
+    fn a_target_that_is_always_slow_is_well() {
+        let mut trial = trial(300);
+        assert!(pass(&mut trial, 0, 700).is_none());
+        assert!(pass(&mut trial, 701, 1500).is_none());
+        let verdict = pass(&mut trial, 1501, 2300).unwrap();
+        assert_eq!(verdict.summary, "well for 801 ms, 3 looks at 1 checks");
     }
 }

@@ -293,8 +293,9 @@ impl Reign {
             if court.appending.is_some() {
                 return Ok(None);
             }
-            let Some(batch) = state.core.seal(epoch)? else { return Ok(None) };
+            let Some(mut batch) = state.core.seal(epoch)? else { return Ok(None) };
             drop(state);
+            court.courier.send(std::mem::take(&mut batch.looks)).await;
             if let Some(started) = court.begun.take() {
                 metrics::histogram!("selfheal_supervisor_batch_seconds").record(started.elapsed());
             }

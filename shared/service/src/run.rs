@@ -63,11 +63,8 @@ where
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         warn!("another TLS provider was installed first");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads())
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .enable_all()
-        .build();
+    let runtime =
+        runtime(worker_threads()).max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
             let systemd = Systemd::from_env();
@@ -94,6 +91,17 @@ where
             exit::code(number)
         }
     }
+}
+
+/// Returns what runs the tasks on `n_threads`. With one it is the main thread, since what is
+/// handed from one thread to another costs a wake-up: some 50 us each, on the way of every message.
+fn runtime(n_threads: usize) -> tokio::runtime::Builder {
+    if n_threads <= 1 {
+        return tokio::runtime::Builder::new_current_thread();
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(n_threads);
+    builder
 }
 
 /// Returns how many threads run the tasks. Where the broker and the other services leave one

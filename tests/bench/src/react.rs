@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream;
+use domain::view::LogLine;
+use futures_util::StreamExt as _;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -41,7 +43,7 @@ pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
         let n = setting.runs * PER_RUN;
         let marks = directory()?;
         let stack = start(setting, sync, &marks, 2 * (n + WARM_UP))?;
-        let publisher = Publisher::connect(&stack, &marks).await?;
+        let mut publisher = Publisher::connect(&stack, &marks).await?;
         let idle = publisher.series(0..n + WARM_UP).await?;
         told.insert(format!("{name}_idle"), idle);
         let beside = Load {
@@ -125,17 +127,20 @@ fn target(n: u32) -> String {
 /// Sends events as a foreign publisher does, and hears when the broker has them.
 struct Publisher {
     js: jetstream::Context,
+    /// Incidents that are over.
+    over: async_nats::Subscriber,
     marks: PathBuf,
 }
 
 impl Publisher {
     async fn connect(stack: &Stack, marks: &Path) -> anyhow::Result<Self> {
         let client = async_nats::connect(&stack.nats_url).await;
-        let js = jetstream::new(client.context("cannot reach the broker")?);
-        Ok(Self { js, marks: marks.to_owned() })
+        let client = client.context("cannot reach the broker")?;
+        let over = client.subscribe("selfheal.over").await?;
+        Ok(Self { js: jetstream::new(client), over, marks: marks.to_owned() })
     }
 
-    async fn series(&self, numbers: std::ops::Range<u32>) -> anyhow::Result<Value> {
+    async fn series(&mut self, numbers: std::ops::Range<u32>) -> anyhow::Result<Value> {
         let (mut accepted, mut sent) = (Histogram::default(), Histogram::default());
         let mut stages: BTreeMap<&str, Histogram> = BTreeMap::new();
         let first = numbers.start;
@@ -158,7 +163,7 @@ impl Publisher {
         }))
     }
 
-    async fn one(&self, number: u32) -> anyhow::Result<Times> {
+    async fn one(&mut self, number: u32) -> anyhow::Result<Times> {
         let target = target(number);
         let body = json!({"type": EVENT, "target": target, "payload": {"n": number}}).to_string();
         let sent_ns = now_ns();
@@ -170,7 +175,21 @@ impl Publisher {
             std::fs::read_to_string(&file).ok()?.parse().ok()
         })
         .await?;
+        tokio::time::timeout(ACTION_LIMIT, self.until_over(&target))
+            .await
+            .context("its incident did not end")??;
         Ok(Times { sent_ns, accepted_ns, acted_ns })
+    }
+
+    /// Waits until the incident of a target is over, so that the next one finds nobody at work.
+    async fn until_over(&mut self, target: &str) -> anyhow::Result<()> {
+        loop {
+            let message = self.over.next().await.context("the broker has gone")?;
+            let line: LogLine = serde_json::from_slice(&message.payload)?;
+            if line.target.as_deref() == Some(target) {
+                return Ok(());
+            }
+        }
     }
 }
 

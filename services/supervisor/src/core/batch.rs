@@ -11,7 +11,7 @@ use domain::{
     id::{IncidentId, Position},
     incident::{Corrupt, Incident, Notice},
     trace::TraceContext,
-    wire::{Answer, InputKind, SCHEMA},
+    wire::{Answer, InputKind, SCHEMA, WorkKind},
 };
 use serde::Serialize;
 
@@ -48,6 +48,9 @@ pub struct Batch {
     pub first: Position,
     /// All inputs up to here have been decided.
     pub covers: Position,
+    /// Diagnoses that are wanted, to be published beside the append: to look harms nobody, and
+    /// whoever decides the same inputs instead wants the same under the same ids.
+    pub looks: Vec<Wish>,
     consequences: Consequences,
     n_inputs: usize,
 }
@@ -57,7 +60,7 @@ pub struct Batch {
 pub struct Consequences {
     /// Lines of the log.
     pub lines: Lines,
-    /// Work that is wanted now, to be published at once.
+    /// Work that is wanted now, to be published at once; without [`Batch::looks`].
     pub wishes: Vec<Wish>,
     /// The configuration that came into force, for the agents.
     pub configuration: Option<Box<Config>>,
@@ -243,7 +246,11 @@ impl Draft {
         let is_empty = self.recorded.is_empty() && at.covers.seq < at.covered.seq + UNCOVERED_MAX;
         let append = if is_empty { None } else { Some(self.entry(at.epoch, at.covers)?) };
         self.rest.lines = self.lines(at.expected_last + 1, at.covers)?;
-        self.rest.wishes = self.wishes(at.desk, wished);
+        let (looks, wishes) = self
+            .wishes(at.desk, wished)
+            .into_iter()
+            .partition(|it| it.kind() == WorkKind::Diagnose);
+        self.rest.wishes = wishes;
         let is_configured = |it: &Recorded| matches!(it.decision.fact, Fact::Configured { .. });
         if self.recorded.iter().any(is_configured) {
             self.rest.configuration = Some(Box::new(at.desk.config().clone()));
@@ -255,6 +262,7 @@ impl Draft {
             append,
             first: at.first,
             covers: at.covers,
+            looks,
             consequences: self.rest,
             n_inputs: self.n_inputs,
         })

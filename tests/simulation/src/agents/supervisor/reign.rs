@@ -186,7 +186,8 @@ impl Court<'_> {
                 return true;
             }
             let sealed = seat.core.seal(self.epoch).expect("decisions have a form in JSON");
-            let Some(batch) = sealed else { return true };
+            let Some(mut batch) = sealed else { return true };
+            let looks = packed(std::mem::take(&mut batch.looks));
             if office.agent.world.bug(Bug::WishBeforeAppend) {
                 let wishes = packed(seat.core.desk().pending());
                 drop(seat);
@@ -194,6 +195,7 @@ impl Court<'_> {
             } else {
                 drop(seat);
             }
+            self.publish(looks);
             if batch.append.is_none() {
                 if !self.stored(batch, None) {
                     return false;
