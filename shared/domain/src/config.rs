@@ -10,9 +10,7 @@ mod people;
 mod quiet;
 mod validate;
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,7 +30,10 @@ pub use lenient::Unknown;
 pub use validate::{Finding, known_runbooks};
 
 /// The whole configuration, `selfheal.yaml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+// What serde derives are functions of its own here, which are strict: `lenient` reads what was
+// stored, and `parse` what was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct Config {
     /// What is watched and healed.
     pub targets: Vec<Target>,
@@ -41,130 +42,36 @@ pub struct Config {
     /// Cures of one's own, besides the built-in ones.
     pub runbooks: Vec<Runbook>,
     /// Who is told of what, by which way, and when.
+    #[serde(skip_serializing_if = "Notify::is_empty")]
     pub notify: Notify,
     /// An outside system that is told regularly that we heal, so that it can alarm when we
     /// do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,
     /// Times of maintenance, in which nothing is touched and nobody told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<Window>,
     /// Which troubles are only the consequence of others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inhibit: Vec<InhibitRule>,
     /// When a trouble that comes and goes is left alone for a while (default: never).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flapping: Option<Flapping>,
     /// Who may come in to the gateway, and how often.
+    #[serde(skip_serializing_if = "Access::is_default")]
     pub access: Access,
     /// Doors for what others send.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub integrations: Vec<Integration>,
     /// What a newer version has stored and this one does not know. While there is any, no
     /// fix is begun: it may be a rule.
+    #[serde(skip)]
     pub unknown: Option<Box<Unknown>>,
 }
 
-/// What this version knows, as it is written.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Fields {
-    /// What is watched and healed.
-    targets: Vec<Target>,
-    /// What may be done without asking, how often, and to how many.
-    policy: Policy,
-    /// Cures of one's own, besides the built-in ones.
-    runbooks: Vec<Runbook>,
-    /// Who is told of what, by which way, and when.
-    #[serde(skip_serializing_if = "Notify::is_empty")]
-    notify: Notify,
-    /// An outside system that is told regularly that we heal, so that it can alarm when we
-    /// do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    watchdog: Option<Watchdog>,
-    /// Times of maintenance, in which nothing is touched and nobody told.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    maintenance: Vec<Window>,
-    /// Which troubles are only the consequence of others.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    inhibit: Vec<InhibitRule>,
-    /// When a trouble that comes and goes is left alone for a while (default: never).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flapping: Option<Flapping>,
-    /// Who may come in to the gateway, and how often.
-    #[serde(skip_serializing_if = "Access::is_default")]
-    access: Access,
-    /// Doors for what others send.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    integrations: Vec<Integration>,
-}
-
-impl From<Fields> for Config {
-    fn from(fields: Fields) -> Self {
-        let Fields {
-            targets,
-            policy,
-            runbooks,
-            notify,
-            watchdog,
-            maintenance,
-            inhibit,
-            flapping,
-            access,
-            integrations,
-        } = fields;
-        Self {
-            targets,
-            policy,
-            runbooks,
-            notify,
-            watchdog,
-            maintenance,
-            inhibit,
-            flapping,
-            access,
-            integrations,
-            unknown: None,
-        }
-    }
-}
-
-impl From<Config> for Fields {
-    fn from(config: Config) -> Self {
-        let Config {
-            targets,
-            policy,
-            runbooks,
-            notify,
-            watchdog,
-            maintenance,
-            inhibit,
-            flapping,
-            access,
-            integrations,
-            unknown: _,
-        } = config;
-        Self {
-            targets,
-            policy,
-            runbooks,
-            notify,
-            watchdog,
-            maintenance,
-            inhibit,
-            flapping,
-            access,
-            integrations,
-        }
-    }
-}
-
-impl JsonSchema for Config {
-    fn schema_name() -> Cow<'static, str> {
-        "Config".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = Fields::json_schema(generator);
-        schema.insert("description".to_owned(), "The whole configuration, `selfheal.yaml`.".into());
-        schema
-    }
-}
+/// The whole configuration as a person writes it: a field that we do not know is a mistake.
+#[derive(Deserialize)]
+struct Written(#[serde(with = "Config")] Config);
 
 /// A dead-man's switch: as long as incidents are decided, a gateway calls the URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -210,8 +117,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
     let config: Config = if text.trim().is_empty() {
         Config::default()
     } else {
-        let read = serde_saphyr::from_str::<Fields>(text);
-        read.map_err(|error| vec![locate::of_parser(text, &error)])?.into()
+        let read = serde_saphyr::from_str::<Written>(text);
+        read.map_err(|error| vec![locate::of_parser(text, &error)])?.0
     };
     let findings = validate::findings(&config);
     if findings.is_empty() {

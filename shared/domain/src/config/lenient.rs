@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment, Track};
 
-use super::{Config, Fields};
+use super::Config;
 
 /// Unknown fields that are told; a configuration with more is refused.
 const UNKNOWN_MAX: usize = 1000;
@@ -25,7 +25,7 @@ impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.unknown {
             Some(unknown) => unknown.whole.serialize(serializer),
-            None => Fields::from(self.clone()).serialize(serializer),
+            None => Self::serialize(self, serializer),
         }
     }
 }
@@ -38,10 +38,10 @@ impl<'de> Deserialize<'de> for Config {
         loop {
             let mut track = Track::new();
             let path_of = serde_path_to_error::Deserializer::new(&known, &mut track);
-            let error = match Fields::deserialize(path_of) {
+            let error = match Self::deserialize(path_of) {
                 Ok(read) => {
                     let unknown = (!fields.is_empty()).then(|| Box::new(Unknown { fields, whole }));
-                    return Ok(Self { unknown, ..read.into() });
+                    return Ok(Self { unknown, ..read });
                 }
                 Err(error) => error,
             };
