@@ -83,7 +83,7 @@ maintenance:
   - {name: nightly, match: ["target=database"], cron: "0 2 * * *", lasts: 1h}
 notify:
   receivers:
-    - {name: oncall, log: true, quiet: {from: "22:00", until: "07:00", offset: "+02:00"}}
+    - {name: oncall, log: true, quiet: {from: "22:00", until: "07:00", time_zone: "Europe/Berlin"}}
 runbooks:
   - {name: a, title: t, risk: low, when: {causes: [x]}, attempts: 1, steps: [{action: docker.start}]}
 "#;

@@ -87,8 +87,7 @@ fn window(it: &Window, now: DateTime<Utc>) -> Vec<String> {
     };
     let when = match (&it.cron, it.lasts, it.from, it.until) {
         (Some(cron), Some(lasts), _, _) => {
-            let offset = it.utc_offset.as_deref().unwrap_or("UTC");
-            format!("{cron} {offset} for {lasts}")
+            format!("{cron} {} for {lasts}", it.time_zone)
         }
         (_, _, Some(from), Some(until)) => format!("{from} to {until}"),
         (_, _, _, _) => "-".to_owned(),

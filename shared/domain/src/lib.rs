@@ -29,6 +29,7 @@ pub mod secret;
 pub mod silence;
 pub mod span;
 pub mod target;
+pub mod time_zone;
 pub mod trace;
 pub mod view;
 pub mod wire;

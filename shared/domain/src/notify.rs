@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audience::{Audience, Subject};
 pub use occasion::Occasion;
-pub use quiet::{ClockTime, NotATime, Offset, Quiet};
+pub use quiet::{ClockTime, NotATime, Quiet};
 pub use receiver::{
     Alertmanager, Email, NotOneWay, PagerDuty, Receiver, Slack, Teams, Tls, Way, Webhook,
 };

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use croner::Cron;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     id::{IncidentId, Position, digest},
     matcher::Matchers,
     span::Span,
+    time_zone::TimeZone,
 };
 
 /// The longest silence, and the longest run of a window: what is quiet for longer is forgotten.
@@ -136,9 +137,10 @@ pub struct Window {
     /// How long each run lasts, of one that recurs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Span>,
-    /// Difference of the crontab's clock from UTC, such as `+02:00` (default: UTC).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub utc_offset: Option<String>,
+    /// By which clock the crontab is meant: `UTC`, a name such as `Europe/Berlin`, or hours and
+    /// minutes ahead of UTC, such as `+02:00`.
+    #[serde(default, skip_serializing_if = "TimeZone::is_utc")]
+    pub time_zone: TimeZone,
     /// Why; shown wherever something is kept quiet.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -152,26 +154,19 @@ impl Window {
             return (from <= at && at < until).then_some(until);
         }
         let lasts = self.lasts?.to_delta();
-        let offset = self.offset().ok()?;
         let cron = self.cron.as_deref()?.parse::<Cron>().ok()?;
         // The newest begin that is not later; runs that overlap are one.
-        let mut from = (at - lasts).with_timezone(&offset);
+        let mut from = at - lasts;
         let mut until = None;
         for _ in 0..RUNS_MAX {
-            let begin = cron.find_next_occurrence(&from, false).ok()?;
-            if at.with_timezone(&offset) < begin {
+            let begin = self.time_zone.next_run(&cron, from)?;
+            if at < begin {
                 break;
             }
-            until = Some(begin.with_timezone(&Utc) + lasts);
+            until = Some(begin + lasts);
             from = begin;
         }
         until
-    }
-
-    fn offset(&self) -> Result<FixedOffset, String> {
-        let text = self.utc_offset.as_deref().unwrap_or("+00:00");
-        let fault = || format!("`{text}` is no difference from UTC");
-        text.parse::<FixedOffset>().map_err(|_no_offset| fault())
     }
 
     /// Returns what is wrong with it: the field, what, and what to do.
@@ -197,9 +192,6 @@ impl Window {
                 if let Err(error) = cron.parse::<Cron>() {
                     let what = format!("`{cron}` is no crontab entry: {error}");
                     return Some(("cron", what, "such as `0 2 * * 6`: at 02:00 each Saturday"));
-                }
-                if let Err(what) = self.offset() {
-                    return Some(("utc_offset", what, "such as `+02:00`"));
                 }
                 let is_fault = lasts == Span::ZERO || LASTS_MAX < lasts.to_delta();
                 is_fault.then(|| {
@@ -286,7 +278,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn window(cron: &str, lasts: &str, utc_offset: Option<&str>) -> Window {
+    fn window(cron: &str, lasts: &str, time_zone: &str) -> Window {
         Window {
             name: "backup".to_owned(),
             matchers: Matchers(vec!["target=database".parse().unwrap()]),
@@ -294,14 +286,14 @@ mod tests {
             until: None,
             cron: Some(cron.to_owned()),
             lasts: Some(lasts.parse().unwrap()),
-            utc_offset: utc_offset.map(str::to_owned),
+            time_zone: time_zone.parse().unwrap(),
             reason: String::new(),
         }
     }
 
     #[test]
     fn a_window_recurs_and_each_run_ends() {
-        let night = window("0 23 * * *", "2h", None);
+        let night = window("0 23 * * *", "2h", "UTC");
         assert_eq!(night.fault(), None);
         let until = Some(at("2026-03-02T01:00:00Z"));
         for (now, active) in [
@@ -312,7 +304,7 @@ mod tests {
         ] {
             assert_eq!(night.active_until(at(now)), active, "{now}");
         }
-        let saturday = window("0 2 * * 6", "30m", Some("+02:00"));
+        let saturday = window("0 2 * * 6", "30m", "+02:00");
         assert_eq!(
             saturday.active_until(at("2026-03-07T00:10:00Z")),
             Some(at("2026-03-07T00:30:00Z"))
@@ -321,15 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn a_window_follows_the_summer_time_of_its_zone() {
+        let night = window("30 2 * * *", "1h", "Europe/Berlin");
+        for (now, until) in [
+            ("2026-01-15T01:30:00Z", Some("2026-01-15T02:30:00Z")),
+            ("2026-07-15T00:30:00Z", Some("2026-07-15T01:30:00Z")),
+            ("2026-07-15T01:30:00Z", None),
+            // In one night 02:30 is not there, in the other it is there twice: it is held once.
+            ("2026-03-29T01:31:00Z", Some("2026-03-29T02:00:00Z")),
+            ("2026-10-25T00:31:00Z", Some("2026-10-25T01:30:00Z")),
+            ("2026-10-25T01:31:00Z", None),
+        ] {
+            assert_eq!(night.active_until(at(now)), until.map(at), "{now}");
+        }
+    }
+
+    #[test]
     fn a_window_without_an_end_is_refused() {
-        let mut endless = window("0 2 * * 6", "2h", None);
+        let mut endless = window("0 2 * * 6", "2h", "UTC");
         endless.lasts = None;
         assert_eq!(endless.fault().unwrap().0, "from");
         for (it, field) in [
-            (window("0 2 * * 6", "0s", None), "lasts"),
-            (window("0 2 * * 6", "32d", None), "lasts"),
-            (window("at night", "2h", None), "cron"),
-            (window("0 2 * * 6", "2h", Some("Berlin")), "utc_offset"),
+            (window("0 2 * * 6", "0s", "UTC"), "lasts"),
+            (window("0 2 * * 6", "32d", "UTC"), "lasts"),
+            (window("at night", "2h", "UTC"), "cron"),
         ] {
             assert_eq!(it.fault().unwrap().0, field);
         }

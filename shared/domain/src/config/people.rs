@@ -242,7 +242,7 @@ mod tests {
   receivers:
     - name: chat
       slack: {token: {env: SLACK_TOKEN}, channel: C012AB3CD}
-      quiet: {from: '22:00', until: '06:30', offset: '+02:00'}
+      quiet: {from: '22:00', until: '06:30', time_zone: '+02:00'}
       rate: 30/h
     - {name: hook, slack: {webhook: {env: SLACK_URL}}}
     - {name: teams, teams: {webhook: {env: TEAMS_URL}}}

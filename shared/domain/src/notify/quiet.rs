@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use chrono::{DateTime, Days, FixedOffset, NaiveTime, Timelike as _, Utc};
+use chrono::{DateTime, Days, NaiveTime, Timelike as _, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::event::Severity;
+use crate::{event::Severity, time_zone::TimeZone};
 
 /// Times of each day in which a receiver is only told what is urgent. The rest waits until
 /// their end; of one incident the newest notice then says it all.
@@ -17,10 +17,10 @@ pub struct Quiet {
     pub from: ClockTime,
     /// End; before the begin it is that of the next day.
     pub until: ClockTime,
-    /// By which clock: `UTC`, or hours and minutes ahead of it, such as `+02:00`. It is the
-    /// same all year.
+    /// By which clock: `UTC`, a name such as `Europe/Berlin`, or hours and minutes ahead of UTC,
+    /// such as `+02:00`.
     #[serde(default)]
-    pub offset: Offset,
+    pub time_zone: TimeZone,
     /// Incidents at least so bad are told at any time.
     #[serde(default = "critical")]
     pub urgent: Severity,
@@ -35,28 +35,17 @@ const fn critical() -> Severity {
 #[serde(try_from = "String", into = "String")]
 pub struct ClockTime(NaiveTime);
 
-/// How far a clock is ahead of UTC, written like `+02:00`, or `UTC`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Offset(FixedOffset);
-
-/// Why a text is no time of the day, or no offset.
+/// A text is no time of the day.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotATime {
-    /// No time of the day.
-    #[error("`{0}` is not a time of the day; write hours and minutes, such as `22:30`")]
-    Clock(String),
-    /// No offset.
-    #[error("`{0}` is not an offset from UTC; write `UTC`, or hours and minutes, such as `+02:00`")]
-    Offset(String),
-}
+#[error("`{0}` is not a time of the day; write hours and minutes, such as `22:30`")]
+pub struct NotATime(String);
 
 impl Quiet {
     /// Returns when the quiet hours end in which `at` is, or `None` when it is in none.
     #[must_use]
     pub fn end(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let (ClockTime(from), ClockTime(until)) = (self.from, self.until);
-        let local = at.with_timezone(&self.offset.0).naive_local();
+        let local = self.time_zone.local(at);
         let time = local.time();
         let is_quiet =
             if from <= until { from <= time && time < until } else { from <= time || time < until };
@@ -65,8 +54,7 @@ impl Quiet {
         }
         let today = local.date();
         let day = if time < until { today } else { today.checked_add_days(Days::new(1))? };
-        let end = day.and_time(until).and_local_timezone(self.offset.0);
-        end.single().map(|end| end.to_utc())
+        self.time_zone.when(day.and_time(until))
     }
 }
 
@@ -75,7 +63,7 @@ impl FromStr for ClockTime {
 
     fn from_str(text: &str) -> Result<Self, NotATime> {
         let time = NaiveTime::parse_from_str(text.trim(), "%H:%M");
-        time.map(Self).map_err(|_unreadable| NotATime::Clock(text.to_owned()))
+        time.map(Self).map_err(|_unreadable| NotATime(text.to_owned()))
     }
 }
 
@@ -97,42 +85,6 @@ impl fmt::Display for ClockTime {
     }
 }
 
-impl Default for Offset {
-    fn default() -> Self {
-        Self(chrono::Offset::fix(&Utc))
-    }
-}
-
-impl FromStr for Offset {
-    type Err = NotATime;
-
-    fn from_str(text: &str) -> Result<Self, NotATime> {
-        let plain = text.trim();
-        if plain.eq_ignore_ascii_case("utc") || plain == "Z" {
-            return Ok(Self::default());
-        }
-        plain.parse().map(Self).map_err(|_unreadable| NotATime::Offset(text.to_owned()))
-    }
-}
-
-impl JsonSchema for Offset {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Offset".into()
-    }
-    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^ *([Uu][Tt][Cc]|Z|[+-][0-9]{2}:?[0-9]{2}) *$" })
-    }
-}
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::default() { f.write_str("UTC") } else { self.0.fmt(f) }
-    }
-}
-
 impl TryFrom<String> for ClockTime {
     type Error = NotATime;
     fn try_from(text: String) -> Result<Self, NotATime> {
@@ -146,28 +98,15 @@ impl From<ClockTime> for String {
     }
 }
 
-impl TryFrom<String> for Offset {
-    type Error = NotATime;
-    fn try_from(text: String) -> Result<Self, NotATime> {
-        text.parse()
-    }
-}
-
-impl From<Offset> for String {
-    fn from(offset: Offset) -> Self {
-        offset.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn quiet(from: &str, until: &str, offset: &str) -> Quiet {
+    fn quiet(from: &str, until: &str, time_zone: &str) -> Quiet {
         Quiet {
             from: from.parse().unwrap(),
             until: until.parse().unwrap(),
-            offset: offset.parse().unwrap(),
+            time_zone: time_zone.parse().unwrap(),
             urgent: Severity::Critical,
         }
     }
@@ -175,7 +114,7 @@ mod tests {
     #[test]
     fn the_end_of_the_night_is_found_in_any_zone() {
         let night = ("22:00", "06:30");
-        for (offset, at, end) in [
+        for (time_zone, at, end) in [
             ("UTC", "2026-01-01T21:59:59Z", None),
             ("UTC", "2026-01-01T22:00:00Z", Some("2026-01-02T06:30:00Z")),
             ("UTC", "2026-01-02T06:29:59Z", Some("2026-01-02T06:30:00Z")),
@@ -185,10 +124,16 @@ mod tests {
             ("-08:00", "2026-01-01T05:59:00Z", None),
             ("-08:00", "2026-01-01T06:00:00Z", Some("2026-01-01T14:30:00Z")),
             ("+05:30", "2026-12-31T17:00:00Z", Some("2027-01-01T01:00:00Z")),
+            ("Europe/Berlin", "2026-07-01T20:00:00Z", Some("2026-07-02T04:30:00Z")),
+            ("Europe/Berlin", "2026-12-01T20:30:00Z", None),
+            ("Europe/Berlin", "2026-12-01T21:00:00Z", Some("2026-12-02T05:30:00Z")),
+            // The nights in which the clock is put forward and back.
+            ("Europe/Berlin", "2026-03-28T22:00:00Z", Some("2026-03-29T04:30:00Z")),
+            ("Europe/Berlin", "2026-10-24T22:00:00Z", Some("2026-10-25T05:30:00Z")),
         ] {
             let expected = end.map(|end| end.parse::<DateTime<Utc>>().unwrap());
-            let found = quiet(night.0, night.1, offset).end(at.parse().unwrap());
-            assert_eq!(found, expected, "{at} {offset}");
+            let found = quiet(night.0, night.1, time_zone).end(at.parse().unwrap());
+            assert_eq!(found, expected, "{at} {time_zone}");
         }
         let noon = quiet("12:00", "13:00", "UTC");
         assert_eq!(noon.end("2026-01-01T13:00:00Z".parse().unwrap()), None);
@@ -200,11 +145,5 @@ mod tests {
         for text in ["", "25:00", "7", "22:00:00", "ten"] {
             assert!(text.parse::<ClockTime>().unwrap_err().to_string().contains("22:30"), "{text}");
         }
-        for text in ["", "Europe/Berlin", "2", "+99:00"] {
-            let error = text.parse::<Offset>().unwrap_err();
-            assert!(error.to_string().contains("+02:00"), "{text}");
-        }
-        assert_eq!("-03:30".parse::<Offset>().unwrap().to_string(), "-03:30");
-        assert_eq!("utc".parse::<Offset>().unwrap().to_string(), "UTC");
     }
 }

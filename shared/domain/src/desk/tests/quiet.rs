@@ -12,6 +12,7 @@ use crate::{
     policy::Notifier,
     silence::{Cause, Flapping, InhibitRule, SILENCES_MAX, SilenceId, Window},
     span::Span,
+    time_zone::TimeZone,
     view,
     wire::{AnswerStatus, Input, Verb, WorkKind},
 };
@@ -194,7 +195,7 @@ fn window(from: DateTime<Utc>, s: i64) -> Window {
         until: Some(from + secs(s)),
         cron: None,
         lasts: None,
-        utc_offset: None,
+        time_zone: TimeZone::default(),
         reason: "the nightly backup".to_owned(),
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     silence::{Flapping, InhibitRule, SilenceId, Window},
     span::Span,
     target::{DockerHandle, ProcessHandle, Target},
+    time_zone::TimeZone,
     view::{Filter, IncidentDetail, LogLine, Page, Query, SystemView},
     wire::{
         Answer, AnswerStatus, CheckResult, Claim, DiagnoseWork, Envelope, FixMode, FixOrder,
@@ -148,7 +149,7 @@ fn full_config() -> Config {
         until: None,
         cron: None,
         lasts: None,
-        utc_offset: None,
+        time_zone: TimeZone::default(),
         reason: "backup".to_owned(),
     };
     Config {
@@ -157,7 +158,7 @@ fn full_config() -> Config {
             Window {
                 cron: Some("0 2 * * 6".to_owned()),
                 lasts: Some(Span::from_secs(3600)),
-                utc_offset: Some("+02:00".to_owned()),
+                time_zone: "Europe/Berlin".parse().unwrap(),
                 ..window("again")
             },
         ],

@@ -157,7 +157,7 @@ fn in_quiet_hours_what_is_not_urgent_waits_and_the_newest_says_it_all() {
     notify.receivers[0].quiet = Some(Quiet {
         from: "22:00".parse().unwrap(),
         until: "07:00".parse().unwrap(),
-        offset: "+01:00".parse().unwrap(),
+        time_zone: "+01:00".parse().unwrap(),
         urgent: Severity::Critical,
     });
     let mut world = world(notify);
