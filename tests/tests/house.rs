@@ -44,8 +44,8 @@ const EVERYTHING: &[&str] = &[
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.
 #[rustfmt::skip]
-const PURE: [&str; 12] = [
-    "chrono", "croner", "minijinja", "regex", "schemars", "serde", "serde-saphyr", "serde_json", "serde_path_to_error",
+const PURE: [&str; 13] = [
+    "base64", "chrono", "croner", "minijinja", "regex", "schemars", "serde", "serde-saphyr", "serde_json", "serde_path_to_error",
     "sha2", "thiserror", "uuid",
 ];
 

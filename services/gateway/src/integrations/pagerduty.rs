@@ -185,10 +185,10 @@ fn mistakes(fields: &Map<String, Value>) -> Vec<String> {
                         wrong(&format!("'payload.{name}' is missing or blank"));
                     }
                 }
-                let known = ["critical", "error", "warning", "info"];
+                let known = ["critical", "warning", "error", "info"];
                 if text(payload, "severity").is_some_and(|it| !known.contains(&it)) {
                     wrong(
-                        "'payload.severity' is invalid (must be one of the following: 'critical', 'error', 'warning' or 'info')",
+                        "'payload.severity' is invalid (must be one of the following: 'critical', 'warning', 'error' or 'info')",
                     );
                 }
             }
