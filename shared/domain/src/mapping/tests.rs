@@ -32,7 +32,7 @@ type Meaning<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Status, Severity)
 
 /// Each ready mapping, a message, and what it means; none when it is no event.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Option<Meaning<'static>>); 60] = [
+const TABLE: [(&str, &str, Option<Meaning<'static>>); 61] = [
     ("uptime-kuma", "uptime-kuma-down.json", Some(("service_down", Some("shop"), Some("3"), T::Firing, S::Critical))),
     ("uptime-kuma", "uptime-kuma-up.json", Some(("service_down", Some("shop"), Some("3"), T::Resolved, S::Critical))),
     ("uptime-kuma", "uptime-kuma-1-down.json", Some(("service_down", Some("gate"), Some("10"), T::Firing, S::Critical))),
@@ -49,6 +49,7 @@ const TABLE: [(&str, &str, Option<Meaning<'static>>); 60] = [
     ("zabbix", "zabbix-recovery.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Resolved, S::Error))),
     ("zabbix", "zabbix-acknowledgement.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Acknowledged, S::Error))),
     ("zabbix", "zabbix-service.json", Some(("Status_of_service_Shop_changed_to_High", None, Some("99"), T::Firing, S::Critical))),
+    ("zabbix", "zabbix-test.json", None),
     ("nagios", "nagios-service.json", Some(("HTTP", Some("web-1"), Some("web-1/HTTP"), T::Firing, S::Critical))),
     ("nagios", "nagios-host.json", Some(("host_down", Some("web-1"), Some("web-1/"), T::Resolved, S::Info))),
     ("nagios", "nagios-flapping.json", None),
