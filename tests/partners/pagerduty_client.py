@@ -73,7 +73,7 @@ changes(key).submit("web is configured anew", source="ci")
 
 refused = None
 try:
-    pagerduty.EventsApiV2Client("short", base_url=secure, verify=trust).trigger("a", "b")
+    pagerduty.EventsApiV2Client("long" * 64, base_url=secure, verify=trust).trigger("a", "b")
 except pagerduty.Error as error:
     refused = error.response.json()
 

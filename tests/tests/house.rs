@@ -44,9 +44,9 @@ const EVERYTHING: &[&str] = &[
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.
 #[rustfmt::skip]
-const PURE: [&str; 13] = [
-    "chrono", "chrono-tz", "croner", "minijinja", "regex", "schemars", "serde", "serde-saphyr", "serde_json", "serde_path_to_error",
-    "sha2", "thiserror", "uuid",
+const PURE: [&str; 14] = [
+    "base64", "chrono", "chrono-tz", "croner", "minijinja", "regex", "schemars", "serde", "serde-saphyr", "serde_json",
+    "serde_path_to_error", "sha2", "thiserror", "uuid",
 ];
 
 /// What would make the pure core look at a clock, at chance or at the world.

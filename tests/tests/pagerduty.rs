@@ -9,7 +9,7 @@ use tests::{
     stack::{Stack, directory},
 };
 
-/// 32 characters, as every routing key.
+/// 32 characters, as every routing key of PagerDuty's.
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Runs the script with the libraries in it.
@@ -42,7 +42,7 @@ async fn clients_of_pagerduty_work_when_only_their_url_is_changed() {
     assert_eq!(told["first"], told["again"], "the open alert is updated");
     assert_ne!(told["first"], told["second"]);
     assert_eq!(told["refused"]["status"], "invalid event", "{told}");
-    let refusal = "Length of 'routing_key' is incorrect (should be 32 characters)";
+    let refusal = "Length of 'routing_key' is incorrect (should be at most 255 characters)";
     assert_eq!(told["refused"]["errors"], json!([refusal]));
 
     let open = eventually("the first is acknowledged, the second over", || async {

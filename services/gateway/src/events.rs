@@ -268,7 +268,7 @@ fn binary_mode(headers: &HeaderMap) -> Result<Option<Vec<(String, String)>>, Pro
                 "percent-encode it",
             )
         })?;
-        found.push((name.as_str().to_owned(), value.to_owned()));
+        found.push((name.as_str().to_owned(), unquoted(value)));
     }
     if found.is_empty() {
         return Ok(None);
@@ -284,6 +284,19 @@ fn binary_mode(headers: &HeaderMap) -> Result<Option<Vec<(String, String)>>, Pro
         found.push(("ce-datacontenttype".to_owned(), content_type.replace('%', "%25")));
     }
     Ok(Some(found))
+}
+
+/// Returns a header's value without the quotes that older versions of the specification allow
+/// around it (RFC 9110, section 5.6.4).
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let Some(inner) = inner else { return value.to_owned() };
+    let mut whole = String::with_capacity(inner.len());
+    let mut rest = inner.chars();
+    while let Some(it) = rest.next() {
+        whole.extend(if it == '\\' { rest.next() } else { Some(it) });
+    }
+    whole
 }
 
 fn media_type(headers: &HeaderMap) -> Result<String, Problem> {

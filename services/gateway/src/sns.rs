@@ -29,6 +29,7 @@ use crate::{
     admission::{self, Caller},
     app::App,
     doors::Door,
+    integrations::generic::read,
     problem::Problem,
 };
 
@@ -69,9 +70,10 @@ pub(crate) async fn unwrap(
     let name = door.integration.name.as_str();
     let body = event::json(caller.body);
     let Some(wrapped) = body.as_ref().ok().filter(|it| text(it, "TopicArn").is_some()) else {
-        // Raw message delivery, or a test by hand: nothing is signed.
+        // Raw message delivery, or a test by hand: nothing is signed. It may be a text, as in the
+        // envelope.
         admission::admit(app, name, caller).await?;
-        return Ok(Unwrapped::Message(body?));
+        return Ok(Unwrapped::Message(read(caller.headers, caller.body)?));
     };
     let topic = text(wrapped, "TopicArn").unwrap_or_default();
     // Anybody can have AWS sign a message for a topic of their own.

@@ -29,8 +29,9 @@ use crate::{
 const SAME_FOR_S: i64 = 3600;
 
 /// Fields of a group that say something about each of its alerts.
-const OF_GROUP: [&str; 7] = [
+const OF_GROUP: [&str; 8] = [
     "receiver",
+    "routeLabels",
     "groupKey",
     "externalURL",
     "truncatedAlerts",
@@ -46,26 +47,15 @@ pub(crate) async fn webhook(
     headers: HeaderMap,
     body: Group,
 ) -> Result<Response, Problem> {
-    take(&app, "alertmanager", &uri, &headers, &body).await
-}
-
-/// Takes a group of alerts through the door of this name.
-pub(super) async fn take(
-    app: &App,
-    door: &str,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: &Group,
-) -> Result<Response, Problem> {
-    let caller = Caller { uri, headers, body: &body.0, routing_key: None };
-    admission::admit(app, door, &caller).await?;
-    let mut events = events(event::json(&body.0)?, door, Utc::now())?;
+    let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
+    admission::admit(&app, "alertmanager", &caller).await?;
+    let mut events = events(event::json(&body.0)?, "alertmanager", Utc::now())?;
     group::fit(&mut events, body.0.len());
-    group::accept(app, events).await
+    group::accept(&app, events).await
 }
 
 /// Returns the events of a group.
-fn events(body: Value, source: &str, now: DateTime<Utc>) -> Result<Vec<Event>, Problem> {
+pub(super) fn events(body: Value, source: &str, now: DateTime<Utc>) -> Result<Vec<Event>, Problem> {
     let Value::Object(mut whole) = body else {
         let hint = "send the webhook's JSON object as it is, with its list `alerts`";
         return Err(Problem::bad("not_an_object", "the body is not a JSON object", hint));

@@ -185,7 +185,7 @@ fn said() -> Value {
 }
 
 fn routing_key() -> Value {
-    json!({"type": "string", "minLength": 32, "maxLength": 32, "pattern": r"\S"})
+    json!({"type": "string", "maxLength": 255, "pattern": r"\S"})
 }
 
 fn enqueue(operation: &mut Operation<'_>) {

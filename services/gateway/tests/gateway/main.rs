@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod captured;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod document;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
@@ -78,6 +79,8 @@ pub fn json(body: &[u8]) -> Result<Value, DecodeError> {
         message: format!("the body is not valid UTF-8 at byte {}", error.valid_up_to()),
         hint: HINT,
     })?;
+    // Some clients of Windows put a byte order mark in front (RFC 8259, section 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if depth(text) > DEPTH_MAX {
         return Err(DecodeError {
             code: "too_deep",
@@ -219,8 +222,25 @@ pub fn cloudevent_structured(value: Value, context: &Context) -> Result<Event, D
         };
         attributes.insert(name, value);
     }
-    let payload = data.or(base64).unwrap_or(Value::Null);
-    cloudevent(attributes, payload, context)
+    let payload = data.or_else(|| base64.map(|it| unpacked(it, &attributes)));
+    cloudevent(attributes, payload.unwrap_or(Value::Null), context)
+}
+
+/// Returns what Base64 stands for, if it is JSON by its content type: clients write it so that
+/// have bytes. Anything else stays as it came.
+fn unpacked(base64: Value, attributes: &BTreeMap<String, String>) -> Value {
+    let bytes = || {
+        let says_json = attributes.get("datacontenttype").is_some_and(|it| is_json(it));
+        let text = base64.as_str().filter(|_| says_json)?;
+        json(&STANDARD.decode(text).ok()?).ok()
+    };
+    bytes().unwrap_or(base64)
+}
+
+/// Returns whether this content type says JSON.
+fn is_json(content_type: &str) -> bool {
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media.ends_with("/json") || media.ends_with("+json")
 }
 
 /// Reads a CloudEvent in binary mode from its attributes, without their `ce-`, and its body.
@@ -233,19 +253,20 @@ pub fn cloudevent_binary(
     body: &[u8],
     context: &Context,
 ) -> Result<Event, DecodeError> {
-    let content_type = attributes.get("datacontenttype").map(|it| it.to_ascii_lowercase());
-    let is_json = content_type.as_deref().is_none_or(|it| {
-        let media = it.split(';').next().unwrap_or_default().trim();
-        media.ends_with("/json") || media.ends_with("+json")
-    });
-    let payload = if body.is_empty() {
-        Value::Null
-    } else if is_json {
-        json(body)?
-    } else {
-        Value::String(String::from_utf8_lossy(body).into_owned())
+    let payload = match attributes.get("datacontenttype") {
+        _ if body.is_empty() => Value::Null,
+        Some(content_type) if is_json(content_type) => json(body)?,
+        Some(_other) => opaque(body),
+        // Nobody says what it is.
+        None => json(body).unwrap_or_else(|_no_json| opaque(body)),
     };
     cloudevent(attributes, payload, context)
+}
+
+/// Returns what is no JSON: as a text, and as Base64 when it is none.
+fn opaque(body: &[u8]) -> Value {
+    let text = std::str::from_utf8(body).map(str::to_owned);
+    Value::String(text.unwrap_or_else(|_binary| STANDARD.encode(body)))
 }
 
 fn cloudevent(
@@ -265,7 +286,10 @@ fn cloudevent(
     let (id, source, kind) = (required("id")?, required("source")?, required("type")?);
     short("id", &id)?;
     short("source", &source)?;
-    let mut event = Event::new(id, event_type(&kind)?, source);
+    // The specification allows any text as a type; what ours may not have is replaced.
+    let event_type = EventType::from_name(&kind);
+    let is_changed = event_type.as_str() != kind;
+    let mut event = Event::new(id, event_type, source);
     event.target = attributes.remove("subject");
     event.starts_at = match attributes.remove("time") {
         Some(time) => {
@@ -282,6 +306,9 @@ fn cloudevent(
     }
     // What is left are extensions: they identify, so they are labels.
     event.labels = attributes;
+    if is_changed {
+        event.labels.insert("type".to_owned(), kind);
+    }
     event.payload = payload;
     Ok(finish(event, context))
 }
@@ -520,6 +547,7 @@ mod tests {
         assert_eq!(json(deep.as_bytes()).unwrap_err().code, "too_deep");
         let wide = format!("{{\"a\": \"{}\"}}", "[".repeat(1000));
         assert!(json(wide.as_bytes()).is_ok(), "brackets in texts do not count");
+        assert_eq!(json("\u{feff}{\"a\": 1}".as_bytes()).unwrap(), json!({"a": 1}));
     }
 
     #[test]
@@ -565,6 +593,51 @@ mod tests {
         ];
         let binary = message(&headers, br#"{"used": 99}"#, &context()).unwrap();
         assert_eq!(binary, event);
+    }
+
+    #[test]
+    fn the_type_of_a_cloudevent_is_any_text() {
+        for (kind, ours, label) in [
+            ("com.example.down", "com.example.down", None),
+            ("urn:example:disk full", "urn_example_disk_full", Some("urn:example:disk full")),
+            ("ungültig.*", "ung_ltig", Some("ungültig.*")),
+        ] {
+            let body = json!({"specversion": "1.0", "id": "1", "source": "s", "type": kind});
+            let event = cloudevent_structured(body, &context()).unwrap();
+            assert_eq!(event.kind.as_str(), ours);
+            assert_eq!(event.labels.get("type").map(String::as_str), label, "{kind}");
+        }
+    }
+
+    #[test]
+    fn data_of_every_kind_is_kept() {
+        let structured = |media: Option<&str>, base64: &str| {
+            let mut body = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t",
+                "data_base64": base64});
+            body["datacontenttype"] = json!(media);
+            cloudevent_structured(body, &context()).unwrap()
+        };
+        let (object, packed) = (json!({"service": "db"}), "eyJzZXJ2aWNlIjoiZGIifQ==");
+        let event = structured(Some("application/vnd.x+json; charset=utf-8"), packed);
+        assert_eq!((&event.payload, event.target.as_deref()), (&object, Some("db")));
+        assert_eq!(structured(None, packed).payload, json!(packed), "no type is inferred");
+        assert_eq!(structured(Some("application/json"), "%%").payload, json!("%%"));
+        let binary = |media: Option<&str>, body: &[u8]| {
+            let fields = [("specversion", "1.0"), ("id", "1"), ("source", "s"), ("type", "t")];
+            let media = media.map(|it| ("datacontenttype", it));
+            let fields = fields.into_iter().chain(media);
+            let fields = fields.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+            cloudevent_binary(fields, body, &context()).map(|it| it.payload)
+        };
+        let xml = "<much wow=\"xml\"/>";
+        assert_eq!(binary(Some("text/xml"), xml.as_bytes()).unwrap(), json!(xml));
+        assert_eq!(binary(None, xml.as_bytes()).unwrap(), json!(xml));
+        assert_eq!(binary(None, br#"{"service":"db"}"#).unwrap(), object);
+        assert_eq!(binary(None, &[0xff, 0, 1]).unwrap(), json!("/wAB"));
+        assert_eq!(
+            binary(Some("application/json"), xml.as_bytes()).unwrap_err().code,
+            "invalid_json"
+        );
     }
 
     #[test]

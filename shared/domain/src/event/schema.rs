@@ -115,9 +115,12 @@ impl JsonSchema for Cloud {
         "CloudEvent".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut kind = EventType::json_schema(generator);
-        kind.insert("description".to_owned(), "What kind of trouble.".into());
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let kind = json!({
+            "description": "What kind of trouble. What a type of ours may not have becomes `_`; then the label `type` has it as it came.",
+            "type": "string",
+            "minLength": 1,
+        });
         let name = |about: &str| json!({"description": about, "type": "string", "minLength": 1, "maxLength": TEXT_MAX});
         let text = |about: &str| json!({"description": about, "type": ["string", "null"]});
         json_schema!({

@@ -17,6 +17,8 @@ const KEY_CHARS_MAX: usize = 512;
 const TEXT_CHARS_MAX: usize = 4096;
 /// Labels that are taken from objects of the message.
 const LABELS_MAX: usize = 100;
+/// What templates of Go, such as those of Argo CD, say in place of nothing.
+const NOTHING_OF_GO: &str = "<no value>";
 /// Where an event says what could not be rendered.
 const NOTE: &str = "selfheal.mapping";
 
@@ -81,9 +83,12 @@ impl Mapper {
 }
 
 /// Makes what templates see of JSON, whose depth is limited where it is read.
+///
+/// A `null` is nothing, as a field that is not there: a template that renders it must not say
+/// `None`.
 fn seen(value: &Value) -> Seen {
     match value {
-        Value::Null => Seen::from(()),
+        Value::Null => Seen::UNDEFINED,
         Value::Bool(it) => Seen::from(*it),
         Value::Number(it) => match (it.as_i64(), it.as_u64()) {
             (Some(it), _) => Seen::from(it),
@@ -178,7 +183,8 @@ impl Rendering<'_> {
         match template.render(self.seen.clone()) {
             Ok(text) => {
                 let text = text.trim();
-                (!text.is_empty()).then(|| short_text(text, chars_max))
+                let says_something = !text.is_empty() && text != NOTHING_OF_GO;
+                says_something.then(|| short_text(text, chars_max))
             }
             Err(error) => {
                 self.problems.push(format!("`{field}` cannot be rendered: {}", error.kind()));

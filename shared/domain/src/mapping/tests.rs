@@ -1,4 +1,4 @@
-//! Each ready mapping with what its sender's documentation shows, and what odd senders do.
+//! Each ready mapping with what its sender sends, and what odd senders do.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -32,31 +32,81 @@ type Meaning<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Status, Severity)
 
 /// Each ready mapping, a message, and what it means; none when it is no event.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Option<Meaning<'static>>); 20] = [
+const TABLE: [(&str, &str, Option<Meaning<'static>>); 61] = [
     ("uptime-kuma", "uptime-kuma-down.json", Some(("service_down", Some("shop"), Some("3"), T::Firing, S::Critical))),
     ("uptime-kuma", "uptime-kuma-up.json", Some(("service_down", Some("shop"), Some("3"), T::Resolved, S::Critical))),
+    ("uptime-kuma", "uptime-kuma-1-down.json", Some(("service_down", Some("gate"), Some("10"), T::Firing, S::Critical))),
     ("uptime-kuma", "uptime-kuma-test.json", None),
+    ("uptime-kuma", "uptime-kuma-maintenance.json", None),
+    ("uptime-kuma", "uptime-kuma-certificate.json", Some(("certificate_expires", Some("shop"), Some("[shop][https://shop.example.org/health] server certificate shop.example.org"), T::Firing, S::Warning))),
+    ("uptime-kuma", "uptime-kuma-domain.json", Some(("domain_expires", Some("example.org"), Some("Domain name example.org"), T::Firing, S::Warning))),
     ("gatus", "gatus.json", Some(("service_down", Some("website"), Some("core/website"), T::Firing, S::Critical))),
+    ("gatus", "gatus-resolved.json", Some(("service_down", Some("website"), Some("core/website"), T::Resolved, S::Critical))),
     ("healthchecks", "healthchecks.json", Some(("heartbeat_missed", Some("Nightly backup"), Some("9b0b0f4e-0b1c-4f0e-9c1d-6a1b2c3d4e5f"), T::Firing, S::Error))),
+    ("healthchecks", "healthchecks-up.json", Some(("heartbeat_missed", Some("Nightly backup"), Some("9b0b0f4e-0b1c-4f0e-9c1d-6a1b2c3d4e5f"), T::Resolved, S::Error))),
+    ("healthchecks", "healthchecks-check.json", Some(("heartbeat_missed", Some("Nightly \"backup\""), Some("9b0b0f4e-0b1c-4f0e-9c1d-6a1b2c3d4e5f"), T::Firing, S::Error))),
     ("zabbix", "zabbix-problem.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Firing, S::Error))),
     ("zabbix", "zabbix-recovery.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Resolved, S::Error))),
+    ("zabbix", "zabbix-acknowledgement.json", Some(("Zabbix_agent_is_not_available_for_3m", Some("db-1"), Some("16199"), T::Acknowledged, S::Error))),
+    ("zabbix", "zabbix-service.json", Some(("Status_of_service_Shop_changed_to_High", None, Some("99"), T::Firing, S::Critical))),
+    ("zabbix", "zabbix-test.json", None),
     ("nagios", "nagios-service.json", Some(("HTTP", Some("web-1"), Some("web-1/HTTP"), T::Firing, S::Critical))),
     ("nagios", "nagios-host.json", Some(("host_down", Some("web-1"), Some("web-1/"), T::Resolved, S::Info))),
+    ("nagios", "nagios-flapping.json", None),
+    ("icinga", "icinga-problem.json", Some(("disk", Some("web-1"), Some("web-1/disk"), T::Firing, S::Critical))),
     ("icinga", "icinga-acknowledgement.json", Some(("disk", Some("web-1"), Some("web-1/disk"), T::Acknowledged, S::Warning))),
-    ("datadog", "datadog.json", Some(("CPU_high_on_host", Some("web-1"), Some("12345/abc"), T::Firing, S::Error))),
-    ("datadog", "datadog-default.json", Some(("CPU_high_on_web-1", None, Some("CPU high on web-1"), T::Resolved, S::Error))),
+    ("icinga", "icinga-recovery.json", Some(("disk", Some("web-1"), Some("web-1/disk"), T::Resolved, S::Info))),
+    ("datadog", "datadog.json", Some(("CPU_high_on_host", Some("web-1"), Some("12345/9bd4ac313a4d1e8fae2482df7b77628"), T::Firing, S::Error))),
+    ("datadog", "datadog-recovered.json", Some(("CPU_high_on_host", Some("web-1"), Some("12345/9bd4ac313a4d1e8fae2482df7b77628"), T::Resolved, S::Info))),
+    ("datadog", "datadog-no-data.json", Some(("no_requests", Some("shop"), Some("777/77aa"), T::Firing, S::Error))),
+    ("datadog", "datadog-default-triggered.json", Some(("CPU_high_on_host", Some("web-1"), Some("CPU high on host/host:web-1"), T::Firing, S::Error))),
+    ("datadog", "datadog-default.json", Some(("CPU_high_on_host", Some("web-1"), Some("CPU high on host/host:web-1"), T::Resolved, S::Error))),
     ("cloudwatch", "cloudwatch-alarm.json", Some(("High_CPU", Some("i-0123456789abcdef0"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"), T::Firing, S::Error))),
+    ("cloudwatch", "cloudwatch-ok.json", Some(("High_CPU", Some("i-0123456789abcdef0"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"), T::Resolved, S::Error))),
+    ("cloudwatch", "cloudwatch-insufficient.json", Some(("High_CPU", Some("i-0123456789abcdef0"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"), T::Firing, S::Warning))),
+    ("cloudwatch", "cloudwatch-created.json", None),
+    ("cloudwatch", "cloudwatch-eventbridge.json", Some(("High_CPU", Some("i-0123456789abcdef0"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:High CPU"), T::Firing, S::Error))),
+    ("cloudwatch", "cloudwatch-configuration.json", None),
+    ("cloudwatch", "cloudwatch-text.json", None),
+    ("cloudwatch", "cloudwatch-old.json", Some(("bucket_size", Some("backups.example.org"), Some("123456789012/EU (Ireland)/bucket size"), T::Firing, S::Error))),
+    ("cloudwatch", "cloudwatch-composite.json", Some(("shop-unhealthy", None, Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:shop-unhealthy"), T::Firing, S::Error))),
+    ("cloudwatch", "cloudwatch-metrics.json", Some(("error_rate", Some("checkout"), Some("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:error rate"), T::Firing, S::Error))),
     ("azure-monitor", "azure-monitor-fired.json", Some(("WCUS-R2-Gen2", Some("wcus-r2-gen2"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/b9569717-bc32-442f-add5-83a997729330"), T::Firing, S::Info))),
+    ("azure-monitor", "azure-monitor-resolved.json", Some(("WCUS-R2-Gen2", Some("wcus-r2-gen2"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/b9569717-bc32-442f-add5-83a997729330"), T::Resolved, S::Info))),
+    ("azure-monitor", "azure-monitor-log-v2.json", Some(("no_heartbeat", Some("logs"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/22222222-2222-2222-2222-222222222222"), T::Firing, S::Error))),
+    ("azure-monitor", "azure-monitor-prometheus.json", Some(("SqlDown", Some("shop-aks"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/22222222-2222-2222-2222-222222222222"), T::Firing, S::Critical))),
+    ("azure-monitor", "azure-monitor-budget.json", Some(("shop-costs", Some("budgets"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.CostManagement/alerts/shop-costs"), T::Firing, S::Warning))),
+    ("azure-monitor", "azure-monitor-service-health.json", Some(("service_health", Some("Storage"), Some("service health/ABCD-1T0"), T::Firing, S::Info))),
+    ("azure-monitor", "azure-monitor-service-health-over.json", Some(("service_health", Some("Storage"), Some("service health/ABCD-1T0"), T::Resolved, S::Info))),
+    ("azure-monitor", "azure-monitor-resource-health.json", Some(("vm_health", Some("shop-vm"), Some("vm health//subscriptions/11111111-1111-1111-1111-111111111111/resourcegroups/shop-rg/providers/microsoft.compute/virtualmachines/shop-vm"), T::Firing, S::Info))),
+    ("azure-monitor", "azure-monitor-resource-health-over.json", Some(("vm_health", Some("shop-vm"), Some("vm health//subscriptions/11111111-1111-1111-1111-111111111111/resourcegroups/shop-rg/providers/microsoft.compute/virtualmachines/shop-vm"), T::Resolved, S::Info))),
+    ("azure-monitor", "azure-monitor-classic.json", Some(("cpu", Some("shop-vm"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/shop-rg/providers/microsoft.insights/metricAlerts/cpu"), T::Firing, S::Warning))),
+    ("azure-monitor", "azure-monitor-classic-over.json", Some(("cpu", Some("shop-vm"), Some("/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/shop-rg/providers/microsoft.insights/metricAlerts/cpu"), T::Resolved, S::Warning))),
     ("gcp-monitoring", "gcp-monitoring-open.json", Some(("Test_Alert_Policy", Some("demo-vm"), Some("0.opqiw61fsv7p"), T::Firing, S::Critical))),
     ("gcp-monitoring", "gcp-monitoring-closed.json", Some(("Test_Alert_Policy", Some("demo-vm"), Some("0.opqiw61fsv7p"), T::Resolved, S::Critical))),
+    ("gcp-monitoring", "gcp-monitoring-old.json", Some(("CPU", Some("shop appserver"), Some("0.lj2va6zdkemq"), T::Firing, S::Error))),
+    ("gcp-monitoring", "gcp-monitoring-log.json", Some(("errors_in_the_log", Some("checkout"), Some("0.n8yzsdx6jcd1"), T::Firing, S::Error))),
+    ("gcp-monitoring", "gcp-monitoring-test.json", None),
     ("github", "github-deployment.json", Some(("deployment", Some("Hello-World"), None, T::Change, S::Info))),
     ("github", "github-deployment-status.json", Some(("deployment", Some("Hello-World"), None, T::Change, S::Info))),
     ("github", "github-ping.json", None),
+    ("github", "github-push.json", None),
+    ("github", "github-release.json", None),
     ("argocd", "argocd.json", Some(("deployment", Some("guestbook"), None, T::Change, S::Info))),
+    ("argocd", "argocd-failed.json", Some(("deployment", Some("guestbook"), None, T::Change, S::Info))),
+];
+
+/// Messages that do not say since when.
+const UNTIMED: [&str; 5] = [
+    "gatus.json",
+    "gatus-resolved.json",
+    "uptime-kuma-certificate.json",
+    "uptime-kuma-domain.json",
+    "zabbix-acknowledgement.json",
 ];
 
 #[test]
-fn every_ready_mapping_reads_what_its_documentation_shows() {
+fn every_ready_mapping_reads_what_its_sender_sends() {
     for (name, file, meaning) in TABLE {
         let mapper = Mapper::new(name, &preset(name).unwrap()).unwrap();
         let (body, kind) = (fixture(file), file.strip_prefix("github-").unwrap_or_default());
@@ -74,12 +124,45 @@ fn every_ready_mapping_reads_what_its_documentation_shows() {
         for event in &events {
             assert_eq!(event.annotations.get("selfheal.mapping"), None, "{file}: {event:?}");
             assert!(!event.annotations["summary"].is_empty(), "{file}");
-            assert!(event.starts_at.is_some() || name == "gatus", "{file}");
+            assert_eq!(event.starts_at.is_none(), UNTIMED.contains(&file), "{file}");
             assert!(name == "gatus" || !event.id.is_empty(), "{file}");
             assert_eq!(event.source, name);
             assert_eq!(event.payload, body, "all of it is kept");
+            let texts = event.labels.values().chain(event.annotations.values());
+            let is_nothing = |it: &String| it.eq_ignore_ascii_case("none") || it.starts_with('{');
+            assert!(!texts.chain(&event.links).any(is_nothing), "{file}: {event:?}");
         }
     }
+}
+
+#[test]
+fn every_message_that_is_kept_here_is_in_the_table() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integrations");
+    let files = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
+    let mut files: Vec<_> = files.map(|it| it.into_string().unwrap()).collect();
+    let mut listed: Vec<_> = TABLE.iter().map(|(_, file, _)| (*file).to_owned()).collect();
+    files.sort();
+    listed.sort();
+    assert_eq!(listed, files);
+}
+
+#[test]
+fn a_field_that_is_null_is_nothing_and_not_a_word() {
+    let text = |it: &str| Some(it.to_owned());
+    let mapping = Mapping {
+        kind: text("{{ body.kind }}"),
+        target: text("{{ body.deep.er.name or body.host }}"),
+        fingerprint: text("{{ body.list[3] or body.text }}"),
+        labels: BTreeMap::from([("a".to_owned(), "{{ body.kind }}".to_owned())]),
+        ..Mapping::default()
+    };
+    let mapper = Mapper::new("nulls", &mapping).unwrap();
+    let body =
+        json!({"kind": null, "deep": null, "host": "db", "list": null, "text": "<no value>"});
+    let event = mapped(&mapper, &body, &[]).remove(0);
+    assert_eq!((event.kind.as_str(), event.target.as_deref()), ("alert", Some("db")));
+    assert_eq!((event.fingerprint, event.labels.len()), (None, 0), "nothing of Go is nothing too");
+    assert_eq!(event.annotations.get("selfheal.mapping"), None);
 }
 
 #[test]
