@@ -124,7 +124,12 @@ impl Office {
             detail: serde_json::Value::Null,
         };
         let hypotheses = plan.map(hypothesis).into_iter().collect();
-        let (by, evidence) = ("analyzer-1".to_owned(), vec![evidence]);
+        let metric = Evidence {
+            source: Evidence::METRIC.to_owned(),
+            summary: "error rate: 0.25 /s".to_owned(),
+            ..evidence.clone()
+        };
+        let (by, evidence) = ("analyzer-1".to_owned(), vec![evidence, metric]);
         self.send(Input::Analysis(AnalysisReport { work, by, hypotheses, evidence, took_ms: 1 }))
             .await;
     }
