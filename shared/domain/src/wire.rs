@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    access::Proof,
     check::Check,
     event::Event,
     id::{IncidentId, Position},
@@ -560,9 +561,26 @@ pub struct NoticeReport {
 pub struct Command {
     /// Who asks.
     pub by: String,
+    /// How he has proved it. Older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// What for.
     #[serde(flatten)]
     pub verb: Verb,
+}
+
+impl Command {
+    /// Returns a command of somebody whose right nobody looks at again.
+    #[must_use]
+    pub fn new(by: impl Into<String>, verb: Verb) -> Self {
+        Self { by: by.into(), proof: None, verb }
+    }
+
+    /// Says how who asks has proved who he is.
+    #[must_use]
+    pub fn proven(self, proof: Proof) -> Self {
+        Self { proof: Some(proof), ..self }
+    }
 }
 
 /// The verbs of a command; the name is the last part of its subject.

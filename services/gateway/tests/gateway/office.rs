@@ -61,7 +61,7 @@ impl Office {
         let queries = bus.serve(all, "office", answer).await.unwrap();
         let office = Self { bus, desk, reading, _queries: queries };
         let verb = Verb::Configure { config: Box::new(config) };
-        office.send(Input::Command(Command { by: "test".to_owned(), verb })).await;
+        office.send(Input::Command(Command::new("test", verb))).await;
         office
     }
 
@@ -135,7 +135,7 @@ impl Office {
     }
 
     pub(crate) async fn command(&self, verb: Verb) {
-        self.send(Input::Command(Command { by: "ann".to_owned(), verb })).await;
+        self.send(Input::Command(Command::new("ann", verb))).await;
     }
 
     /// Returns what is known of an incident.
