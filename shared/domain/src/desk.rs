@@ -4,6 +4,7 @@
 //! a decision that was stored. Both lead to the same state: that is what recovery,
 //! standbys and replays rest on. The desk knows the time only from its inputs.
 
+mod alerts;
 mod analysis;
 mod before;
 mod commands;

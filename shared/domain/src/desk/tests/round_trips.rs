@@ -24,7 +24,7 @@ use crate::{
     silence::{Flapping, InhibitRule, SilenceId, Window},
     span::Span,
     target::{DockerHandle, ProcessHandle, Target},
-    view::{Filter, IncidentDetail, LogLine, Page, Query, SystemView},
+    view::{AlertsFrom, Filter, IncidentDetail, LogLine, Page, Query, SystemView},
     wire::{
         Answer, AnswerStatus, CheckResult, Claim, DiagnoseWork, Envelope, FixMode, FixOrder,
         FixOutcome, Input, InputKind, LedgerEntry, Member, NoticeReport, NotifyWork, ProbeReply,
@@ -454,6 +454,7 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         Query::Incident { id: id() },
         Query::Status,
         Query::Silences,
+        Query::Alerts(AlertsFrom { incident: Some(id()), quiet: Some(text()) }),
         Query::Config,
     ] {
         assert!(Query::SUBJECTS.contains(&query.subject()));
