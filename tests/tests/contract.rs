@@ -92,6 +92,8 @@ async fn every_answer_is_as_the_document_says() {
         .args(["--exclude-path", "/api/v1/config"])
         // No form says which text is an expression; and what is silenced, others do not hear of.
         .args(["--exclude-operation-id", "silence"])
+        // The same holds for the matchers of a list; a real `amtool` reads what that answers.
+        .args(["--exclude-operation-id", "listAlerts"])
         // One worker: Python 3.11 cannot parse in two threads at once, which hypothesis does.
         .args(["--max-examples", "30", "--seed", "1", "--workers", "1", "--continue-on-failure"])
         .args(["--request-timeout", "20", "--no-color"])

@@ -214,6 +214,7 @@ fn diagnose(n: u64) -> (String, Value) {
         work,
         event: Event::new(n.to_string(), EventType::known("service_down"), "test"),
         target: None,
+        measures: Vec::new(),
         dependencies: Vec::new(),
         sick_dependencies: Vec::new(),
         attempts: Vec::new(),

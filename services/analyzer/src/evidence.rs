@@ -5,6 +5,7 @@
 //! `event`, `attempt`, `change`.
 
 use domain::{
+    measure::{Measure, MeasuredSeries},
     target::Target,
     wire::{AttemptRecord, CheckResult, DiagnoseWork, Evidence, HostState, TargetProbe},
 };
@@ -47,6 +48,7 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
             Value::Null,
         )),
     }
+    evidence.extend(work.measures.iter().map(|it| metric(&target.name, it, findings)));
     evidence.extend(findings.host.as_ref().map(host));
     evidence.extend(work.dependencies.iter().map(|it| dependency(it, work, findings)));
     for zone in findings.silent_zones.iter().filter(|zone| **zone != target.zone) {
@@ -140,6 +142,69 @@ fn log(target: &str, lines: &[String]) -> Option<Evidence> {
     Some(one("log", Some(target), summary, json!(lines)))
 }
 
+/// Tells what a measure gave, also when it gave nothing: whoever decides shall not take its
+/// silence for a good sign.
+fn metric(target: &str, measure: &Measure, findings: &Findings) -> Evidence {
+    let Measure { name, unit, prometheus, .. } = measure;
+    let query = &prometheus.query;
+    let found = findings.measured.iter().find(|it| it.name == *name);
+    let failure = match found {
+        Some(found) => found.failure.as_deref(),
+        None if findings.target.is_none() => Some("no monitor answered"),
+        None => Some("the monitor that answered measures nothing"),
+    };
+    let (Some(found), None) = (found, failure) else {
+        let summary = format!("{name} could not be asked: {}", failure.unwrap_or_default());
+        return one(Evidence::METRIC, Some(target), summary, json!({ "query": query }));
+    };
+    let value = |it: &MeasuredSeries| {
+        let unit = unit.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
+        let labels: Vec<_> =
+            it.labels.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        let value = short(&it.value);
+        // A single series needs nothing that tells it from others.
+        if found.series.len() < 2 || labels.is_empty() {
+            format!("{value}{unit}")
+        } else {
+            format!("{value}{unit} ({})", labels.join(", "))
+        }
+    };
+    let mut values = found.series.iter().map(value).collect::<Vec<_>>().join("; ");
+    if found.series.is_empty() {
+        values = "no series fits the query".to_owned();
+    }
+    if 0 < found.n_left_out {
+        values = format!("{values}; {} more series left out", found.n_left_out);
+    }
+    // An answer is as old as the last scrape at least: whoever reads it later must know.
+    if let Some(at) = found.at {
+        values = format!("{values} (at {})", at.format("%H:%M:%SZ"));
+    }
+    let detail = json!({
+        "query": query, "unit": unit, "at": found.at, "series": found.series,
+        "n_left_out": found.n_left_out,
+    });
+    one(Evidence::METRIC, Some(target), format!("{name}: {values}"), detail)
+}
+
+/// Writes a number with four digits that count; whole numbers, and what is none, as they are.
+fn short(text: &str) -> String {
+    let Some(value) = text.parse::<f64>().ok().filter(|it| it.is_finite() && it.fract() != 0.0)
+    else {
+        return text.to_owned();
+    };
+    let exponent = format!("{value:.3e}");
+    let exponent = exponent.rsplit_once('e').and_then(|(_, it)| it.parse::<i32>().ok());
+    match usize::try_from(3 - exponent.unwrap_or_default()) {
+        Err(_) | Ok(0) => format!("{value:.0}"),
+        Ok(decimals @ 1..=15) => {
+            let digits = format!("{value:.decimals$}");
+            digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        Ok(_) => text.to_owned(),
+    }
+}
+
 fn host(host: &HostState) -> Evidence {
     let full = host.disks_percent.iter().max_by(|a, b| a.1.total_cmp(b.1));
     let full = full.map(|(mount, it)| format!(", disk {mount} {it:.0} % used")).unwrap_or_default();
@@ -184,6 +249,8 @@ fn attempt(record: &AttemptRecord) -> Evidence {
 
 #[cfg(test)]
 mod tests {
+    use domain::measure::{Measured, PrometheusQuery};
+
     use super::*;
     use crate::testing::{HTTP, Scene};
 
@@ -232,6 +299,88 @@ mod tests {
         assert!(evidence.iter().any(|it| it.summary.contains("no monitor of zone")));
         let fresh = ["check", "process", "container", "dependency"];
         assert!(evidence.iter().all(|it| !fresh.contains(&it.source.as_str())), "{evidence:?}");
+    }
+
+    #[test]
+    fn what_was_measured_is_told_and_is_no_fresh_look() {
+        let series = |pairs: &[(&str, &str)], value: &str| MeasuredSeries {
+            labels: pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            value: value.to_owned(),
+        };
+        let mut scene = Scene::process("measured").unseen();
+        let measured = |name: &str, series: Vec<MeasuredSeries>| Measured {
+            name: name.to_owned(),
+            series,
+            ..Measured::default()
+        };
+        let queues = vec![series(&[("queue", "a")], "3"), series(&[("queue", "b")], "+Inf")];
+        scene.findings.measured = vec![
+            Measured {
+                at: Some(scene.findings.now),
+                ..measured("error rate", vec![series(&[("job", "web")], "0.26666666666666666")])
+            },
+            Measured { n_left_out: 4, ..measured("queue length", queues) },
+            measured("free memory", Vec::new()),
+            Measured { failure: Some("refused".to_owned()), ..measured("latency", Vec::new()) },
+        ];
+        for (name, unit) in [
+            ("error rate", Some("/s")),
+            ("queue length", None),
+            ("free memory", None),
+            ("latency", None),
+            ("load", None),
+        ] {
+            scene.work.measures.push(measure(name, unit));
+        }
+        let told = summaries(&scene);
+        for wanted in [
+            "metric: error rate: 0.2667 /s (at 03:04:05Z)",
+            "metric: queue length: 3 (queue=a); +Inf (queue=b); 4 more series left out",
+            "metric: free memory: no series fits the query",
+            "metric: latency could not be asked: refused",
+            "metric: load could not be asked: no monitor answered",
+        ] {
+            assert!(told.iter().any(|it| it == wanted), "{wanted} in {told:#?}");
+        }
+        let evidence = of(&scene.work, &scene.findings);
+        let rate = evidence.iter().find(|it| it.summary.starts_with("error rate")).unwrap();
+        assert_eq!(rate.detail["series"][0]["value"], "0.26666666666666666", "the whole value");
+        assert_eq!(rate.detail["query"], "up");
+        scene.findings.target = Some(TargetProbe::default());
+        let told = summaries(&scene);
+        let silent = "metric: load could not be asked: the monitor that answered measures nothing";
+        assert!(told.iter().any(|it| it == silent), "{told:#?}");
+    }
+
+    fn measure(name: &str, unit: Option<&str>) -> Measure {
+        let prometheus =
+            PrometheusQuery { url: "http://prom:9090".to_owned(), query: "up".to_owned() };
+        Measure {
+            name: name.to_owned(),
+            prometheus,
+            unit: unit.map(str::to_owned),
+            headers: std::collections::BTreeMap::new(),
+            timeout: domain::span::Span::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_and_keep_their_size() {
+        for (long, wanted) in [
+            ("12", "12"),
+            ("1234567.25", "1234567"),
+            ("99.99999", "100"),
+            ("-1.5", "-1.5"),
+            ("0.26666666666666666", "0.2667"),
+            ("0.00012345678", "0.0001235"),
+            ("123.456", "123.5"),
+            ("NaN", "NaN"),
+            ("+Inf", "+Inf"),
+            ("1e-300", "1e-300"),
+            ("text", "text"),
+        ] {
+            assert_eq!(short(long), wanted);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    measure::Measured,
     target::Target,
     wire::{HostState, ProbeReply, TargetProbe},
 };
@@ -17,6 +18,8 @@ pub struct Findings {
     pub dependencies: Vec<TargetProbe>,
     /// The host of the monitor that saw the target.
     pub host: Option<HostState>,
+    /// What was measured for people; the rules judge nothing by it.
+    pub measured: Vec<Measured>,
     /// Zones from which nobody answered.
     pub silent_zones: Vec<String>,
     /// How often the target was looked at; a doubtful sample is taken twice.
@@ -32,6 +35,7 @@ impl Findings {
             target: None,
             dependencies: Vec::new(),
             host: None,
+            measured: Vec::new(),
             silent_zones: Vec::new(),
             n_samples: 0,
         }

@@ -6,6 +6,8 @@ use bus::Bus;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
+    measure::Measure,
+    span::Span,
     target::Target,
     wire::{DiagnoseWork, ProbeReply, ProbeRequest, TargetProbe},
 };
@@ -42,6 +44,9 @@ const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(4);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// A measure has at least this long, whatever is left.
+const MEASURE_MIN: Duration = Duration::from_millis(100);
+
 /// A doubtful sample is taken again after this time.
 const DOUBT: Duration = Duration::from_millis(300);
 
@@ -64,8 +69,10 @@ pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationTo
     let mut near = vec![target];
     near.extend(zones.remove(target.zone.as_str()).unwrap_or_default());
     let soon = until.min(Instant::now() + PATIENCE_ELSEWHERE);
-    let here = ask(bus, &target.zone, &near, until, stop);
-    let there = zones.iter().map(|(zone, targets)| ask(bus, zone, targets, soon, stop));
+    let question = |targets, measures| Question { targets, measures };
+    let here = ask(bus, &target.zone, question(&near, &work.measures), until, stop);
+    let there =
+        zones.iter().map(|(zone, targets)| ask(bus, zone, question(targets, &[]), soon, stop));
     let (here, there) = join(here, join_all(there)).await;
 
     for (zone, reply) in zones.keys().zip(there) {
@@ -79,11 +86,12 @@ pub(crate) async fn gather(bus: &Bus, work: &DiagnoseWork, stop: &CancellationTo
         return findings;
     };
     findings.n_samples = 1;
+    findings.measured.clone_from(&reply.measured);
     let again = is_doubtful(work, target, &reply);
     findings.take(target, reply);
     if again && stop.run_until_cancelled(sleep(DOUBT)).await.is_some() {
         let soon = until.min(Instant::now() + LOOK_MAX);
-        if let Some(reply) = ask(bus, &target.zone, &[target], soon, stop).await {
+        if let Some(reply) = ask(bus, &target.zone, question(&[target], &[]), soon, stop).await {
             findings.n_samples = 2;
             findings.take(target, reply);
         }
@@ -113,27 +121,29 @@ fn find<'a>(reply: &'a ProbeReply, name: &str) -> Option<&'a TargetProbe> {
     reply.targets.iter().find(|probe| probe.target == name)
 }
 
+/// What a monitor is asked: how these targets are, and what else it shall measure.
+#[derive(Clone, Copy, Debug)]
+struct Question<'a> {
+    targets: &'a [&'a Target],
+    measures: &'a [Measure],
+}
+
 /// Asks the monitors of a zone until one answers.
 async fn ask(
     bus: &Bus,
     zone: &str,
-    targets: &[&Target],
+    question: Question<'_>,
     until: Instant,
     stop: &CancellationToken,
 ) -> Option<ProbeReply> {
-    let first = targets.first()?;
-    let look = look(targets);
+    let first = question.targets.first()?;
     let subject = bus.subjects().probe(zone);
-    let request = ProbeRequest {
-        targets: targets.iter().map(|target| (*target).clone()).collect(),
-        logs: true,
-        timeout_ms: u64::try_from(look.as_millis()).unwrap_or(u64::MAX),
-    };
-    // Plain data always has a form in JSON.
-    let payload = Bytes::from(serde_json::to_vec(&request).ok()?);
     let mut pause = PAUSE_MIN;
     loop {
-        let asked = bus.request(subject.clone(), payload.clone(), look + ON_THE_WAY);
+        let (request, look) = request(question, until.saturating_duration_since(Instant::now()));
+        // Plain data always has a form in JSON.
+        let payload = Bytes::from(serde_json::to_vec(&request).ok()?);
+        let asked = bus.request(subject.clone(), payload, look + ON_THE_WAY);
         let answer = timeout_at(until, asked).await.ok()?;
         match answer.map(|bytes| serde_json::from_slice::<ProbeReply>(&bytes)) {
             Ok(Ok(reply)) if find(&reply, &first.name).is_some() => return Some(reply),
@@ -147,10 +157,58 @@ async fn ask(
     }
 }
 
-/// Returns how long a look may take: a check that has its own time must be given it, or a
-/// slow answer would pass for none.
-fn look(targets: &[&Target]) -> Duration {
-    let checks = targets.iter().flat_map(|target| &target.checks);
-    let longest = checks.map(|check| check.timeout.to_std()).max().unwrap_or_default();
-    (longest + ON_THE_WAY).clamp(LOOK_MIN, LOOK_MAX)
+/// Returns what a monitor is asked when so much time is left, and how long the look may take.
+///
+/// A check that has its own time must be given it, or a slow answer would pass for none. A
+/// measure has what is left at most: people want it, but the cause does not wait for it.
+fn request(question: Question<'_>, left: Duration) -> (ProbeRequest, Duration) {
+    let Question { targets, measures } = question;
+    let left = left.saturating_sub(2 * ON_THE_WAY).max(MEASURE_MIN);
+    let in_time = |it: &Measure| {
+        let left = Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Measure { timeout: it.timeout.min(left), ..it.clone() }
+    };
+    let measures: Vec<_> = measures.iter().map(in_time).collect();
+    let checks = targets.iter().flat_map(|target| &target.checks).map(|it| it.timeout);
+    let longest = checks.chain(measures.iter().map(|it| it.timeout)).max().unwrap_or_default();
+    let look = (longest.to_std() + ON_THE_WAY).clamp(LOOK_MIN, LOOK_MAX);
+    let request = ProbeRequest {
+        targets: targets.iter().map(|target| (*target).clone()).collect(),
+        measures,
+        logs: true,
+        timeout_ms: u64::try_from(look.as_millis()).unwrap_or(u64::MAX),
+    };
+    (request, look)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{check::Check, measure::PrometheusQuery};
+
+    use super::*;
+
+    #[test]
+    fn a_measure_never_takes_time_that_the_diagnosis_does_not_have() {
+        let measure = |s| Measure {
+            name: "queue length".to_owned(),
+            prometheus: PrometheusQuery { url: "http://p".to_owned(), query: "q".to_owned() },
+            unit: None,
+            headers: BTreeMap::new(),
+            timeout: Span::from_secs(s),
+        };
+        let check = Check { timeout: Span::from_secs(2), ..Check::blank() };
+        let target = Target { checks: vec![check], ..Target::named("shop") };
+        let asked = |s: u64, left: u64| {
+            let measures = [measure(s)];
+            let question = Question { targets: &[&target], measures: &measures };
+            let (request, look) = request(question, Duration::from_secs(left));
+            assert_eq!(u128::from(request.timeout_ms), look.as_millis());
+            (request.measures[0].timeout.as_millis(), look.as_millis())
+        };
+        assert_eq!(asked(1, 60), (1000, 2300), "the check may take longer");
+        assert_eq!(asked(4, 60), (4000, 4300));
+        assert_eq!(asked(5, 60), (5000, 5000));
+        assert_eq!(asked(5, 3), (2400, 2700), "its answer is there in time");
+        assert_eq!(asked(5, 0), (100, 2300));
+    }
 }

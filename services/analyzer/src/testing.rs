@@ -129,6 +129,7 @@ impl Scene {
             work: WorkRef { incident: IncidentId::NONE, attempt: 0, revision: 1 },
             event,
             target: Some(target),
+            measures: Vec::new(),
             dependencies: Vec::new(),
             sick_dependencies: Vec::new(),
             attempts: Vec::new(),

@@ -3,6 +3,8 @@
 mod broker;
 mod config;
 mod doctor;
+mod gateway;
+mod notify;
 pub(crate) mod silences;
 mod token;
 mod values;
@@ -17,7 +19,9 @@ pub(crate) use self::{
     broker::Broker,
     config::Config,
     doctor::Doctor,
-    token::{Check as CheckToken, Create as CreateToken, Token},
+    gateway::Gateway,
+    notify::{Notify, Test as TestNotify},
+    token::{Create as CreateToken, Token},
 };
 use crate::exit::EXIT_CODES;
 
@@ -164,6 +168,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<silences::Silences>,
     },
+    /// Tries whether people can be told
+    #[command(subcommand)]
+    Notify(Notify),
     /// Makes, lists and ends the tokens of the gateway's callers
     #[command(subcommand)]
     Token(Token),

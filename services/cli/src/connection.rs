@@ -5,6 +5,7 @@ use std::time::Duration;
 use bus::{Asked, Bus, Error};
 use bytes::Bytes;
 use domain::{
+    access::Proof,
     id::IncidentId,
     view::{Filter, Page, Query},
     wire::{Answer, AnswerStatus, Command, Input, Verb},
@@ -124,7 +125,7 @@ impl System {
     ///
     /// When it was refused, or nobody answers.
     pub(crate) async fn command(&self, by: &str, verb: Verb) -> Result<(), Failure> {
-        let command = Command { by: by.to_owned(), verb };
+        let command = Command::new(by, verb).proven(Proof::Broker);
         let id = format!("cli-{}", Uuid::new_v4());
         match self.ask(Input::Command(command), id).await? {
             Some(answer) => self.show(&answer),

@@ -89,32 +89,47 @@ pub(crate) async fn get(url: &str, timeout: Duration) -> Result<u16, Error> {
     }
 }
 
-/// Asks with GET and a token, and returns the status code and the body.
+/// What is wanted of a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// To see it.
+    Get,
+    /// To do it; nothing is sent along.
+    Post,
+}
+
+/// Asks as the holder of a token, if there is one, and returns the status code and the body.
 ///
 /// # Errors
 ///
 /// See [`Error`].
-pub(crate) async fn get_with(
+pub(crate) async fn call(
+    method: Method,
     url: &str,
-    token: &str,
+    token: Option<&str>,
     timeout: Duration,
 ) -> Result<(u16, String), Error> {
     let (authority, path) = split(url).ok_or_else(|| Error::NotAUrl(url.to_owned()))?;
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !token.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::NotAToken);
     }
-    match tokio::time::timeout(timeout, ask_with(&authority, path, token)).await {
+    let (method, length) = match method {
+        Method::Get => ("GET", ""),
+        Method::Post => ("POST", "Content-Length: 0\r\n"),
+    };
+    let token = token.map(|it| format!("Authorization: Bearer {it}\r\n")).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: selfheal\r\n{token}{length}Connection: close\r\n\r\n"
+    );
+    match tokio::time::timeout(timeout, ask_whole(&authority, &request)).await {
         Ok(answer) => answer,
         Err(_elapsed) => Err(Error::TimedOut { authority, after: timeout }),
     }
 }
 
-async fn ask_with(authority: &str, path: &str, token: &str) -> Result<(u16, String), Error> {
+async fn ask_whole(authority: &str, request: &str) -> Result<(u16, String), Error> {
     let io = |source| Error::Io { authority: authority.to_owned(), source };
     let mut stream = TcpStream::connect(authority).await.map_err(io)?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: selfheal\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
     stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut answer = Vec::new();
     let mut stream = stream.take(WHOLE_BYTES_MAX);

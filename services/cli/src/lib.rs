@@ -7,8 +7,10 @@ mod doctor;
 #[doc(hidden)]
 pub mod edges;
 mod exit;
+mod gateway;
 mod http;
 mod incidents;
+mod notify_test;
 mod restore;
 mod silences;
 mod status;
@@ -24,7 +26,7 @@ use clap::{CommandFactory, Parser};
 use domain::wire::Verb;
 
 use crate::{
-    args::{Cli, Command, Global, Incidents, List, Token, silences::Silences},
+    args::{Cli, Command, Global, Incidents, List, Notify, Token, silences::Silences},
     connection::System,
     exit::{Exit, Failure},
     terminal::Terminal,
@@ -94,6 +96,9 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
         Command::Silences { command } => {
             let command = command.unwrap_or(Silences::Ls);
             silences::run(&connect().await?, command).await
+        }
+        Command::Notify(Notify::Test(args)) => {
+            notify_test::run(&args, global.broker.timeout, terminal).await
         }
         Command::Token(Token::Check(args)) => {
             token_check::run(&args, global.broker.timeout, terminal).await

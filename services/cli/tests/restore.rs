@@ -34,11 +34,10 @@ impl Past {
             let position = Position::new(seq + 100, 0);
             let event = Event::new(seq.to_string(), EventType::known("service_down"), "test");
             let input = match seq % 3 {
-                0 => Input::Command(Command { by: "ann".to_owned(), verb: Verb::Resume }),
-                1 => Input::Command(Command {
-                    by: "ann".to_owned(),
-                    verb: Verb::Pause { reason: "storm".to_owned() },
-                }),
+                0 => Input::Command(Command::new("ann", Verb::Resume)),
+                1 => {
+                    Input::Command(Command::new("ann", Verb::Pause { reason: "storm".to_owned() }))
+                }
                 _ => Input::Event(Event { target: Some(format!("t{seq}")), ..event }),
             };
             let recorded = desk.receive(&input, position, at).recorded;

@@ -263,7 +263,8 @@ impl Access {
                 Some(provider) => {
                     // Boxed, as it is large and most requests do without.
                     let identity = Box::pin(provider.identify(token, Utc::now())).await?;
-                    Ok(Principal::of_provider(&identity.name, identity.role, identity.until))
+                    let proof = (provider.settings().issuer.as_str(), identity.until);
+                    Ok(Principal::of_provider(&identity.name, identity.role, proof))
                 }
                 None if settings.is_known => {
                     Err(refused("token_wrong", "no provider is configured whose tokens are taken"))
@@ -336,7 +337,7 @@ impl Access {
     pub(crate) async fn ended(&self, principal: &Principal) {
         match &principal.proof {
             Proof::Host | Proof::Flags => std::future::pending().await,
-            Proof::Provider(until) => {
+            Proof::Provider { until, .. } => {
                 let left = (*until - Utc::now()).to_std().unwrap_or_default();
                 tokio::time::sleep(left).await;
             }

@@ -55,18 +55,9 @@ impl Alert {
         self.rest.get(field)?.as_str().filter(|it| !it.is_empty())
     }
 
-    /// Returns the key that Alertmanager and Prometheus compute for labels.
-    ///
-    /// FNV-1a of 64 bits over the sorted names and values, each followed by the byte 255
-    /// (`LabelSet.Fingerprint` of prometheus/common); so an alert has the same key whichever
-    /// way it comes.
+    /// Returns what Alertmanager and Prometheus compute for its labels; see [`fingerprint`].
     pub(crate) fn fingerprint(&self) -> String {
-        const OFFSET: u64 = 14_695_981_039_346_656_037;
-        const PRIME: u64 = 1_099_511_628_211;
-        let texts = self.labels.iter().flat_map(|(name, value)| [name, value]);
-        let bytes = texts.flat_map(|it| it.bytes().chain([255]));
-        let sum = bytes.fold(OFFSET, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(PRIME));
-        format!("{sum:016x}")
+        fingerprint(&self.labels)
     }
 
     /// Makes an event of it. `delivery` are the parts that make it one delivery.
@@ -101,6 +92,20 @@ impl Alert {
         event.cut_times(now);
         event
     }
+}
+
+/// Returns the key that Alertmanager and Prometheus compute for labels.
+///
+/// FNV-1a of 64 bits over the sorted names and values, each followed by the byte 255
+/// (`LabelSet.Fingerprint` of prometheus/common); so an alert has the same key whichever
+/// way it comes.
+pub(crate) fn fingerprint(labels: &BTreeMap<String, String>) -> String {
+    const OFFSET: u64 = 14_695_981_039_346_656_037;
+    const PRIME: u64 = 1_099_511_628_211;
+    let texts = labels.iter().flat_map(|(name, value)| [name, value]);
+    let bytes = texts.flat_map(|it| it.bytes().chain([255]));
+    let sum = bytes.fold(OFFSET, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(PRIME));
+    format!("{sum:016x}")
 }
 
 /// Reads a time; that of the year 1 means none (`time.Time{}` of Go).

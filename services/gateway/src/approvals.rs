@@ -13,6 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bus::Claimed;
 use chrono::Utc;
 use domain::{
+    access::Proof,
     view::{IncidentDetail, Query, Status},
     wire::{AnswerStatus, Command, Input, Verb},
 };
@@ -90,7 +91,8 @@ pub(crate) async fn decide(
     let by = format!("{name} (link sent to {})", grant.to);
     let what = verb.as_str();
     info!(incident.id = %incident, by, verb = what, "an approval link was used");
-    match app.ask(Input::Command(Command { by, verb }), use_of(&token)).await {
+    let command = Command::new(by, verb).proven(Proof::Link { to: grant.to.clone() });
+    match app.ask(Input::Command(command), use_of(&token)).await {
         Ok(Some(answer)) => {
             let (status, title) = match answer.status {
                 AnswerStatus::Refused => (StatusCode::CONFLICT, "It was refused"),

@@ -40,7 +40,7 @@ pub(crate) async fn whoami(
         Proof::Host => ("host", None),
         Proof::Flags => ("api-token", None),
         Proof::Token(hash) => ("token", app.access().record(hash).and_then(|it| it.expires_at)),
-        Proof::Provider(until) => ("oidc", Some(*until)),
+        Proof::Provider { until, .. } => ("oidc", Some(*until)),
     };
     Ok(Json(Whoami {
         name: principal.name.clone(),

@@ -176,8 +176,9 @@ pub(crate) async fn command(
     wish: Wish,
     verb: Verb,
 ) -> Result<Response, Problem> {
-    let by = caller.require_any()?.by(wish.by.as_deref());
-    send(app, headers, Command { by, verb }).await
+    let principal = caller.require_any()?;
+    let command = Command::new(principal.by(wish.by.as_deref()), verb);
+    send(app, headers, command.proven(principal.told())).await
 }
 
 /// Sends a command, and answers with what became of it.

@@ -35,7 +35,8 @@ pub(crate) async fn configure(
         let hint = mistakes.first().map(|it| it.hint.clone()).unwrap_or_default();
         Problem::bad("invalid_config", told.join("; "), hint)
     })?;
-    let by = caller.require_any()?.by(None);
+    let principal = caller.require_any()?;
     let verb = Verb::Configure { config: Box::new(config) };
-    commands::send(&app, &headers, Command { by, verb }).await
+    commands::send(&app, &headers, Command::new(principal.by(None), verb).proven(principal.told()))
+        .await
 }

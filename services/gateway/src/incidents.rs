@@ -23,15 +23,23 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 
 const PARAMETERS: &str = "use status, open, target, type, severity, q, since, limit, cursor";
 
-/// `GET /api/v1/incidents`.
-pub(crate) async fn list(
-    State(app): State<App>,
-    parameters: Result<UrlQuery<Vec<(String, String)>>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let UrlQuery(parameters) = parameters.map_err(|error| {
-        Problem::bad("invalid_query", format!("the query cannot be read: {error}"), PARAMETERS)
+/// The parameters of a request, in their order, if they can be read.
+pub(crate) type Parameters = Result<UrlQuery<Vec<(String, String)>>, QueryRejection>;
+
+/// Returns the parameters of a request.
+pub(crate) fn parameters(
+    given: Parameters,
+    hint: &'static str,
+) -> Result<Vec<(String, String)>, Problem> {
+    let UrlQuery(parameters) = given.map_err(|error| {
+        Problem::bad("invalid_query", format!("the query cannot be read: {error}"), hint)
     })?;
-    let filter = filter(&parameters, Utc::now())?;
+    Ok(parameters)
+}
+
+/// `GET /api/v1/incidents`.
+pub(crate) async fn list(State(app): State<App>, given: Parameters) -> Result<Response, Problem> {
+    let filter = filter(&parameters(given, PARAMETERS)?, Utc::now())?;
     Ok(json(app.query_raw(&Query::Incidents(filter)).await?))
 }
 

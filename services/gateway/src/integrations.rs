@@ -9,6 +9,7 @@
 
 pub(crate) mod alertmanager;
 pub(crate) mod alerts_api;
+pub(crate) mod alerts_list;
 pub(crate) mod generic;
 pub(crate) mod grafana;
 pub(crate) mod pagerduty;

@@ -69,6 +69,7 @@ async fn tell(tools: &Tools, to: &Receiver) -> Result<Sent, Failure> {
         occasion: Occasion::Escalated,
         kept: None,
         steps: Vec::new(),
+        measured: Vec::new(),
     };
     let notify = domain::notify::Notify::default();
     let sent = notifiers::deliver(tools, &Letter::new(&work, to, &notify)).await?;

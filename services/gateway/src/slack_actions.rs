@@ -13,6 +13,7 @@ use axum::{
 use bus::{Asked, Claimed};
 use chrono::Utc;
 use domain::{
+    access::Proof,
     id::{IncidentId, sha256_hex},
     notify::Notify,
     wire::{Answer, Claim, Command, Input, Verb},
@@ -180,7 +181,8 @@ async fn decide(app: &App, notify: &Notify, payload: &Payload, signature: &[u8])
         Verb::Reject { incident, reason: "rejected in Slack".to_owned() }
     };
     info!(incident.id = %incident, by, verb = verb.as_str(), "a button was pressed in Slack");
-    let input = Input::Command(Command { by, verb });
+    let proof = Proof::Slack { user: user.id.clone() };
+    let input = Input::Command(Command::new(by, verb).proven(proof));
     let id = sha256_hex(signature);
     let asked = app.bus().ask::<Answer>(&app.writer(), input, id, ANSWER_WITHIN).await;
     Some(match asked {

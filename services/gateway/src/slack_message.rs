@@ -46,6 +46,10 @@ pub(crate) fn blocks(letter: &Letter<'_>) -> Value {
         json!({"type": "section", "text": {"type": "mrkdwn", "text": text}}),
         json!({"type": "section", "fields": fields}),
     ];
+    if !work.measured.is_empty() {
+        let text = escape(&cut(&work.measured.join("\n"), SECTION_CHARS_MAX));
+        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": text}}));
+    }
     let buttons = buttons(letter);
     if !buttons.is_empty() {
         blocks.push(json!({"type": "actions", "elements": buttons}));

@@ -9,6 +9,7 @@ use bus::{ServeError, Served};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
+    measure::MEASURES_MAX,
     target::Target,
     wire::{CheckResult, ContainerState, ProbeReply, ProbeRequest, TargetProbe},
 };
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 use crate::{
     host,
     instruments::Instruments,
+    measure,
     probes::{self, Question},
     roster::Standings,
     sample::{Outcome, Sample},
@@ -66,8 +68,11 @@ impl Answerer {
         let limit = Duration::from_millis(request.timeout_ms).min(TIMEOUT_MAX);
         let targets = request.targets.into_iter().map(Arc::new);
         let probes = targets.map(|target| self.target(target, request.logs, limit));
-        let (targets, host) = tokio::join!(join_all(probes), host::state(&self.instruments));
-        ProbeReply { by: (*self.member).to_owned(), targets, host }
+        let measures = request.measures.iter().take(MEASURES_MAX);
+        let measures = measures.map(|it| measure::measure(&self.instruments, it, limit));
+        let host = host::state(&self.instruments);
+        let (targets, measured, host) = tokio::join!(join_all(probes), join_all(measures), host);
+        ProbeReply { by: (*self.member).to_owned(), targets, measured, host }
     }
 
     async fn target(&self, target: Arc<Target>, logs: bool, limit: Duration) -> TargetProbe {

@@ -30,11 +30,11 @@ mod snapshots;
 mod tests;
 mod wheel;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bus::{InboxMessage, Subjects};
 use domain::{
-    desk::{Desk, Snapshot, Wish},
+    desk::{Desk, Snapshot, Tokens, Wish},
     fact::Decision,
     id::{IncidentId, Position},
     wire::LedgerEntry,
@@ -260,6 +260,12 @@ impl Core {
     #[must_use]
     pub fn is_full(&self) -> bool {
         WAITING_MAX <= self.parts.len()
+    }
+
+    /// Tells which tokens of callers there are, for the next decisions; see
+    /// [`Desk::know_tokens`].
+    pub fn know_tokens(&mut self, tokens: Option<Arc<Tokens>>) {
+        self.desk.know_tokens(tokens);
     }
 
     /// Decides inputs that wait, as many as go into one message of the ledger.

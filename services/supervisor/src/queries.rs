@@ -2,9 +2,10 @@
 
 use bus::{Bus, ServeError, Served, Server};
 use bytes::Bytes;
+use chrono::Utc;
 use domain::{
     desk::Desk,
-    view::{Filter, Query},
+    view::{AlertsFrom, Filter, Query},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -73,7 +74,13 @@ async fn answer(
         "incidents" => {
             let filter = match query(what, payload)? {
                 Some(Query::Incidents(filter)) => filter,
-                Some(Query::Incident { .. } | Query::Status | Query::Silences | Query::Config)
+                Some(
+                    Query::Incident { .. }
+                    | Query::Status
+                    | Query::Silences
+                    | Query::Alerts(_)
+                    | Query::Config,
+                )
                 | None => Filter::default(),
             };
             json(&read(state, about, |desk| desk.page(&filter)).await)
@@ -82,6 +89,21 @@ async fn answer(
             Some(Query::Incident { id }) => json(&read(state, about, |desk| desk.detail(id)).await),
             _ => Err(ServeError::new(400, "the query names no incident: send {\"id\": \"...\"}")),
         },
+        "alerts" => {
+            let from = match query(what, payload)? {
+                Some(Query::Alerts(from)) => from,
+                Some(
+                    Query::Incident { .. }
+                    | Query::Incidents(_)
+                    | Query::Status
+                    | Query::Silences
+                    | Query::Config,
+                )
+                | None => AlertsFrom::default(),
+            };
+            // What is silenced now is so by the clock: nothing is decided with it.
+            json(&read(state, about, |desk| desk.alerts(&from, Utc::now())).await)
+        }
         "silences" => json(&read(state, about, Desk::silences).await),
         "config" => json(&read(state, about, |desk| desk.config().clone()).await),
         _ => Err(ServeError::new(404, format!("there is no query {what}"))),

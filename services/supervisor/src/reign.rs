@@ -10,13 +10,14 @@ mod deliver;
 mod herald;
 mod measures;
 mod ourselves;
+mod rights;
 mod scribe;
 mod snapshot;
 mod spans;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bus::{Bus, InboxReader, InboxWriter, Lease};
+use bus::{Bus, InboxReader, InboxWriter, Lease, Tokens};
 use chrono::Utc;
 use domain::{config::Config, id::IncidentId};
 use service::{BoxError, Context};
@@ -80,6 +81,7 @@ pub(crate) struct Reign {
     given: Option<(Config, String)>,
     inbox_last: watch::Sender<u64>,
     measures: Measures,
+    tokens: Option<watch::Receiver<Option<Arc<Tokens>>>>,
 }
 
 /// What lives as long as one reign.
@@ -131,6 +133,8 @@ impl Reign {
             given,
             inbox_last,
             measures: Measures::new(),
+            // From now on, and not when we lead: then they must be known at once.
+            tokens: Some(cx.bus.token_store().watch()),
         }
     }
 
@@ -203,6 +207,7 @@ impl Reign {
         let mut work_made = self.bus.work_made();
         work_made.mark_unchanged();
         let (mut republish, mut look) = (ticker(REPUBLISH), ticker(LOOK_AROUND));
+        self.learn_tokens().await;
         self.begin(&court.deliver).await;
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {
@@ -219,6 +224,7 @@ impl Reign {
                     return Ok(End::Stopped);
                 }
                 () = lease.lost() => return Ok(End::Deposed),
+                tokens = rights::changed(&mut self.tokens) => self.know_tokens(&tokens).await,
                 outcome = appending::outcome(&mut court.appending) => {
                     if let Some(end) = self.appended(court, outcome).await? {
                         return Ok(end);

@@ -8,7 +8,7 @@ use domain::{
     event::{Cloud, Plain},
     id::IncidentId,
     schema::Forms,
-    view::{IncidentDetail, LogLine, Page, Query, SilencesView, SystemView},
+    view::{Alerts, IncidentDetail, LogLine, Page, Query, SilencesView, SystemView},
     wire::{
         Answer, Claim, Command, DiagnoseWork, Envelope, FixOrder, LedgerEntry, NotifyWork,
         ProbeReply, ProbeRequest, VerifyWork,
@@ -134,7 +134,7 @@ fn parameter(name: &str) -> &'static str {
         "attempt" => "Number of the attempt, with `-undo` when it is taken back.",
         "reason" => "Why it was not understood, in one word.",
         "what" => {
-            "Of a query: `incidents`, `incident`, `status`, `silences` or `config`; of a claim: the notice, or the hash of what counts once."
+            "Of a query: `incidents`, `incident`, `status`, `silences`, `alerts` or `config`; of a claim: the notice, or the hash of what counts once."
         }
         "agent" => "User of the broker who asks.",
         _ => "Chosen by who asks.",
@@ -257,6 +257,7 @@ fn answers_of_queries(forms: &mut Forms) -> Vec<Message> {
         ("incident", "Of `incident`: one, whole, or null.", incident),
         ("system", "Of `status`: the whole system.", forms.of::<SystemView>()),
         ("silences", "Of `silences`: what is kept quiet.", forms.of::<SilencesView>()),
+        ("alerts", "Of `alerts`: a page of all trouble, with its labels.", forms.of::<Alerts>()),
         ("config", "Of `config`: the active configuration.", forms.of::<Config>()),
     ]
 }

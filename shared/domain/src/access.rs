@@ -145,6 +145,53 @@ impl TokenRecord {
     }
 }
 
+/// How somebody who gave a command has proved who he is, for those who look at his right again
+/// later. Nothing in it is secret, and nothing in it proves anything by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Proof {
+    /// By a token of ours.
+    Token {
+        /// Its name.
+        name: String,
+        /// Tells it from others that had the name; see [`token_id`].
+        id: String,
+    },
+    /// By a token of the provider.
+    Provider {
+        /// The provider.
+        issuer: String,
+    },
+    /// By a button in Slack.
+    Slack {
+        /// Id of the user there.
+        user: String,
+    },
+    /// By a link that was sent to a receiver.
+    Link {
+        /// The receiver.
+        to: String,
+    },
+    /// By the token of a gateway's flags.
+    ApiToken,
+    /// By being on the host of a gateway that asks for no token.
+    Host,
+    /// By the password of the broker's user `cli`.
+    Broker,
+    /// In a way that a newer version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Digits of a hash that are a token's id: enough to tell tokens of one name apart.
+const TOKEN_ID_CHARS: usize = 16;
+
+/// Returns what tells a token from others that had its name, given its hash.
+#[must_use]
+pub fn token_id(hash: &str) -> String {
+    hash.chars().take(TOKEN_ID_CHARS).collect()
+}
+
 /// Returns the text of a token made of these random bytes.
 #[must_use]
 pub fn token_text(random: &[u8; TOKEN_BYTES]) -> String {

@@ -4,6 +4,7 @@
 //! a decision that was stored. Both lead to the same state: that is what recovery,
 //! standbys and replays rest on. The desk knows the time only from its inputs.
 
+mod alerts;
 mod analysis;
 mod before;
 mod commands;
@@ -18,6 +19,7 @@ mod query;
 mod quiet;
 mod repeats;
 mod reports;
+mod rights;
 mod row;
 mod settle;
 mod signature;
@@ -51,9 +53,11 @@ use incidents::{Incidents, Moved};
 use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
+use rights::Rights;
 
 pub use before::{Before, Treatment};
 pub use load::Backlog;
+pub use rights::Tokens;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
@@ -85,6 +89,8 @@ pub struct Desk {
     quiet: Quiet,
     n_decisions: u64,
     position: Position,
+    /// Who may approve, as far as the configuration does not tell.
+    rights: Rights,
     /// Repeats of this batch, which are recorded together. Empty between batches.
     repeats: Repeats,
 }

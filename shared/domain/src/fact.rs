@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::Proof,
     config::Config,
     event::{Delivery, Event, delivery},
     id::{IncidentId, Position},
@@ -161,6 +162,9 @@ pub enum Fact {
         by: String,
         /// The plan's hash.
         plan_hash: String,
+        /// How he has proved who he is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<Proof>,
     },
     /// All guards allowed the plan; the attempt began. Stored before anything is touched.
     FixStarted {

@@ -88,6 +88,17 @@ impl<T> std::ops::Deref for Authorized<T> {
     }
 }
 
+/// Whether somebody may still approve who might when he did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// He may, as far as can be seen.
+    Stands,
+    /// He may not any more; why, in words that follow "but".
+    Ended(String),
+    /// It cannot be seen now; why, likewise.
+    NotKnown(String),
+}
+
 /// Everything that guards look at.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
@@ -101,6 +112,8 @@ pub struct Situation<'a> {
     pub plan: &'a Plan,
     /// When the plan's evidence was taken.
     pub diagnosed_at: DateTime<Utc>,
+    /// Whether who approved it, if anybody did, may still approve.
+    pub approver: Standing,
     /// The policy in force.
     pub policy: &'a Policy,
     /// Who stopped new fixes, and why.
@@ -225,8 +238,14 @@ pub fn authorize(situation: &Situation<'_>) -> Verdict {
     }
 }
 
-/// Returns who approved exactly this plan, if the approval is still worth something.
+/// Returns who approved exactly this plan, if the approval is still worth something and he may
+/// still approve.
 fn valid_approval<'a>(situation: &Situation<'a>) -> Option<&'a str> {
+    approved_by(situation).filter(|_| situation.approver == Standing::Stands)
+}
+
+/// Returns who approved exactly this plan, not too long ago.
+fn approved_by<'a>(situation: &Situation<'a>) -> Option<&'a str> {
     let approval = situation.incident.approval.as_ref()?;
     let valid = approval.plan_hash == situation.plan.hash() && situation.now < approval.expires_at;
     valid.then_some(approval.by.as_str())

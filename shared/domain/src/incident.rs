@@ -20,6 +20,7 @@ pub use opener::Opener;
 pub use step::Step;
 
 use crate::{
+    access::Proof,
     fact::{Escalation, Fact},
     guard::{self, Authorized},
     id::IncidentId,
@@ -139,6 +140,9 @@ pub struct Approval {
     pub plan_hash: String,
     /// When it is worth nothing any more.
     pub expires_at: DateTime<Utc>,
+    /// How he has proved who he is; his right is looked at again with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// A fact that cannot follow the phase it met: the ledger is corrupt, or we are wrong.

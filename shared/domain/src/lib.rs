@@ -20,6 +20,7 @@ pub mod id;
 pub mod incident;
 pub mod mapping;
 pub mod matcher;
+pub mod measure;
 pub mod notify;
 pub mod plan;
 pub mod policy;

@@ -4,7 +4,7 @@
 //! What is matched has more names than its labels: `type`, `source`, `severity`, `target` and
 //! `zone` are names too, and a target's own labels count where the event has none of that name.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use regex::{Regex, RegexBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -94,6 +94,12 @@ impl Matcher {
     #[must_use]
     pub fn fits(&self, subject: &Subject<'_>) -> bool {
         self.takes(subject.label(&self.name))
+    }
+
+    /// Returns whether it fits these labels, and no name means anything else.
+    #[must_use]
+    pub fn fits_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.takes(labels.get(&self.name).map_or("", String::as_str))
     }
 
     fn takes(&self, value: &str) -> bool {

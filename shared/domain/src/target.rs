@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{autonomy::Autonomy, check::Check, span::Span};
+use crate::{autonomy::Autonomy, check::Check, measure::Measure, span::Span};
 
 /// The zone of targets and agents that name none.
 pub const ZONE_DEFAULT: &str = "default";
@@ -37,6 +37,10 @@ pub struct Target {
     /// How one sees whether it is well, besides what the handle implies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// What is measured for each diagnosis, for the people who decide. It is evidence, and
+    /// makes nothing well or sick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Measure>,
     /// Events whose labels contain all pairs of one of these belong to this target.
     /// An empty selector matches nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -123,10 +127,18 @@ impl Target {
             process: None,
             docker: None,
             checks: Vec::new(),
+            evidence: Vec::new(),
             select: Vec::new(),
             autonomy: None,
             soak: None,
         }
+    }
+
+    /// Returns it without what is measured, as agents are told of it: only an analyzer needs
+    /// that, and those of a former version would not know the field.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        Self { evidence: Vec::new(), ..self.clone() }
     }
 
     /// Returns the handle, if there is one.

@@ -1,5 +1,7 @@
 //! What people read: incidents as the API and the CLI show them, and log lines.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -14,6 +16,8 @@ use crate::{
     silence::{Cause, Silence, Window},
     wire::{AttemptRecord, Evidence, Hypothesis},
 };
+
+pub use alerts::{AlertView, Alerts, AlertsFrom};
 
 /// Where an incident stands, in one word.
 #[derive(
@@ -236,6 +240,9 @@ pub enum Query {
     Status,
     /// `query.silences`: silences, and what is kept quiet. Answer: [`SilencesView`].
     Silences,
+    /// `query.alerts`: a page of all trouble, with its labels, also of what is kept quiet.
+    /// Answer: [`Alerts`].
+    Alerts(AlertsFrom),
     /// `query.config`: the active configuration. Answer: [`crate::config::Config`].
     Config,
 }
@@ -249,13 +256,14 @@ impl Query {
             Self::Incident { .. } => "incident",
             Self::Status => "status",
             Self::Silences => "silences",
+            Self::Alerts(_) => "alerts",
             Self::Config => "config",
         }
     }
 
     /// Last parts of all query subjects.
-    pub const SUBJECTS: [&'static str; 5] =
-        ["incidents", "incident", "status", "silences", "config"];
+    pub const SUBJECTS: [&'static str; 6] =
+        ["incidents", "incident", "status", "silences", "alerts", "config"];
 }
 
 /// Silences, windows, and what is kept quiet.

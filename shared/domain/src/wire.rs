@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    access::Proof,
     check::Check,
     event::Event,
     id::{IncidentId, Position},
+    measure::{Measure, Measured},
     plan::Plan,
     span::Span,
     target::Target,
@@ -206,6 +208,9 @@ pub struct DiagnoseWork {
     pub event: Event,
     /// The target, if one is known.
     pub target: Option<Target>,
+    /// What is measured of it, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
     /// What it needs, directly and indirectly, the nearest first.
     pub dependencies: Vec<Target>,
     /// Names of dependencies that have an open incident.
@@ -310,7 +315,8 @@ pub mod cause {
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// What it was taken from: `check`, `process`, `container`, `log`, `host`, `dependency`, `change`.
+    /// What it was taken from: `check`, `process`, `container`, `log`, `host`, `dependency`,
+    /// `metric`, `change`.
     pub source: String,
     /// The target it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +326,11 @@ pub struct Evidence {
     /// Everything else.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,
+}
+
+impl Evidence {
+    /// The source of what a measure gave. It is for people: no guard counts it as a look.
+    pub const METRIC: &str = "metric";
 }
 
 /// Wanted: a fix. Written by [`crate::guard::Authorized`] alone, read by fixers.
@@ -521,6 +532,9 @@ pub struct NotifyWork {
     /// What happened lately, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<crate::view::TimelineEntry>,
+    /// What was measured for the last diagnosis, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<String>,
 }
 
 /// What a notifier sent.
@@ -547,9 +561,26 @@ pub struct NoticeReport {
 pub struct Command {
     /// Who asks.
     pub by: String,
+    /// How he has proved it. Older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// What for.
     #[serde(flatten)]
     pub verb: Verb,
+}
+
+impl Command {
+    /// Returns a command of somebody whose right nobody looks at again.
+    #[must_use]
+    pub fn new(by: impl Into<String>, verb: Verb) -> Self {
+        Self { by: by.into(), proof: None, verb }
+    }
+
+    /// Says how who asks has proved who he is.
+    #[must_use]
+    pub fn proven(self, proof: Proof) -> Self {
+        Self { proof: Some(proof), ..self }
+    }
 }
 
 /// The verbs of a command; the name is the last part of its subject.
@@ -712,6 +743,9 @@ pub struct Pulse {
 pub struct ProbeRequest {
     /// The targets, with all their checks.
     pub targets: Vec<Target>,
+    /// What else is to be measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
     /// Whether the last lines of their logs are wanted.
     pub logs: bool,
     /// Time for all of it; checks that have not answered then count as failed.
@@ -726,6 +760,8 @@ pub struct ProbeReply {
     pub by: String,
     /// One for each target asked for, in the same order.
     pub targets: Vec<TargetProbe>,
+    /// One for each measure asked for, in the same order.
+    pub measured: Vec<Measured>,
     /// The host that the monitor runs on.
     pub host: HostState,
 }

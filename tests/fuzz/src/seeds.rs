@@ -120,7 +120,7 @@ fn tell() -> Story {
         story: Story { config: config.clone(), ..Story::default() },
         desk: Desk::default(),
     };
-    let command = |verb| Input::Command(Command { by: "me".to_owned(), verb });
+    let command = |verb| Input::Command(Command::new("me", verb));
     teller.say(command(Verb::Configure { config: Box::new(config) }));
     teller.say(Input::Event(event("service_down", "database")));
     teller.say(Input::Event(event("service_down", "shop")));

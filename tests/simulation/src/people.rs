@@ -109,7 +109,7 @@ pub(crate) fn send(world: &Rc<World>, verb: Verb) {
     }
     world.trace.say(world.sim.now(), || format!("a person: {}", told(&verb)));
     let id = format!("command-{}-{}", verb.as_str(), world.sim.n_steps());
-    let command = Command { by: "ann".to_owned(), verb };
+    let command = Command::new("ann", verb);
     let world = Rc::clone(world);
     world.clone().sim.spawn(OUTSIDE, async move {
         for _ in 0..20 {

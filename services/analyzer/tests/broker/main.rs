@@ -17,8 +17,10 @@ use bus::Served;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use domain::{
+    measure::{Measure, Measured, MeasuredSeries, PrometheusQuery},
+    span::Span,
     target::Target,
-    wire::{DiagnoseWork, ProbeReply, ProbeRequest, TargetProbe, WorkKind},
+    wire::{DiagnoseWork, Evidence, ProbeReply, ProbeRequest, TargetProbe, WorkKind},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -52,6 +54,56 @@ async fn a_dead_process_is_reported_with_its_cure_in_a_few_milliseconds() {
     assert!(took[took.len() / 2] <= 20, "median of {took:?} ms");
     let questions = monitor.questions.lock().unwrap();
     assert!(questions.iter().all(|it| it.logs && it.targets[0].name == "shop"));
+}
+
+/// A monitor of a former version measures nothing, and its answer is taken all the same.
+#[tokio::test]
+async fn measures_are_asked_once_and_told_whatever_became_of_them() {
+    let (broker, bus) = set_up().await;
+    let monitor = Monitor::default();
+    // The doubtful sample makes it look twice.
+    let doubtful = |target: &Target| TargetProbe {
+        checks: vec![
+            result("process", true, "process 7 runs"),
+            result("http", false, "answered 503"),
+        ],
+        ..well(target)
+    };
+    let _server = monitor.serve(&bus, "default", doubtful).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    let mut wanted = work(1);
+    let (url, query) = ("http://prom:9090".to_owned(), "queue_length".to_owned());
+    wanted.measures = vec![Measure {
+        name: "queue length".to_owned(),
+        prometheus: PrometheusQuery { url, query },
+        unit: Some("messages".to_owned()),
+        headers: std::collections::BTreeMap::new(),
+        timeout: Span::from_secs(1),
+    }];
+    publish(&bus, &wanted).await;
+    let (_, report) = reports.next().await;
+    let told: Vec<_> = report.evidence.iter().filter(|it| it.source == Evidence::METRIC).collect();
+    assert_eq!(told.len(), 1, "{report:#?}");
+    assert!(told[0].summary.contains("measures nothing"), "{told:#?}");
+    {
+        let questions = monitor.questions.lock().unwrap();
+        let n_asked: Vec<_> = questions.iter().map(|it| it.measures.len()).collect();
+        assert_eq!(*n_asked, [1, 0], "twice looked, once measured");
+        assert!(questions.iter().all(|it| it.targets.iter().all(|it| it.evidence.is_empty())));
+    }
+
+    let measured = Measured {
+        name: "queue length".to_owned(),
+        series: vec![MeasuredSeries { value: "12".to_owned(), ..MeasuredSeries::default() }],
+        ..Measured::default()
+    };
+    monitor.measured.lock().unwrap().push(measured);
+    publish(&bus, &DiagnoseWork { measures: wanted.measures.clone(), ..work(2) }).await;
+    let (_, report) = reports.next().await;
+    let told = report.evidence.iter().find(|it| it.source == Evidence::METRIC).unwrap();
+    assert_eq!(told.summary, "queue length: 12 messages");
+    assert_eq!(told.target.as_deref(), Some("shop"));
 }
 
 #[tokio::test]

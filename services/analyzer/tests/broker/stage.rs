@@ -12,6 +12,7 @@ use chrono::{TimeDelta, Utc};
 use domain::{
     event::{Event, EventType},
     id::{IncidentId, Position},
+    measure::Measured,
     span::Span,
     target::Target,
     wire::{
@@ -59,6 +60,8 @@ impl Analyzer {
 #[derive(Clone, Default)]
 pub(crate) struct Monitor {
     pub(crate) questions: Arc<Mutex<Vec<ProbeRequest>>>,
+    /// What it answers to those who want something measured.
+    pub(crate) measured: Arc<Mutex<Vec<Measured>>>,
     asked: Arc<Notify>,
 }
 
@@ -79,8 +82,9 @@ impl Monitor {
                 let targets = request.targets.iter().map(look).collect();
                 this.questions.lock().unwrap().push(request);
                 this.asked.notify_one();
-                let reply =
-                    ProbeReply { by: "monitor-1".to_owned(), targets, ..ProbeReply::default() };
+                let measured = this.measured.lock().unwrap().clone();
+                let by = "monitor-1".to_owned();
+                let reply = ProbeReply { by, targets, measured, ..ProbeReply::default() };
                 Ok(Bytes::from(serde_json::to_vec(&reply).unwrap()))
             }
         };
@@ -145,6 +149,7 @@ pub(crate) fn work(n: u64) -> DiagnoseWork {
         work: WorkRef { incident, attempt: 0, revision: 1 },
         event: Event::new(n.to_string(), EventType::known("service_down"), "test"),
         target: Some(target("shop")),
+        measures: Vec::new(),
         dependencies: Vec::new(),
         sick_dependencies: Vec::new(),
         attempts: Vec::new(),

@@ -1,12 +1,13 @@
 //! The command line of `token`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use domain::{access::Role, span::Rates};
 
 use super::{
     By,
+    gateway::Gateway,
     values::{access_role, time, token_name},
 };
 
@@ -35,21 +36,7 @@ pub(crate) enum Token {
         by: By,
     },
     /// Asks a gateway of this host who the holder of a token is
-    Check(Check),
-}
-
-/// What `selfheal token check` may be told.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Check {
-    /// The gateway
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub(crate) gateway: String,
-    /// The token; give it by the environment, as command lines can be seen by others
-    #[arg(long, env = "SELFHEAL_API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub(crate) token: Option<String>,
-    /// File that holds the token, for its owner alone; else ~/.config/selfheal/token
-    #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
+    Check(Gateway),
 }
 
 /// What `selfheal token create` may be told.

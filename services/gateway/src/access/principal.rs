@@ -2,9 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    access::{Role, TokenRecord},
+    access::{self, Role, TokenRecord, token_id},
     span::Rates,
 };
+
+/// Comes before the name of a token.
+const TOKEN_NAME_PREFIX: &str = "token:";
 
 /// Longest name of a person that is kept.
 const PERSON_CHARS_MAX: usize = 200;
@@ -31,8 +34,13 @@ pub(crate) enum Proof {
     Flags,
     /// By a token whose record has this hash.
     Token(String),
-    /// By a token of the provider, which ends then.
-    Provider(DateTime<Utc>),
+    /// By a token of the provider.
+    Provider {
+        /// The provider.
+        issuer: String,
+        /// When the token ends.
+        until: DateTime<Utc>,
+    },
 }
 
 impl Principal {
@@ -49,7 +57,7 @@ impl Principal {
     /// Who has the token of this record.
     pub(crate) fn of_token(record: &TokenRecord) -> Self {
         Self {
-            name: format!("token:{}", record.name),
+            name: format!("{TOKEN_NAME_PREFIX}{}", record.name),
             role: record.role,
             rate: record.rate.clone(),
             proof: Proof::Token(record.hash.clone()),
@@ -57,9 +65,26 @@ impl Principal {
     }
 
     /// Who is known to the provider.
-    pub(crate) fn of_provider(name: &str, role: Role, until: DateTime<Utc>) -> Self {
-        let proof = Proof::Provider(until);
+    pub(crate) fn of_provider(
+        name: &str,
+        role: Role,
+        (issuer, until): (&str, DateTime<Utc>),
+    ) -> Self {
+        let proof = Proof::Provider { issuer: issuer.to_owned(), until };
         Self { name: format!("oidc:{}", plain(name)), role, rate: None, proof }
+    }
+
+    /// Returns how he proved who he is, for the ledger: his right is looked at again with it.
+    pub(crate) fn told(&self) -> access::Proof {
+        match &self.proof {
+            Proof::Host => access::Proof::Host,
+            Proof::Flags => access::Proof::ApiToken,
+            Proof::Token(hash) => {
+                let name = self.name.strip_prefix(TOKEN_NAME_PREFIX).unwrap_or(&self.name);
+                access::Proof::Token { name: name.to_owned(), id: token_id(hash) }
+            }
+            Proof::Provider { issuer, .. } => access::Proof::Provider { issuer: issuer.clone() },
+        }
     }
 
     /// Returns who did something, for the ledger: the principal, and in brackets the person
@@ -91,6 +116,34 @@ mod tests {
         assert_eq!(host.by(Some(" \n")), "local");
         assert_eq!(host.by(Some("x) token:ci (ann\n")), "local (x token:ci ann)");
         let until = DateTime::UNIX_EPOCH;
-        assert_eq!(Principal::of_provider("a (b)", Role::Viewer, until).name, "oidc:a b");
+        assert_eq!(
+            Principal::of_provider("a (b)", Role::Viewer, ("https://id", until)).name,
+            "oidc:a b"
+        );
+    }
+
+    #[test]
+    fn what_the_ledger_keeps_of_a_proof_names_the_token_and_is_no_secret() {
+        let hash = access::token_hash("sht_secret");
+        let record = TokenRecord {
+            name: "ann".to_owned(),
+            role: Role::Approver,
+            hash: hash.clone(),
+            created_at: DateTime::UNIX_EPOCH,
+            created_by: "local".to_owned(),
+            expires_at: None,
+            rate: None,
+            revoked: None,
+        };
+        let told = Principal::of_token(&record).told();
+        let id = token_id(&hash);
+        assert_eq!(told, access::Proof::Token { name: "ann".to_owned(), id });
+        let text = serde_json::to_string(&told).unwrap();
+        assert!(!text.contains("secret") && !text.contains(&hash), "{text}");
+        let provider = ("https://id.example", DateTime::UNIX_EPOCH);
+        let told = Principal::of_provider("ann", Role::Approver, provider).told();
+        assert_eq!(told, access::Proof::Provider { issuer: "https://id.example".to_owned() });
+        assert_eq!(Principal::of_host().told(), access::Proof::Host);
+        assert_eq!(Principal::of_flags().told(), access::Proof::ApiToken);
     }
 }

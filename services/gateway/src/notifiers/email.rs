@@ -153,6 +153,10 @@ fn text(letter: &Letter<'_>) -> String {
     ];
     let told = fields.iter().filter(|(_, value)| !value.is_empty());
     lines.extend(told.map(|(name, value)| format!("{name}: {value}")));
+    if !letter.work.measured.is_empty() {
+        lines.extend([String::new(), "Measured for the diagnosis:".to_owned()]);
+        lines.extend(letter.work.measured.iter().cloned());
+    }
     if let Some(url) = &letter.approve_url {
         lines.extend([String::new(), "Look at the plan and decide:".to_owned(), url.clone()]);
     }

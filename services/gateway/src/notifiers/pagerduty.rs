@@ -91,6 +91,7 @@ fn body(letter: &Letter<'_>, routing_key: &str, action: &str) -> Value {
             "custom_details": {
                 "reason": cut(&work.text, DETAIL_CHARS_MAX),
                 "analysis": cut(letter.field("analysis"), DETAIL_CHARS_MAX),
+                "measured": cut(&work.measured.join("\n"), DETAIL_CHARS_MAX),
                 "plan": letter.plan("/summary").map(|it| cut(it, DETAIL_CHARS_MAX)),
                 "incident": letter.incident(),
             },

@@ -22,8 +22,8 @@ pub(super) const WAY: Way = Way {
 /// Most that Teams takes.
 const MESSAGE_BYTES_MAX: usize = 28 * 1024;
 
-/// Longest texts. There are eight at most, and a character may take six bytes in JSON.
-const TEXT_CHARS_MAX: usize = 500;
+/// Longest texts. There are nine at most, and a character may take six bytes in JSON.
+const TEXT_CHARS_MAX: usize = 450;
 
 fn send<'a>(tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
     Box::pin(async move {
@@ -72,6 +72,7 @@ fn card(letter: &Letter<'_>) -> Value {
         _ => "Default",
     };
     let text = |text: &str| cut(text, TEXT_CHARS_MAX);
+    let measured = work.measured.join("; ");
     let facts = [
         ("Target", letter.target()),
         ("Status", letter.field("status")),
@@ -79,6 +80,7 @@ fn card(letter: &Letter<'_>) -> Value {
         ("Cause", letter.field("analysis")),
         ("Plan", letter.plan("/summary").unwrap_or_default()),
         ("Risk", letter.plan("/plan/risk").unwrap_or_default()),
+        ("Measured", &measured),
     ];
     let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
     let facts: Vec<_> =

@@ -141,6 +141,14 @@ impl<'a> Operation<'a> {
         self.parameter("query", name, about, form);
     }
 
+    /// Takes a parameter of the query, which may be there several times.
+    pub(crate) fn asks_often(&mut self, name: &str, about: &str, form: &Value) {
+        self.asks(name, about, form);
+        if let Some(fields) = self.parameters.last_mut().and_then(Value::as_object_mut) {
+            fields.insert("explode".to_owned(), true.into());
+        }
+    }
+
     /// Takes the header `idempotency-key`.
     pub(crate) fn key(&mut self) {
         let form = json!({

@@ -5,8 +5,13 @@ use serde_json::{Value, json};
 
 use super::{Group, Route, Served};
 use crate::{
-    access::table::{Load, Need},
-    integrations::{alertmanager, alerts_api, generic, grafana, pagerduty},
+    access::table::{Load, Need, VIEWER},
+    incidents::TEXT_BYTES_MAX,
+    integrations::{
+        alertmanager, alerts_api,
+        alerts_list::{self, ListedAlert},
+        generic, grafana, pagerduty,
+    },
     openapi::Operation,
 };
 
@@ -49,6 +54,15 @@ pub(super) const GROUP: Group = Group {
             load: Load::Events,
             served: Served::Here(|| post(alerts_api::alerts)),
             document: alerts,
+        },
+        Route {
+            at: "GET /api/v2/alerts",
+            id: "listAlerts",
+            about: "what there is, as an Alertmanager lists it",
+            need: VIEWER,
+            load: Load::Requests,
+            served: Served::Here(|| get(alerts_list::list)),
+            document: list,
         },
         Route {
             at: "GET /api/v2/status",
@@ -161,6 +175,39 @@ fn alerts(operation: &mut Operation<'_>) {
     }]);
     operation.takes("application/json", &form, &[("firing", example)]);
     operation.answers_nothing(200, "Stored; it will be handled.");
+}
+
+fn list(operation: &mut Operation<'_>) {
+    operation.tells(
+        "Open incidents, and what is kept quiet. Parameters that are not known do not count. More than 10 000 are \
+         not shown; then the answer has the header `x-selfheal-left-out`.",
+    );
+    let yes = json!({"type": "boolean", "default": true});
+    operation.asks("active", "Whether those are wanted that nothing keeps quiet.", &yes);
+    operation.asks(
+        "silenced",
+        "Whether those that a silence, a window or flapping keeps quiet.",
+        &yes,
+    );
+    operation.asks("inhibited", "Whether those that wait for their cause.", &yes);
+    operation.asks("unprocessed", "There are none.", &yes);
+    let text = json!({"type": "string", "maxLength": TEXT_BYTES_MAX});
+    let expression = json!({"type": "string", "maxLength": alerts_list::RECEIVER_BYTES_MAX});
+    let about = "An expression that the name of one who was called fits.";
+    operation.asks("receiver", about, &expression);
+    let matchers = json!({"type": "array", "items": text, "maxItems": alerts_list::FILTERS_MAX});
+    operation.asks_often(
+        "filter",
+        "A matcher, such as `severity=\"critical\"`. All must fit.",
+        &matchers,
+    );
+    let alert = operation.form::<ListedAlert>();
+    operation.answers(
+        200,
+        "As an Alertmanager answers.",
+        &json!({"type": "array", "items": alert}),
+    );
+    operation.refuses(502, "The answer of a supervisor cannot be read.");
 }
 
 fn status(operation: &mut Operation<'_>) {

@@ -1,6 +1,7 @@
 //! What people want done.
 
 use bus::testing::Broker;
+use domain::access::Proof;
 use domain::silence::SilenceId;
 use domain::wire::{AnswerStatus, Command, Envelope, Input, Verb};
 use serde_json::json;
@@ -49,7 +50,11 @@ async fn each_verb_becomes_its_command() {
         let (status, told) = gateway.send(&path, body).await;
         assert_eq!((status, &told["status"]), (200, &json!("done")), "{path}: {told}");
         let inputs = desk.inputs(idx + 1).await;
-        assert_eq!(command(&inputs[idx]), Command { by: "local (ann)".to_owned(), verb }, "{path}");
+        assert_eq!(
+            command(&inputs[idx]),
+            Command::new("local (ann)", verb).proven(Proof::Host),
+            "{path}"
+        );
     }
 }
 
@@ -81,7 +86,7 @@ async fn a_silence_is_made_with_an_end_and_ended() {
     assert_eq!(status, 200, "{told}");
     let ended = command(&desk.inputs(2).await[1]);
     let id = SilenceId("0123456789abcdef".to_owned());
-    assert_eq!(ended, Command { by: "local".to_owned(), verb: Verb::Unsilence { id } });
+    assert_eq!(ended, Command::new("local", Verb::Unsilence { id }).proven(Proof::Host));
 }
 
 #[tokio::test]
@@ -94,7 +99,10 @@ async fn an_approval_without_a_hash_names_the_plan_that_is_there_now() {
     let (status, told) = heard(gateway.post(&path)).await;
     assert_eq!(status, 200, "{told}");
     let wanted = Verb::Approve { incident, plan_hash: "abc".to_owned() };
-    assert_eq!(command(&desk.inputs(1).await[0]), Command { by: "local".to_owned(), verb: wanted });
+    assert_eq!(
+        command(&desk.inputs(1).await[0]),
+        Command::new("local", wanted).proven(Proof::Host)
+    );
 
     // A mistyped field must not approve whatever is there.
     let (status, told) = gateway.send(&path, json!({"planhash": "x"})).await;

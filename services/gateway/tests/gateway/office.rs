@@ -61,7 +61,7 @@ impl Office {
         let queries = bus.serve(all, "office", answer).await.unwrap();
         let office = Self { bus, desk, reading, _queries: queries };
         let verb = Verb::Configure { config: Box::new(config) };
-        office.send(Input::Command(Command { by: "test".to_owned(), verb })).await;
+        office.send(Input::Command(Command::new("test", verb))).await;
         office
     }
 
@@ -124,13 +124,18 @@ impl Office {
             detail: serde_json::Value::Null,
         };
         let hypotheses = plan.map(hypothesis).into_iter().collect();
-        let (by, evidence) = ("analyzer-1".to_owned(), vec![evidence]);
+        let metric = Evidence {
+            source: Evidence::METRIC.to_owned(),
+            summary: "error rate: 0.25 /s".to_owned(),
+            ..evidence.clone()
+        };
+        let (by, evidence) = ("analyzer-1".to_owned(), vec![evidence, metric]);
         self.send(Input::Analysis(AnalysisReport { work, by, hypotheses, evidence, took_ms: 1 }))
             .await;
     }
 
     pub(crate) async fn command(&self, verb: Verb) {
-        self.send(Input::Command(Command { by: "ann".to_owned(), verb })).await;
+        self.send(Input::Command(Command::new("ann", verb))).await;
     }
 
     /// Returns what is known of an incident.

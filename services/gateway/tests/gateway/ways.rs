@@ -41,7 +41,7 @@ async fn too_much(office: &Office, receiver: Value) {
             "status": "awaiting_approval", "severity": "critical", "target": long, "analysis": long,
             "plan": {"hash": "a".repeat(64), "summary": long, "expires_at": "2999-01-01T00:00:00Z", "plan": {"risk": "high"}},
         },
-        "receiver": receiver,
+        "receiver": receiver, "measured": [long, long],
     });
     let payload = serde_json::to_vec(&work).unwrap().into();
     office.bus.work().publish(WorkKind::Notify, "default", "long", payload).await.unwrap();
@@ -75,7 +75,8 @@ async fn slack_has_one_message_for_each_incident_and_the_timeline_in_its_thread(
     for message in [&first, &update] {
         slack_judges(&message["blocks"]).await;
     }
-    let buttons = first["blocks"][3]["elements"].as_array().unwrap();
+    assert_eq!(first["blocks"][3]["text"]["text"], "error rate: 0.25 /s");
+    let buttons = first["blocks"][4]["elements"].as_array().unwrap();
     assert_eq!(buttons[0]["value"], format!("{id} {plan_hash}"));
     assert!(
         buttons[2]["url"].as_str().unwrap().starts_with("https://selfheal.example.org/approve/")
@@ -137,6 +138,7 @@ async fn pagerduty_is_told_to_trigger_acknowledge_and_resolve_one_alert() {
         assert_eq!(event["routing_key"], "k".repeat(32));
     }
     let payload = &told[1]["payload"];
+    assert_eq!(payload["custom_details"]["measured"], "error rate: 0.25 /s");
     assert_eq!((&payload["severity"], &payload["source"]), (&json!("error"), &json!("test")));
     assert_eq!(payload["summary"], "escalated: service_down on db");
 }

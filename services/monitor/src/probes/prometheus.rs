@@ -2,95 +2,30 @@
 
 use domain::check::{Comparison, PrometheusCheck};
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Question;
-use crate::sample::Finding;
+use crate::{
+    prometheus::{self, Series},
+    sample::Finding,
+};
 
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Series of an answer that are told.
 const SERIES_SHOWN: usize = 5;
-
-/// The answer of `/api/v1/query`, as the HTTP API of Prometheus describes it.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    status: String,
-    #[serde(default)]
-    error: String,
-    data: Option<Data>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
-    result_type: String,
-    result: Value,
-}
-
-/// One series: its labels, and its value now.
-#[derive(Debug, Deserialize)]
-struct Series {
-    #[serde(default)]
-    metric: Map<String, Value>,
-    value: (f64, String),
-}
 
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async move {
         let Some(asked) = &question.check.prometheus else {
             return Finding::failed("there is no query");
         };
-        match ask(question, asked).await {
+        let headers = &question.check.headers;
+        let answer =
+            prometheus::ask(&question.instruments, &asked.url, &asked.query, headers).await;
+        match answer {
             Ok(series) => judge(asked, &series),
             Err(why) => Finding::failed(why),
         }
     })
-}
-
-async fn ask(question: &Question, asked: &PrometheusCheck) -> Result<Vec<Series>, String> {
-    let client = question.instruments.http().await;
-    let client = client.map_err(|error| format!("cannot set up HTTP: {error}"))?;
-    let url = format!("{}/api/v1/query", asked.url.trim_end_matches('/'));
-    let mut url = reqwest::Url::parse(&url).map_err(|error| format!("no URL: {error}"))?;
-    url.query_pairs_mut().append_pair("query", &asked.query);
-    let mut request = client.get(url);
-    for (name, value) in &question.check.headers {
-        request = request.header(name, value);
-    }
-    let unanswered = |error: reqwest::Error| {
-        let error = error.without_url();
-        format!("Prometheus does not answer: {}", service::Chain(&error))
-    };
-    let mut response = request.send().await.map_err(unanswered)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(unanswered)? {
-        body.extend_from_slice(&part);
-        if ANSWER_BYTES_MAX < body.len() {
-            return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
-        }
-    }
-    // A query that is refused is answered with 4xx and the reason as JSON.
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|_error| format!("Prometheus answered {}", status.as_u16()))?;
-    match answer.data {
-        Some(data) if answer.status == "success" => series(data),
-        Some(_) | None => Err(format!("the query was refused: {}", answer.error)),
-    }
-}
-
-fn series(data: Data) -> Result<Vec<Series>, String> {
-    let unread = |error: serde_json::Error| format!("the answer cannot be read: {error}");
-    match data.result_type.as_str() {
-        "vector" => serde_json::from_value(data.result).map_err(unread),
-        "scalar" => {
-            let value = serde_json::from_value(data.result).map_err(unread)?;
-            Ok(vec![Series { metric: Map::new(), value }])
-        }
-        other => Err(format!("the query gives a {other}; a check needs an instant vector")),
-    }
 }
 
 fn judge(asked: &PrometheusCheck, series: &[Series]) -> Finding {
@@ -148,8 +83,7 @@ mod tests {
             query: "up".to_owned(),
             sick: sick.map(str::to_owned),
         };
-        let result = Data { result_type: kind.to_owned(), result };
-        series(result).map_or_else(Finding::failed, |it| judge(&asked, &it))
+        prometheus::read(kind, result).map_or_else(Finding::failed, |it| judge(&asked, &it))
     }
 
     fn up(values: &[&str]) -> Value {

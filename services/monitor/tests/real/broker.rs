@@ -107,7 +107,7 @@ impl Stage {
     }
 
     async fn probe(&self, targets: Vec<Target>) -> ProbeReply {
-        let request = ProbeRequest { targets, logs: false, timeout_ms: 2000 };
+        let request = ProbeRequest { targets, measures: Vec::new(), logs: false, timeout_ms: 2000 };
         let request = serde_json::to_vec(&request).unwrap();
         let subject = self.bus.subjects().probe("default");
         let reply = self.bus.request(subject, request.into(), Duration::from_secs(10)).await;

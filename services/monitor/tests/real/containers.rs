@@ -121,6 +121,7 @@ async fn a_container_that_is_not_there_is_sick_and_a_probe_tells_what_is_known()
     let check = Check { timeout: Span::from_secs(10), ..Check::of_container() };
     let ask = || ProbeRequest {
         targets: vec![target(&name, check.clone())],
+        measures: Vec::new(),
         logs: true,
         timeout_ms: 10_000,
     };

@@ -132,7 +132,8 @@ async fn a_probe_tells_at_once_that_a_process_is_dead_and_what_is_known_of_it() 
         instruments: dir.instruments(),
         standings: Arc::default(),
     };
-    let request = |targets| ProbeRequest { targets, logs: true, timeout_ms: 1000 };
+    let request =
+        |targets| ProbeRequest { targets, measures: Vec::new(), logs: true, timeout_ms: 1000 };
     let reply = answerer.answer(request(vec![living, dead])).await;
     let [living, dead] = reply.targets.as_slice() else { panic!("{reply:#?}") };
     assert!(living.healthy && living.checks.len() == 2, "{living:#?}");

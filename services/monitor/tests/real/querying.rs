@@ -1,18 +1,25 @@
 //! Queries to a real Prometheus, as Debian packages it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::kit::{Dir, eventually};
+use chrono::Utc;
 use domain::{
     check::{Check, PrometheusCheck},
+    measure::{Measure, MeasuredSeries, PrometheusQuery},
+    span::Span,
     target::Target,
+    wire::ProbeRequest,
 };
 use monitor::{
+    answer::Answerer,
     probes::{self, Question},
     sample::{Outcome, Sample},
 };
@@ -69,6 +76,61 @@ async fn ask(dir: &Dir, url: &str, query: &str, sick: Option<&str>) -> Sample {
     probes::look(&Question { target, check, instruments: dir.instruments() }).await
 }
 
+/// What is measured for a diagnosis, beside a target whose check fails.
+async fn measured(dir: &Dir, url: &str) {
+    let measure = |name: &str, url: &str, query: &str, timeout_ms| Measure {
+        name: name.to_owned(),
+        prometheus: PrometheusQuery { url: url.to_owned(), query: query.to_owned() },
+        unit: None,
+        headers: BTreeMap::new(),
+        timeout: Span::from_millis(timeout_ms),
+    };
+    // Takes the connection and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    let measures = vec![
+        measure("jobs", url, "sort(up)", 5000),
+        measure("both", url, "scalar(count(up))", 5000),
+        measure("none", url, "up{job=\"unknown\"}", 5000),
+        measure("mistake", url, "up{", 5000),
+        measure("range", url, "up[1m]", 5000),
+        measure("away", "http://127.0.0.1:1", "up", 5000),
+        measure("silent", &silent, "up", 100),
+    ];
+    let answerer = Answerer {
+        member: "monitor-test".into(),
+        instruments: dir.instruments(),
+        standings: Arc::default(),
+    };
+    let check = Check { tcp: Some("127.0.0.1:1".to_owned()), ..Check::blank() };
+    let target = Target { checks: vec![check], ..Target::named("it") };
+    let request = ProbeRequest { targets: vec![target], measures, logs: false, timeout_ms: 10_000 };
+    let begun = Instant::now();
+    let reply = answerer.answer(request).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "the silent one has its own time");
+    drop(listener);
+    assert_eq!(reply.targets[0].checks.len(), 1, "its checks are looked at all the same");
+    let names: Vec<_> = reply.measured.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["jobs", "both", "none", "mistake", "range", "away", "silent"]);
+    let series = |idx: usize| {
+        let all = reply.measured[idx].series.iter();
+        let job = |it: &MeasuredSeries| it.labels.get("job").cloned().unwrap_or_default();
+        all.map(|it| (job(it), it.value.clone())).collect::<Vec<_>>()
+    };
+    let pair = |job: &str, value: &str| (job.to_owned(), value.to_owned());
+    assert_eq!(series(0), [pair("nobody", "0"), pair("itself", "1")]);
+    assert_eq!(series(1), [pair("", "2")]);
+    assert_eq!(series(2), []);
+    let age = Utc::now() - reply.measured[0].at.unwrap();
+    assert!(age.num_seconds().abs() < 60, "{age}");
+    for (idx, why) in
+        [(3, "the query was refused"), (4, "matrix"), (5, "does not answer"), (6, "within 100ms")]
+    {
+        let failure = reply.measured[idx].failure.as_deref().unwrap_or_default();
+        assert!(failure.contains(why), "{why}: {:?}", reply.measured[idx]);
+    }
+}
+
 #[tokio::test]
 async fn a_query_to_a_real_prometheus_is_well_or_sick_by_its_condition() {
     let dir = Dir::new();
@@ -94,6 +156,7 @@ async fn a_query_to_a_real_prometheus_is_well_or_sick_by_its_condition() {
         assert_eq!(sample.finding.outcome, outcome, "{query}: {}", sample.finding.detail);
         assert!(sample.finding.detail.contains(told), "{query}: {}", sample.finding.detail);
     }
+    measured(&dir, url).await;
     drop(prometheus);
     let sample = ask(&dir, "http://127.0.0.1:1", "up", Some("< 1")).await;
     assert_eq!(sample.finding.outcome, Outcome::Failed);

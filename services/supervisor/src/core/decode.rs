@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn one_broken_part_of_a_frame_does_not_take_the_others_with_it() {
         let good = serde_json::to_value(event_envelope("a")).unwrap();
-        let wrong = Command { by: "x".to_owned(), verb: Verb::Resume };
+        let wrong = Command::new("x", Verb::Resume);
         let wrong = serde_json::to_value(Envelope::new("c", Input::Command(wrong))).unwrap();
         let frame = serde_json::json!([good, {"v": 1, "id": "b", "novelty": {}}, wrong, good]);
         let parts = read("selfheal.frame.event", frame.to_string());

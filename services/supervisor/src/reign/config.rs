@@ -42,7 +42,7 @@ impl Reign {
 
     fn submit(&self, config: Config, hash: &str) {
         let verb = Verb::Configure { config: Box::new(config) };
-        let command = Command { by: format!("file of {}", self.member_id), verb };
+        let command = Command::new(format!("file of {}", self.member_id), verb);
         let id = format!("configure/{hash}/{}", uuid::Uuid::now_v7());
         self.tell(vec![Envelope::new(id, Input::Command(command))]);
         if let Err(failure) = self.dir.remember_config(hash) {

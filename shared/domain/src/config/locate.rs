@@ -232,6 +232,30 @@ policy:
     }
 
     #[test]
+    fn what_cannot_be_measured_is_told_with_its_place() {
+        let with = |evidence: &str| {
+            let of_db = "docker: {container: db}";
+            GOOD.replace(of_db, &format!("{of_db}\n    evidence: [{evidence}]"))
+        };
+        let good = "{name: errors, prometheus: {url: 'http://p', query: up}}";
+        assert_eq!(parse(&with(good)).unwrap().targets[0].evidence.len(), 1);
+        let many = vec![good; 17].join(", ");
+        for (evidence, named) in [
+            (good.replace("http:", "ftp:"), "targets[0].evidence[0].prometheus.url"),
+            (good.replace("query: up", "query: ' '"), "targets[0].evidence[0].prometheus.query"),
+            (good.replace("}}", "}, timeout: 1m}"), "at most 5s"),
+            (format!("{good}, {good}"), "`errors` is there twice"),
+            (many, "more than 16"),
+            (good.replace("query", "promql"), "promql"),
+        ] {
+            let errors = parse(&with(&evidence)).unwrap_err();
+            let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            assert!(told.iter().any(|it| it.contains(named)), "{named}: {told:#?}");
+            assert!(errors.iter().all(|it| it.line == 5 && !it.hint.is_empty()), "{errors:#?}");
+        }
+    }
+
+    #[test]
     fn a_circle_of_dependencies_is_shown_whole() {
         let text = GOOD.replace(
             "docker: {container: db}",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Config, Watchdog, people};
 use crate::{
     check::Check,
+    measure::MEASURES_MAX,
     policy::{Limit, Policy},
     runbook::Runbook,
     span::Span,
@@ -126,6 +127,7 @@ fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec
     for (idx, check) in target.checks.iter().enumerate() {
         check_findings(check, target, &format!("{path}.checks[{idx}]"), found);
     }
+    measure_findings(target, path, found);
     for (idx, selector) in target.select.iter().enumerate() {
         if selector.is_empty() {
             found.push(finding(
@@ -159,6 +161,31 @@ fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec
             path,
             format!("target `{}` has neither a handle nor a check", target.name),
             "add `process: {command: [...]}`, `docker: {container: ...}` or `checks: [...]`",
+        ));
+    }
+}
+
+fn measure_findings(target: &Target, path: &str, found: &mut Vec<Finding>) {
+    let mut names = BTreeSet::new();
+    for (idx, measure) in target.evidence.iter().enumerate() {
+        let path = format!("{path}.evidence[{idx}]");
+        if let Some((field, why)) = measure.mistake() {
+            let hint = "such as `{name: error rate, prometheus: {url: \"http://127.0.0.1:9090\", query: ...}}`";
+            found.push(finding(format!("{path}.{field}"), why, hint));
+        }
+        if !names.insert(measure.name.trim()) {
+            found.push(finding(
+                format!("{path}.name"),
+                format!("`{}` is there twice", measure.name),
+                "give each a name of its own: people tell them apart by it",
+            ));
+        }
+    }
+    if MEASURES_MAX < target.evidence.len() {
+        found.push(finding(
+            format!("{path}.evidence"),
+            format!("more than {MEASURES_MAX} are measured for each diagnosis"),
+            "keep those that help to decide",
         ));
     }
 }

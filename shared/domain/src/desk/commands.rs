@@ -4,6 +4,7 @@ use super::{Desk, Turn, fleet::Fleet};
 use crate::{
     config::Config,
     fact::{Escalation, Fact},
+    guard::Standing,
     id::IncidentId,
     incident::Phase,
     wire::{AnswerStatus, Command, Verb},
@@ -13,7 +14,9 @@ impl Desk {
     pub(super) fn on_command(&mut self, turn: &mut Turn, command: &Command) {
         let by = command.by.clone();
         match &command.verb {
-            Verb::Approve { incident, plan_hash } => self.approve(turn, *incident, plan_hash, by),
+            Verb::Approve { incident, plan_hash } => {
+                self.approve(turn, *incident, plan_hash, command);
+            }
             Verb::Reject { incident, reason } => self.reject(turn, *incident, reason, &by),
             Verb::Acknowledge { incident } => {
                 if self.known(turn, *incident) {
@@ -56,7 +59,7 @@ impl Desk {
         false
     }
 
-    fn approve(&mut self, turn: &mut Turn, id: IncidentId, plan_hash: &str, by: String) {
+    fn approve(&mut self, turn: &mut Turn, id: IncidentId, plan_hash: &str, command: &Command) {
         if !self.known(turn, id) {
             return;
         }
@@ -72,8 +75,17 @@ impl Desk {
         if *expires_at <= turn.at {
             return refused(turn, id, "The time for an approval is over.");
         }
-        let why = format!("{by} approved {plan}");
-        let fact = Fact::Approved { by, plan_hash: plan_hash.to_owned() };
+        // It may have waited long in the inbox.
+        if let Standing::Ended(why) = self.standing(command.proof.as_ref(), turn.at) {
+            let message = format!("{} may not approve: {why}.", command.by);
+            return refused(turn, id, &message);
+        }
+        let why = format!("{} approved {plan}", command.by);
+        let fact = Fact::Approved {
+            by: command.by.clone(),
+            plan_hash: plan_hash.to_owned(),
+            proof: command.proof.clone(),
+        };
         self.record(turn, Some(id), fact, why);
         done(turn, Some(id), "Approved.");
     }

@@ -148,6 +148,13 @@ impl Incidents {
         self.open.iter().filter_map(|id| self.get(id))
     }
 
+    /// Returns those that are not over, the oldest first, behind one of them.
+    pub(super) fn open_after(&self, after: Option<IncidentId>) -> impl Iterator<Item = &Incident> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.open.range(range).filter_map(|id| self.get(id))
+    }
+
     /// Returns those that are over, the first that ended first.
     pub(super) const fn over(&self) -> &VecDeque<IncidentId> {
         &self.over

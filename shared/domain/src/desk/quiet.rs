@@ -68,6 +68,13 @@ impl Quiet {
         self.muted.values()
     }
 
+    /// Returns what is kept quiet, by fingerprint, behind one of them.
+    pub(super) fn muted_after(&self, after: Option<&str>) -> impl Iterator<Item = &Muted> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.muted.range::<str, _>(range).map(|(_, it)| it)
+    }
+
     pub(super) fn add_silence(&mut self, silence: Silence) {
         self.silences.insert(silence.id.clone(), silence);
     }
@@ -299,13 +306,21 @@ impl Desk {
         incident: &Incident,
         at: DateTime<Utc>,
     ) -> Option<(DateTime<Utc>, String)> {
+        self.silence_of(incident, at).map(|it| (it.until, it.why))
+    }
+
+    /// Returns what silences an open incident, or maintains its target.
+    pub(super) fn silenced_by(&self, incident: &Incident, at: DateTime<Utc>) -> Option<Cause> {
+        self.silence_of(incident, at).map(|it| it.cause)
+    }
+
+    fn silence_of(&self, incident: &Incident, at: DateTime<Utc>) -> Option<Obstacle> {
         if self.quiet.silences.is_empty() && self.config.maintenance.is_empty() {
             return None;
         }
         let event = incident.event.event();
         let target = incident.target.as_deref().and_then(|name| self.config.target(name));
-        let found = self.quiet.silenced(&self.config, &Subject { event: &event, target }, at);
-        found.map(|it| (it.until, it.why))
+        self.quiet.silenced(&self.config, &Subject { event: &event, target }, at)
     }
 
     fn flapping(&self, fingerprint: &str, at: DateTime<Utc>) -> Option<Obstacle> {

@@ -142,12 +142,14 @@ impl Desk {
             return self.record(turn, Some(id), Fact::PlanExpired, why);
         };
         let under_treatment = self.incidents.treated_by_others(id);
+        let approval = incident.approval.as_ref();
         let verdict = guard::authorize(&Situation {
             now: turn.at,
             incident,
             target,
             plan,
             diagnosed_at: *diagnosed_at,
+            approver: self.standing(approval.and_then(|it| it.proof.as_ref()), turn.at),
             policy: &self.config.policy,
             paused: self.paused.as_deref().or_else(|| self.config.not_understood()),
             breaker_until: self.breaker_until,

@@ -16,6 +16,7 @@ use super::{
     pace::Pace,
     quiet::{Muted, Quiet},
     repeats::Repeats,
+    rights::Rights,
 };
 use crate::{
     config::Config,
@@ -141,6 +142,8 @@ impl Desk {
             history: VecDeque::new(),
             deliveries: Deliveries::default(),
             repeats: Repeats::default(),
+            // Told from outside, and to whoever goes on anew.
+            rights: Rights::default(),
             config: self.config.clone(),
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,

@@ -6,6 +6,7 @@
 pub(super) mod laws;
 pub(super) mod world;
 
+mod alerts;
 mod approvals;
 mod budgets;
 mod correlation;

@@ -11,7 +11,10 @@ use crate::{
     incident::{Incident, Notice, Phase, Purpose, Step},
     target::{Target, ZONE_DEFAULT},
     trace::TraceContext,
-    wire::{Change, DiagnoseWork, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind, WorkRef},
+    wire::{
+        Change, DiagnoseWork, Evidence, FixMode, FixOrder, NotifyWork, VerifyWork, WorkKind,
+        WorkRef,
+    },
 };
 
 /// Changes that one diagnosis is told.
@@ -156,7 +159,7 @@ impl Desk {
     fn diagnose(&self, incident: &Incident, not_after: DateTime<Utc>) -> DiagnoseWork {
         let name = incident.target.as_deref().unwrap_or_default();
         let dependencies: Vec<Target> =
-            self.config.dependencies(name).into_iter().cloned().collect();
+            self.config.dependencies(name).into_iter().map(Target::told).collect();
         let is_sick = |name: &str| self.incidents.on_target(name).next().is_some();
         let sick = dependencies.iter().map(|it| it.name.clone()).filter(|it| is_sick(it));
         let earlier = |it: &&Incident| self.incidents.get(&it.previous?);
@@ -173,10 +176,12 @@ impl Desk {
         let changes = self.changes.iter().rev().filter(concerns).take(CHANGES_TOLD_MAX);
         let mut changes: Vec<_> = changes.cloned().collect();
         changes.reverse();
+        let target = self.config.target(name);
         DiagnoseWork {
             work: incident.work(),
             event: incident.event.event(),
-            target: self.config.target(name).cloned(),
+            target: target.map(Target::told),
+            measures: target.map(|it| it.evidence.clone()).unwrap_or_default(),
             sick_dependencies: sick.collect(),
             dependencies,
             attempts: tried.cloned().collect(),
@@ -197,7 +202,7 @@ impl Desk {
     ) -> VerifyWork {
         let policy = &self.config.policy;
         let name = incident.target.as_deref().unwrap_or_default();
-        let target = self.config.target(name).cloned().unwrap_or_else(|| Target::named(name));
+        let target = self.config.target(name).map_or_else(|| Target::named(name), Target::told);
         let own = |target: &Target| -> Vec<Check> { target.all_checks() };
         let (checks, soak, within, neighbours) = match purpose {
             Purpose::Fix { plan, neighbours } => (
@@ -210,7 +215,7 @@ impl Desk {
                 (own(&target), super::soak(&self.config, incident), policy.verify_within, &[][..])
             }
         };
-        let known = |name: &String| self.config.target(name).cloned();
+        let known = |name: &String| self.config.target(name).map(Target::told);
         VerifyWork {
             work: incident.work(),
             target,
@@ -230,6 +235,10 @@ impl Desk {
         let zone = self.zone_of(incident);
         let view = serde_json::to_value(self.view(incident)).unwrap_or(Value::Null);
         let shown = incident.timeline.len().saturating_sub(STEPS_MAX);
+        let measured = || {
+            let all = incident.evidence.iter().filter(|it| it.source == Evidence::METRIC);
+            all.map(|it| it.summary.clone()).collect()
+        };
         let steps = || incident.timeline.iter().skip(shown).map(Step::view).collect();
         let wish = |notice: &Notice| {
             let to = self.config.people().receiver(&notice.to);
@@ -252,6 +261,7 @@ impl Desk {
                     occasion: notice.occasion,
                     kept: incident.told.get(&notice.to).filter(|it| !it.is_empty()).cloned(),
                     steps: steps(),
+                    measured: measured(),
                 })),
             }
         };

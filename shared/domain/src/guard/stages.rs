@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{FixRecord, Opinion, Situation, storm_limit, valid_approval};
+use super::{FixRecord, Opinion, Situation, Standing, approved_by, storm_limit};
 use crate::{
     policy::Autonomy,
     span::{Rates, Span},
@@ -51,8 +51,18 @@ pub(super) fn autonomy(it: &Situation<'_>) -> Opinion {
         it.policy.autonomy_of(&plan.runbook, plan.autonomy, plan.risk, it.target.autonomy);
     match autonomy {
         Autonomy::Auto => Opinion::Allow,
-        Autonomy::Approve if valid_approval(it).is_some() => Opinion::Allow,
-        Autonomy::Approve => Opinion::Ask(format!("runbook `{}` needs an approval", plan.runbook)),
+        Autonomy::Approve => match (approved_by(it), &it.approver) {
+            (Some(_), Standing::Stands) => Opinion::Allow,
+            (Some(by), Standing::Ended(why)) => {
+                Opinion::Ask(format!("{by} approved it, but {why}; somebody else must approve it"))
+            }
+            // A guard denies unless it allows.
+            (Some(by), Standing::NotKnown(why)) => Opinion::Hold(
+                it.now + LOOK_AGAIN.to_delta(),
+                format!("{by} approved it, but {why}"),
+            ),
+            (None, _) => Opinion::Ask(format!("runbook `{}` needs an approval", plan.runbook)),
+        },
         Autonomy::Suggest => Opinion::Suggest(format!("policy only allows to suggest: {plan}")),
         Autonomy::Observe => Opinion::Suggest(format!("policy only observes; would do: {plan}")),
     }

@@ -162,11 +162,12 @@ impl Incident {
                     |it| format!("{} ({} %): {}", it.cause, it.confidence_percent, it.summary),
                 ));
             }
-            Fact::Approved { by, plan_hash } => {
+            Fact::Approved { by, plan_hash, proof } => {
                 self.approval = Some(Approval {
                     by: by.clone(),
                     plan_hash: plan_hash.clone(),
                     expires_at: now.at + crate::guard::APPROVAL_WORTH,
+                    proof: proof.clone(),
                 });
             }
             Fact::FixStarted { attempt, plan, .. } => {

@@ -101,7 +101,12 @@ async fn ask(agent: &Agent, targets: Vec<Target>, until: Micros) -> Option<Probe
     while agent.now() < until {
         agent.output().await;
         let (answer, answered) = oneshot::channel();
-        let request = ProbeRequest { targets: targets.clone(), logs: true, timeout_ms: 2000 };
+        let request = ProbeRequest {
+            targets: targets.clone(),
+            measures: Vec::new(),
+            logs: true,
+            timeout_ms: 2000,
+        };
         let asked = Asked::Probe(Box::new(request), answer);
         agent.world.ask(Kind::Monitor, agent.node, asked);
         let reply = async {

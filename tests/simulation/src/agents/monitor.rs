@@ -181,7 +181,12 @@ async fn probe(agent: &Agent, request: ProbeRequest, sender: oneshot::Sender<Pro
         request.targets.iter().map(|it| probe_one(agent, it)).unzip();
     agent.sleep(slowest.into_iter().max().unwrap_or_default()).await;
     agent.output().await;
-    let reply = ProbeReply { by: agent.member.to_string(), targets, host: HostState::default() };
+    let reply = ProbeReply {
+        by: agent.member.to_string(),
+        targets,
+        measured: Vec::new(),
+        host: HostState::default(),
+    };
     if agent.world.is_cut(agent.node) || agent.world.net.loses(&agent.world) {
         return;
     }

@@ -1,16 +1,22 @@
 //! An approval is for one exact plan, has an expiry, and is checked again at execution.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use chrono::TimeDelta;
 
-use super::world::{World, command, cure, parts, risky_plan, secs};
+use super::world::{World, command, cure, parts, risky_plan, secs, t0};
 use crate::{
-    fact::Escalation,
+    access::{Oidc, Proof, Revoked, Role, TokenRecord, token_hash, token_id},
+    config::Config,
+    fact::{Escalation, Fact},
     id::IncidentId,
     incident::Phase,
+    notify::{Notify, Receiver, SlackApp},
     plan::{Parts, Plan, Risk},
+    secret::SecretRef,
     span::Span,
     view::Status,
-    wire::{AnswerStatus, Input, Verb},
+    wire::{AnswerStatus, Command, Input, Verb},
 };
 
 fn pause() -> Input {
@@ -72,6 +78,166 @@ fn an_approval_has_an_expiry_and_is_checked_again_at_execution() {
     assert_eq!(late.status(id), Status::Diagnosing, "the evidence is too old");
     late.diagnose(id, cure(risky_plan("db", Risk::Medium)));
     assert_eq!(late.status(id), Status::AwaitingApproval, "the approval has expired");
+}
+
+/// Approves while new fixes are stopped, so that the plan waits.
+fn approved_and_held(proof: Proof, tokens: &[TokenRecord]) -> (World, IncidentId) {
+    let (mut world, id) = waiting();
+    knows(&mut world, tokens);
+    world.send(pause());
+    let plan_hash = risky_plan("db", Risk::Medium).hash();
+    let approve = Command::new("ann", Verb::Approve { incident: id, plan_hash }).proven(proof);
+    let answer = world.send(Input::Command(approve)).answer.unwrap();
+    assert_eq!(answer.status, AnswerStatus::Done, "{answer:?}");
+    assert_eq!(world.held_by(id), Some("kill switch"));
+    (world, id)
+}
+
+fn knows(world: &mut World, tokens: &[TokenRecord]) {
+    let tokens = tokens.iter().map(|it| (it.name.clone(), it.clone())).collect();
+    world.desk.know_tokens(Some(Arc::new(tokens)));
+}
+
+fn token(role: Role) -> TokenRecord {
+    TokenRecord {
+        name: "ann".to_owned(),
+        role,
+        hash: token_hash("sht_ann"),
+        created_at: t0(),
+        created_by: "local".to_owned(),
+        expires_at: None,
+        rate: None,
+        revoked: None,
+    }
+}
+
+fn by_token() -> Proof {
+    Proof::Token { name: "ann".to_owned(), id: token_id(&token_hash("sht_ann")) }
+}
+
+fn asked_again(world: &World, id: IncidentId, why: &str) {
+    assert_eq!(world.status(id), Status::AwaitingApproval, "{why}");
+    assert!(world.last(id).reason.contains(why), "{why}: {}", world.last(id).reason);
+    assert!(world.last(id).reason.starts_with("ann approved it, but "));
+}
+
+#[test]
+fn who_approved_with_a_token_that_does_not_count_any_more_has_not_approved() {
+    let good = token(Role::Approver);
+    let revoked = Some(Revoked { at: t0(), by: "bob".to_owned() });
+    let other = TokenRecord { hash: token_hash("sht_other"), ..good.clone() };
+    for (now, why) in [
+        (vec![TokenRecord { revoked, ..good.clone() }], "his token was revoked"),
+        (vec![TokenRecord { expires_at: Some(t0()), ..good.clone() }], "his token has expired"),
+        (vec![token(Role::Operator)], "his token only has the role operator now"),
+        (vec![other], "his token is gone"),
+        (vec![], "his token is gone"),
+    ] {
+        let (mut world, id) = approved_and_held(by_token(), std::slice::from_ref(&good));
+        knows(&mut world, &now);
+        world.send(command(Verb::Resume));
+        asked_again(&world, id, why);
+        // Somebody else may; and the same one is told at once that he may not.
+        let plan_hash = risky_plan("db", Risk::Medium).hash();
+        let verb = Verb::Approve { incident: id, plan_hash };
+        let again = Command::new("ann", verb).proven(by_token());
+        let answer = world.send(Input::Command(again)).answer.unwrap();
+        assert_eq!(answer.status, AnswerStatus::Refused, "{answer:?}");
+        assert!(answer.message.contains(why), "{answer:?}");
+        world.approve(id);
+        assert_eq!(world.status(id), Status::Fixing);
+    }
+    let (mut world, id) = approved_and_held(by_token(), &[token(Role::Admin)]);
+    world.send(command(Verb::Resume));
+    assert_eq!(world.status(id), Status::Fixing);
+}
+
+#[test]
+fn while_nobody_knows_whether_a_token_counts_its_approval_waits() {
+    let (mut world, id) = approved_and_held(by_token(), &[token(Role::Approver)]);
+    world.desk.know_tokens(None);
+    world.send(command(Verb::Resume));
+    assert_eq!(world.held_by(id), Some("autonomy"), "a guard denies unless it allows");
+    knows(&mut world, &[token(Role::Approver)]);
+    world.expire(id);
+    assert_eq!(world.status(id), Status::Fixing, "{}", world.last(id).reason);
+}
+
+/// Takes something out of a configuration.
+type Spoil = fn(&mut Config);
+
+#[test]
+fn who_was_taken_out_of_the_configuration_has_not_approved() {
+    let slack = || Proof::Slack { user: "U1".to_owned() };
+    let link = || Proof::Link { to: "ops".to_owned() };
+    let provider = || Proof::Provider { issuer: "https://id.example".to_owned() };
+    let secret = || SecretRef { env: Some("SECRET".to_owned()), file: None };
+    let all = |world: &World| {
+        let mut config = world.desk.config().clone();
+        config.notify = Notify {
+            public_url: Some("https://selfheal.example.org".to_owned()),
+            link_secret: Some(secret()),
+            slack: Some(SlackApp { signing_secret: secret(), approvers: vec!["U1".to_owned()] }),
+            receivers: vec![Receiver {
+                name: "ops".to_owned(),
+                log: Some(true),
+                ..Receiver::default()
+            }],
+            ..Notify::default()
+        };
+        config.access.oidc = Some(Oidc {
+            issuer: "https://id.example".to_owned(),
+            audience: "selfheal".to_owned(),
+            role_claim: "groups".to_owned(),
+            name_claim: "sub".to_owned(),
+            roles: BTreeMap::from([("ops".to_owned(), Role::Approver)]),
+        });
+        config
+    };
+    let spoil: [(Proof, Spoil, &str); 4] = [
+        (
+            slack(),
+            |it| it.notify.slack.as_mut().unwrap().approvers = vec!["U2".to_owned()],
+            "approvers",
+        ),
+        (slack(), |it| it.notify.slack = None, "approvers"),
+        (link(), |it| it.notify.receivers.clear(), "receiver of his link"),
+        (provider(), |it| it.access.oidc = None, "provider"),
+    ];
+    for (proof, spoil, why) in spoil {
+        let (mut world, id) = waiting();
+        let mut config = all(&world);
+        world.configure(config.clone());
+        world.send(pause());
+        let plan_hash = risky_plan("db", Risk::Medium).hash();
+        let approve = Command::new("ann", Verb::Approve { incident: id, plan_hash }).proven(proof);
+        world.send(Input::Command(approve));
+        assert_eq!(world.held_by(id), Some("kill switch"));
+        let mut kept = world.clone();
+        kept.send(command(Verb::Resume));
+        assert_eq!(kept.status(id), Status::Fixing, "{why}");
+        spoil(&mut config);
+        let answer = world.configure(config).answer.unwrap();
+        assert_eq!(answer.status, AnswerStatus::Done, "{answer:?}");
+        world.send(command(Verb::Resume));
+        asked_again(&world, id, why);
+    }
+}
+
+#[test]
+fn an_approval_by_a_proof_of_a_newer_version_is_read_and_does_not_count() {
+    let text = r#"{"by": "ann", "proof": {"kind": "retina", "eye": "left"}, "verb": "resume"}"#;
+    let command: Command = serde_json::from_str(text).unwrap();
+    assert_eq!(command.proof, Some(Proof::Unknown));
+    let (mut world, id) = waiting();
+    let plan_hash = risky_plan("db", Risk::Medium).hash();
+    let verb = Verb::Approve { incident: id, plan_hash };
+    let handled = world.send(Input::Command(Command { verb, ..command }));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused);
+    // An older one says nothing of it.
+    let text = r#"{"kind": "approved", "by": "ann", "plan_hash": "x"}"#;
+    let fact: Fact = serde_json::from_str(text).unwrap();
+    assert!(matches!(fact, Fact::Approved { proof: None, .. }));
 }
 
 #[test]

@@ -1,16 +1,55 @@
 //! What is acted upon, and what is only shown.
 
+use std::collections::BTreeMap;
+
 use super::world::{World, blame, config, cure, generous, healthy, hypothesis, plan, target};
 use crate::{
     event::{Event, Status as Said},
     fact::{Escalation, Fact},
     incident::Phase,
+    measure::{Measure, PrometheusQuery},
+    span::Span,
+    target::Target,
     view::Status,
-    wire::{Hypothesis, Input},
+    wire::{DiagnoseWork, Hypothesis, Input},
 };
 
 fn shop() -> World {
     World::new(config(vec![target("db", &[]), target("api", &["db"])], generous()))
+}
+
+/// An agent of a former version refuses a target with a field that it does not know.
+#[test]
+fn measures_are_told_beside_the_target_and_to_analyzers_alone() {
+    let measured = |name: &str, depends_on| Target {
+        evidence: vec![measure(name)],
+        ..target(name, depends_on)
+    };
+    let targets = vec![measured("db", &[]), measured("api", &["db"])];
+    let mut world = World::new(config(targets, generous()));
+    let id = world.down("api");
+    let wish = world.desk.wishes_of(id).remove(0);
+    let text = String::from_utf8(wish.payload().unwrap()).unwrap();
+    let work: DiagnoseWork = serde_json::from_str(&text).unwrap();
+    assert_eq!(work.measures, [measure("api")]);
+    assert!(!text.contains("\"evidence\""), "{text}");
+    world.diagnose(id, cure(plan("api")));
+    world.fixed(id);
+    assert_eq!(world.status(id), Status::Verifying);
+    let wish = world.desk.wishes_of(id).remove(0);
+    let text = String::from_utf8(wish.payload().unwrap()).unwrap();
+    assert!(text.contains("\"api\"") && !text.contains("evidence"), "{text}");
+}
+
+fn measure(name: &str) -> Measure {
+    let (url, query) = ("http://prom:9090".to_owned(), "up".to_owned());
+    Measure {
+        name: name.to_owned(),
+        prometheus: PrometheusQuery { url, query },
+        unit: None,
+        headers: BTreeMap::new(),
+        timeout: Span::from_secs(1),
+    }
 }
 
 /// No cause without evidence, and no fix on a guess.

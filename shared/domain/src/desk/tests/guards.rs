@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::world::{World, evidence, generous, plan, risky_plan, secs, t0, target};
 use crate::{
-    guard::{FixRecord, Opinion, PIPELINE, Situation, Verdict, authorize},
+    guard::{FixRecord, Opinion, PIPELINE, Situation, Standing, Verdict, authorize},
     incident::{Approval, Incident},
     plan::{Parts, Plan, Risk},
     policy::{Autonomy, Freeze, Limit, Policy},
@@ -20,6 +20,7 @@ pub(super) struct Scene {
     pub(super) target: Target,
     pub(super) plan: Plan,
     pub(super) diagnosed_at: DateTime<Utc>,
+    pub(super) approver: Standing,
     pub(super) policy: Policy,
     pub(super) paused: Option<String>,
     pub(super) silenced: Option<(DateTime<Utc>, String)>,
@@ -40,6 +41,7 @@ impl Scene {
             target: target("db", &[]),
             plan: plan("db"),
             diagnosed_at: world.at,
+            approver: Standing::Stands,
             policy: generous(),
             paused: None,
             silenced: None,
@@ -58,6 +60,7 @@ impl Scene {
             target: &self.target,
             plan: &self.plan,
             diagnosed_at: self.diagnosed_at,
+            approver: self.approver.clone(),
             policy: &self.policy,
             paused: self.paused.as_deref(),
             silenced: self.silenced.clone(),
@@ -102,7 +105,8 @@ impl Scene {
     }
 
     fn approve(&mut self, plan_hash: String, expires_at: DateTime<Utc>) {
-        self.incident.approval = Some(Approval { by: "ann".to_owned(), plan_hash, expires_at });
+        self.incident.approval =
+            Some(Approval { by: "ann".to_owned(), plan_hash, expires_at, proof: None });
     }
 }
 

@@ -170,7 +170,7 @@ impl Laws {
             Fact::ApprovalRequested { plan_hash, expires_at } => {
                 case.asked = Some((plan_hash.clone(), *expires_at));
             }
-            Fact::Approved { by, plan_hash } => {
+            Fact::Approved { by, plan_hash, .. } => {
                 let (hash, expires_at) = case.asked.as_ref().expect("nobody was asked");
                 assert_eq!(hash, plan_hash, "approved is what was asked for");
                 assert!(decision.at < *expires_at, "approved too late");

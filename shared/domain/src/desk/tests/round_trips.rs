@@ -18,13 +18,14 @@ use crate::{
     guard::Authorized,
     id::{IncidentId, Position},
     matcher::Matchers,
+    measure::{Measure, Measured, MeasuredSeries, PrometheusQuery},
     plan::Plan,
     policy::{Autonomy, Freeze, Notifier, RunbookPolicy},
     silence::{Flapping, InhibitRule, SilenceId, Window},
     span::Span,
     target::{DockerHandle, ProcessHandle, Target},
     time_zone::TimeZone,
-    view::{Filter, IncidentDetail, LogLine, Page, Query, SystemView},
+    view::{AlertsFrom, Filter, IncidentDetail, LogLine, Page, Query, SystemView},
     wire::{
         Answer, AnswerStatus, CheckResult, Claim, DiagnoseWork, Envelope, FixMode, FixOrder,
         FixOutcome, Input, InputKind, LedgerEntry, Member, NoticeReport, NotifyWork, ProbeReply,
@@ -127,10 +128,24 @@ fn full_target() -> Target {
     Target {
         labels: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
         docker: Some(DockerHandle { container: "db".to_owned() }),
+        evidence: vec![full_measure()],
         select: vec![BTreeMap::from([("app".to_owned(), "db".to_owned())])],
         autonomy: Some(Autonomy::Suggest),
         soak: Some(Span::from_secs(9)),
         ..target("db", &["disk"])
+    }
+}
+
+fn full_measure() -> Measure {
+    Measure {
+        name: "error rate".to_owned(),
+        prometheus: PrometheusQuery {
+            url: "http://prom:9090".to_owned(),
+            query: "rate(errors[1m])".to_owned(),
+        },
+        unit: Some("/s".to_owned()),
+        headers: BTreeMap::from([("x-scope".to_owned(), "a".to_owned())]),
+        timeout: Span::from_secs(2),
     }
 }
 
@@ -416,8 +431,23 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         started_at: t0(),
         pulse: Some(Pulse { clock: t0(), violation: Some("no".to_owned()) }),
     });
-    round_trip(&ProbeRequest { targets: vec![full_target()], logs: true, timeout_ms: 9 });
+    round_trip(&ProbeRequest {
+        targets: vec![full_target()],
+        measures: vec![full_measure()],
+        logs: true,
+        timeout_ms: 9,
+    });
     round_trip(&ProbeReply::default());
+    round_trip(&Measured {
+        name: text(),
+        at: Some(t0()),
+        series: vec![MeasuredSeries {
+            labels: BTreeMap::from([("queue".to_owned(), text())]),
+            value: "+Inf".to_owned(),
+        }],
+        n_left_out: 3,
+        failure: Some(text()),
+    });
     round_trip(&CheckResult { check: text(), ok: true, detail: text(), took_ms: 1 });
     round_trip(&evidence("check"));
     for query in [
@@ -425,6 +455,7 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         Query::Incident { id: id() },
         Query::Status,
         Query::Silences,
+        Query::Alerts(AlertsFrom { incident: Some(id()), quiet: Some(text()) }),
         Query::Config,
     ] {
         assert!(Query::SUBJECTS.contains(&query.subject()));

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::world::{World, command, config, cure, generous, risky_plan, target};
+use super::world::{
+    World, analysis, command, config, cure, evidence, generous, risky_plan, target,
+};
 use crate::{
     event::{Event, Severity},
     fact::Fact,
@@ -11,7 +13,7 @@ use crate::{
     notify::{Escalation, EscalationStep, Notify, Occasion, Quiet, Receiver, Route},
     plan::Risk,
     span::Span,
-    wire::{Input, NoticeReport, NotifyWork, Verb, WorkKind},
+    wire::{Evidence, Input, NoticeReport, NotifyWork, Verb, WorkKind},
 };
 
 fn receiver(name: &str) -> Receiver {
@@ -70,6 +72,23 @@ fn tell_all(world: &mut World, id: IncidentId) -> Vec<(String, Occasion)> {
         assert_eq!(world.told(id, &notice).recorded.len(), 1);
     }
     told
+}
+
+#[test]
+fn what_was_measured_is_told_with_the_notice() {
+    let mut world = world(to_all(&["a"]));
+    let id = world.down("db");
+    let mut report = analysis(world.work(id), cure(risky_plan("db", Risk::Medium)));
+    if let Input::Analysis(report) = &mut report {
+        let summary = "error rate: 0.25 /s".to_owned();
+        report.evidence.push(Evidence { summary, ..evidence(Evidence::METRIC) });
+    }
+    world.send(report);
+    let wishes = world.desk.wishes_of(id);
+    let wish = wishes.iter().find(|it| it.kind() == WorkKind::Notify).unwrap();
+    let work: NotifyWork = serde_json::from_slice(&wish.payload().unwrap()).unwrap();
+    assert_eq!(work.occasion, Occasion::ApprovalWanted);
+    assert_eq!(work.measured, ["error rate: 0.25 /s"]);
 }
 
 fn next_due(world: &World) -> Option<DateTime<Utc>> {

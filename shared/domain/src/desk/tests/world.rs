@@ -176,7 +176,7 @@ pub(in crate::desk) fn verification(
 }
 
 pub(in crate::desk) fn command(verb: Verb) -> Input {
-    Input::Command(Command { by: "ann".to_owned(), verb })
+    Input::Command(Command::new("ann", verb))
 }
 
 /// Returns what keeps something quiet.

@@ -1,0 +1,87 @@
+//! Whether who approved a plan may still approve it when it is about to be carried out.
+//!
+//! Receivers and users of Slack stand in the configuration. Tokens of callers do not: the
+//! shell tells which there are before a decision. They are no part of the state. What was
+//! decided with them is a fact, so whoever folds the ledger need not know them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::Desk;
+use crate::{
+    access::{Proof, Role, TokenRecord, TokenState, token_id},
+    guard::Standing,
+};
+
+/// What is kept of the tokens of callers, by name.
+pub type Tokens = BTreeMap<String, TokenRecord>;
+
+/// The tokens as they are known now; `None` while they are not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rights(Option<Arc<Tokens>>);
+
+/// Two desks that know other tokens have decided the same.
+impl PartialEq for Rights {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Desk {
+    /// Tells which tokens there are, for the next decisions; `None` while nobody knows.
+    pub fn know_tokens(&mut self, tokens: Option<Arc<Tokens>>) {
+        self.rights = Rights(tokens);
+    }
+
+    /// Returns whether somebody who proved in this way who he is may approve now.
+    pub(super) fn standing(&self, proof: Option<&Proof>, now: DateTime<Utc>) -> Standing {
+        let ended = |why: &str| Standing::Ended(why.to_owned());
+        match proof {
+            Some(Proof::Token { name, id }) => self.standing_of_token(name, id, now),
+            Some(Proof::Provider { issuer }) => {
+                // Which groups he is in only his token told.
+                let oidc = self.config.access.oidc.as_ref();
+                match oidc.is_some_and(|it| it.issuer == *issuer) {
+                    true => Standing::Stands,
+                    false => ended("tokens of his provider are not taken any more"),
+                }
+            }
+            Some(Proof::Slack { user }) => {
+                let app = self.config.people().slack.as_ref();
+                match app.is_some_and(|it| it.approvers.contains(user)) {
+                    true => Standing::Stands,
+                    false => ended("he is not among notify.slack.approvers any more"),
+                }
+            }
+            Some(Proof::Link { to }) => {
+                let people = self.config.people();
+                match people.receiver(to).is_some() && people.link_secret.is_some() {
+                    true => Standing::Stands,
+                    false => ended("the receiver of his link is not configured any more"),
+                }
+            }
+            Some(Proof::Unknown) => ended("this version does not know how he has proved who he is"),
+            // Older versions do not say it; what is behind the others is not known here.
+            None | Some(Proof::ApiToken | Proof::Host | Proof::Broker) => Standing::Stands,
+        }
+    }
+
+    fn standing_of_token(&self, name: &str, id: &str, now: DateTime<Utc>) -> Standing {
+        let Some(tokens) = &self.rights.0 else {
+            return Standing::NotKnown("it is not known which tokens count now".to_owned());
+        };
+        // The name may be that of another token by now.
+        let record = tokens.get(name).filter(|it| token_id(&it.hash) == id);
+        let why = match record.map(|it| (it.state(now), it.role)) {
+            Some((TokenState::Valid, role)) if role.covers(Role::Approver) => {
+                return Standing::Stands;
+            }
+            Some((TokenState::Valid, role)) => format!("his token only has the role {role} now"),
+            Some((TokenState::Expired, _)) => "his token has expired".to_owned(),
+            Some((TokenState::Revoked, _)) => "his token was revoked".to_owned(),
+            None => "his token is gone".to_owned(),
+        };
+        Standing::Ended(why)
+    }
+}
