@@ -11,7 +11,7 @@ use bus::{Bus, Claimed, InboxWriter};
 use chrono::{DateTime, Utc};
 use domain::{notify::Notify, wire::Member};
 use service::{Chain, Context, Probe};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::warn;
@@ -32,6 +32,9 @@ use crate::{
 
 /// The broker syncs to a disk that may be busy: less would refuse what is well.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
+
+/// How long a start waits until the configuration was looked for.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -156,8 +159,16 @@ impl App {
     }
 
     /// Starts to follow the configuration, which a supervisor must have made room for.
-    pub(crate) fn watch_config(&self) -> InForce {
-        self.0.in_force.get_or_init(|| InForce::follow(&self.0.bus)).clone()
+    /// Waits until it was looked for once, but not for ever.
+    pub(crate) async fn watch_config(&self) -> InForce {
+        let (in_force, looked) = InForce::follow(&self.0.bus);
+        if timeout(FIRST_LOOK_MAX, looked).await.is_err() {
+            warn!(
+                hint = "see what this user of the broker may read",
+                "the configuration is not known yet; until it is, nobody is told"
+            );
+        }
+        self.0.in_force.get_or_init(|| in_force).clone()
     }
 
     /// Returns what is configured about notices; nothing before [`Self::watch_config`].
@@ -168,7 +179,7 @@ impl App {
     /// Claims what is done once in the whole fleet.
     pub(crate) async fn claim(&self, key: &str) -> Result<Claimed, Problem> {
         let claim = slack_actions::claim(&self.0.member_id, key);
-        self.0.bus.claims().claim_notice(key, &claim).await.map_err(|error| {
+        self.0.bus.claims().claim_once(key, &claim).await.map_err(|error| {
             warn!(error = %Chain(&error), "the broker did not say whether this was done before");
             let hint = "try again in a moment";
             Problem::later("broker_unavailable", "the broker does not answer", hint, 2)

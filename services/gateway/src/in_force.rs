@@ -6,7 +6,7 @@ use bus::Bus;
 use bytes::Bytes;
 use domain::{config::Config, notify::Notify};
 use service::Chain;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::warn;
 
 /// Follows the configuration. Cheap to clone.
@@ -20,9 +20,10 @@ pub(crate) struct InForce {
 type Read = (u64, Arc<Notify>);
 
 impl InForce {
-    /// Begins to follow it.
-    pub(crate) fn follow(bus: &Bus) -> Self {
-        Self { configs: bus.config_store().watch(), read: Arc::default() }
+    /// Begins to follow it. The second one hears when it was looked for once.
+    pub(crate) fn follow(bus: &Bus) -> (Self, oneshot::Receiver<()>) {
+        let (configs, looked) = bus.config_store().watch_from_the_first_look();
+        (Self { configs, read: Arc::default() }, looked)
     }
 
     /// Returns what is configured about notices; nothing while no configuration is known.

@@ -97,7 +97,9 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     if cx.stop.run_until_cancelled(access.settle(&cx.bus)).await.is_none() {
         return Ok(());
     }
-    let in_force = app.watch_config();
+    let Some(in_force) = cx.stop.run_until_cancelled(app.watch_config()).await else {
+        return Ok(());
+    };
     let outbox = outbox::Outbox::new(&cx, app.writer(), in_force)?;
     cx.essential("notifiers", outbox.run());
     let switch = watchdog::Switch::new(app.clone())?;

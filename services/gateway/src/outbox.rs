@@ -192,7 +192,7 @@ impl Outbox {
         };
         let key = letter.claim_key();
         let claimed = loop {
-            match self.bus.claims().claim_notice(&key, &claim).await {
+            match self.bus.claims().claim_once(&key, &claim).await {
                 Ok(claimed) => break claimed,
                 Err(error) => {
                     warn!(incident.id = %letter.incident(), notice = letter.work.notice, error = %Chain(&error), "a notice could not be claimed, trying again");

@@ -86,7 +86,6 @@ fn name((subject, ..): &Line) -> String {
     let first = subject.split('.').next().unwrap_or(subject);
     match () {
         () if first.starts_with('_') => "answer".to_owned(),
-        () if subject.starts_with("claim.notice.") => "claimOfNotice".to_owned(),
         () => first.to_owned(),
     }
 }
@@ -222,8 +221,8 @@ fn messages(name: &str, forms: &mut Forms) -> Vec<Message> {
             ("notifyWork", "Wanted: a notice to a person.", forms.of::<NotifyWork>()),
         ],
         "claim" => vec![("claim", "This attempt is mine.", forms.of::<Claim>())],
-        "claimOfNotice" => {
-            vec![("claimOfNotice", "This notice or answer is mine.", forms.of::<Claim>())]
+        "once" => {
+            vec![("once", "This notice or answer is mine.", forms.of::<Claim>())]
         }
         "rejected" => vec![("rejected", "The input as it came, of any form.", json!({}))],
         "live" => vec![

@@ -61,7 +61,7 @@ impl Claims {
         attempt: &str,
         claim: &Claim,
     ) -> Result<Claimed, Error> {
-        self.claim_at(&self.core.subjects.claim(incident, attempt), claim).await
+        self.claim_at((StreamId::Claims, &self.core.subjects.claim(incident, attempt)), claim).await
     }
 
     /// Claims what a gateway does once, such as sending one notice; the first wins, for good.
@@ -70,11 +70,15 @@ impl Claims {
     /// # Errors
     ///
     /// [`Error::ClaimUnknown`] as with [`Claims::claim`]: it must **not** be done.
-    pub async fn claim_notice(&self, key: &str, claim: &Claim) -> Result<Claimed, Error> {
-        self.claim_at(&self.core.subjects.claim_notice(key), claim).await
+    pub async fn claim_once(&self, key: &str, claim: &Claim) -> Result<Claimed, Error> {
+        self.claim_at((StreamId::Once, &self.core.subjects.once(key)), claim).await
     }
 
-    async fn claim_at(&self, subject: &str, claim: &Claim) -> Result<Claimed, Error> {
+    async fn claim_at(
+        &self,
+        at @ (_, subject): (StreamId, &str),
+        claim: &Claim,
+    ) -> Result<Claimed, Error> {
         let payload = serde_json::to_vec(claim)
             .map(Bytes::from)
             .map_err(|error| Error::client("write the claim", error))?;
@@ -92,7 +96,7 @@ impl Claims {
                     return Err(Error::ClaimUnknown(Unsettled(fault.to_string())));
                 }
             }
-            match self.holder(subject, deadline).await? {
+            match self.holder(at, deadline).await? {
                 Some(holder) if holder.id == claim.id => return Ok(Claimed::Won),
                 Some(holder) => return Ok(Claimed::Lost(holder)),
                 None if deadline <= Instant::now() => {
@@ -110,13 +114,17 @@ impl Claims {
     /// [`Error::ClaimUnknown`] when the broker does not tell in time.
     pub async fn find(&self, incident: &IncidentId, attempt: &str) -> Result<Option<Claim>, Error> {
         let subject = self.core.subjects.claim(incident, attempt);
-        self.holder(&subject, Instant::now() + GIVE_UP).await
+        self.holder((StreamId::Claims, &subject), Instant::now() + GIVE_UP).await
     }
 
     /// Asks the stream's leader, never a copy of it, which may lag behind.
-    async fn holder(&self, subject: &str, deadline: Instant) -> Result<Option<Claim>, Error> {
+    async fn holder(
+        &self,
+        (id, subject): (StreamId, &str),
+        deadline: Instant,
+    ) -> Result<Option<Claim>, Error> {
         let unsettled = |why: String| Error::ClaimUnknown(Unsettled(why));
-        let name = self.core.subjects.stream(StreamId::Claims);
+        let name = self.core.subjects.stream(id);
         let stream = self.core.js.get_stream_no_info(name).await;
         let stream = stream.map_err(|error| unsettled(error.to_string()))?;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);

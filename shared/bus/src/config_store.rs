@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use crate::{
@@ -52,14 +52,25 @@ impl ConfigStore {
     /// Ends when the last receiver of this call is dropped.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Option<(u64, Bytes)>> {
+        self.watch_from_the_first_look().0
+    }
+
+    /// Follows it as [`Self::watch`] does, and tells with the second receiver when it was looked
+    /// for once: from then on, `None` means that there is none.
+    #[must_use]
+    pub fn watch_from_the_first_look(
+        &self,
+    ) -> (watch::Receiver<Option<(u64, Bytes)>>, oneshot::Receiver<()>) {
         let (tx, rx) = watch::channel(None);
+        let (looked, seen) = oneshot::channel();
         // Ends with its receivers, and with the client at the latest.
-        drop(tokio::spawn(follow(self.core.clone(), tx)));
-        rx
+        drop(tokio::spawn(follow(self.core.clone(), tx, looked)));
+        (rx, seen)
     }
 }
 
-async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>) {
+async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>, looked: oneshot::Sender<()>) {
+    let mut looked = Some(looked);
     let stream = core.subjects.bucket_stream(BucketId::Config);
     let key = core.subjects.config_key();
     let mut log = LogReader::open(core, stream, key, Start::LastPerSubject);
@@ -69,7 +80,13 @@ async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>) {
             () = tx.closed() => return,
         };
         match item {
-            Ok(LogItem::Opened | LogItem::CaughtUp) => {}
+            Ok(LogItem::Opened) => {}
+            Ok(LogItem::CaughtUp) => {
+                if let Some(looked) = looked.take() {
+                    // Whoever does not wait for it has not kept the other end.
+                    let _heard = looked.send(());
+                }
+            }
             Ok(LogItem::Message(message)) if is_mark(message.headers.as_ref()) => {}
             Ok(LogItem::Message(message)) => {
                 // The same one comes again after each reconnection.

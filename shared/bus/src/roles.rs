@@ -111,9 +111,9 @@ impl Role {
                 work(names, &mut may, WorkKind::Notify, zones);
                 may.publish.push(names.query_all());
                 // Notices that are sent once, and buttons that are pressed once: never attempts.
-                may.publish.push(names.full("claim.notice.*"));
-                let claims = names.stream(StreamId::Claims);
-                may.publish.push(format!("$JS.API.STREAM.MSG.GET.{claims}"));
+                may.publish.push(names.full("once.*"));
+                let once = names.stream(StreamId::Once);
+                may.publish.push(format!("$JS.API.STREAM.MSG.GET.{once}"));
                 may.subscribe.push(names.live_all());
                 // It only reads them: who breaks into a gateway makes no tokens that outlive it.
                 read_bucket(names, &mut may, BucketId::Tokens);

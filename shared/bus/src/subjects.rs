@@ -108,11 +108,10 @@ impl Subjects {
         format!("{}-{}", kind.as_str(), token(zone))
     }
 
-    /// Returns where a notice, or anything else that a gateway does once, is claimed. No
-    /// incident is called `notice`, so it is never an attempt's.
+    /// Returns where a notice, or anything else that a gateway does once, is claimed.
     #[must_use]
-    pub fn claim_notice(&self, key: &str) -> String {
-        self.full(&format!("claim.notice.{}", token(key)))
+    pub fn once(&self, key: &str) -> String {
+        self.full(&format!("once.{}", token(key)))
     }
 
     /// Returns where an attempt is claimed.

@@ -86,6 +86,8 @@ pub enum StreamId {
     Work,
     /// Who may run which attempt.
     Claims,
+    /// Who does what a gateway does once.
+    Once,
     /// Input that could not be understood.
     Rejected,
 }
@@ -158,6 +160,8 @@ pub struct StreamSpec {
     pub bytes_max: i64,
     /// Largest message, with its headers.
     pub message_bytes_max: i64,
+    /// Messages of one subject at which more of it are refused; `None` for no such limit.
+    pub of_subject_max: Option<i64>,
     /// Age at which messages leave.
     pub age_max: Option<Duration>,
     /// How long a message id is remembered.
@@ -171,7 +175,7 @@ pub struct StreamSpec {
 }
 
 /// All streams.
-pub static STREAMS: [StreamSpec; 5] = [
+pub static STREAMS: [StreamSpec; 6] = [
     StreamSpec {
         id: StreamId::Inbox,
         suffix: "INBOX",
@@ -181,6 +185,7 @@ pub static STREAMS: [StreamSpec; 5] = [
         when_full: WhenFull::Refuse,
         bytes_max: 1024 * MIB,
         message_bytes_max: 256 * KIB + HEADER_BYTES,
+        of_subject_max: None,
         age_max: None,
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,
@@ -196,6 +201,7 @@ pub static STREAMS: [StreamSpec; 5] = [
         when_full: WhenFull::Refuse,
         bytes_max: 1024 * MIB,
         message_bytes_max: 960 * KIB + HEADER_BYTES,
+        of_subject_max: None,
         age_max: None,
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
@@ -211,6 +217,8 @@ pub static STREAMS: [StreamSpec; 5] = [
         when_full: WhenFull::Refuse,
         bytes_max: 64 * MIB,
         message_bytes_max: 960 * KIB + HEADER_BYTES,
+        // Many who are to be told must not leave a fix without room.
+        of_subject_max: Some(10_000),
         age_max: Some(Duration::from_secs(60 * MINUTE)),
         // Short: a wish that is still pending must be heard again when its worker is gone for good.
         duplicate_window: Duration::from_secs(30),
@@ -227,12 +235,30 @@ pub static STREAMS: [StreamSpec; 5] = [
         when_full: WhenFull::Refuse,
         bytes_max: 128 * MIB,
         message_bytes_max: 64 * KIB,
+        of_subject_max: None,
         // Far longer than any work lives: a claim that is forgotten could be won again.
         age_max: Some(Duration::from_secs(30 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,
         about: "One record for each attempt, written with expected sequence 0 before anything is touched. The first wins.",
+    },
+    StreamSpec {
+        id: StreamId::Once,
+        suffix: "ONCE",
+        subjects: &["once.*"],
+        storage: Storage::File,
+        retention: Retention::Limits,
+        // In a storm there are far more notices than attempts. The oldest was reported long ago.
+        when_full: WhenFull::DropOldest,
+        bytes_max: 128 * MIB,
+        message_bytes_max: 64 * KIB,
+        of_subject_max: None,
+        age_max: Some(Duration::from_secs(30 * DAY)),
+        duplicate_window: Duration::from_secs(2 * MINUTE),
+        deny_delete: true,
+        deny_purge: true,
+        about: "One record for each notice, button and link, written with expected sequence 0 before it is sent or counts. The first wins. Apart from the attempts, whose room no number of notices may take.",
     },
     StreamSpec {
         id: StreamId::Rejected,
@@ -243,11 +269,12 @@ pub static STREAMS: [StreamSpec; 5] = [
         when_full: WhenFull::DropOldest,
         bytes_max: 64 * MIB,
         message_bytes_max: 512 * KIB,
+        of_subject_max: None,
         age_max: None,
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,
         deny_purge: false,
-        about: "Input that could not be understood, whole, with the reason. The only stream that drops: the newest matter most.",
+        about: "Input that could not be understood, whole, with the reason. It drops the oldest: the newest matter most.",
     },
 ];
 
@@ -346,12 +373,13 @@ impl StreamId {
     /// Returns the stream's line of the table.
     #[must_use]
     pub fn spec(self) -> &'static StreamSpec {
-        let [inbox, ledger, work, claims, rejected] = &STREAMS;
+        let [inbox, ledger, work, claims, once, rejected] = &STREAMS;
         match self {
             Self::Inbox => inbox,
             Self::Ledger => ledger,
             Self::Work => work,
             Self::Claims => claims,
+            Self::Once => once,
             Self::Rejected => rejected,
         }
     }

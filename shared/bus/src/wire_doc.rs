@@ -75,8 +75,8 @@ pub(crate) const SUBJECTS: [Line; 15] = [
         "\"This attempt is mine\", with `Nats-Expected-Last-Subject-Sequence: 0`.",
     ),
     (
-        "claim.notice.<what>",
-        Some(StreamId::Claims),
+        "once.<what>",
+        Some(StreamId::Once),
         "gateway",
         "gateway",
         "The same for what a gateway does once: a notice that it sends, a button or a link that decides.",
@@ -227,9 +227,10 @@ fn streams(doc: &mut String, names: &Subjects) -> fmt::Result {
             subjects.join(", "),
             kept(spec.storage, spec.retention),
             bytes(spec.bytes_max),
-            match spec.when_full {
-                WhenFull::Refuse => "refuses",
-                WhenFull::DropOldest => "drops the oldest",
+            match (spec.when_full, spec.of_subject_max) {
+                (WhenFull::Refuse, None) => "refuses".to_owned(),
+                (WhenFull::Refuse, Some(n)) => format!("refuses, as with {n} of one subject"),
+                (WhenFull::DropOldest, _) => "drops the oldest".to_owned(),
             },
             bytes(spec.message_bytes_max),
             spec.age_max.map_or_else(|| "–".to_owned(), |age| span(age.as_secs())),

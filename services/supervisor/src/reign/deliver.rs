@@ -1,25 +1,55 @@
 //! Lets others see what was decided: work, answers, rejected input.
 
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
 use bus::Bus;
 use bytes::Bytes;
 use domain::{config::Config, desk::Wish, id::Position, wire::Answer};
 use service::{Chain, trace};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::core::Rejection;
+
+/// How often it is said that wishes are not published: when there is no room, there are many.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
 
 /// Lets others see what was decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Deliver {
     bus: Bus,
     tasks: TaskTracker,
+    unpublished: Arc<Mutex<Unpublished>>,
+}
+
+/// Wishes that the broker did not take.
+#[derive(Debug, Default)]
+struct Unpublished {
+    /// How many since it was said last.
+    n: u64,
+    said: Option<Instant>,
+}
+
+impl Unpublished {
+    /// Counts one; returns how many are to be told now, if any.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.n += 1;
+        if self.said.is_some_and(|at| now.duration_since(at) < SAID_AGAIN) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.n))
+    }
 }
 
 impl Deliver {
     /// Begins with nothing published.
     pub(crate) fn new(bus: &Bus, tasks: &TaskTracker) -> Self {
-        Self { bus: bus.clone(), tasks: tasks.clone() }
+        Self { bus: bus.clone(), tasks: tasks.clone(), unpublished: Arc::default() }
     }
 
     /// Publishes a wish. What the broker does not take now is published again with all
@@ -36,7 +66,10 @@ impl Deliver {
         let work = self.bus.work();
         let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
         if let Err(failure) = work.publish_traced(kind, zone, id, payload, trace).await {
-            warn!(wish = wish.id(), error = %Chain(&failure), "a wish was not published, tried again later");
+            let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
+                warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+            }
         }
     }
 
@@ -73,5 +106,19 @@ impl Deliver {
         if let Err(failure) = self.bus.answer(answers).await {
             warn!(error = %Chain(&failure), "answers could not be sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_no_room_is_said_at_once_and_then_now_and_again() {
+        let mut unpublished = Unpublished::default();
+        let now = Instant::now();
+        assert_eq!(unpublished.one_more(now), Some(1));
+        assert!((0..1000).all(|_| unpublished.one_more(now).is_none()));
+        assert_eq!(unpublished.one_more(now + SAID_AGAIN), Some(1001));
     }
 }

@@ -71,3 +71,29 @@ async fn a_claim_whose_answer_was_lost_is_recognised_as_our_own() {
     proxy.cut();
     assert_eq!(claiming.await.unwrap().unwrap(), Claimed::Won);
 }
+
+/// Goal: however many notices there are, an attempt can be claimed. Method: their room is made
+/// small, and more of them are claimed than it holds.
+#[tokio::test]
+async fn no_number_of_notices_takes_the_room_of_attempts() {
+    const ROOM: i64 = 16 * 1024;
+    const NOTICES: u32 = 200;
+    let broker = Broker::start().await;
+    let claims = broker.bus().await.unwrap().claims();
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let config = |stream: &async_nats::jetstream::stream::Info| stream.config.clone();
+    let once = config(js.get_stream("SELFHEAL_ONCE").await.unwrap().cached_info());
+    js.update_stream(async_nats::jetstream::stream::Config { max_bytes: ROOM, ..once })
+        .await
+        .unwrap();
+    for n in 0..NOTICES {
+        let claimed = claims.claim_once(&n.to_string(), &claim("gateway")).await.unwrap();
+        assert_eq!(claimed, Claimed::Won, "{n}");
+    }
+    let last = (NOTICES - 1).to_string();
+    assert!(matches!(claims.claim_once(&last, &claim("another")).await.unwrap(), Claimed::Lost(_)));
+    let kept = js.get_stream("SELFHEAL_ONCE").await.unwrap().cached_info().state.messages;
+    assert!(kept < u64::from(NOTICES), "{kept} are kept: their room was never full");
+    let attempt = claims.claim(&IncidentId::NONE, "1", &claim("fixer")).await.unwrap();
+    assert_eq!(attempt, Claimed::Won);
+}

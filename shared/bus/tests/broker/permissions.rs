@@ -209,7 +209,7 @@ fn a_claim(id: &str) -> Claim {
 
 async fn claim(fixer: &Bus, gateway: &Bus) {
     for (id, first) in [("first", true), ("second", false)] {
-        let claimed = gateway.claims().claim_notice("n", &a_claim(id)).await.unwrap();
+        let claimed = gateway.claims().claim_once("n", &a_claim(id)).await.unwrap();
         assert_eq!(claimed == Claimed::Won, first, "{claimed:?}");
     }
     let (first, second) = (a_claim("first"), a_claim("second"));

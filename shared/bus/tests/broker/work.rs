@@ -2,7 +2,10 @@ use std::time::{Duration, Instant};
 
 use bus::testing::Broker;
 use domain::wire::WorkKind;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
+
+use crate::eventually;
 
 const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(500);
@@ -138,4 +141,33 @@ async fn work_given_back_comes_again_after_its_delay() {
     let again = timeout(SOON, worker.next()).await.unwrap();
     assert_eq!(again.deliveries, 2);
     assert!(Duration::from_millis(900) < given_back.elapsed());
+}
+
+/// Goal: people who are to be told do not keep a fix waiting. Method: far more notices are wanted
+/// than anybody sends.
+#[tokio::test]
+async fn no_number_of_notices_takes_the_room_of_fixes() {
+    let broker = Broker::start().await;
+    let work = broker.bus().await.unwrap().work();
+    let most = bus::topology::StreamId::Work.spec().of_subject_max.unwrap();
+    let notices = stream::iter(0..most + 100).map(|n| {
+        let work = work.clone();
+        async move {
+            let wish = n.to_string();
+            work.publish(WorkKind::Notify, "default", &wish, wish.clone().into()).await
+        }
+    });
+    let taken: Vec<_> = notices.buffer_unordered(256).collect().await;
+    let n_refused = taken.iter().filter(|it| it.is_err()).count();
+    assert_eq!(n_refused, 100, "{:?}", taken.iter().find(|it| it.is_err()));
+    work.publish(WorkKind::Fix, "default", "fix", "fix".into()).await.unwrap();
+    let mut fixer = work.consume(WorkKind::Fix, &zones(), 1);
+    assert_eq!(&timeout(SOON, fixer.next()).await.unwrap().payload[..], b"fix");
+    // And the first who is told makes room for another.
+    let mut gateway = work.consume(WorkKind::Notify, &zones(), 1);
+    timeout(SOON, gateway.next()).await.unwrap().ack().await;
+    eventually("there is room again", || async {
+        work.publish(WorkKind::Notify, "default", "late", "late".into()).await
+    })
+    .await;
 }

@@ -92,8 +92,8 @@ fn consequence(which: Which, name: &str) -> Option<(&'static str, String)> {
             "without new snapshots the ledger is not forgotten and grows until it is full",
             more(4 << 30),
         ),
-        // It drops the oldest, as it should.
-        Which::Stream(StreamId::Rejected) => return None,
+        // They drop the oldest, as they should.
+        Which::Stream(StreamId::Rejected | StreamId::Once) => return None,
     })
 }
 
