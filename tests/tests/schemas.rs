@@ -97,7 +97,7 @@ const SPOILED: [(&str, &str); 53] = [
     ("target=database", "target"),
     ("lasts: 1h", "lasts: long"),
     ("22:00", "10 pm"),
-    ("+02:00", "Berlin"),
+    ("Europe/Berlin", "+2"),
     ("container: db", "container: db, colour: red"),
     ("container: db", "container: ''"),
     ("name: database", "nam: database"),
@@ -176,6 +176,7 @@ fn what_is_refused_for_its_meaning_fits_the_form() {
     let form = validator(&schema::config());
     for (from, to) in [
         ("depends_on: [database]", "depends_on: [databse]"),
+        ("Europe/Berlin", "Berlin"),
         ("name: orders-api", "name: database"),
         ("causes: [x]", "causes: [x], targets: [nobody]"),
         ("until: 2026-01-02T00:00:00Z", "until: 2025-01-02T00:00:00Z"),
