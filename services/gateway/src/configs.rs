@@ -36,7 +36,7 @@ pub(crate) async fn configure(
         Problem::bad("invalid_config", told.join("; "), hint)
     })?;
     let principal = caller.require_any()?;
-    let verb = Verb::Configure { config: Box::new(config) };
+    let verb = Verb::configure(config);
     commands::send(&app, &headers, Command::new(principal.by(None), verb).proven(principal.told()))
         .await
 }

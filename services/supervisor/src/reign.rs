@@ -15,11 +15,11 @@ mod scribe;
 mod snapshot;
 mod spans;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{Bus, InboxReader, InboxWriter, Lease, Tokens};
 use chrono::Utc;
-use domain::{config::Config, id::IncidentId};
+use domain::id::IncidentId;
 use service::{BoxError, Context};
 use tokio::{
     sync::watch,
@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     Args,
-    config_file::ConfigFile,
+    config_file::FoundNow,
     core::{Consequences, Wheel, decode},
     data_dir::DataDir,
     queries,
@@ -77,8 +77,10 @@ pub(crate) struct Reign {
     state: Shared,
     stored: watch::Sender<Stored>,
     vigil: SharedVigil,
-    file: ConfigFile,
-    given: Option<(Config, String)>,
+    config_path: PathBuf,
+    found: watch::Receiver<FoundNow>,
+    submission: config::Submission,
+    reports: ourselves::Reports,
     inbox_last: watch::Sender<u64>,
     measures: Measures,
     tokens: Option<watch::Receiver<Option<Arc<Tokens>>>>,
@@ -117,7 +119,7 @@ impl Reign {
         state: Shared,
         stored: watch::Sender<Stored>,
         vigil: SharedVigil,
-        (file, given): (ConfigFile, Option<(Config, String)>),
+        found: watch::Receiver<FoundNow>,
         inbox_last: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -129,8 +131,10 @@ impl Reign {
             state,
             stored,
             vigil,
-            file,
-            given,
+            config_path: cx.args.config.clone(),
+            found,
+            submission: config::Submission::default(),
+            reports: ourselves::Reports::default(),
             inbox_last,
             measures: Measures::new(),
             // From now on, and not when we lead: then they must be known at once.
@@ -247,8 +251,9 @@ impl Reign {
                     self.housekeep().await;
                 }
                 _ = look.tick() => {
-                    self.look_at_file();
+                    self.look_at_file().await;
                     self.look_at_agents().await;
+                    self.send_reports();
                     court.scribe.retry();
                 }
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
@@ -283,7 +288,8 @@ impl Reign {
         }
         drop(state);
         self.find_snapshots().await;
-        self.submit_given().await;
+        self.submission = config::Submission::default();
+        self.look_at_file().await;
     }
 
     /// Decides what waits, and begins the next append when none is under way.

@@ -3,6 +3,8 @@
 //! Mistakes are told with file, line, column and a hint; a configuration that has one
 //! is refused and the old one stays.
 
+mod change;
+mod cut;
 mod integration;
 mod lenient;
 mod locate;
@@ -27,7 +29,7 @@ use crate::{
 
 pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
-pub use validate::{Finding, known_runbooks};
+pub use validate::{Finding, built_in_risk, known_runbooks};
 
 /// The whole configuration, `selfheal.yaml`.
 // What serde derives are functions of its own here, which are strict: `lenient` reads what was
@@ -106,6 +108,9 @@ pub struct ConfigError {
     /// The line itself with a mark below the place, for people; may be empty.
     pub snippet: String,
 }
+
+/// Largest text of a configuration, in bytes: more than a hundred thousand simple targets.
+pub const TEXT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Reads and validates a configuration.
 ///

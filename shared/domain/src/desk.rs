@@ -8,9 +8,11 @@ mod alerts;
 mod analysis;
 mod before;
 mod commands;
+mod configure;
 mod deliveries;
 mod events;
 mod fleet;
+mod given;
 mod incidents;
 mod load;
 mod news;
@@ -56,6 +58,7 @@ use repeats::Repeats;
 use rights::Rights;
 
 pub use before::{Before, Treatment};
+pub use given::{FoundText, Given, Standing};
 pub use load::Backlog;
 pub use rights::Tokens;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
@@ -74,6 +77,8 @@ const CHANGES_MAX: usize = 200;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desk {
     config: Fleet,
+    /// How it was given, and what else was.
+    given: Given,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     /// Failures before this time do not count for the breaker any more.
@@ -352,8 +357,9 @@ impl Desk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::Configured { config, .. } => {
-                self.config = Fleet::new((**config).clone());
+            Fact::Configured { config, text, .. } => {
+                self.replace_config(config);
+                self.given.configured(now.seq, now.at, text.as_deref());
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 self.forget_people();
@@ -363,6 +369,8 @@ impl Desk {
                     CHANGES_MAX,
                 );
             }
+            Fact::ConfigurationHeld { held } => self.given.hold((**held).clone()),
+            Fact::ConfigurationUnchanged { text, .. } => self.given.unchanged(text),
             Fact::Paused { .. } => self.paused = Some(now.reason.to_owned()),
             Fact::Resumed { .. } => {
                 self.paused = None;
@@ -425,6 +433,7 @@ impl Desk {
             self.quiet.note(incident, &self.config, now.at);
         }
         self.keep_history(id, fact, now);
+        self.forget_stale(id);
         Ok(moved)
     }
 
@@ -477,6 +486,12 @@ impl Desk {
         &self.config
     }
 
+    /// Returns how the configuration in force was given.
+    #[must_use]
+    pub const fn given(&self) -> &Given {
+        &self.given
+    }
+
     /// Returns one incident.
     #[must_use]
     pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
@@ -491,7 +506,9 @@ impl Desk {
     /// Returns what has a deadline, the next first.
     pub fn deadlines(&self) -> impl Iterator<Item = (DateTime<Utc>, IncidentId)> + '_ {
         // What is kept quiet has one for all of it, under the name of no incident.
-        let quiet = self.quiet.next().map(|at| (at, IncidentId::NONE));
+        // So have plans that are to be made anew.
+        let of_none = self.quiet.next().into_iter().chain(self.given.stale_since()).min();
+        let quiet = of_none.map(|at| (at, IncidentId::NONE));
         let is_before =
             move |it: &(DateTime<Utc>, IncidentId)| quiet.is_none_or(|(at, _)| it.0 <= at);
         let before = self.incidents.due().take_while(is_before);

@@ -11,6 +11,7 @@ use crate::{
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, SilenceId},
+    view::HeldConfig,
     wire::{AnalysisReport, Change, FixReport, NoticeReport, VerificationReport},
 };
 
@@ -43,6 +44,22 @@ pub enum Fact {
         config: Box<Config>,
         /// Who gave it.
         by: String,
+        /// SHA-256 of the text that it was read from. Older versions do not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// A configuration file removes or loosens something, so it is not in force until a person
+    /// confirms it.
+    ConfigurationHeld {
+        /// Which, and what must be confirmed.
+        held: Box<HeldConfig>,
+    },
+    /// A text was given that asks for the configuration in force.
+    ConfigurationUnchanged {
+        /// Who gave it.
+        by: String,
+        /// SHA-256 of the text.
+        text: String,
     },
     /// New fixes were stopped.
     Paused {
@@ -327,8 +344,10 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 37] = [
+    pub const NAMES: [&'static str; 39] = [
         "configured",
+        "configuration_held",
+        "configuration_unchanged",
         "paused",
         "resumed",
         "breaker_tripped",
@@ -372,6 +391,8 @@ impl Fact {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Configured { .. } => "configured",
+            Self::ConfigurationHeld { .. } => "configuration_held",
+            Self::ConfigurationUnchanged { .. } => "configuration_unchanged",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::BreakerTripped { .. } => "breaker_tripped",

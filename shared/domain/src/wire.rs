@@ -643,10 +643,42 @@ pub enum Verb {
     Configure {
         /// The whole configuration.
         config: Box<crate::config::Config>,
+        /// The text that it was read from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<ConfigText>,
     },
 }
 
+/// The text that a configuration was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigText {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Whether a supervisor found it in its file, and no person has asked for it: then what it
+    /// removes or loosens must be confirmed.
+    #[serde(default)]
+    pub followed: bool,
+    /// Why it may not be the whole text, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
+}
+
+impl ConfigText {
+    /// Returns a text that a person asks for.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        let sha256 = crate::id::sha256_hex(text.as_bytes());
+        Self { sha256, followed: false, doubts: Vec::new() }
+    }
+}
+
 impl Verb {
+    /// Asks for a configuration that was read from no text.
+    #[must_use]
+    pub fn configure(config: crate::config::Config) -> Self {
+        Self::Configure { config: Box::new(config), text: None }
+    }
+
     /// Returns the name in subjects.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

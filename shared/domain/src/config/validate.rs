@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Config, Watchdog, people};
 use crate::{
+    autonomy::Risk,
     check::Check,
     measure::MEASURES_MAX,
     policy::{Limit, Policy},
@@ -40,6 +41,20 @@ pub fn known_runbooks() -> &'static [&'static str] {
         "restart-out-of-memory-process",
         "restart-out-of-memory-container",
     ]
+}
+
+/// Returns the risk of a built-in runbook; a test of the analyzer's catalogue compares.
+#[must_use]
+pub fn built_in_risk(name: &str) -> Option<Risk> {
+    match name {
+        "restart-hung-process" | "restart-container" => Some(Risk::Medium),
+        "restart-process"
+        | "start-container"
+        | "restart-unhealthy-container"
+        | "restart-out-of-memory-process"
+        | "restart-out-of-memory-container" => Some(Risk::Low),
+        _ => None,
+    }
 }
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {

@@ -1,8 +1,7 @@
 //! What commands of people do. Each is answered, also when it is refused.
 
-use super::{Desk, Turn, fleet::Fleet};
+use super::{Desk, Turn};
 use crate::{
-    config::Config,
     fact::{Escalation, Fact},
     guard::Standing,
     id::IncidentId,
@@ -41,7 +40,9 @@ impl Desk {
             }
             Verb::Silence { request } => self.silence(turn, request, &by),
             Verb::Unsilence { id } => self.unsilence(turn, id, by),
-            Verb::Configure { config } => self.configure(turn, config, by),
+            Verb::Configure { config, text } => {
+                self.configure(turn, config, text.as_ref(), by);
+            }
         }
         self.settle(turn);
     }
@@ -74,6 +75,10 @@ impl Desk {
         }
         if *expires_at <= turn.at {
             return refused(turn, id, "The time for an approval is over.");
+        }
+        if self.is_stale(id) {
+            let message = "The configuration has changed since; the plan is made anew.";
+            return refused(turn, id, message);
         }
         // It may have waited long in the inbox.
         if let Standing::Ended(why) = self.standing(command.proof.as_ref(), turn.at) {
@@ -139,55 +144,9 @@ impl Desk {
         self.record(turn, Some(id), Fact::Retried { by, target }, why);
         done(turn, Some(id), "The cause is sought anew.");
     }
-
-    fn configure(&mut self, turn: &mut Turn, config: &Config, by: String) {
-        let findings = config.findings();
-        if let Some(first) = findings.first() {
-            let message = format!("{}: {} ({})", first.path, first.message, first.hint);
-            turn.answer(AnswerStatus::Refused, None, &message);
-            return;
-        }
-        if let Some(unknown) = &config.unknown {
-            let message = format!("This version does not know {}.", unknown.fields.join(", "));
-            turn.answer(AnswerStatus::Refused, None, &message);
-            return;
-        }
-        if *config == *self.config && 0 < self.n_decisions {
-            return done(turn, None, "This configuration is in force already.");
-        }
-        let why = format!("{} targets, given by {by}", config.targets.len());
-        let former = self.config.clone();
-        let fact = Fact::Configured { config: Box::new(config.clone()), by };
-        self.record(turn, None, fact, why);
-        self.expire_changed_plans(turn, &former);
-        done(turn, None, "The configuration is in force.");
-    }
-
-    /// What was planned or approved for another configuration is not carried out.
-    fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Fleet) {
-        let changed = |name: &Option<String>| {
-            let Some(name) = name else { return true };
-            former.target(name) != self.config.target(name)
-                || former.policy.attempts != self.config.policy.attempts
-                || former.runbooks != self.config.runbooks
-        };
-        let stale: Vec<_> = self
-            .open_incidents()
-            .filter(|it| {
-                let waits =
-                    matches!(it.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. });
-                waits && changed(&it.target)
-            })
-            .map(|it| it.id)
-            .collect();
-        for id in stale {
-            let why = "the configuration has changed, so the plan is made anew";
-            self.record(turn, Some(id), Fact::PlanExpired, why);
-        }
-    }
 }
 
-fn done(turn: &mut Turn, id: Option<IncidentId>, message: &str) {
+pub(super) fn done(turn: &mut Turn, id: Option<IncidentId>, message: &str) {
     turn.answer(AnswerStatus::Done, id, message);
 }
 

@@ -357,6 +357,7 @@ impl Desk {
         for fingerprint in due {
             self.look_at_muted(turn, &fingerprint);
         }
+        self.expire_stale_plans(turn);
         self.settle(turn);
     }
 

@@ -137,6 +137,9 @@ impl Desk {
     pub(super) fn guard(&mut self, turn: &mut Turn, id: IncidentId) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let Phase::Proposed { plan, diagnosed_at, hold } = &incident.phase else { return };
+        if self.is_stale(id) {
+            return self.expire_stale_plan(turn, id);
+        }
         let Some(target) = self.config.target(&plan.target) else {
             let why = "its target is not configured any more";
             return self.record(turn, Some(id), Fact::PlanExpired, why);

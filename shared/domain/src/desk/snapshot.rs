@@ -12,6 +12,7 @@ use super::{
     Desk,
     deliveries::{self, Deliveries, Order},
     fleet::Fleet,
+    given::Given,
     incidents::Incidents,
     pace::Pace,
     quiet::{Muted, Quiet},
@@ -76,6 +77,9 @@ mod shared {
 struct Begin {
     form: u32,
     config: Config,
+    /// Snapshots of older versions do not have it.
+    #[serde(default)]
+    given: Given,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     breaker_since: Option<DateTime<Utc>>,
@@ -145,6 +149,7 @@ impl Desk {
             // Told from outside, and to whoever goes on anew.
             rights: Rights::default(),
             config: self.config.clone(),
+            given: self.given.clone(),
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,
             breaker_since: self.breaker_since,
@@ -194,6 +199,7 @@ impl Snapshot {
             return Some(Line::Begin(Begin {
                 form: FORM,
                 config: (*desk.config).clone(),
+                given: desk.given,
                 paused: desk.paused,
                 breaker_until: desk.breaker_until,
                 breaker_since: desk.breaker_since,
@@ -280,6 +286,7 @@ impl SnapshotReader {
         }
         self.desk = Some(Desk {
             config: Fleet::new(begin.config),
+            given: begin.given,
             paused: begin.paused,
             breaker_until: begin.breaker_until,
             breaker_since: begin.breaker_since,

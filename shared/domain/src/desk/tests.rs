@@ -9,6 +9,7 @@ pub(super) mod world;
 mod alerts;
 mod approvals;
 mod budgets;
+mod configuration;
 mod correlation;
 mod crowds;
 mod diagnosis;

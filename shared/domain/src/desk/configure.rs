@@ -1,0 +1,120 @@
+//! What a new configuration does.
+
+use super::{Desk, Turn, commands::done, fleet::Fleet, settle::MOVES_MAX};
+use crate::{
+    config::Config,
+    fact::Fact,
+    id::IncidentId,
+    incident::{Incident, Phase},
+    view::HeldConfig,
+    wire::{AnswerStatus, ConfigText},
+};
+
+impl Desk {
+    /// Brings a configuration into force, or holds it until a person confirms it: one that was
+    /// found in a file and removes or loosens something. Of a text that was found in a file
+    /// something is recorded in any case, so that it is not asked about again.
+    pub(super) fn configure(
+        &mut self,
+        turn: &mut Turn,
+        config: &Config,
+        text: Option<&ConfigText>,
+        by: String,
+    ) {
+        let followed = text.filter(|it| it.followed);
+        if let Some(why) = fault(config) {
+            turn.answer(AnswerStatus::Refused, None, &why);
+            if let Some(text) = followed {
+                self.hold(turn, text, by, vec![why]);
+            }
+            return;
+        }
+        if *config == *self.config && 0 < self.n_decisions {
+            if let Some(text) = text
+                && (self.given.held().is_some() || self.given.last() != Some(&text.sha256))
+            {
+                let why = format!("the text given by {by} asks for the configuration in force");
+                let text = text.sha256.clone();
+                self.record(turn, None, Fact::ConfigurationUnchanged { by, text }, why);
+            }
+            return done(turn, None, "This configuration is in force already.");
+        }
+        if let Some(text) = followed {
+            let mut differences = text.doubts.clone();
+            differences.extend(self.config.to_confirm(config, turn.at));
+            if !differences.is_empty() && 0 < self.n_decisions {
+                let message = format!("It must be confirmed: {}.", differences.join("; "));
+                turn.answer(AnswerStatus::Refused, None, &message);
+                return self.hold(turn, text, by, differences);
+            }
+        }
+        let why = format!("{} targets, given by {by}", config.targets.len());
+        let text = text.map(|it| it.sha256.clone());
+        let fact = Fact::Configured { config: Box::new(config.clone()), by, text };
+        self.record(turn, None, fact, why);
+        self.expire_stale_plans(turn);
+        done(turn, None, "The configuration is in force.");
+    }
+
+    fn hold(&mut self, turn: &mut Turn, text: &ConfigText, by: String, differences: Vec<String>) {
+        let same = |it: &HeldConfig| it.sha256 == text.sha256 && it.differences == differences;
+        if self.given.held().is_some_and(same) {
+            return;
+        }
+        let why = format!("not in force until confirmed: {}", differences.join("; "));
+        let held = HeldConfig { sha256: text.sha256.clone(), by, since: turn.at, differences };
+        self.record(turn, None, Fact::ConfigurationHeld { held: Box::new(held) }, why);
+    }
+
+    /// Folds a configuration: what was planned or approved for another one is stale.
+    pub(super) fn replace_config(&mut self, config: &Config) {
+        let former = std::mem::replace(&mut self.config, Fleet::new(config.clone()));
+        let changed = |name: &Option<String>| {
+            let Some(name) = name else { return true };
+            former.target(name) != self.config.target(name)
+                || former.policy.attempts != self.config.policy.attempts
+                || former.runbooks != self.config.runbooks
+        };
+        let stale = self.incidents.open().filter(|it| waits(it) && changed(&it.target));
+        self.given.stale.extend(stale.map(|it| it.id));
+    }
+
+    /// Folds what has become of an incident: a plan that waits no more is not stale.
+    pub(super) fn forget_stale(&mut self, id: IncidentId) {
+        if !self.given.stale.is_empty() && !self.incidents.get(&id).is_some_and(waits) {
+            self.given.stale.remove(&id);
+        }
+    }
+
+    /// Has plans made anew that were made for another configuration, as many as one batch holds;
+    /// the others follow with the next timer, and nothing comes of them until then.
+    pub(super) fn expire_stale_plans(&mut self, turn: &mut Turn) {
+        let stale: Vec<_> = self.given.stale.iter().copied().take(MOVES_MAX).collect();
+        for id in stale {
+            self.expire_stale_plan(turn, id);
+        }
+    }
+
+    /// Returns whether the plan of an incident was made for another configuration.
+    pub(super) fn is_stale(&self, id: IncidentId) -> bool {
+        self.given.stale.contains(&id)
+    }
+
+    pub(super) fn expire_stale_plan(&mut self, turn: &mut Turn, id: IncidentId) {
+        let why = "the configuration has changed, so the plan is made anew";
+        self.record(turn, Some(id), Fact::PlanExpired, why);
+    }
+}
+
+fn waits(incident: &Incident) -> bool {
+    matches!(incident.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. })
+}
+
+/// Returns why a configuration can never come into force.
+fn fault(config: &Config) -> Option<String> {
+    if let Some(first) = config.findings().first() {
+        return Some(format!("{}: {} ({})", first.path, first.message, first.hint));
+    }
+    let unknown = config.unknown.as_ref()?;
+    Some(format!("This version does not know {}.", unknown.fields.join(", ")))
+}

@@ -1,0 +1,132 @@
+//! What comes into force by itself, and what a person must confirm.
+
+use super::world::{World, command, config, cure, generous, plan, risky_plan, target};
+use crate::{
+    config::Config,
+    desk::Standing,
+    fact::Fact,
+    id::{IncidentId, Position},
+    plan::Risk,
+    policy::Autonomy,
+    view::Status,
+    wire::{AnswerStatus, ConfigText, Input, TimerFired, Verb},
+};
+
+fn configure(config: &Config, text: &str, followed: bool) -> Input {
+    let text = ConfigText { sha256: text.to_owned(), followed, doubts: Vec::new() };
+    command(Verb::Configure { config: Box::new(config.clone()), text: Some(text) })
+}
+
+fn found(sha256: &str, since: u64) -> crate::desk::FoundText {
+    crate::desk::FoundText { sha256: sha256.to_owned(), since, changed: true }
+}
+
+/// A world of three targets in which a person approves each fix.
+fn careful() -> (World, Config) {
+    let mut policy = generous();
+    policy.autonomy = Autonomy::Approve;
+    let targets = ["a", "b", "c"].map(|it| target(it, &[])).to_vec();
+    let careful = config(targets, policy);
+    (World::new(careful.clone()), careful)
+}
+
+#[test]
+fn a_file_that_loosens_or_removes_is_held_until_a_person_confirms_it() {
+    let (mut world, careful) = careful();
+    let mut loose = careful.clone();
+    loose.policy.autonomy = Autonomy::Auto;
+    let handled = world.send(configure(&loose, "loose", true));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused);
+    assert_eq!(*world.desk.config(), careful, "the old one stays");
+    let held = world.desk.given().held().unwrap().clone();
+    assert_eq!(held.differences, ["policy.autonomy: approve -> auto"]);
+    assert_eq!(world.desk.system().config_held, Some(held));
+    let n = world.ledger.len();
+    world.send(configure(&loose, "loose", true));
+    assert_eq!(world.ledger.len(), n, "it is asked once");
+    world.restart();
+    assert!(world.desk.given().held().is_some(), "also after a restart");
+    assert_eq!(world.desk.given().standing(&found("loose", 99)), Standing::Decided);
+    world.send(configure(&Config::default(), "empty", true));
+    let held = world.desk.given().held().unwrap();
+    assert!(held.differences[0].contains("all 3 targets are removed"), "{held:?}");
+    let handled = world.send(configure(&loose, "loose", false));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
+    assert_eq!(*world.desk.config(), loose, "a person has confirmed it");
+    assert_eq!(world.desk.given().held(), None);
+    world.restart();
+}
+
+#[test]
+fn a_file_that_is_changed_back_asks_no_more_and_ordinary_edits_come_into_force() {
+    let (mut world, careful) = careful();
+    world.send(configure(&careful, "first", true));
+    assert_eq!(world.desk.given().standing(&found("first", 99)), Standing::Decided);
+    let mut loose = careful.clone();
+    loose.policy.attempts += 1;
+    world.send(configure(&loose, "loose", true));
+    world.send(configure(&careful, "first", true));
+    assert_eq!(world.desk.given().held(), None);
+    let mut tight = careful.clone();
+    tight.policy.autonomy = Autonomy::Observe;
+    tight.targets.push(target("d", &[]));
+    let handled = world.send(configure(&tight, "tight", true));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
+    assert_eq!(*world.desk.config(), tight);
+    world.restart();
+}
+
+#[test]
+fn a_doubtful_text_is_held_and_the_first_configuration_needs_no_question() {
+    let (mut world, careful) = careful();
+    let mut more = careful;
+    more.targets.push(target("d", &[]));
+    let doubts = vec!["the last line has no line end".to_owned()];
+    let text = ConfigText { sha256: "x".to_owned(), followed: true, doubts };
+    let doubtful = Verb::Configure { config: Box::new(more.clone()), text: Some(text.clone()) };
+    world.send(command(doubtful.clone()));
+    assert_eq!(world.desk.given().held().unwrap().differences, text.doubts);
+    let mut desk = crate::desk::Desk::default();
+    let handled = desk.receive(&command(doubtful), Position::new(1, 0), world.at);
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
+    assert_eq!(*desk.config(), more);
+}
+
+/// As many as one batch holds at once; what is left is not carried out, and is made anew with the
+/// next timer.
+#[test]
+fn plans_for_a_former_configuration_are_made_anew_in_portions() {
+    let names: Vec<String> = (0..600).map(|it| format!("t{it}")).collect();
+    let targets = names.iter().map(|it| target(it, &[])).collect();
+    let mut world = World::new(config(targets, generous()));
+    let ids: Vec<IncidentId> = names
+        .iter()
+        .map(|name| {
+            let id = world.down(name);
+            world.diagnose(id, cure(risky_plan(name, Risk::Medium)));
+            assert_eq!(world.status(id), Status::AwaitingApproval);
+            id
+        })
+        .collect();
+    let mut changed = world.desk.config().clone();
+    changed.policy.attempts = 1;
+    let handled = world.configure(changed);
+    let n_expired =
+        handled.recorded.iter().filter(|it| it.decision.fact == Fact::PlanExpired).count();
+    assert!((1..=256).contains(&n_expired), "{n_expired}");
+    let last = *ids.last().unwrap();
+    assert_eq!(world.status(last), Status::AwaitingApproval);
+    let plan_hash = risky_plan("t599", Risk::Medium).hash();
+    let handled = world.send(command(Verb::Approve { incident: last, plan_hash }));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused, "it is stale");
+    world.restart();
+    for _ in 0..3 {
+        let (due, incident) = world.desk.deadlines().next().unwrap();
+        assert!(incident == IncidentId::NONE && due <= world.at);
+        world.send(Input::Timer(TimerFired { incident, due }));
+    }
+    let waits = |it: &&IncidentId| world.status(**it) == Status::AwaitingApproval;
+    assert_eq!(ids.iter().filter(waits).count(), 0);
+    assert!(world.desk.deadlines().next().is_none_or(|(_, id)| id != IncidentId::NONE));
+    let _ = plan("a");
+}
