@@ -4,7 +4,6 @@ use std::path::Path;
 
 use chrono::Utc;
 use domain::{
-    config::Config,
     event::{self, Context},
     view::{IncidentDetail, Query},
     wire::{ConfigText, Input, Verb},
@@ -88,13 +87,15 @@ pub(crate) async fn apply(
     }
     let system = System::connect(global, terminal).await?;
     // What it takes away is named, also when nobody can be asked what is in force.
-    if let Ok(in_force) = system.query::<Config>(&Query::Config).await {
+    if let Some(in_force) = system.configuration().await {
         for difference in in_force.to_confirm(&config, Utc::now()) {
             terminal.remark(&format!("{} {}", toned(Tone::Notice, "change:"), plain(&difference)));
         }
     }
-    let text = Some(ConfigText::given(&text));
-    system.command(&by.by, Verb::Configure { config: Box::new(config), text }).await
+    let verbs = Verb::configure_all(&config, Some(ConfigText::given(&text))).map_err(|error| {
+        Failure::new(Exit::Config, "the configuration is too large").because(error)
+    })?;
+    system.commands(&by.by, verbs).await
 }
 
 /// `publish`.

@@ -173,9 +173,10 @@ impl ConfigFile {
             return Look::Same;
         }
         // Another state of the same save: so long does its writer pause.
-        let pause = self.candidate.take().map_or(Duration::ZERO, |it| {
-            now.saturating_duration_since(it.since).max(it.pause)
-        });
+        let pause = self
+            .candidate
+            .take()
+            .map_or(Duration::ZERO, |it| now.saturating_duration_since(it.since).max(it.pause));
         let content = self.parsed(&text);
         self.candidate = Some(Candidate { identity, sha256, text, content, since: now, pause });
         Look::Writing
@@ -190,7 +191,8 @@ impl ConfigFile {
     /// Takes the text that was looked at last; `since` says how to remember it.
     pub(crate) fn take(&mut self, remember: impl FnOnce(&str, bool) -> FoundText) -> Option<Found> {
         let candidate = self.candidate.take()?;
-        let ends_line = candidate.text.ends_with('\n') || candidate.text.trim_start().starts_with('{');
+        let ends_line =
+            candidate.text.ends_with('\n') || candidate.text.trim_start().starts_with('{');
         let doubts = self.doubts(&candidate.text, ends_line);
         let text = remember(&candidate.sha256, ends_line);
         self.ended_line = Some(ends_line);

@@ -26,6 +26,7 @@ mod asyncapi;
 
 mod bus;
 mod claims;
+mod config_parts;
 mod config_store;
 mod connect;
 mod core;

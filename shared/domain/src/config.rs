@@ -8,6 +8,7 @@ mod cut;
 mod integration;
 mod lenient;
 mod locate;
+mod parts;
 mod people;
 mod quiet;
 mod validate;
@@ -29,6 +30,7 @@ use crate::{
 
 pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
+pub use parts::{ConfigPart, PARTS_MAX, TooLarge, WHOLE_BYTES_MAX};
 pub use validate::{Finding, built_in_risk, known_runbooks};
 
 /// The whole configuration, `selfheal.yaml`.
@@ -119,10 +121,13 @@ pub const TEXT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// All mistakes that were found, in the order of the text. A text that is no YAML, or
 /// does not have the form of a configuration, gives one.
 pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
+    if TEXT_BYTES_MAX < u64::try_from(text.len()).unwrap_or(u64::MAX) {
+        return Err(vec![too_long(text)]);
+    }
     let config: Config = if text.trim().is_empty() {
         Config::default()
     } else {
-        let read = serde_saphyr::from_str::<Written>(text);
+        let read = serde_saphyr::from_str_with_options::<Written>(text, options(text));
         read.map_err(|error| vec![locate::of_parser(text, &error)])?.0
     };
     let findings = validate::findings(&config);
@@ -133,6 +138,26 @@ pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
     let mut errors: Vec<_> = findings.iter().map(|it| places.error(text, it)).collect();
     errors.sort_by_key(|error| (error.line, error.column));
     Err(errors)
+}
+
+/// What a text may hold grows with the text, and not with what it repeats by aliases.
+fn options(text: &str) -> serde_saphyr::Options {
+    const NODES: usize = 250_000;
+    let nodes = NODES.max(text.len());
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: nodes, max_events: nodes.saturating_mul(4) },
+    }
+}
+
+fn too_long(text: &str) -> ConfigError {
+    ConfigError {
+        file: None,
+        line: 0,
+        column: 0,
+        message: format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", text.len()),
+        hint: "is it a configuration at all?".to_owned(),
+        snippet: String::new(),
+    }
 }
 
 /// Reads one runbook of the built-in catalogue or of a file of one's own.

@@ -26,6 +26,7 @@ mod row;
 mod settle;
 mod signature;
 mod snapshot;
+mod staged;
 mod telling;
 mod wish;
 
@@ -56,6 +57,7 @@ use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
 use rights::Rights;
+use staged::Staged;
 
 pub use before::{Before, Treatment};
 pub use given::{FoundText, Given, Standing};
@@ -79,6 +81,8 @@ pub struct Desk {
     config: Fleet,
     /// How it was given, and what else was.
     given: Given,
+    /// Parts of one that is not whole yet.
+    staged: Staged,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     /// Failures before this time do not count for the breaker any more.
@@ -254,6 +258,14 @@ impl Desk {
         let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
         let now = Circumstance { seq: decision.seq, at: decision.at, reason: &decision.reason };
         let moved = match decision.incident {
+            None if self.lacks_parts(&decision.fact) => {
+                return Err(Corrupt {
+                    seq: now.seq,
+                    fact: decision.fact.name(),
+                    phase: "without its parts".to_owned(),
+                    incident: IncidentId::NONE,
+                });
+            }
             None => {
                 self.apply_to_all(&decision.fact, now);
                 Moved::default()
@@ -357,8 +369,8 @@ impl Desk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::Configured { config, text, .. } => {
-                self.replace_config(config);
+            Fact::Configured { config, text, parts, .. } => {
+                self.replace_config(config, parts);
                 self.given.configured(now.seq, now.at, text.as_deref());
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
@@ -368,6 +380,9 @@ impl Desk {
                     Change::of_all(now.at, format!("configuration: {}", now.reason)),
                     CHANGES_MAX,
                 );
+            }
+            Fact::ConfigurationPart { sha256, part, .. } => {
+                self.staged.keep(sha256, part, now.at);
             }
             Fact::ConfigurationHeld { held } => self.given.hold((**held).clone()),
             Fact::ConfigurationUnchanged { text, .. } => self.given.unchanged(text),

@@ -47,6 +47,19 @@ pub enum Fact {
         /// SHA-256 of the text that it was read from. Older versions do not say it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+        /// Parts that were recorded before, in their order: their targets come before those of
+        /// `config`. Only of a configuration that is larger than one input.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<String>,
+    },
+    /// A part of a configuration was given. The configuration follows, or the part is forgotten.
+    ConfigurationPart {
+        /// The hash of its targets.
+        sha256: String,
+        /// A configuration that has these targets and nothing else.
+        part: Box<Config>,
+        /// Who gave it.
+        by: String,
     },
     /// A configuration file removes or loosens something, so it is not in force until a person
     /// confirms it.
@@ -344,8 +357,9 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 39] = [
+    pub const NAMES: [&'static str; 40] = [
         "configured",
+        "configuration_part",
         "configuration_held",
         "configuration_unchanged",
         "paused",
@@ -391,6 +405,7 @@ impl Fact {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Configured { .. } => "configured",
+            Self::ConfigurationPart { .. } => "configuration_part",
             Self::ConfigurationHeld { .. } => "configuration_held",
             Self::ConfigurationUnchanged { .. } => "configuration_unchanged",
             Self::Paused { .. } => "paused",

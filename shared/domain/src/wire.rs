@@ -646,6 +646,16 @@ pub enum Verb {
         /// The text that it was read from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<ConfigText>,
+        /// Parts that were given before, in their order: their targets come before its own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<String>,
+    },
+    /// Keep a part of a configuration that is larger than one input; the rest follows.
+    ConfigurePart {
+        /// The hash of its targets.
+        sha256: String,
+        /// A configuration that has these targets and nothing else.
+        part: Box<crate::config::Config>,
     },
 }
 
@@ -676,7 +686,28 @@ impl Verb {
     /// Asks for a configuration that was read from no text.
     #[must_use]
     pub fn configure(config: crate::config::Config) -> Self {
-        Self::Configure { config: Box::new(config), text: None }
+        Self::Configure { config: Box::new(config), text: None, parts: Vec::new() }
+    }
+
+    /// Asks for a configuration of any size: returns what to send, each after the one before was
+    /// stored.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::config::TooLarge) when a part of it fits no input.
+    pub fn configure_all(
+        config: &crate::config::Config,
+        text: Option<ConfigText>,
+    ) -> Result<Vec<Self>, crate::config::TooLarge> {
+        let (rest, parts) = config.split()?;
+        let names = parts.iter().map(|it| it.sha256.clone()).collect();
+        let part = |it: crate::config::ConfigPart| Self::ConfigurePart {
+            sha256: it.sha256,
+            part: Box::new(it.config),
+        };
+        let mut verbs: Vec<_> = parts.into_iter().map(part).collect();
+        verbs.push(Self::Configure { config: Box::new(rest), text, parts: names });
+        Ok(verbs)
     }
 
     /// Returns the name in subjects.
@@ -693,6 +724,7 @@ impl Verb {
             Self::Silence { .. } => "silence",
             Self::Unsilence { .. } => "unsilence",
             Self::Configure { .. } => "configure",
+            Self::ConfigurePart { .. } => "configure_part",
         }
     }
 }

@@ -79,7 +79,7 @@ impl Reign {
                 if self.submission.refused.take().is_some() {
                     self.about_us("config_refused", Status::Resolved);
                 }
-                self.look_at_text(standing, &found, config);
+                self.look_at_text(standing, &found, config).await;
             }
             Err(mistakes) => {
                 if self.submission.refused.as_ref() != Some(&found.text.sha256) {
@@ -94,19 +94,22 @@ impl Reign {
         }
     }
 
-    fn look_at_text(&mut self, standing: Standing, found: &Arc<Found>, config: &Config) {
+    async fn look_at_text(&mut self, standing: Standing, found: &Arc<Found>, config: &Config) {
         match standing {
             Standing::New => self.submit(found, config),
             Standing::Decided => self.submission.sent = None,
             Standing::Superseded | Standing::Old => {
                 self.submission.sent = None;
                 if self.submission.said.as_ref() != Some(&found.text.sha256) {
+                    self.submission.said = Some(found.text.sha256.clone());
+                    if self.state.read().await.core.desk().config() == config {
+                        return;
+                    }
                     let hint = "it counts when the file changes, or by `selfheal apply`";
                     warn!(
                         hint,
                         "the configuration file of this host is older than the configuration in force, which stays"
                     );
-                    self.submission.said = Some(found.text.sha256.clone());
                 }
             }
         }
@@ -120,18 +123,30 @@ impl Reign {
         let sha256 = found.text.sha256.clone();
         let text =
             ConfigText { sha256: sha256.clone(), followed: true, doubts: found.doubts.clone() };
-        let verb = Verb::Configure { config: Box::new(config.clone()), text: Some(text) };
-        let command = Command::new(format!("file of {}", self.member_id), verb);
-        let id = format!("configure/{sha256}/{}", uuid::Uuid::now_v7());
-        let (writer, envelope) = (self.writer.clone(), Envelope::new(id, Input::Command(command)));
+        let verbs = match Verb::configure_all(config, Some(text)) {
+            Ok(verbs) => verbs,
+            Err(too_large) => {
+                // It was checked when it was read.
+                error!(error = %Chain(&too_large), "the configuration file cannot be submitted");
+                return;
+            }
+        };
+        let by = format!("file of {}", self.member_id);
+        let writer = self.writer.clone();
         let is_taken = Arc::new(AtomicBool::new(false));
         let taken = is_taken.clone();
+        let name = format!("configure/{sha256}/{}", uuid::Uuid::now_v7());
         let sending = self.tasks.spawn(async move {
-            let submitted = writer.submit(InputKind::Command, envelope).await;
-            if let Err(failure) = &submitted {
-                warn!(error = %Chain(failure), "the configuration file was not submitted, tried again");
+            for (n, verb) in verbs.into_iter().enumerate() {
+                let command = Input::Command(Command::new(&by, verb));
+                let envelope = Envelope::new(format!("{name}/{n}"), command);
+                // One after the other: the last asks for those before.
+                if let Err(failure) = writer.submit(InputKind::Command, envelope).await {
+                    warn!(error = %Chain(&failure), "the configuration file was not submitted, tried again");
+                    return;
+                }
             }
-            taken.store(submitted.is_ok(), Ordering::Relaxed);
+            taken.store(true, Ordering::Relaxed);
         });
         self.submission.sent = Some(Sent { sha256, at: Instant::now(), sending, is_taken });
     }
@@ -161,7 +176,9 @@ impl Reign {
         let file = self.config_path.display();
         warn!(
             differences,
-            hint = format!("compare and confirm it with `selfheal apply {file}`, or change the file back"),
+            hint = format!(
+                "compare and confirm it with `selfheal apply {file}`, or change the file back"
+            ),
             "the configuration file removes or loosens something and is not in force"
         );
         let mut event = self.event_about_us("config_held", Status::Firing);

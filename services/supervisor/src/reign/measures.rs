@@ -99,6 +99,9 @@ impl Measures {
                 counter!("selfheal_suppressions_total", "by" => by.as_str()).increment(1);
             }
             Fact::Configured { .. }
+            | Fact::ConfigurationPart { .. }
+            | Fact::ConfigurationHeld { .. }
+            | Fact::ConfigurationUnchanged { .. }
             | Fact::Changed { .. }
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }

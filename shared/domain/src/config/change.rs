@@ -88,9 +88,10 @@ impl Looser<'_> {
 
     fn rates(&mut self, path: &str, old: &Rates, new: &Rates) {
         // Each of the old rates must follow from one of the new ones.
-        let kept = old.0.iter().all(|old| {
-            new.0.iter().any(|new| new.count <= old.count && old.per <= new.per)
-        });
+        let kept = old
+            .0
+            .iter()
+            .all(|old| new.0.iter().any(|new| new.count <= old.count && old.per <= new.per));
         self.say(!kept, path, old, new);
     }
 }
@@ -173,7 +174,8 @@ fn freezes(old: &[Freeze], new: &[Freeze], now: DateTime<Utc>, found: &mut Vec<S
         let from = freeze.from.max(now);
         if !new.iter().any(|it| it.from <= from && freeze.until <= it.until) {
             let Freeze { from, until, reason } = freeze;
-            found.push(format!("policy.freeze: {from} to {until} ({reason}) is removed or shorter"));
+            found
+                .push(format!("policy.freeze: {from} to {until} ({reason}) is removed or shorter"));
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::target::Target;
 pub(super) fn targets(old: &[Target], new: &[Target], found: &mut Vec<String>) {
     let Some(last) = old.last() else { return };
     if new.len() < old.len() && new.iter().all(|it| it.name != last.name) {
-        found.push(format!("the last target, `{}`, is removed, as in a text that was cut", last.name));
+        found.push(format!(
+            "the last target, `{}`, is removed, as in a text that was cut",
+            last.name
+        ));
         return;
     }
     let Some(end) = new.last() else { return };
@@ -75,15 +78,17 @@ fn is_part(new: &Value, old: &Value) -> bool {
                     if idx == last { is_part(new, old) } else { new == old }
                 })
         }
-        (Value::Object(new), Value::Object(old)) => new
-            .iter()
-            .all(|(key, new)| old.get(key).is_some_and(|old| is_part(new, old))),
-        (Value::String(new), Value::String(old)) => old.starts_with(new),
-        (Value::Number(new), Value::Number(old)) => {
-            old.to_string().starts_with(&new.to_string())
+        (Value::Object(new), Value::Object(old)) => {
+            new.iter().all(|(key, new)| old.get(key).is_some_and(|old| is_part(new, old)))
         }
+        (Value::String(new), Value::String(old)) => old.starts_with(new),
+        (Value::Number(new), Value::Number(old)) => old.to_string().starts_with(&new.to_string()),
         (
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
+            Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_),
             _,
         ) => new == old,
     }

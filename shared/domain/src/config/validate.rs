@@ -59,6 +59,10 @@ pub fn built_in_risk(name: &str) -> Option<Risk> {
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
+    if let Err(too_large) = config.split() {
+        let hint = "shorten its texts, or name a file in place of what it holds";
+        found.push(finding("", too_large.to_string(), hint));
+    }
     let mut names = BTreeSet::new();
     for (idx, target) in config.targets.iter().enumerate() {
         let path = format!("targets[{idx}]");

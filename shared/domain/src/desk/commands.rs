@@ -40,9 +40,10 @@ impl Desk {
             }
             Verb::Silence { request } => self.silence(turn, request, &by),
             Verb::Unsilence { id } => self.unsilence(turn, id, by),
-            Verb::Configure { config, text } => {
-                self.configure(turn, config, text.as_ref(), by);
+            Verb::Configure { config, text, parts } => {
+                self.configure(turn, config, parts, text.as_ref(), by);
             }
+            Verb::ConfigurePart { sha256, part } => self.stage(turn, sha256, part, by),
         }
         self.settle(turn);
     }

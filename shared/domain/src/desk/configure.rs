@@ -17,10 +17,17 @@ impl Desk {
     pub(super) fn configure(
         &mut self,
         turn: &mut Turn,
-        config: &Config,
+        rest: &Config,
+        parts: &[String],
         text: Option<&ConfigText>,
         by: String,
     ) {
+        let Some(config) = self.staged.whole(rest, parts) else {
+            let n = parts.iter().filter(|it| !self.staged.has(it)).count();
+            let message = format!("{n} of its {} parts are missing: send it again.", parts.len());
+            return turn.answer(AnswerStatus::Refused, None, &message);
+        };
+        let config = &config;
         let followed = text.filter(|it| it.followed);
         if let Some(why) = fault(config) {
             turn.answer(AnswerStatus::Refused, None, &why);
@@ -50,10 +57,21 @@ impl Desk {
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
         let text = text.map(|it| it.sha256.clone());
-        let fact = Fact::Configured { config: Box::new(config.clone()), by, text };
+        let parts = parts.to_vec();
+        let fact = Fact::Configured { config: Box::new(rest.clone()), by, text, parts };
         self.record(turn, None, fact, why);
         self.expire_stale_plans(turn);
         done(turn, None, "The configuration is in force.");
+    }
+
+    /// Keeps a part of a configuration until the rest of it comes.
+    pub(super) fn stage(&mut self, turn: &mut Turn, sha256: &str, part: &Config, by: String) {
+        if !self.staged.has(sha256) {
+            let why = format!("{} targets of a configuration, given by {by}", part.targets.len());
+            let (sha256, part) = (sha256.to_owned(), Box::new(part.clone()));
+            self.record(turn, None, Fact::ConfigurationPart { sha256, part, by }, why);
+        }
+        done(turn, None, "The part is stored.");
     }
 
     fn hold(&mut self, turn: &mut Turn, text: &ConfigText, by: String, differences: Vec<String>) {
@@ -67,8 +85,11 @@ impl Desk {
     }
 
     /// Folds a configuration: what was planned or approved for another one is stale.
-    pub(super) fn replace_config(&mut self, config: &Config) {
-        let former = std::mem::replace(&mut self.config, Fleet::new(config.clone()));
+    pub(super) fn replace_config(&mut self, rest: &Config, parts: &[String]) {
+        // That all parts are there was looked at before.
+        let config = self.staged.whole(rest, parts).unwrap_or_else(|| rest.clone());
+        self.staged.forget(parts);
+        let former = std::mem::replace(&mut self.config, Fleet::new(config));
         let changed = |name: &Option<String>| {
             let Some(name) = name else { return true };
             former.target(name) != self.config.target(name)
@@ -77,6 +98,11 @@ impl Desk {
         };
         let stale = self.incidents.open().filter(|it| waits(it) && changed(&it.target));
         self.given.stale.extend(stale.map(|it| it.id));
+    }
+
+    /// Returns whether a decision asks for parts that are not there: it follows from no state.
+    pub(super) fn lacks_parts(&self, fact: &Fact) -> bool {
+        matches!(fact, Fact::Configured { parts, .. } if !parts.iter().all(|it| self.staged.has(it)))
     }
 
     /// Folds what has become of an incident: a plan that waits no more is not stale.

@@ -18,6 +18,7 @@ use super::{
     quiet::{Muted, Quiet},
     repeats::Repeats,
     rights::Rights,
+    staged::{Staged, Staging},
 };
 use crate::{
     config::Config,
@@ -46,6 +47,7 @@ enum Line {
     Deliveries(Vec<(Delivery, IncidentId)>),
     Silences(Vec<Silence>),
     Muted(Vec<Muted>),
+    Staged(String, Staging),
     /// Number of the lines before: a snapshot without it is cut off.
     End(u64),
 }
@@ -133,6 +135,7 @@ pub struct Snapshot {
     deliveries: Order,
     silences: VecDeque<Silence>,
     muted: VecDeque<Muted>,
+    staged: std::vec::IntoIter<(String, Staging)>,
     n_lines: u64,
     ended: bool,
 }
@@ -150,6 +153,7 @@ impl Desk {
             rights: Rights::default(),
             config: self.config.clone(),
             given: self.given.clone(),
+            staged: Staged::default(),
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,
             breaker_since: self.breaker_since,
@@ -168,6 +172,7 @@ impl Desk {
             deliveries: self.deliveries.order(),
             silences: self.quiet.silences().cloned().collect(),
             muted: self.quiet.muted().cloned().collect(),
+            staged: self.staged.all().into_iter(),
             n_lines: 0,
             ended: false,
         }
@@ -217,6 +222,7 @@ impl Snapshot {
         let line = line.or_else(|| self.deliveries.take_piece().map(Line::Deliveries));
         let line = line.or_else(|| take_some(&mut self.silences).map(Line::Silences));
         let line = line.or_else(|| take_some(&mut self.muted).map(Line::Muted));
+        let line = line.or_else(|| self.staged.next().map(|(name, it)| Line::Staged(name, it)));
         if line.is_some() || self.ended {
             return line;
         }
@@ -272,7 +278,8 @@ impl SnapshotReader {
                     | Line::History(_)
                     | Line::Deliveries(_)
                     | Line::Silences(_)
-                    | Line::Muted(_)) => {
+                    | Line::Muted(_)
+                    | Line::Staged(..)) => {
                         desk.take_up(item);
                         true
                     }
@@ -327,6 +334,7 @@ impl Desk {
             }
             Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
             Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
+            Line::Staged(sha256, staging) => self.staged.take_up(sha256, staging),
             Line::Begin(_) | Line::End(_) => {}
         }
     }

@@ -55,7 +55,11 @@ fn look(facts: &Facts) -> Looked {
     {
         found.push(Finding::new(
             Severity::Warning,
-            format!("the {} is not in force until confirmed: {}", plain(&held.by), plain(&held.differences.join("; "))),
+            format!(
+                "the {} is not in force until confirmed: {}",
+                plain(&held.by),
+                plain(&held.differences.join("; "))
+            ),
             "the former configuration stays in force, and other edits of the file have no effect",
             "confirm it with `selfheal apply FILE`, or change the file back",
         ));

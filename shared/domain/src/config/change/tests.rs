@@ -156,12 +156,14 @@ fn the_removal_of_all_or_most_targets_or_of_a_section_is_asked() {
     assert_eq!(of(&half), ["target `d` has less than before, as in a text that was cut"]);
     let (before, _) = WHOLE.split_once("policy:").unwrap();
     assert!(asked(before).iter().any(|it| it == "the section `policy` is removed"));
-    let many: Vec<_> = (0..NAMED_MAX + 5).map(|it| format!("{{name: t{it}, soak: 9s, checks: [{{tcp: \"a:1\"}}]}}")).collect();
+    let many: Vec<_> = (0..NAMED_MAX + 5)
+        .map(|it| format!("{{name: t{it}, soak: 9s, checks: [{{tcp: \"a:1\"}}]}}"))
+        .collect();
     let many = config(&format!("targets: [{}]\n", many.join(",")));
     let mut less = many.clone();
     less.targets.iter_mut().for_each(|it| it.soak = None);
     let told = many.to_confirm(&less, NOW.parse().unwrap());
-    assert_eq!((told.len(), told.last().unwrap().as_str()), (NAMED_MAX + 1, "and 5 more"));
+    assert_eq!((told.len(), told.last().unwrap().as_str()), (NAMED_MAX + 1, "and 6 more"));
 }
 
 /// However much of a text is there: it is no configuration, or it is the whole one, or a person

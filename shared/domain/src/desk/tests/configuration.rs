@@ -1,6 +1,6 @@
 //! What comes into force by itself, and what a person must confirm.
 
-use super::world::{World, command, config, cure, generous, plan, risky_plan, target};
+use super::world::{World, command, config, cure, generous, risky_plan, target};
 use crate::{
     config::Config,
     desk::Standing,
@@ -14,7 +14,11 @@ use crate::{
 
 fn configure(config: &Config, text: &str, followed: bool) -> Input {
     let text = ConfigText { sha256: text.to_owned(), followed, doubts: Vec::new() };
-    command(Verb::Configure { config: Box::new(config.clone()), text: Some(text) })
+    command(Verb::Configure {
+        config: Box::new(config.clone()),
+        text: Some(text),
+        parts: Vec::new(),
+    })
 }
 
 fn found(sha256: &str, since: u64) -> crate::desk::FoundText {
@@ -83,7 +87,11 @@ fn a_doubtful_text_is_held_and_the_first_configuration_needs_no_question() {
     more.targets.push(target("d", &[]));
     let doubts = vec!["the last line has no line end".to_owned()];
     let text = ConfigText { sha256: "x".to_owned(), followed: true, doubts };
-    let doubtful = Verb::Configure { config: Box::new(more.clone()), text: Some(text.clone()) };
+    let doubtful = Verb::Configure {
+        config: Box::new(more.clone()),
+        text: Some(text.clone()),
+        parts: Vec::new(),
+    };
     world.send(command(doubtful.clone()));
     assert_eq!(world.desk.given().held().unwrap().differences, text.doubts);
     let mut desk = crate::desk::Desk::default();
@@ -96,7 +104,7 @@ fn a_doubtful_text_is_held_and_the_first_configuration_needs_no_question() {
 /// next timer.
 #[test]
 fn plans_for_a_former_configuration_are_made_anew_in_portions() {
-    let names: Vec<String> = (0..600).map(|it| format!("t{it}")).collect();
+    let names: Vec<String> = (0..260).map(|it| format!("t{it}")).collect();
     let targets = names.iter().map(|it| target(it, &[])).collect();
     let mut world = World::new(config(targets, generous()));
     let ids: Vec<IncidentId> = names
@@ -116,17 +124,65 @@ fn plans_for_a_former_configuration_are_made_anew_in_portions() {
     assert!((1..=256).contains(&n_expired), "{n_expired}");
     let last = *ids.last().unwrap();
     assert_eq!(world.status(last), Status::AwaitingApproval);
-    let plan_hash = risky_plan("t599", Risk::Medium).hash();
+    let plan_hash = risky_plan("t259", Risk::Medium).hash();
     let handled = world.send(command(Verb::Approve { incident: last, plan_hash }));
     assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused, "it is stale");
     world.restart();
-    for _ in 0..3 {
-        let (due, incident) = world.desk.deadlines().next().unwrap();
-        assert!(incident == IncidentId::NONE && due <= world.at);
-        world.send(Input::Timer(TimerFired { incident, due }));
-    }
+    let (due, incident) = world.desk.deadlines().next().unwrap();
+    assert!(incident == IncidentId::NONE && due <= world.at, "the rest is due");
+    world.send(Input::Timer(TimerFired { incident, due }));
     let waits = |it: &&IncidentId| world.status(**it) == Status::AwaitingApproval;
     assert_eq!(ids.iter().filter(waits).count(), 0);
     assert!(world.desk.deadlines().next().is_none_or(|(_, id)| id != IncidentId::NONE));
-    let _ = plan("a");
+}
+
+#[test]
+fn a_configuration_in_parts_is_in_force_when_all_are_there() {
+    let (mut world, careful) = careful();
+    let mut large = careful.clone();
+    large.targets.extend((0..3000).map(|it| target(&format!("t{it}"), &[])));
+    let text = ConfigText { sha256: "large".to_owned(), followed: true, doubts: Vec::new() };
+    let mut verbs = Verb::configure_all(&large, Some(text)).unwrap();
+    assert!(3 < verbs.len(), "{}", verbs.len());
+    let last = verbs.pop().unwrap();
+    let missing = verbs.pop().unwrap();
+    for verb in verbs {
+        let handled = world.send(command(verb));
+        assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
+    }
+    let refused = world.send(command(last.clone())).answer.unwrap();
+    assert!(refused.message.contains("1 of its"), "{refused:?}");
+    assert_eq!(*world.desk.config(), careful);
+    world.restart();
+    world.send(command(missing.clone()));
+    let n = world.ledger.len();
+    world.send(command(missing));
+    assert_eq!(world.ledger.len(), n, "a part that is there is stored once");
+    let handled = world.send(command(last));
+    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
+    assert_eq!(*world.desk.config(), large);
+    assert_eq!(world.desk.given().standing(&found("large", 99)), Standing::Decided);
+    world.restart();
+    assert_eq!(*world.desk.config(), large);
+    let longest =
+        world.ledger.iter().map(|it| serde_json::to_vec(it).unwrap().len()).max().unwrap();
+    assert!(longest < 256 * 1024, "{longest}");
+}
+
+#[test]
+fn parts_that_nobody_asks_for_are_forgotten() {
+    let (mut world, careful) = careful();
+    let mut large = careful;
+    large.targets.extend((0..3000).map(|it| target(&format!("t{it}"), &[])));
+    let mut verbs = Verb::configure_all(&large, None).unwrap();
+    let last = verbs.pop().unwrap();
+    let first = verbs.remove(0);
+    world.send(command(first));
+    world.wait(3601);
+    for verb in verbs {
+        world.send(command(verb));
+    }
+    let refused = world.send(command(last)).answer.unwrap();
+    assert_eq!(refused.status, AnswerStatus::Refused, "{refused:?}");
+    world.restart();
 }

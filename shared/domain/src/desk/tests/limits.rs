@@ -228,7 +228,12 @@ fn under_a_configuration_of_a_newer_version_no_fix_is_begun() {
     assert!(refused.answer.unwrap().message.contains("policy.maintenance"));
 
     // A newer leader has stored it; now this version leads again.
-    let fact = Fact::Configured { config: Box::new(newer), by: "ann".to_owned(), text: None };
+    let fact = Fact::Configured {
+        config: Box::new(newer),
+        by: "ann".to_owned(),
+        text: None,
+        parts: Vec::new(),
+    };
     let seq = desk.n_decisions() + 1;
     let cause = Position::new(10, 0);
     let reason = "1 target".to_owned();
