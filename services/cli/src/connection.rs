@@ -185,9 +185,9 @@ impl System {
 /// Returns the configuration in force, as the agents read it; `None` when it cannot be had in
 /// time.
 pub(crate) async fn configuration(bus: &Bus, within: Duration) -> Option<Config> {
-    let mut configs = bus.config_store().watch();
-    let found = tokio::time::timeout(within, configs.wait_for(Option::is_some)).await;
-    let (_, text) = found.ok()?.ok()?.clone()?;
+    let (configs, looked) = bus.config_store().watch_from_the_first_look();
+    tokio::time::timeout(within, looked).await.ok()?.ok()?;
+    let (_, text) = configs.borrow().clone()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -77,8 +77,8 @@ async fn needed(file: &ConfigFile, state: &Shared) -> Duration {
         Some(Ok(config)) => {
             let state = state.read().await;
             let desk = state.core.desk();
-            let is_held =
-                0 < desk.n_decisions() && !desk.config().to_confirm(config, Utc::now()).is_empty();
+            let is_held = desk.given().is_configured()
+                && !desk.config().to_confirm(config, Utc::now()).is_empty();
             quiet_needed(false, is_held)
         }
         Some(Err(_)) | None => quiet_needed(true, false),

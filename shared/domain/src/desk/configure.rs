@@ -49,7 +49,7 @@ impl Desk {
         if let Some(text) = followed {
             let mut differences = text.doubts.clone();
             differences.extend(self.config.to_confirm(config, turn.at));
-            if !differences.is_empty() && 0 < self.n_decisions {
+            if !differences.is_empty() && self.given.is_configured() {
                 let message = format!("It must be confirmed: {}.", differences.join("; "));
                 turn.answer(AnswerStatus::Refused, None, &message);
                 return self.hold(turn, text, by, differences);

@@ -75,6 +75,12 @@ impl Given {
         Standing::New
     }
 
+    /// Returns whether a configuration ever came into force.
+    #[must_use]
+    pub const fn is_configured(&self) -> bool {
+        0 < self.seq
+    }
+
     /// Returns the text that waits for a person's word, if one does.
     #[must_use]
     pub const fn held(&self) -> Option<&HeldConfig> {

@@ -291,9 +291,14 @@ impl SnapshotReader {
         if begin.form != FORM {
             return Err(SnapshotError::Form { found: begin.form });
         }
+        let mut given = begin.given;
+        if !given.is_configured() && begin.config != Config::default() {
+            // Of an older version, which did not keep it. No file counts before it changes.
+            given.configured(begin.n_decisions, DateTime::default(), None);
+        }
         self.desk = Some(Desk {
             config: Fleet::new(begin.config),
-            given: begin.given,
+            given,
             paused: begin.paused,
             breaker_until: begin.breaker_until,
             breaker_since: begin.breaker_since,
@@ -363,6 +368,16 @@ mod tests {
             without.remove(n);
             assert!(Desk::from_snapshot(without).is_err(), "line {n} is missing");
         }
+    }
+
+    #[test]
+    fn a_snapshot_of_an_older_version_knows_that_there_is_a_configuration() {
+        let mut lines = lines(&World::with(&["a"]).desk);
+        let mut begin: serde_json::Value = serde_json::from_slice(&lines[0]).unwrap();
+        begin["begin"].as_object_mut().unwrap().remove("given").unwrap();
+        lines[0] = begin.to_string().into_bytes();
+        let desk = Desk::from_snapshot(lines).unwrap();
+        assert!(desk.given().is_configured());
     }
 
     #[test]
