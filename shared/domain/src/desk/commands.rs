@@ -65,6 +65,10 @@ impl Desk {
         if !self.known(turn, id) {
             return;
         }
+        if self.expire_if_stale(turn, id) {
+            let message = "The configuration has changed, so the plan is made anew.";
+            return refused(turn, id, message);
+        }
         let Some(Phase::AwaitingApproval { plan, expires_at, .. }) =
             self.incidents.get(&id).map(|it| &it.phase)
         else {
@@ -76,10 +80,6 @@ impl Desk {
         }
         if *expires_at <= turn.at {
             return refused(turn, id, "The time for an approval is over.");
-        }
-        if self.is_stale(id) {
-            let message = "The configuration has changed since; the plan is made anew.";
-            return refused(turn, id, message);
         }
         // It may have waited long in the inbox.
         if let Standing::Ended(why) = self.standing(command.proof.as_ref(), turn.at) {

@@ -1,11 +1,9 @@
 //! What a new configuration does.
 
-use super::{Desk, Turn, commands::done, fleet::Fleet, settle::MOVES_MAX};
+use super::{Desk, Turn, commands::done, fleet::Fleet};
 use crate::{
     config::Config,
     fact::Fact,
-    id::IncidentId,
-    incident::{Incident, Phase},
     view::HeldConfig,
     wire::{AnswerStatus, ConfigText},
 };
@@ -60,7 +58,7 @@ impl Desk {
         let parts = parts.to_vec();
         let fact = Fact::Configured { config: Box::new(rest.clone()), by, text, parts };
         self.record(turn, None, fact, why);
-        self.expire_stale_plans(turn);
+        self.expire_stale(turn);
         done(turn, None, "The configuration is in force.");
     }
 
@@ -84,56 +82,18 @@ impl Desk {
         self.record(turn, None, Fact::ConfigurationHeld { held: Box::new(held) }, why);
     }
 
-    /// Folds a configuration: what was planned or approved for another one is stale.
-    pub(super) fn replace_config(&mut self, rest: &Config, parts: &[String]) {
+    /// Folds a configuration, and returns the former one.
+    pub(super) fn replace_config(&mut self, rest: &Config, parts: &[String]) -> Fleet {
         // That all parts are there was looked at before.
         let config = self.staged.whole(rest, parts).unwrap_or_else(|| rest.clone());
         self.staged.forget(parts);
-        let former = std::mem::replace(&mut self.config, Fleet::new(config));
-        let changed = |name: &Option<String>| {
-            let Some(name) = name else { return true };
-            former.target(name) != self.config.target(name)
-                || former.policy.attempts != self.config.policy.attempts
-                || former.runbooks != self.config.runbooks
-        };
-        let stale = self.incidents.open().filter(|it| waits(it) && changed(&it.target));
-        self.given.stale.extend(stale.map(|it| it.id));
+        std::mem::replace(&mut self.config, Fleet::new(config))
     }
 
     /// Returns whether a decision asks for parts that are not there: it follows from no state.
     pub(super) fn lacks_parts(&self, fact: &Fact) -> bool {
         matches!(fact, Fact::Configured { parts, .. } if !parts.iter().all(|it| self.staged.has(it)))
     }
-
-    /// Folds what has become of an incident: a plan that waits no more is not stale.
-    pub(super) fn forget_stale(&mut self, id: IncidentId) {
-        if !self.given.stale.is_empty() && !self.incidents.get(&id).is_some_and(waits) {
-            self.given.stale.remove(&id);
-        }
-    }
-
-    /// Has plans made anew that were made for another configuration, as many as one batch holds;
-    /// the others follow with the next timer, and nothing comes of them until then.
-    pub(super) fn expire_stale_plans(&mut self, turn: &mut Turn) {
-        let stale: Vec<_> = self.given.stale.iter().copied().take(MOVES_MAX).collect();
-        for id in stale {
-            self.expire_stale_plan(turn, id);
-        }
-    }
-
-    /// Returns whether the plan of an incident was made for another configuration.
-    pub(super) fn is_stale(&self, id: IncidentId) -> bool {
-        self.given.stale.contains(&id)
-    }
-
-    pub(super) fn expire_stale_plan(&mut self, turn: &mut Turn, id: IncidentId) {
-        let why = "the configuration has changed, so the plan is made anew";
-        self.record(turn, Some(id), Fact::PlanExpired, why);
-    }
-}
-
-fn waits(incident: &Incident) -> bool {
-    matches!(incident.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. })
 }
 
 /// Returns why a configuration can never come into force.

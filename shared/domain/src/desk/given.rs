@@ -3,12 +3,11 @@
 //! A supervisor may have an old file: a standby whose host was forgotten, a pod that comes back.
 //! So the ledger keeps which texts were decided about, and a file counts only when it is news.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{id::IncidentId, view::HeldConfig};
+use crate::view::HeldConfig;
 
 /// Former texts that are remembered, so that none of them is taken for a new one.
 const TEXTS_MAX: usize = 64;
@@ -19,16 +18,12 @@ const TEXTS_MAX: usize = 64;
 pub struct Given {
     /// Number of the decision that brought the configuration into force; 0 when none did.
     seq: u64,
-    /// When.
-    at: DateTime<Utc>,
     /// SHA-256 of the text that was decided about last.
     last: Option<String>,
     /// Those of former ones, the oldest first.
     former: VecDeque<String>,
     /// What a person must confirm.
     held: Option<HeldConfig>,
-    /// Incidents whose plan was made for a former configuration and is to be made anew.
-    pub(super) stale: BTreeSet<IncidentId>,
 }
 
 /// A configuration file as a supervisor has found it on its host.
@@ -92,14 +87,9 @@ impl Given {
         self.last.as_deref()
     }
 
-    /// Returns since when plans are stale, if some are.
-    pub(super) fn stale_since(&self) -> Option<DateTime<Utc>> {
-        (!self.stale.is_empty()).then_some(self.at)
-    }
-
     /// Notes a configuration that came into force.
-    pub(super) fn configured(&mut self, seq: u64, at: DateTime<Utc>, text: Option<&str>) {
-        (self.seq, self.at) = (seq, at);
+    pub(super) fn configured(&mut self, seq: u64, text: Option<&str>) {
+        self.seq = seq;
         self.held = None;
         if let Some(text) = text {
             self.decided(text);
@@ -140,13 +130,12 @@ mod tests {
     #[test]
     fn a_text_counts_when_the_file_changed_after_what_is_in_force() {
         use Standing as S;
-        let now = DateTime::UNIX_EPOCH;
         let mut given = Given::default();
         assert_eq!(given.standing(&found("a", 0, false)), S::New, "nothing is in force");
-        given.configured(1, now, Some("a"));
-        given.configured(5, now, Some("b"));
+        given.configured(1, Some("a"));
+        given.configured(5, Some("b"));
         // Somebody applies a configuration that is in no file.
-        given.configured(9, now, None);
+        given.configured(9, None);
         for (text, since, changed, standing, scene) in [
             ("b", 5, true, S::Decided, "the leader's own file, also after its end"),
             ("b", 12, false, S::Decided, "a standby with the same file"),
@@ -167,7 +156,7 @@ mod tests {
     fn former_texts_are_remembered_and_their_number_has_a_bound() {
         let mut given = Given::default();
         for n in 0..=TEXTS_MAX as u64 + 9 {
-            given.configured(n + 1, DateTime::UNIX_EPOCH, Some(&format!("{n}")));
+            given.configured(n + 1, Some(&format!("{n}")));
         }
         assert_eq!(given.former.len(), TEXTS_MAX);
         let last = TEXTS_MAX as u64 + 8;

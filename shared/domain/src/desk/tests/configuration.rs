@@ -1,15 +1,12 @@
 //! What comes into force by itself, and what a person must confirm.
 
-use super::world::{World, command, config, cure, generous, risky_plan, target};
+use super::world::{World, command, config, generous, target};
 use crate::{
     config::Config,
     desk::Standing,
-    fact::Fact,
-    id::{IncidentId, Position},
-    plan::Risk,
+    id::Position,
     policy::Autonomy,
-    view::Status,
-    wire::{AnswerStatus, ConfigText, Input, TimerFired, Verb},
+    wire::{AnswerStatus, ConfigText, Input, Verb},
 };
 
 fn configure(config: &Config, text: &str, followed: bool) -> Input {
@@ -98,42 +95,6 @@ fn a_doubtful_text_is_held_and_the_first_configuration_needs_no_question() {
     let handled = desk.receive(&command(doubtful), Position::new(1, 0), world.at);
     assert_eq!(handled.answer.unwrap().status, AnswerStatus::Done);
     assert_eq!(*desk.config(), more);
-}
-
-/// As many as one batch holds at once; what is left is not carried out, and is made anew with the
-/// next timer.
-#[test]
-fn plans_for_a_former_configuration_are_made_anew_in_portions() {
-    let names: Vec<String> = (0..260).map(|it| format!("t{it}")).collect();
-    let targets = names.iter().map(|it| target(it, &[])).collect();
-    let mut world = World::new(config(targets, generous()));
-    let ids: Vec<IncidentId> = names
-        .iter()
-        .map(|name| {
-            let id = world.down(name);
-            world.diagnose(id, cure(risky_plan(name, Risk::Medium)));
-            assert_eq!(world.status(id), Status::AwaitingApproval);
-            id
-        })
-        .collect();
-    let mut changed = world.desk.config().clone();
-    changed.policy.attempts = 1;
-    let handled = world.configure(changed);
-    let n_expired =
-        handled.recorded.iter().filter(|it| it.decision.fact == Fact::PlanExpired).count();
-    assert!((1..=256).contains(&n_expired), "{n_expired}");
-    let last = *ids.last().unwrap();
-    assert_eq!(world.status(last), Status::AwaitingApproval);
-    let plan_hash = risky_plan("t259", Risk::Medium).hash();
-    let handled = world.send(command(Verb::Approve { incident: last, plan_hash }));
-    assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused, "it is stale");
-    world.restart();
-    let (due, incident) = world.desk.deadlines().next().unwrap();
-    assert!(incident == IncidentId::NONE && due <= world.at, "the rest is due");
-    world.send(Input::Timer(TimerFired { incident, due }));
-    let waits = |it: &&IncidentId| world.status(**it) == Status::AwaitingApproval;
-    assert_eq!(ids.iter().filter(waits).count(), 0);
-    assert!(world.desk.deadlines().next().is_none_or(|(_, id)| id != IncidentId::NONE));
 }
 
 #[test]
