@@ -208,6 +208,7 @@ impl Reign {
         work_made.mark_unchanged();
         let (mut republish, mut look) = (ticker(REPUBLISH), ticker(LOOK_AROUND));
         self.learn_tokens().await;
+        let mut told = self.say_that_we_lead(lease.epoch(), stop);
         self.begin(&court.deliver).await;
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {
@@ -215,7 +216,8 @@ impl Reign {
             }
             let (wait, may_read) = {
                 let core = &self.state.read().await.core;
-                (court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE), !core.is_full())
+                let next = court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE);
+                (if told.is_some() { IDLE } else { next }, !core.is_full())
             };
             tokio::select! {
                 biased;
@@ -229,6 +231,9 @@ impl Reign {
                     if let Some(end) = self.appended(court, outcome).await? {
                         return Ok(end);
                     }
+                }
+                () = leadership_told(&mut told) => {
+                    debug!("deadlines count from our taking over");
                 }
                 changed = work_made.changed() => {
                     if changed.is_err() {
@@ -266,6 +271,10 @@ impl Reign {
                 }
                 // What is published again in portions waits for everything else.
                 () = std::future::ready(()), if court.wants_settled() && court.appending.is_none() => {}
+            }
+            if told.is_some() {
+                // A deadline that came while nobody led must not be told before that.
+                continue;
             }
             let due = {
                 let state = self.state.read().await;
@@ -394,6 +403,18 @@ impl Reign {
                 debug!(error = %service::Chain(&failure), "decided inputs could not be forgotten, tried again later");
             }
         });
+    }
+}
+
+/// Waits until the broker has taken that we lead.
+async fn leadership_told(told: &mut Option<tokio::task::JoinHandle<()>>) {
+    match told {
+        Some(task) => {
+            // A task that failed has told nothing; deadlines must go on all the same.
+            let _ended = task.await;
+            *told = None;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ mod news;
 mod pace;
 mod query;
 mod quiet;
+mod reopen;
 mod repeats;
 mod reports;
 mod rights;
@@ -44,7 +45,7 @@ use crate::{
     incident::{Circumstance, Corrupt, Incident},
     span::Span,
     view::{LogLine, Status},
-    wire::{Answer, AnswerStatus, Change, Input},
+    wire::{Answer, AnswerStatus, Change, Input, TimerFired},
 };
 
 use deliveries::Deliveries;
@@ -91,6 +92,8 @@ pub struct Desk {
     position: Position,
     /// Who may approve, as far as the configuration does not tell.
     rights: Rights,
+    /// Revision of the lease under which a supervisor took over last, as far as it mattered.
+    led_epoch: Option<u64>,
     /// Repeats of this batch, which are recorded together. Empty between batches.
     repeats: Repeats,
 }
@@ -209,6 +212,9 @@ impl Desk {
             Input::Verification(report) => self.on_verification(&mut turn, report),
             Input::Notice(report) => self.on_notice(&mut turn, report),
             Input::Command(command) => self.on_command(&mut turn, command),
+            Input::Timer(TimerFired { epoch: Some(epoch), .. }) => {
+                self.on_leadership(&mut turn, *epoch);
+            }
             Input::Timer(timer) => self.on_timer(&mut turn, timer.incident),
         }
         turn.handled
@@ -373,6 +379,10 @@ impl Desk {
                 self.breaker_until = Some(*until);
                 self.breaker_since = Some(now.at);
             }
+            Fact::LeadershipTaken { epoch } => {
+                self.led_epoch = Some(*epoch);
+                self.incidents.lead(now.at, &self.config);
+            }
             Fact::Silenced { silence } => self.quiet.add_silence((**silence).clone()),
             Fact::SilenceEnded { id, .. } => self.quiet.end_silence(id, now.at),
             Fact::Suppressed { event, target, fingerprint, by, until } => {
@@ -446,6 +456,11 @@ impl Desk {
                 while self.history.front().is_some_and(|it| it.started_at < from) {
                     self.history.pop_front();
                 }
+            }
+            // What was not begun uses up no budget.
+            Fact::AttemptReturned => {
+                let last = self.history.iter().rposition(|it| it.incident == id);
+                last.map(|idx| self.history.remove(idx));
             }
             Fact::AttemptFailed | Fact::Resolved | Fact::Escalated { .. } | Fact::Closed { .. } => {
                 let failed = !matches!(fact, Fact::Resolved);

@@ -89,12 +89,27 @@ pub enum Fact {
         /// What was kept quiet.
         fingerprint: String,
     },
+    /// A supervisor took over leadership while incidents were open. Deadlines of work that
+    /// nobody could do or report meanwhile count from here.
+    LeadershipTaken {
+        /// Revision of the lease under which it leads.
+        epoch: u64,
+    },
     /// Somebody outside told of a change, such as a deployment.
     Changed {
         /// What makes the event one delivery.
         delivery: Delivery,
         /// What was changed.
         change: Change,
+    },
+
+    // About an incident or none.
+    /// A command was refused. The reason is what the sender was answered.
+    CommandRefused {
+        /// Who sent it.
+        by: String,
+        /// Its verb.
+        verb: String,
     },
 
     // About an incident.
@@ -133,6 +148,23 @@ pub enum Fact {
     },
     /// It does not wait for another incident any more, and is diagnosed by itself.
     Released,
+    /// Another event about its target was reported beside it; what follows is decided apart.
+    ReportedBeside {
+        /// The incident of that event.
+        incident: IncidentId,
+    },
+    /// Nothing could be done for a reason that may pass; it is diagnosed again later.
+    RetryScheduled {
+        /// Why a person is asked when no retry helps.
+        why: Escalation,
+        /// When it is diagnosed again.
+        until: DateTime<Utc>,
+    },
+    /// It is diagnosed again. A plan or an approval from before is void.
+    RediagnosisStarted {
+        /// Why.
+        trigger: Trigger,
+    },
     /// An analyzer reported.
     Diagnosed {
         /// Its report.
@@ -208,6 +240,8 @@ pub enum Fact {
     },
     /// The attempt did not help; the cause is sought anew.
     AttemptFailed,
+    /// The fix was not begun: it counts as no attempt, and the cause is sought anew.
+    AttemptReturned,
     /// The trouble ended, proven, by our fix or with its cause.
     Resolved,
     /// The trouble ended without a fix of ours.
@@ -254,6 +288,18 @@ pub enum Fact {
     },
 }
 
+/// Why an incident is diagnosed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// An event says something else than those before.
+    News,
+    /// The time of a retry has come.
+    Retry,
+    /// An agent that was missing serves the zone again.
+    AgentBack,
+}
+
 /// Why a person was asked to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -268,7 +314,7 @@ pub enum Escalation {
     NotDiagnosed,
     /// The policy only allows a suggestion.
     SuggestOnly,
-    /// A guard refused the plan.
+    /// A guard refused the plan, or fixers did not begin it.
     Refused,
     /// The plan waited too long for its guards.
     HeldTooLong,
@@ -327,7 +373,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 37] = [
+    pub const NAMES: [&'static str; 43] = [
         "configured",
         "paused",
         "resumed",
@@ -336,13 +382,18 @@ impl Fact {
         "silence_ended",
         "suppressed",
         "suppression_ended",
+        "leadership_taken",
         "changed",
+        "command_refused",
         "opened",
         "repeated",
         "recovery_reported",
         "lease_ended",
         "became_symptom",
         "released",
+        "reported_beside",
+        "retry_scheduled",
+        "rediagnosis_started",
         "diagnosed",
         "held",
         "plan_expired",
@@ -356,6 +407,7 @@ impl Fact {
         "undo_started",
         "undo_ended",
         "attempt_failed",
+        "attempt_returned",
         "resolved",
         "self_resolved",
         "escalated",
@@ -379,13 +431,18 @@ impl Fact {
             Self::SilenceEnded { .. } => "silence_ended",
             Self::Suppressed { .. } => "suppressed",
             Self::SuppressionEnded { .. } => "suppression_ended",
+            Self::LeadershipTaken { .. } => "leadership_taken",
             Self::Changed { .. } => "changed",
+            Self::CommandRefused { .. } => "command_refused",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",
             Self::LeaseEnded => "lease_ended",
             Self::BecameSymptom { .. } => "became_symptom",
             Self::Released => "released",
+            Self::ReportedBeside { .. } => "reported_beside",
+            Self::RetryScheduled { .. } => "retry_scheduled",
+            Self::RediagnosisStarted { .. } => "rediagnosis_started",
             Self::Diagnosed { .. } => "diagnosed",
             Self::Held { .. } => "held",
             Self::PlanExpired => "plan_expired",
@@ -399,6 +456,7 @@ impl Fact {
             Self::UndoStarted { .. } => "undo_started",
             Self::UndoEnded { .. } => "undo_ended",
             Self::AttemptFailed => "attempt_failed",
+            Self::AttemptReturned => "attempt_returned",
             Self::Resolved => "resolved",
             Self::SelfResolved => "self_resolved",
             Self::Escalated { .. } => "escalated",

@@ -59,7 +59,7 @@ impl Wheel {
                 }
                 Some(_) | None => {
                     self.told.insert(incident, (at, now));
-                    let timer = TimerFired { incident, due: at };
+                    let timer = TimerFired::of(incident, at);
                     let id = format!("timer/{incident}/{}", at.timestamp_millis());
                     fired.push(Envelope::new(id, Input::Timer(timer)));
                 }

@@ -99,6 +99,12 @@ impl Measures {
                 counter!("selfheal_suppressions_total", "by" => by.as_str()).increment(1);
             }
             Fact::Configured { .. }
+            | Fact::LeadershipTaken { .. }
+            | Fact::CommandRefused { .. }
+            | Fact::ReportedBeside { .. }
+            | Fact::RetryScheduled { .. }
+            | Fact::RediagnosisStarted { .. }
+            | Fact::AttemptReturned
             | Fact::Changed { .. }
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }

@@ -120,14 +120,19 @@ impl Desk {
     /// Makes a new incident the symptom of what its target needs, and what needs its
     /// target a symptom of it.
     fn correlate(&mut self, turn: &mut Turn, id: IncidentId, target: &str) {
-        self.seek_cause(turn, id);
+        if self.seek_cause(turn, id) {
+            self.report_beside(turn, id);
+        }
         if self.incidents.get(&id).is_none_or(|it| it.phase != Phase::Diagnosing) {
             return;
         }
         let waiting = |it: &&Incident| {
             matches!(
                 it.phase,
-                Phase::Diagnosing | Phase::Proposed { .. } | Phase::AwaitingApproval { .. }
+                Phase::Diagnosing
+                    | Phase::RetryWaiting { .. }
+                    | Phase::Proposed { .. }
+                    | Phase::AwaitingApproval { .. }
             )
         };
         let dependents = self.config.dependents(target).into_iter();
@@ -223,6 +228,7 @@ impl Desk {
         let over = self.incidents.get(&id).is_none_or(Incident::is_over);
         let message = if over { "The incident is closed." } else { "Recovery is being verified." };
         turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
+        self.agent_back(turn, event);
         self.settle(turn);
     }
 
@@ -247,6 +253,7 @@ impl Desk {
             Phase::Symptom { .. } if cause_waits => {}
             Phase::Over(_) => {}
             Phase::Diagnosing
+            | Phase::RetryWaiting { .. }
             | Phase::Proposed { .. }
             | Phase::AwaitingApproval { .. }
             | Phase::Symptom { .. }

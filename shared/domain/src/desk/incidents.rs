@@ -51,6 +51,8 @@ pub(super) struct Incidents {
     wanting: BTreeSet<IncidentId>,
     due: BTreeSet<(DateTime<Utc>, IncidentId)>,
     by_state: BTreeMap<State, usize>,
+    /// When a supervisor took over last: what agents must do in time counts from there.
+    led_at: Option<DateTime<Utc>>,
 }
 
 /// Where incidents stand, and how bad they are.
@@ -78,6 +80,8 @@ pub(super) enum Fate {
     Circle,
     /// Its cause, on the same target, went to a person.
     BesideEscalated,
+    /// Its cause waits for a person, and there is news about this one.
+    News,
 }
 
 /// What a change has moved.
@@ -114,9 +118,13 @@ impl Keys {
     }
 }
 
-/// A symptom is not sick by itself, and what a person has is not ours to heal.
+/// A symptom is not sick by itself, and what a person has, or waits for its time, is not
+/// ours to heal now.
 const fn is_sick(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Symptom { .. } | Phase::Escalated(_) | Phase::Over(_))
+    !matches!(
+        phase,
+        Phase::Symptom { .. } | Phase::RetryWaiting { .. } | Phase::Escalated(_) | Phase::Over(_)
+    )
 }
 
 impl Incidents {
@@ -285,6 +293,7 @@ impl Incidents {
         let former = slot.incident.target.clone();
         let revision = slot.incident.revision;
         let words = (slot.incident.lease, slot.incident.telling_due());
+        let news = slot.incident.news.is_some();
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -308,8 +317,14 @@ impl Incidents {
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
-        } else if (incident.lease, incident.telling_due()) != words {
-            self.keep_due(id, fleet);
+        } else {
+            if incident.news.is_some() != news {
+                self.look_at_symptom(id, fleet);
+                self.keep_due(id, fleet);
+            }
+            if (incident.lease, incident.telling_due()) != words {
+                self.keep_due(id, fleet);
+            }
         }
         if incident.is_over() {
             self.forget_oldest();
@@ -323,6 +338,22 @@ impl Incidents {
         for id in open {
             self.keep_due(id, fleet);
         }
+    }
+
+    /// Notes when a supervisor took over: deadlines follow from it.
+    pub(super) fn lead(&mut self, at: DateTime<Utc>, fleet: &Fleet) {
+        self.led_at = Some(at);
+        self.reconfigure(fleet);
+    }
+
+    /// Returns when a supervisor took over last, as far as it mattered.
+    pub(super) const fn led_at(&self) -> Option<DateTime<Utc>> {
+        self.led_at
+    }
+
+    /// Takes up when a supervisor took over, from a snapshot, before its incidents.
+    pub(super) const fn set_led_at(&mut self, at: Option<DateTime<Utc>>) {
+        self.led_at = at;
     }
 
     fn enter(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
@@ -410,6 +441,12 @@ impl Incidents {
             {
                 Some(Fate::BesideEscalated)
             }
+            None if symptom.target != cause.target
+                && symptom.news.is_some()
+                && matches!(cause.phase, Phase::Escalated(_)) =>
+            {
+                Some(Fate::News)
+            }
             Some(_) | None => None,
         }
     }
@@ -441,7 +478,7 @@ impl Incidents {
         let due = if is_movable {
             Some(incident.entered_at)
         } else {
-            incident.deadline(&fleet.policy, soak)
+            incident.deadline(&fleet.policy, soak, self.led_at)
         };
         let wake = due.into_iter().chain(incident.telling_due()).min();
         slot.due = due;

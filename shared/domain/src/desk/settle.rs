@@ -26,6 +26,9 @@ impl Desk {
             moved.dedup();
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
+            for id in &moved {
+                self.hear_news(turn, *id);
+            }
             if self.n_decisions == before || last <= self.n_decisions {
                 return;
             }
@@ -52,6 +55,12 @@ impl Desk {
                 }
                 Fate::Circle => {
                     self.record(turn, Some(id), Fact::RecheckStarted, "its cause waits for itself");
+                }
+                Fate::News => {
+                    let news = self.incidents.get(&id).and_then(|it| it.news.clone());
+                    let news = news.unwrap_or_default();
+                    let why = format!("its cause {of} waits for a person, and {news}");
+                    self.record(turn, Some(id), Fact::Released, why);
                 }
                 Fate::BesideEscalated => {
                     let why = format!("{of} on the same target went to a person");

@@ -85,6 +85,8 @@ struct Begin {
     changes: VecDeque<Change>,
     n_decisions: u64,
     position: Position,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    led: Option<(u64, DateTime<Utc>)>,
 }
 
 /// Why a snapshot cannot be taken up. The ledger, or an older one, can.
@@ -137,8 +139,11 @@ impl Desk {
     /// Takes a snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let mut incidents = Incidents::default();
+        incidents.set_led_at(self.incidents.led_at());
         let head = Self {
-            incidents: Incidents::default(),
+            incidents,
+            led_epoch: self.led_epoch,
             history: VecDeque::new(),
             deliveries: Deliveries::default(),
             repeats: Repeats::default(),
@@ -193,6 +198,7 @@ impl Snapshot {
         if let Some(desk) = self.desk.take() {
             return Some(Line::Begin(Begin {
                 form: FORM,
+                led: desk.led_epoch.zip(desk.incidents.led_at()),
                 config: (*desk.config).clone(),
                 paused: desk.paused,
                 breaker_until: desk.breaker_until,
@@ -278,7 +284,11 @@ impl SnapshotReader {
         if begin.form != FORM {
             return Err(SnapshotError::Form { found: begin.form });
         }
+        let mut incidents = Incidents::default();
+        incidents.set_led_at(begin.led.map(|it| it.1));
         self.desk = Some(Desk {
+            incidents,
+            led_epoch: begin.led.map(|it| it.0),
             config: Fleet::new(begin.config),
             paused: begin.paused,
             breaker_until: begin.breaker_until,

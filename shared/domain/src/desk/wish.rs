@@ -131,7 +131,8 @@ impl Desk {
             Phase::Verifying { purpose, since } => {
                 Some(Work::Verify(Box::new(self.verify(incident, purpose, *since, due))))
             }
-            Phase::Proposed { .. }
+            Phase::RetryWaiting { .. }
+            | Phase::Proposed { .. }
             | Phase::AwaitingApproval { .. }
             | Phase::Symptom { .. }
             | Phase::Escalated(_)

@@ -1,9 +1,11 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Step};
+use super::{
+    Approval, CLAIMS_MAX, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Retries, Step,
+};
 use crate::{
     event::Event,
-    fact::Fact,
+    fact::{Fact, Trigger},
     guard::Authorized,
     view::Status,
     wire::{AttemptRecord, FixOutcome, FixReport},
@@ -11,6 +13,8 @@ use crate::{
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
+/// Longest text about news.
+const NEWS_CHARS_MAX: usize = 200;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -23,6 +27,10 @@ impl Incident {
             self.phase = phase;
             self.revision += 1;
             self.entered_at = now.at;
+            if self.phase == Phase::Diagnosing {
+                // It looks at everything that was reported so far.
+                self.news = None;
+            }
         }
         self.keep(fact, now);
         self.keep_hold(fact, now);
@@ -36,12 +44,16 @@ impl Incident {
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. }) => None,
+            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. } | F::CommandRefused { .. }) => {
+                None
+            }
             (P::Over(_), _) => return Err(self.corrupt(fact, now)),
 
             (
                 _,
                 F::Repeated { .. }
+                | F::ReportedBeside { .. }
+                | F::CommandRefused { .. }
                 | F::RecoveryReported { .. }
                 | F::LeaseEnded
                 | F::Acknowledged { .. }
@@ -52,9 +64,22 @@ impl Incident {
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
             (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
+                P::Diagnosing
+                | P::RetryWaiting { .. }
+                | P::Proposed { .. }
+                | P::AwaitingApproval { .. },
                 F::BecameSymptom { of },
             ) => Some(P::Symptom { of: *of }),
+            (P::Diagnosing, F::RetryScheduled { why, until }) => {
+                Some(P::RetryWaiting { until: *until, why: *why })
+            }
+            (
+                P::Diagnosing | P::RetryWaiting { .. } | P::Escalated(_),
+                F::RediagnosisStarted { .. },
+            )
+            | (P::Fixing { .. }, F::AttemptReturned)
+            | (P::RetryWaiting { .. }, F::Retried { .. }) => Some(P::Diagnosing),
+
             (P::Symptom { .. } | P::Verifying { .. }, F::Released)
             | (P::Proposed { .. } | P::AwaitingApproval { .. }, F::PlanExpired)
             | (P::Fixing { .. } | P::Verifying { .. }, F::AttemptFailed)
@@ -100,7 +125,10 @@ impl Incident {
                 })
             }
             (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
+                P::Diagnosing
+                | P::RetryWaiting { .. }
+                | P::Proposed { .. }
+                | P::AwaitingApproval { .. },
                 F::RecheckStarted,
             ) => Some(recheck(Purpose::Recheck { escalated: None }, now)),
             (P::Escalated(why), F::RecheckStarted) => {
@@ -120,6 +148,7 @@ impl Incident {
             (P::Verifying { .. }, F::Resolved) => Some(P::Over(Ending::Resolved)),
             (
                 P::Diagnosing
+                | P::RetryWaiting { .. }
                 | P::Proposed { .. }
                 | P::AwaitingApproval { .. }
                 | P::Verifying { .. }
@@ -147,7 +176,23 @@ impl Incident {
     fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
-            Fact::RecoveryReported { .. } | Fact::LeaseEnded => self.lease = None,
+            Fact::RecoveryReported { .. } => {
+                self.lease = None;
+                // Whatever is reported after it is news.
+                self.claims.clear();
+            }
+            Fact::LeaseEnded => self.lease = None,
+            Fact::ReportedBeside { .. } => self.news = Some(now.reason.to_owned()),
+            Fact::RetryScheduled { .. } => {
+                let former = self.retries.unwrap_or(Retries { since: now.at, n: 0 });
+                self.retries = Some(Retries { n: former.n + 1, ..former });
+            }
+            Fact::RediagnosisStarted { trigger } => self.reopen(*trigger, now),
+            Fact::FixEnded { report } if !was_refused(report.as_deref()) => self.retries = None,
+            Fact::AttemptReturned => {
+                self.attempts_returned += 1;
+                self.attempts.pop();
+            }
             Fact::BecameSymptom { of } => {
                 self.cause = Some(*of);
                 self.analysis = Some(now.reason.to_owned());
@@ -193,9 +238,7 @@ impl Incident {
                 if self.target.is_none() {
                     self.target.clone_from(target);
                 }
-                self.attempts_before_retry = self.attempt;
-                self.n_rechecks_failed = 0;
-                self.resolution = None;
+                self.start_over();
             }
             Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),
             Fact::Notified { report } => self.notified(report, now.at),
@@ -209,7 +252,54 @@ impl Incident {
         }
     }
 
+    /// Takes up why it is diagnosed again.
+    fn reopen(&mut self, trigger: Trigger, now: Circumstance<'_>) {
+        self.resolution = None;
+        match trigger {
+            Trigger::News => {
+                self.n_reopened += 1;
+                self.reopened_at = Some(now.at);
+                self.approval = None;
+                self.start_over();
+            }
+            Trigger::AgentBack => self.retries = None,
+            Trigger::Retry => {}
+        }
+    }
+
+    /// What was tried before does not speak against another try.
+    fn start_over(&mut self) {
+        self.attempts_before_retry = self.attempt;
+        self.attempts_returned = 0;
+        self.retries = None;
+        self.n_rechecks_failed = 0;
+        self.resolution = None;
+    }
+
+    /// Returns whether an event says something that none before has said.
+    #[must_use]
+    pub fn is_news(&self, event: &Event) -> bool {
+        !self.claims.contains(&event.claim(event.severity.max(self.event.severity)))
+    }
+
+    /// Remembers what an event says.
+    fn hear(&mut self, event: &Event) {
+        let claim = event.claim(event.severity.max(self.event.severity));
+        if self.claims.contains(&claim) {
+            return;
+        }
+        if CLAIMS_MAX <= self.claims.len() {
+            self.claims.remove(0);
+        }
+        self.claims.push(claim);
+        let what = event.annotations.get("summary").map_or("", String::as_str);
+        let what = crate::event::short_text(what, NEWS_CHARS_MAX);
+        let colon = if what.is_empty() { "" } else { ": " };
+        self.news = Some(format!("{} reports {}{colon}{what}", event.source, event.kind));
+    }
+
     fn count(&mut self, event: &Event, n_events: usize) {
+        self.hear(event);
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);
@@ -225,6 +315,8 @@ impl Incident {
             Fact::ApprovalRequested { .. }
             | Fact::FixStarted { .. }
             | Fact::Released
+            | Fact::RediagnosisStarted { .. }
+            | Fact::RetryScheduled { .. }
             | Fact::Retried { .. } => self.held_since = None,
             _ => {}
         }
@@ -258,4 +350,9 @@ fn needs_proof(report: Option<&FixReport>) -> bool {
         FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
         FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
     })
+}
+
+/// Returns whether a fixer did not begin the fix.
+fn was_refused(report: Option<&FixReport>) -> bool {
+    report.is_some_and(|it| matches!(it.outcome, FixOutcome::Refused { .. }))
 }

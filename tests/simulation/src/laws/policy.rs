@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     autonomy::{Autonomy, Risk},
     config::Config,
-    fact::{Decision, Fact},
+    fact::{Decision, Fact, Trigger},
     id::IncidentId,
     plan::Plan,
     span::{Rates, Span},
@@ -27,6 +27,8 @@ pub(super) enum Stand {
     Fixing,
     Undoing,
     Proving { is_fix: bool },
+    /// A retry waits for its time.
+    Waiting,
     Symptom(IncidentId),
     Escalated,
     Over,
@@ -44,6 +46,8 @@ pub(super) struct Case {
     diagnosed_at: DateTime<Utc>,
     attempt: u32,
     before_retry: u32,
+    /// Attempts since then that were not begun.
+    returned: u32,
     yes: Option<(String, DateTime<Utc>)>,
     pub(super) held_since: Option<DateTime<Utc>>,
 }
@@ -116,6 +120,7 @@ impl Model {
                     diagnosed_at: at,
                     attempt: 0,
                     before_retry: 0,
+                    returned: 0,
                     yes: None,
                     held_since: None,
                 };
@@ -138,6 +143,11 @@ impl Model {
                 ended: None,
                 failed: false,
             });
+        }
+        if matches!(fact, Fact::AttemptReturned)
+            && let Some(last) = self.fixes.iter().rposition(|it| it.incident == id)
+        {
+            self.fixes.remove(last);
         }
         let ends = matches!(
             fact,
@@ -174,11 +184,23 @@ impl Model {
         let next = match fact {
             Fact::BecameSymptom { of } => Some(Stand::Symptom(*of)),
             Fact::Released | Fact::PlanExpired | Fact::AttemptFailed => Some(Stand::Diagnosing),
+            Fact::RetryScheduled { .. } => Some(Stand::Waiting),
+            Fact::RediagnosisStarted { trigger } => {
+                if *trigger == Trigger::News {
+                    (case.before_retry, case.returned) = (case.attempt, 0);
+                    case.yes = None;
+                }
+                Some(Stand::Diagnosing)
+            }
+            Fact::AttemptReturned => {
+                case.returned += 1;
+                Some(Stand::Diagnosing)
+            }
             Fact::Retried { target, .. } => {
                 if case.target.is_none() {
                     case.target.clone_from(target);
                 }
-                case.before_retry = case.attempt;
+                (case.before_retry, case.returned) = (case.attempt, 0);
                 Some(Stand::Diagnosing)
             }
             Fact::Diagnosed { report, chosen } => {
@@ -245,7 +267,8 @@ impl Model {
         if attempt != case.attempt + 1 {
             return Err(format!("attempt {attempt} follows {}", case.attempt));
         }
-        if policy.attempts < attempt - case.before_retry {
+        let nth = attempt - case.before_retry - case.returned;
+        if policy.attempts < nth {
             return Err(format!("{} attempts are allowed, this is {attempt}", policy.attempts));
         }
         if self.paused {
@@ -262,7 +285,7 @@ impl Model {
         }
         self.may_without_asking(case, plan, at)?;
         self.may_beside_others(id, plan)?;
-        self.may_again(id, attempt - case.before_retry, plan, at)?;
+        self.may_again(id, nth, plan, at)?;
         if self.owes_trip || self.breaker_until.is_some_and(|until| at < until) {
             return Err("too many fixes have failed lately".to_owned());
         }
@@ -322,7 +345,12 @@ impl Model {
         let sick = self
             .cases
             .values()
-            .filter(|it| !matches!(it.stand, Stand::Symptom(_) | Stand::Escalated | Stand::Over));
+            .filter(|it| {
+                !matches!(
+                    it.stand,
+                    Stand::Symptom(_) | Stand::Waiting | Stand::Escalated | Stand::Over
+                )
+            });
         let sick: BTreeSet<&str> = sick.filter_map(|it| it.target.as_deref()).collect();
         if policy.storm.of(n_targets).max(3) < sick.len() {
             return Err(format!("{} targets are sick at once", sick.len()));

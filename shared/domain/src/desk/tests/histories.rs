@@ -175,7 +175,7 @@ fn outcome(which: u8) -> FixOutcome {
 
 fn timer(world: &World, incident: &Incident) -> Input {
     let due = world.desk.deadline(incident).unwrap_or(world.at);
-    Input::Timer(TimerFired { incident: incident.id, due })
+    Input::Timer(TimerFired::of(incident.id, due))
 }
 
 fn verb(incident: &Incident, which: u8) -> Verb {
@@ -208,7 +208,7 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
             verification(work, how != 0, world.at, broken)
         }
         Phase::Escalated(_) => command(verb(it, 5)),
-        Phase::Proposed { .. } | Phase::Symptom { .. } | Phase::Over(_) => timer(world, it),
+        Phase::RetryWaiting { .. } | Phase::Proposed { .. } | Phase::Symptom { .. } | Phase::Over(_) => timer(world, it),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     desk::Desk,
     event::{Event, Status},
-    fact::{Decision, Fact},
+    fact::{Decision, Fact, Trigger},
     id::IncidentId,
     incident::Phase,
     matcher::Subject,
@@ -51,6 +51,8 @@ struct Case {
     is_symptom: bool,
     attempt: u32,
     attempts_before_retry: u32,
+    /// Attempts since then that were not begun.
+    returned: u32,
     /// The target that is being acted upon, until it is known whether it helped.
     treating: Option<String>,
     /// Whether a fixer may be at it right now.
@@ -131,6 +133,7 @@ impl Laws {
             Fact::SuppressionEnded { fingerprint } => {
                 self.quiet.remove(fingerprint).expect("what was quiet is so no more");
             }
+            Fact::LeadershipTaken { .. } | Fact::CommandRefused { .. } => {}
             Fact::Changed { change, .. } => {
                 assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
             }
@@ -159,7 +162,10 @@ impl Laws {
             assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
         }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
-        let told = matches!(fact, Fact::Notified { .. } | Fact::NoticesDue { .. });
+        let told = matches!(
+            fact,
+            Fact::Notified { .. } | Fact::NoticesDue { .. } | Fact::CommandRefused { .. }
+        );
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
@@ -201,8 +207,22 @@ impl Laws {
             Fact::SelfResolved => {
                 assert!(case.is_proven || !has_check, "closed without a proof");
             }
+            Fact::RediagnosisStarted { trigger } => {
+                if *trigger == Trigger::News {
+                    (case.attempts_before_retry, case.returned) = (case.attempt, 0);
+                    // An approval is worth nothing after news.
+                    case.approved = None;
+                }
+            }
+            Fact::AttemptReturned => {
+                assert!(case.treating.take().is_some(), "returned is what was begun");
+                case.is_at_work = false;
+                case.returned += 1;
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
             Fact::Retried { target, .. } => {
-                case.attempts_before_retry = case.attempt;
+                (case.attempts_before_retry, case.returned) = (case.attempt, 0);
                 assert!(target.is_none() || case.target.is_none(), "a target never changes");
                 case.target = case.target.take().or_else(|| target.clone());
             }
@@ -306,7 +326,7 @@ impl Laws {
         assert!(!self.is_silenced(event, case.target.as_deref(), at), "begun while silenced");
         assert!(self.breaker_until.is_none_or(|until| until <= at), "begun with a tripped breaker");
         assert_eq!(attempt, case.attempt + 1, "attempts are numbered without a gap");
-        let tried = attempt - case.attempts_before_retry;
+        let tried = attempt - case.attempts_before_retry - case.returned;
         assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
         assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");
@@ -402,6 +422,8 @@ impl Laws {
             let with_person = matches!(incident.phase, Phase::Escalated(_));
             let has_end = desk.deadline(incident).is_some();
             assert!(has_end || with_person, "it waits for ever: {:?}", incident.phase);
+            let is_deaf = incident.listens() && incident.news.is_some() && !has_end;
+            assert!(!is_deaf, "news are not heard: {:?} {:?}", incident.phase, incident.news);
             let is_looked_at = has_end || incident.telling_due().is_some();
             assert_eq!(due.contains(&incident.id), is_looked_at, "{:?}", incident.phase);
         }
