@@ -9,6 +9,7 @@ mod analysis;
 mod before;
 mod commands;
 mod deliveries;
+mod ended;
 mod events;
 mod fleet;
 mod incidents;
@@ -49,6 +50,7 @@ use crate::{
 };
 
 use deliveries::Deliveries;
+use ended::Ended;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
 use pace::Pace;
@@ -92,6 +94,8 @@ pub struct Desk {
     position: Position,
     /// Who may approve, as far as the configuration does not tell.
     rights: Rights,
+    /// When senders said that something ended.
+    ended: Ended,
     /// Revision of the lease under which a supervisor took over last, as far as it mattered.
     led_epoch: Option<u64>,
     /// Repeats of this batch, which are recorded together. Empty between batches.
@@ -359,7 +363,8 @@ impl Desk {
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Configured { config, .. } => {
-                self.config = Fleet::new((**config).clone());
+                let former = std::mem::replace(&mut self.config, Fleet::new((**config).clone()));
+                self.incidents.keep_targets(&former, &self.config);
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 self.forget_people();
@@ -397,6 +402,13 @@ impl Desk {
                 });
             }
             Fact::SuppressionEnded { fingerprint } => self.quiet.unmute(fingerprint),
+            Fact::RecoveryNoted { delivery, source, fingerprint, ends_at } => {
+                self.deliveries.remember(*delivery, IncidentId::NONE);
+                self.ended.note(source, fingerprint, *ends_at);
+            }
+            Fact::EventOver { delivery, .. } => {
+                self.deliveries.remember(*delivery, IncidentId::NONE);
+            }
             Fact::Changed { delivery, change } => {
                 self.deliveries.remember(*delivery, IncidentId::NONE);
                 push_bounded(&mut self.changes, change.clone(), CHANGES_MAX);
@@ -428,8 +440,11 @@ impl Desk {
         if let Fact::Repeated { deliveries, .. } = fact {
             deliveries.iter().for_each(|it| self.deliveries.remember(*it, id));
         }
-        if let Fact::RecoveryReported { delivery } = fact {
+        if let Fact::RecoveryReported { delivery, ends_at } = fact {
             self.deliveries.remember(*delivery, id);
+            if let (Some(ends_at), Some(incident)) = (ends_at, self.incidents.get(&id)) {
+                self.ended.note(&incident.event.source, &incident.fingerprint, *ends_at);
+            }
         }
         if let Some(incident) = self.incidents.get(&id).filter(|it| it.is_over()) {
             self.quiet.note(incident, &self.config, now.at);
@@ -441,7 +456,7 @@ impl Desk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are no fix's begin or end")]
     fn keep_history(&mut self, id: IncidentId, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::FixStarted { attempt, plan, .. } => {
+            Fact::FixStarted { attempt, plan, bring_up, .. } => {
                 let record = FixRecord {
                     incident: id,
                     attempt: *attempt,
@@ -450,6 +465,7 @@ impl Desk {
                     started_at: now.at,
                     ended_at: None,
                     failed: false,
+                    bring_up: *bring_up,
                 };
                 push_bounded(&mut self.history, record, HISTORY_MAX);
                 let from = now.at - HISTORY_AGE;

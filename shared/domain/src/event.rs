@@ -292,6 +292,13 @@ impl Event {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// Returns the check that it says fails, if it names one.
+    #[must_use]
+    pub fn check(&self) -> Option<&str> {
+        let label = self.labels.get("check").map(String::as_str);
+        label.or_else(|| self.payload.get("check").and_then(Value::as_str))
+    }
+
     /// Returns whether labels, and texts at the top of the payload, contain all pairs of
     /// `selector`. An empty selector matches nothing.
     #[must_use]

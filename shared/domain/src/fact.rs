@@ -95,6 +95,25 @@ pub enum Fact {
         /// Revision of the lease under which it leads.
         epoch: u64,
     },
+    /// The sender said when something ended for which nothing is open: what began before that
+    /// and arrives later is over.
+    RecoveryNoted {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// Who said so.
+        source: String,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+        /// When it ended, by the sender's clock.
+        ends_at: DateTime<Utc>,
+    },
+    /// An event opened no incident: its sender had said before that it is over.
+    EventOver {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+    },
     /// Somebody outside told of a change, such as a deployment.
     Changed {
         /// What makes the event one delivery.
@@ -137,6 +156,9 @@ pub enum Fact {
     RecoveryReported {
         /// What makes the event one delivery.
         delivery: Delivery,
+        /// When it ended, by the sender's clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends_at: Option<DateTime<Utc>>,
     },
     /// The sender's word was good until now, and it did not say again that the trouble goes on;
     /// what follows is decided apart.
@@ -210,6 +232,9 @@ pub enum Fact {
         not_after: DateTime<Utc>,
         /// Targets that were well when it began and must be well after it.
         neighbours: Vec<String>,
+        /// The first start of a target that no monitor has seen healthy: it uses up no budget.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bring_up: bool,
     },
     /// A fixer reported, or nobody did in time.
     FixEnded {
@@ -373,7 +398,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 43] = [
+    pub const NAMES: [&'static str; 45] = [
         "configured",
         "paused",
         "resumed",
@@ -383,6 +408,8 @@ impl Fact {
         "suppressed",
         "suppression_ended",
         "leadership_taken",
+        "recovery_noted",
+        "event_over",
         "changed",
         "command_refused",
         "opened",
@@ -432,6 +459,8 @@ impl Fact {
             Self::Suppressed { .. } => "suppressed",
             Self::SuppressionEnded { .. } => "suppression_ended",
             Self::LeadershipTaken { .. } => "leadership_taken",
+            Self::RecoveryNoted { .. } => "recovery_noted",
+            Self::EventOver { .. } => "event_over",
             Self::Changed { .. } => "changed",
             Self::CommandRefused { .. } => "command_refused",
             Self::Opened { .. } => "opened",

@@ -5,6 +5,7 @@
 //! question asked again: there is no other recovery.
 
 mod fold;
+mod news;
 mod notice;
 mod opener;
 mod step;
@@ -27,6 +28,7 @@ use crate::{
     plan::Plan,
     policy::Policy,
     span::Span,
+    target::Target,
     view::Status,
     wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
 };
@@ -157,6 +159,16 @@ pub struct Approval {
     pub proof: Option<Proof>,
 }
 
+/// What is new since the last diagnosis began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    /// In words.
+    pub text: String,
+    /// The check that is said to fail, when that is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
 /// Retries under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retries {
@@ -254,6 +266,10 @@ pub struct Incident {
     /// Fixes that were ordered but not begun, since a person asked to try again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts_returned: u32,
+    /// The target as it was when its fix began, after the configuration has changed or
+    /// removed it: the fix is verified with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_target: Option<Box<Target>>,
     /// Retries under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
@@ -262,7 +278,7 @@ pub struct Incident {
     pub claims: Vec<u64>,
     /// What is new since the last diagnosis began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub news: Option<String>,
+    pub news: Option<News>,
     /// Diagnoses that news started, lately.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub n_reopened: u32,
@@ -310,6 +326,7 @@ impl Incident {
             notices: Vec::new(),
             told: BTreeMap::new(),
             attempts_returned: 0,
+            former_target: None,
             retries: None,
             claims: vec![event.claim(event.severity)],
             news: None,
@@ -377,7 +394,9 @@ impl Incident {
     /// Returns the fixes that were begun since a person or news asked to try again.
     #[must_use]
     pub const fn n_tried(&self) -> u32 {
-        self.attempt.saturating_sub(self.attempts_before_retry).saturating_sub(self.attempts_returned)
+        self.attempt
+            .saturating_sub(self.attempts_before_retry)
+            .saturating_sub(self.attempts_returned)
     }
 
     /// Returns whether it waits, for a person or for time, so that news change what is to be
@@ -386,9 +405,9 @@ impl Incident {
     pub const fn listens(&self) -> bool {
         match &self.phase {
             Phase::Escalated(_) => self.target.is_some(),
-            Phase::Proposed { .. } | Phase::AwaitingApproval { .. } | Phase::RetryWaiting { .. } => {
-                true
-            }
+            Phase::Proposed { .. }
+            | Phase::AwaitingApproval { .. }
+            | Phase::RetryWaiting { .. } => true,
             // These end with a look at the target.
             Phase::Diagnosing
             | Phase::Fixing { .. }

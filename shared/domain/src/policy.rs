@@ -161,11 +161,7 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            first: Span::from_secs(5),
-            max: Span::from_secs(60),
-            lasts: Span::from_secs(5 * 60),
-        }
+        Self { first: Span::from_secs(5), max: Span::from_secs(60), lasts: Span::from_secs(5 * 60) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is done about a diagnosis.
 
-use super::{Desk, Turn};
+use super::{Desk, Turn, reopen};
 use crate::{
     fact::{Escalation, Fact},
     id::IncidentId,
@@ -78,6 +78,11 @@ impl Desk {
             None => {
                 let why = "nothing explains the findings";
                 return self.try_later(turn, id, Escalation::NoCause, why);
+            }
+            // Such as while a deployment replaces it: no attempt is made, and none is counted.
+            Some(it) if reopen::may_pass(&it.cause) => {
+                let why = format!("{}: {}", it.cause, it.because.join("; "));
+                return self.try_later(turn, id, Escalation::NoPlan, &why);
             }
             Some(it) if 0 < n_tried => (
                 Escalation::AttemptsExhausted,

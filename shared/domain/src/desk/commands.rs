@@ -55,14 +55,14 @@ impl Desk {
     /// Records a command that was refused, so that the log tells who tried what.
     fn note_refusal(&mut self, turn: &mut Turn, command: &Command) {
         let Some(answer) = &turn.handled.answer else { return };
-        let is_refused =
-            matches!(answer.status, AnswerStatus::Refused | AnswerStatus::NotFound);
+        let is_refused = matches!(answer.status, AnswerStatus::Refused | AnswerStatus::NotFound);
         if !is_refused {
             return;
         }
         let id = answer.incident_id;
         let known = id.filter(|id| self.incidents.get(id).is_some());
-        let about = id.filter(|_| known.is_none()).map_or_else(String::new, |id| format!(" ({id})"));
+        let about =
+            id.filter(|_| known.is_none()).map_or_else(String::new, |id| format!(" ({id})"));
         let why = short_text(&format!("{}{about}", answer.message), REFUSAL_CHARS_MAX);
         let fact = Fact::CommandRefused {
             by: short_text(&command.by, BY_CHARS_MAX),
@@ -152,11 +152,13 @@ impl Desk {
         if !self.known(turn, id) {
             return;
         }
-        let waits = self.incidents.get(&id).is_some_and(|it| {
-            matches!(it.phase, Phase::Escalated(_) | Phase::RetryWaiting { .. })
-        });
+        let waits = self
+            .incidents
+            .get(&id)
+            .is_some_and(|it| matches!(it.phase, Phase::Escalated(_) | Phase::RetryWaiting { .. }));
         if !waits {
-            let message = "Only an incident that is escalated or waits for a retry can be tried again.";
+            let message =
+                "Only an incident that is escalated or waits for a retry can be tried again.";
             return refused(turn, id, message);
         }
         let why = format!("{by} wants it to be tried again");

@@ -51,6 +51,9 @@ pub(super) struct Incidents {
     wanting: BTreeSet<IncidentId>,
     due: BTreeSet<(DateTime<Utc>, IncidentId)>,
     by_state: BTreeMap<State, usize>,
+    /// Those that the configuration in force wants to move on: their target is not configured
+    /// any more, or one is that fits at last.
+    stray: BTreeSet<IncidentId>,
     /// When a supervisor took over last: what agents must do in time counts from there.
     led_at: Option<DateTime<Utc>>,
 }
@@ -264,6 +267,7 @@ impl Incidents {
         self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
         self.look_at_symptoms_of(id, fleet);
+        self.look_at_target(id, fleet);
         self.keep_due(id, fleet);
     }
 
@@ -313,11 +317,15 @@ impl Incidents {
             }
             self.look_at_symptom(id, fleet);
             self.look_at_symptoms_of(id, fleet);
+            self.look_at_target(id, fleet);
             self.keep_due(id, fleet);
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
         } else {
+            if incident.target.is_none() && self.look_at_target(id, fleet) {
+                self.keep_due(id, fleet);
+            }
             if incident.news.is_some() != news {
                 self.look_at_symptom(id, fleet);
                 self.keep_due(id, fleet);
@@ -336,8 +344,38 @@ impl Incidents {
     pub(super) fn reconfigure(&mut self, fleet: &Fleet) {
         let open: Vec<_> = self.open.iter().copied().collect();
         for id in open {
+            self.look_at_target(id, fleet);
             self.keep_due(id, fleet);
         }
+    }
+
+    /// Keeps the targets, as they were, of fixes that are under way while another configuration
+    /// changes or removes them.
+    pub(super) fn keep_targets(&mut self, former: &Fleet, fleet: &Fleet) {
+        for (name, ids) in &self.treated {
+            let Some(target) = former.target(name) else { continue };
+            if fleet.target(name) == Some(target) {
+                continue;
+            }
+            for id in ids {
+                if let Some(slot) = self.all.get_mut(id) {
+                    let kept = &mut Arc::make_mut(&mut slot.incident).former_target;
+                    kept.get_or_insert_with(|| Box::new(target.told()));
+                }
+            }
+        }
+    }
+
+    /// Returns those that the configuration in force wants to move on, the oldest first.
+    pub(super) fn stray(&self, max: usize) -> Vec<IncidentId> {
+        self.stray.iter().take(max).copied().collect()
+    }
+
+    /// Looks whether the configuration in force wants an incident to move on; returns whether
+    /// that is new.
+    fn look_at_target(&mut self, id: IncidentId, fleet: &Fleet) -> bool {
+        let is_stray = self.get(&id).is_some_and(|it| is_stray(it, fleet));
+        if is_stray { self.stray.insert(id) } else { self.stray.remove(&id) }
     }
 
     /// Notes when a supervisor took over: deadlines follow from it.
@@ -470,7 +508,7 @@ impl Incidents {
     }
 
     fn keep_due(&mut self, id: IncidentId, fleet: &Fleet) {
-        let is_movable = self.movable.contains(&id);
+        let is_movable = self.movable.contains(&id) || self.stray.contains(&id);
         let Some(slot) = self.all.get_mut(&id) else { return };
         let incident = slot.incident.as_ref();
         let soak = super::soak(fleet, incident);
@@ -496,6 +534,20 @@ impl Incidents {
     /// Returns when the present phase of one ends by itself.
     pub(super) fn deadline(&self, id: IncidentId) -> Option<DateTime<Utc>> {
         self.all.get(&id)?.due
+    }
+}
+
+/// Returns whether a configuration wants an incident to move on: its target is gone and no
+/// fix of it is under way, or a target is configured that fits its event at last.
+fn is_stray(incident: &Incident, fleet: &Fleet) -> bool {
+    match &incident.target {
+        Some(name) => {
+            !incident.is_over() && !incident.is_under_treatment() && fleet.target(name).is_none()
+        }
+        None => {
+            incident.phase == Phase::Escalated(Escalation::UnknownTarget)
+                && fleet.target_of(&incident.event.event()).is_some()
+        }
     }
 }
 

@@ -16,6 +16,14 @@ use crate::{
 /// Who reports that agents are missing or back.
 const SUPERVISOR: &str = "selfheal/supervisor";
 
+/// Causes without a cure that may pass by themselves.
+const MAY_PASS: [&str; 2] = ["program_missing", "image_missing"];
+
+/// Returns whether a cause may pass without anything that we could do.
+pub(super) fn may_pass(cause: &str) -> bool {
+    MAY_PASS.contains(&cause)
+}
+
 impl Desk {
     /// Schedules a retry of an incident that is being diagnosed; escalates it when retries
     /// have gone on for as long as policy allows.
@@ -44,7 +52,7 @@ impl Desk {
         if let (Some(news), Some(due)) = (incident.news.clone(), due)
             && due <= turn.at
         {
-            self.rediagnose(turn, id, Trigger::News, &news);
+            self.rediagnose(turn, id, Trigger::News, &news.text);
         }
     }
 
@@ -72,6 +80,10 @@ impl Desk {
             return;
         };
         if cause.target != beside.target || !(cause.listens() || cause.phase == Phase::Diagnosing) {
+            return;
+        }
+        let check = beside.event.event().check().map(str::to_owned);
+        if check.is_some_and(|check| cause.has_seen_failing(&check)) {
             return;
         }
         let (of, why) =

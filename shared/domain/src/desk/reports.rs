@@ -120,7 +120,14 @@ impl Desk {
         purpose: &Purpose,
         report: &VerificationReport,
     ) {
-        let proof = format!("{} ({} samples by {})", report.summary, report.n_samples, report.by);
+        let name = self.incidents.get(&id).and_then(|it| it.target.as_deref());
+        let gone = name
+            .filter(|name| self.config.target(name).is_none())
+            .map_or_else(String::new, |name| {
+                format!("; target {name} was removed from the configuration meanwhile")
+            });
+        let proof =
+            format!("{} ({} samples by {}){gone}", report.summary, report.n_samples, report.by);
         let (fact, why) = match purpose {
             Purpose::Fix { plan, .. } => (Fact::Resolved, format!("{}; {proof}", **plan)),
             Purpose::Symptom { of } => {
@@ -184,7 +191,7 @@ impl Desk {
         let n_failed = self
             .history
             .iter()
-            .filter(|it| it.failed && it.ended_at.is_some_and(|at| from < at))
+            .filter(|it| it.failed && !it.bring_up && it.ended_at.is_some_and(|at| from < at))
             .count();
         let is_closed = self.breaker_until.is_none_or(|until| until <= turn.at);
         if is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed {

@@ -13,6 +13,9 @@ use crate::{
 /// have plans that were held, soon.
 pub(super) const MOVES_MAX: usize = 256;
 
+/// Who ends and takes up incidents when the configuration changes.
+pub(super) const CONFIGURATION: &str = "selfheal/configuration";
+
 impl Desk {
     /// Lets everything that can move by itself do so. Looks only at what this input has
     /// moved or freed, however many incidents are open.
@@ -20,6 +23,7 @@ impl Desk {
         let last = self.n_decisions + u64::try_from(MOVES_MAX).unwrap_or(u64::MAX);
         loop {
             let before = self.n_decisions;
+            self.settle_strays(turn);
             self.settle_symptoms(turn);
             let mut moved = std::mem::take(&mut turn.moved);
             moved.sort_unstable();
@@ -31,6 +35,23 @@ impl Desk {
             }
             if self.n_decisions == before || last <= self.n_decisions {
                 return;
+            }
+        }
+    }
+
+    /// Ends incidents whose target was removed from the configuration, and takes up those for
+    /// whose event a target is configured at last.
+    fn settle_strays(&mut self, turn: &mut Turn) {
+        for id in self.incidents.stray(MOVES_MAX) {
+            let Some(incident) = self.incidents.get(&id) else { continue };
+            let by = CONFIGURATION.to_owned();
+            if let Some(name) = &incident.target {
+                let why = format!("target {name} was removed from the configuration");
+                self.record(turn, Some(id), Fact::Closed { by }, why);
+            } else if let Some(target) = self.config.target_of(&incident.event.event()) {
+                let target = target.name.clone();
+                let why = format!("target {target}, which fits the event, is configured now");
+                self.record(turn, Some(id), Fact::Retried { by, target: Some(target) }, why);
             }
         }
     }
@@ -58,7 +79,7 @@ impl Desk {
                 }
                 Fate::News => {
                     let news = self.incidents.get(&id).and_then(|it| it.news.clone());
-                    let news = news.unwrap_or_default();
+                    let news = news.map_or_else(String::new, |it| it.text);
                     let why = format!("its cause {of} waits for a person, and {news}");
                     self.record(turn, Some(id), Fact::Released, why);
                 }
@@ -152,6 +173,7 @@ impl Desk {
         };
         let under_treatment = self.incidents.treated_by_others(id);
         let approval = incident.approval.as_ref();
+        let bring_up = guard::is_bring_up(incident, plan, &self.history, turn.at);
         let verdict = guard::authorize(&Situation {
             now: turn.at,
             incident,
@@ -167,15 +189,17 @@ impl Desk {
             under_treatment: &under_treatment,
             n_targets: self.config.targets.len(),
             n_sick: self.incidents.n_sick(),
+            bring_up,
         });
         let (hold, plan) = (hold.clone(), plan.clone());
         match verdict {
             Verdict::Allow(plan) => {
                 let attempt = incident.attempt + 1;
                 let neighbours = self.neighbours(&plan.target);
+                let first = if bring_up { "bring-up: " } else { "" };
                 let why = match plan.approved_by() {
-                    Some(by) => format!("{}, approved by {by}; all guards allow it", *plan),
-                    None => format!("{}; all guards allow it", *plan),
+                    Some(by) => format!("{first}{}, approved by {by}; all guards allow it", *plan),
+                    None => format!("{first}{}; all guards allow it", *plan),
                 };
                 let fact = Fact::FixStarted {
                     attempt,
@@ -183,6 +207,7 @@ impl Desk {
                     plan: Box::new((*plan).clone()),
                     not_after: turn.at + START_WITHIN,
                     neighbours,
+                    bring_up,
                 };
                 self.record(turn, Some(id), fact, why);
             }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Desk,
     deliveries::{self, Deliveries, Order},
+    ended::Ended,
     fleet::Fleet,
     incidents::Incidents,
     pace::Pace,
@@ -87,6 +88,8 @@ struct Begin {
     position: Position,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     led: Option<(u64, DateTime<Utc>)>,
+    #[serde(default, skip_serializing_if = "Ended::is_empty")]
+    ended: Ended,
 }
 
 /// Why a snapshot cannot be taken up. The ledger, or an older one, can.
@@ -144,6 +147,7 @@ impl Desk {
         let head = Self {
             incidents,
             led_epoch: self.led_epoch,
+            ended: self.ended.clone(),
             history: VecDeque::new(),
             deliveries: Deliveries::default(),
             repeats: Repeats::default(),
@@ -198,6 +202,7 @@ impl Snapshot {
         if let Some(desk) = self.desk.take() {
             return Some(Line::Begin(Begin {
                 form: FORM,
+                ended: desk.ended,
                 led: desk.led_epoch.zip(desk.incidents.led_at()),
                 config: (*desk.config).clone(),
                 paused: desk.paused,
@@ -288,6 +293,7 @@ impl SnapshotReader {
         incidents.set_led_at(begin.led.map(|it| it.1));
         self.desk = Some(Desk {
             incidents,
+            ended: begin.ended,
             led_epoch: begin.led.map(|it| it.0),
             config: Fleet::new(begin.config),
             paused: begin.paused,

@@ -8,6 +8,7 @@ pub(super) mod world;
 
 mod alerts;
 mod approvals;
+mod bring_up;
 mod budgets;
 mod correlation;
 mod crowds;
@@ -17,7 +18,9 @@ mod histories;
 mod limits;
 mod measures;
 mod news;
+mod order;
 mod quiet;
+mod removal;
 mod reopening;
 mod round_trips;
 mod rules;

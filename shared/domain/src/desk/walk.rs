@@ -3,6 +3,7 @@
 //! Two states are the same when no input could tell them apart but by its times and ids;
 //! see [`key`]. The rules that are checked after each step are in [`super::tests::laws`].
 
+mod news;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,9 +30,6 @@ use crate::{
 const TIMERS_MAX: usize = 60;
 /// Incidents after which a path opens no further one; the states repeat by then.
 const INCIDENTS_MAX: usize = 4;
-
-/// Diagnoses that news started, as far as they are told apart: more have to wait.
-const NEWS_MAX: u32 = 4;
 
 /// An input, and how long it waits before it arrives.
 struct Move {
@@ -179,15 +177,9 @@ impl Walk {
             self.n_void += 1;
             return None;
         }
-        let is_refusal =
-            |it: &Recorded| matches!(it.decision.fact, Fact::CommandRefused { .. });
+        let is_refusal = |it: &Recorded| matches!(it.decision.fact, Fact::CommandRefused { .. });
         let is_refused = handled.recorded.iter().all(is_refusal);
-        assert!(
-            !step.is_void || is_refused,
-            "{:?} led to {:?}",
-            step.input,
-            handled.recorded
-        );
+        assert!(!step.is_void || is_refused, "{:?} led to {:?}", step.input, handled.recorded);
         let mut next = world.clone();
         next.at = step.at;
         next.send_now(&step.input);
@@ -214,11 +206,11 @@ impl Scope {
         let of = |it: &Incident| {
             let approved = it.approval.as_ref().is_some_and(|one| world.at < one.expires_at);
             let tried = it.n_tried();
-            let heard = (it.claims.is_empty(), it.news.is_some(), it.n_reopened.min(NEWS_MAX));
+            let heard = it.news.is_some();
             let n_rechecks = it.n_rechecks_failed.min(self.n_rechecks);
             let kind = it.event.kind.as_str();
             format!(
-                "{:?} {kind} {} {tried} {n_rechecks} {approved} {heard:?}",
+                "{:?} {kind} {} {tried} {n_rechecks} {approved} {heard}",
                 it.target,
                 self.phase(world, it)
             )

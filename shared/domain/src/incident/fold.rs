@@ -1,11 +1,11 @@
 //! How facts move an incident.
 
 use super::{
-    Approval, CLAIMS_MAX, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Retries, Step,
+    Approval, Circumstance, Corrupt, Ending, Incident, News, Phase, Purpose, Retries, Step,
 };
 use crate::{
     event::Event,
-    fact::{Fact, Trigger},
+    fact::Fact,
     guard::Authorized,
     view::Status,
     wire::{AttemptRecord, FixOutcome, FixReport},
@@ -13,8 +13,6 @@ use crate::{
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
-/// Longest text about news.
-const NEWS_CHARS_MAX: usize = 200;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -30,6 +28,9 @@ impl Incident {
             if self.phase == Phase::Diagnosing {
                 // It looks at everything that was reported so far.
                 self.news = None;
+            }
+            if !self.is_under_treatment() {
+                self.former_target = None;
             }
         }
         self.keep(fact, now);
@@ -182,7 +183,9 @@ impl Incident {
                 self.claims.clear();
             }
             Fact::LeaseEnded => self.lease = None,
-            Fact::ReportedBeside { .. } => self.news = Some(now.reason.to_owned()),
+            Fact::ReportedBeside { .. } => {
+                self.news = Some(News { text: now.reason.to_owned(), check: None });
+            }
             Fact::RetryScheduled { .. } => {
                 let former = self.retries.unwrap_or(Retries { since: now.at, n: 0 });
                 self.retries = Some(Retries { n: former.n + 1, ..former });
@@ -200,6 +203,7 @@ impl Incident {
             Fact::Diagnosed { report, chosen } => {
                 self.hypotheses.clone_from(&report.hypotheses);
                 self.evidence.clone_from(&report.evidence);
+                self.forget_what_was_seen();
                 let told = chosen.and_then(|idx| report.hypotheses.get(idx));
                 let told = told.or_else(|| report.hypotheses.first());
                 self.analysis = Some(told.map_or_else(
@@ -250,52 +254,6 @@ impl Incident {
             }
             _ => {}
         }
-    }
-
-    /// Takes up why it is diagnosed again.
-    fn reopen(&mut self, trigger: Trigger, now: Circumstance<'_>) {
-        self.resolution = None;
-        match trigger {
-            Trigger::News => {
-                self.n_reopened += 1;
-                self.reopened_at = Some(now.at);
-                self.approval = None;
-                self.start_over();
-            }
-            Trigger::AgentBack => self.retries = None,
-            Trigger::Retry => {}
-        }
-    }
-
-    /// What was tried before does not speak against another try.
-    fn start_over(&mut self) {
-        self.attempts_before_retry = self.attempt;
-        self.attempts_returned = 0;
-        self.retries = None;
-        self.n_rechecks_failed = 0;
-        self.resolution = None;
-    }
-
-    /// Returns whether an event says something that none before has said.
-    #[must_use]
-    pub fn is_news(&self, event: &Event) -> bool {
-        !self.claims.contains(&event.claim(event.severity.max(self.event.severity)))
-    }
-
-    /// Remembers what an event says.
-    fn hear(&mut self, event: &Event) {
-        let claim = event.claim(event.severity.max(self.event.severity));
-        if self.claims.contains(&claim) {
-            return;
-        }
-        if CLAIMS_MAX <= self.claims.len() {
-            self.claims.remove(0);
-        }
-        self.claims.push(claim);
-        let what = event.annotations.get("summary").map_or("", String::as_str);
-        let what = crate::event::short_text(what, NEWS_CHARS_MAX);
-        let colon = if what.is_empty() { "" } else { ": " };
-        self.news = Some(format!("{} reports {}{colon}{what}", event.source, event.kind));
     }
 
     fn count(&mut self, event: &Event, n_events: usize) {

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{fact::{Fact, Trigger}, guard::STORM_BRAKE};
+use crate::{
+    fact::{Fact, Trigger},
+    guard::STORM_BRAKE,
+};
 
 /// What people are told of.
 #[derive(

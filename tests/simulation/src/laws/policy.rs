@@ -26,7 +26,9 @@ pub(super) enum Stand {
     Awaiting,
     Fixing,
     Undoing,
-    Proving { is_fix: bool },
+    Proving {
+        is_fix: bool,
+    },
     /// A retry waits for its time.
     Waiting,
     Symptom(IncidentId),
@@ -60,6 +62,7 @@ struct Fix {
     started: DateTime<Utc>,
     ended: Option<DateTime<Utc>>,
     failed: bool,
+    bring_up: bool,
 }
 
 /// All that policy looks at.
@@ -133,8 +136,9 @@ impl Model {
     }
 
     fn about(&mut self, id: IncidentId, fact: &Fact, at: DateTime<Utc>) -> Result<(), String> {
-        if let Fact::FixStarted { attempt, plan, .. } = fact {
-            self.may_begin(id, *attempt, plan, at).map_err(|why| format!("{id}: {why}"))?;
+        if let Fact::FixStarted { attempt, plan, bring_up, .. } = fact {
+            self.may_begin(id, (*attempt, *bring_up), plan, at)
+                .map_err(|why| format!("{id}: {why}"))?;
             self.fixes.push(Fix {
                 incident: id,
                 target: plan.target.clone(),
@@ -142,6 +146,7 @@ impl Model {
                 started: at,
                 ended: None,
                 failed: false,
+                bring_up: *bring_up,
             });
         }
         if matches!(fact, Fact::AttemptReturned)
@@ -173,7 +178,7 @@ impl Model {
         let breaker = self.config.policy.breaker;
         let from = at - breaker.within.to_delta();
         let from = self.breaker_since.map_or(from, |since| since.max(from));
-        let failed = self.fixes.iter().filter(|it| it.failed);
+        let failed = self.fixes.iter().filter(|it| it.failed && !it.bring_up);
         let n_failed = failed.filter(|it| it.ended.is_some_and(|ended| from < ended)).count();
         let is_closed = self.breaker_until.is_none_or(|until| until <= at);
         is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed
@@ -255,11 +260,14 @@ impl Model {
     fn may_begin(
         &self,
         id: IncidentId,
-        attempt: u32,
+        (attempt, bring_up): (u32, bool),
         plan: &Plan,
         at: DateTime<Utc>,
     ) -> Result<(), String> {
         let policy = &self.config.policy;
+        if bring_up && plan.risk != Risk::Low {
+            return Err("a bring-up is a start of low risk".to_owned());
+        }
         let case = self.cases.get(&id).ok_or("nobody opened the incident")?;
         if case.stand != Stand::Proposed || case.plan.as_ref() != Some(plan) {
             return Err("this plan was not proposed".to_owned());
@@ -284,8 +292,8 @@ impl Model {
             return Err("the plan is too old".to_owned());
         }
         self.may_without_asking(case, plan, at)?;
-        self.may_beside_others(id, plan)?;
-        self.may_again(id, nth, plan, at)?;
+        self.may_beside_others(id, plan, bring_up)?;
+        self.may_again(id, nth, plan, at, bring_up)?;
         if self.owes_trip || self.breaker_until.is_some_and(|until| at < until) {
             return Err("too many fixes have failed lately".to_owned());
         }
@@ -323,7 +331,7 @@ impl Model {
         }
     }
 
-    fn may_beside_others(&self, id: IncidentId, plan: &Plan) -> Result<(), String> {
+    fn may_beside_others(&self, id: IncidentId, plan: &Plan, bring_up: bool) -> Result<(), String> {
         let policy = &self.config.policy;
         let treated = self.cases.iter().filter(|(other, it)| {
             let is_treated = matches!(
@@ -337,20 +345,19 @@ impl Model {
         if treated.contains(plan.target.as_str()) {
             return Err("another fix of the target is under way".to_owned());
         }
+        if bring_up {
+            // It touches nothing that runs, and the guards have a limit of their own.
+            let n = treated.len();
+            return if n < 32 { Ok(()) } else { Err(format!("{n} targets are brought up")) };
+        }
         let n_targets = self.config.targets.len();
         let radius = policy.budget.blast_radius.of(n_targets);
         if radius < treated.len() + 1 {
             return Err(format!("{} others are under treatment, of {radius}", treated.len()));
         }
-        let sick = self
-            .cases
-            .values()
-            .filter(|it| {
-                !matches!(
-                    it.stand,
-                    Stand::Symptom(_) | Stand::Waiting | Stand::Escalated | Stand::Over
-                )
-            });
+        let sick = self.cases.values().filter(|it| {
+            !matches!(it.stand, Stand::Symptom(_) | Stand::Waiting | Stand::Escalated | Stand::Over)
+        });
         let sick: BTreeSet<&str> = sick.filter_map(|it| it.target.as_deref()).collect();
         if policy.storm.of(n_targets).max(3) < sick.len() {
             return Err(format!("{} targets are sick at once", sick.len()));
@@ -364,6 +371,7 @@ impl Model {
         nth: u32,
         plan: &Plan,
         at: DateTime<Utc>,
+        bring_up: bool,
     ) -> Result<(), String> {
         let policy = &self.config.policy;
         let on_target = |it: &&Fix| it.target == plan.target;
@@ -372,15 +380,16 @@ impl Model {
         let within = |rates: &Rates, concerns: &dyn Fn(&&Fix) -> bool| {
             rates.0.iter().all(|rate| {
                 let from = at - rate.per.to_delta();
-                let n = self.fixes.iter().filter(concerns).filter(|it| from < it.started).count();
+                let counted = self.fixes.iter().filter(concerns).filter(|it| !it.bring_up);
+                let n = counted.filter(|it| from < it.started).count();
                 n < usize::try_from(rate.count).unwrap_or(usize::MAX)
             })
         };
         let budget = &policy.budget;
-        if !within(&budget.per_target, &on_target)
+        let is_used_up = !within(&budget.per_target, &on_target)
             || !within(own.unwrap_or(&budget.per_runbook), &of_runbook)
-            || !within(&budget.fleet, &|_| true)
-        {
+            || !within(&budget.fleet, &|_| true);
+        if is_used_up && !bring_up {
             return Err("the budget is used up".to_owned());
         }
         let rested = |wait: Span, concerns: &dyn Fn(&&Fix) -> bool| {

@@ -14,7 +14,7 @@ use crate::{
     id::IncidentId,
     incident::Phase,
     matcher::Subject,
-    plan::Plan,
+    plan::{Plan, Risk},
     policy::Autonomy,
     silence::{Silence, SilenceId},
     span::{Rate, Span},
@@ -79,6 +79,7 @@ struct Start {
     runbook: String,
     at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+    bring_up: bool,
 }
 
 impl Case {
@@ -133,7 +134,10 @@ impl Laws {
             Fact::SuppressionEnded { fingerprint } => {
                 self.quiet.remove(fingerprint).expect("what was quiet is so no more");
             }
-            Fact::LeadershipTaken { .. } | Fact::CommandRefused { .. } => {}
+            Fact::LeadershipTaken { .. }
+            | Fact::CommandRefused { .. }
+            | Fact::RecoveryNoted { .. }
+            | Fact::EventOver { .. } => {}
             Fact::Changed { change, .. } => {
                 assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
             }
@@ -150,9 +154,10 @@ impl Laws {
             case.event = Some((**event).clone());
             return case.seen(event, decision.at);
         }
-        if let Fact::FixStarted { attempt, plan, approved_by, not_after, .. } = fact {
+        if let Fact::FixStarted { attempt, plan, approved_by, not_after, bring_up, .. } = fact {
             assert!(decision.at < *not_after);
-            self.fix_started(id, decision.at, *attempt, plan, approved_by.as_deref());
+            let by = approved_by.as_deref();
+            self.fix_started(id, decision.at, (*attempt, *bring_up), plan, by);
         }
         let has_check = self.has_check(id);
         let all_sick_before = self.all_sick_before(id, fact);
@@ -313,7 +318,7 @@ impl Laws {
         &mut self,
         id: IncidentId,
         at: DateTime<Utc>,
-        attempt: u32,
+        (attempt, bring_up): (u32, bool),
         plan: &Plan,
         approved_by: Option<&str>,
     ) {
@@ -332,11 +337,24 @@ impl Laws {
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");
         assert!(at <= diagnosed_at + policy.plan_max_age.to_delta(), "begun on stale evidence");
         self.may_act(case, at, plan, approved_by);
-        self.is_alone(plan);
+        if bring_up {
+            assert_eq!(plan.risk, Risk::Low, "a bring-up is a start of low risk");
+        }
+        self.is_alone(plan, bring_up);
         self.is_cool(id, at, plan);
         let (target, runbook) = (plan.target.clone(), plan.runbook.clone());
-        self.starts.push(Start { incident: id, attempt, target, runbook, at, ended_at: None });
-        self.is_in_budget(plan, at);
+        self.starts.push(Start {
+            incident: id,
+            attempt,
+            target,
+            runbook,
+            at,
+            ended_at: None,
+            bring_up,
+        });
+        if !bring_up {
+            self.is_in_budget(plan, at);
+        }
         let case = self.cases.get_mut(&id).unwrap();
         case.attempt = attempt;
         case.treating = Some(plan.target.clone());
@@ -363,11 +381,12 @@ impl Laws {
     }
 
     /// One fix per target, and no more targets than the blast radius.
-    fn is_alone(&self, plan: &Plan) {
+    fn is_alone(&self, plan: &Plan, bring_up: bool) {
         let treated: BTreeSet<_> =
             self.cases.values().filter_map(|it| it.treating.as_ref()).collect();
         assert!(!treated.contains(&plan.target), "two fixes of {} at once", plan.target);
         let allowed = self.config.policy.budget.blast_radius.of(self.config.targets.len());
+        let allowed = if bring_up { allowed.max(32) } else { allowed };
         assert!(
             treated.len() < allowed,
             "{} targets at once, allowed {allowed}",
@@ -403,7 +422,8 @@ impl Laws {
         let own = own.unwrap_or(&budget.per_runbook);
         let within = |rate: &Rate, counts: &dyn Fn(&Start) -> bool| {
             let from = at - rate.per.to_delta();
-            let n = self.starts.iter().filter(|it| from < it.at && counts(it)).count();
+            let n = self.starts.iter().filter(|it| !it.bring_up && from < it.at && counts(it));
+            let n = n.count();
             assert!(n <= usize::try_from(rate.count).unwrap(), "{n} fixes, allowed {rate:?}");
         };
         budget.per_target.0.iter().for_each(|it| within(it, &|one| one.target == plan.target));

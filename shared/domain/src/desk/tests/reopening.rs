@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::world::{
-    World, analysis, command, config, cure, fix, generous, healthy, plan, plan_with_undo,
-    risky_plan, secs, target,
+    World, analysis, command, config, cure, fix, generous, healthy, hypothesis, plan,
+    plan_with_undo, risky_plan, secs, target,
 };
 use crate::{
     event::{Event, Severity, Status as Said},
@@ -16,7 +16,7 @@ use crate::{
     policy::{Notifier, Policy, Retry},
     span::Span,
     view::Status,
-    wire::{AnswerStatus, FixMode, FixOutcome, Input, TimerFired, Verb},
+    wire::{AnswerStatus, Evidence, FixMode, FixOutcome, Input, TimerFired, Verb},
 };
 
 /// A policy with retries after 5, 10 and 10 s, for half a minute.
@@ -109,7 +109,7 @@ fn a_refused_fix_counts_as_no_attempt_and_trips_no_breaker() {
     let mut policy = patient();
     (policy.attempts, policy.breaker.failures) = (1, 1);
     policy.budget.per_target = "1/h".parse().unwrap();
-    let mut world = world(policy);
+    let mut world = World::new(config(vec![target("db", &[]), target("web", &[])], policy));
     let id = world.fixing("db");
     let refuse = |world: &mut World| {
         let outcome = FixOutcome::Refused { reason: "process.restart is not allowed here".into() };
@@ -122,10 +122,9 @@ fn a_refused_fix_counts_as_no_attempt_and_trips_no_breaker() {
     assert!(!world.desk.is_breaker_tripped(world.at));
     world.restart();
     // Another zone's target is fixed meanwhile.
-    let api = world.fixing("api");
-    assert_eq!(world.status(api), Status::Fixing);
-    world.fixed(api);
-    world.verified(api, true);
+    let web = world.fixing("web");
+    world.fixed(web);
+    world.verified(web, true);
     let mut n_orders = 1;
     while escalation(&world, id).is_none() {
         world.expire(id);
@@ -170,6 +169,26 @@ fn no_cause_is_sought_again_until_the_limit_and_people_are_told_once() {
 }
 
 #[test]
+fn a_missing_program_or_image_is_waited_for_and_uses_up_no_attempt() {
+    for cause in ["program_missing", "image_missing"] {
+        let mut policy = patient();
+        policy.attempts = 1;
+        let mut world = world(policy);
+        let id = world.down("db");
+        for _ in 0..2 {
+            world.diagnose(id, vec![hypothesis(cause, None)]);
+            assert!(matches!(world.incident(id).phase, Phase::RetryWaiting { .. }), "{cause}");
+            world.expire(id);
+        }
+        assert_eq!(world.incident(id).n_tried(), 0);
+        world.heal(id, "db");
+        let other = world.down("db");
+        world.diagnose(other, vec![hypothesis("disk_full", None)]);
+        assert_eq!(escalation(&world, other), Some(Escalation::NoPlan), "this does not pass");
+    }
+}
+
+#[test]
 fn a_retry_that_finds_the_cause_heals() {
     let mut world = world(patient());
     let id = world.down("db");
@@ -193,6 +212,34 @@ fn an_escalated_incident_is_diagnosed_again_when_something_else_is_reported() {
     world.restart();
     world.diagnose(id, cure(plan("db")));
     assert_eq!(world.status(id), Status::Fixing, "the low-risk start happens");
+}
+
+#[test]
+fn what_a_diagnosis_has_seen_fail_is_no_news() {
+    for during in [false, true] {
+        let mut world = world(generous());
+        let id = report(&mut world, "db", "process");
+        if during {
+            report(&mut world, "db", "tcp");
+        }
+        let risky = cure(risky_plan("db", Risk::Medium));
+        let Input::Analysis(mut found) = analysis(world.work(id), risky) else {
+            panic!("another one")
+        };
+        let look = |check: &str, ok: bool| Evidence {
+            source: "check".to_owned(),
+            target: Some("db".to_owned()),
+            summary: format!("check `{check}` {}: it says so", if ok { "passes" } else { "fails" }),
+            detail: json!({"ok": ok}),
+        };
+        found.evidence = vec![look("tcp", false), look("disk", true)];
+        world.send(Input::Analysis(found));
+        assert_eq!(world.status(id), Status::AwaitingApproval);
+        report(&mut world, "db", "tcp");
+        assert_eq!(world.status(id), Status::AwaitingApproval, "it was seen to fail");
+        report(&mut world, "db", "disk");
+        assert_eq!(world.status(id), Status::Diagnosing, "it was seen to pass");
+    }
 }
 
 #[test]

@@ -412,6 +412,16 @@ impl World {
         self.send(Input::Notice(report))
     }
 
+    /// Says that a fix was carried out, at the present time.
+    pub(in crate::desk) fn fixed_now(&mut self, id: IncidentId) -> Handled {
+        self.send_now(&fix(self.work(id), FixMode::Apply, FixOutcome::Succeeded))
+    }
+
+    /// Says how a verification went, at the present time.
+    pub(in crate::desk) fn verified_now(&mut self, id: IncidentId, passed: bool) -> Handled {
+        self.send_now(&verification(self.work(id), passed, self.at, &[]))
+    }
+
     /// Returns the names of the facts about an incident, in their order.
     pub(in crate::desk) fn story(&self, id: IncidentId) -> Vec<&'static str> {
         let own = self.ledger.iter().filter(|it| it.incident == Some(id));
