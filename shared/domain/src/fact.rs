@@ -114,6 +114,23 @@ pub enum Fact {
         /// What makes further events the same trouble.
         fingerprint: String,
     },
+    /// The sender of what is suppressed says again that it goes on: its word is good for longer.
+    SuppressionExtended {
+        /// What is suppressed.
+        fingerprint: String,
+        /// Until then.
+        ends_at: DateTime<Utc>,
+    },
+    /// An input could not be decided, and is not looked at again. It is kept in the stream
+    /// `REJECTED`.
+    InputRejected {
+        /// Its place in the inbox.
+        position: Position,
+        /// Why, in one word.
+        reason: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// Somebody outside told of a change, such as a deployment.
     Changed {
         /// What makes the event one delivery.
@@ -398,7 +415,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 45] = [
+    pub const NAMES: [&'static str; 47] = [
         "configured",
         "paused",
         "resumed",
@@ -410,6 +427,8 @@ impl Fact {
         "leadership_taken",
         "recovery_noted",
         "event_over",
+        "suppression_extended",
+        "input_rejected",
         "changed",
         "command_refused",
         "opened",
@@ -461,6 +480,8 @@ impl Fact {
             Self::LeadershipTaken { .. } => "leadership_taken",
             Self::RecoveryNoted { .. } => "recovery_noted",
             Self::EventOver { .. } => "event_over",
+            Self::SuppressionExtended { .. } => "suppression_extended",
+            Self::InputRejected { .. } => "input_rejected",
             Self::Changed { .. } => "changed",
             Self::CommandRefused { .. } => "command_refused",
             Self::Opened { .. } => "opened",

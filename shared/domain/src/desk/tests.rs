@@ -19,6 +19,7 @@ mod limits;
 mod measures;
 mod news;
 mod order;
+mod portions;
 mod quiet;
 mod removal;
 mod reopening;

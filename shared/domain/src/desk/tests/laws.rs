@@ -138,6 +138,10 @@ impl Laws {
             | Fact::CommandRefused { .. }
             | Fact::RecoveryNoted { .. }
             | Fact::EventOver { .. } => {}
+            Fact::SuppressionExtended { fingerprint, .. } => {
+                assert!(self.quiet.contains_key(fingerprint), "it is quiet: {decision:?}");
+            }
+            Fact::InputRejected { position, .. } => assert_eq!(*position, decision.cause),
             Fact::Changed { change, .. } => {
                 assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
             }
