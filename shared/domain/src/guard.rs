@@ -21,6 +21,9 @@ use crate::{
 
 /// A fix that has not been begun so long after it was authorized is not begun at all.
 pub const START_WITHIN: TimeDelta = TimeDelta::seconds(120);
+/// How long a fix may take beyond the longest time of its plan, for a claim whose renewal waits
+/// for the broker. Nothing is under way any more after it.
+pub const FIX_DELAY_MAX: TimeDelta = TimeDelta::seconds(5);
 /// How long an approval is worth something after it was given.
 pub const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
 

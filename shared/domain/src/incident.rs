@@ -31,8 +31,9 @@ use crate::{
     wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
 };
 
-/// Added to a fix's own time before nobody waits for its report any more.
-const FIX_GRACE: TimeDelta = TimeDelta::seconds(15);
+/// Added to a fix's own time before its report is not waited for any more: when it is over, no
+/// fixer can be at it.
+const FIX_GRACE: TimeDelta = TimeDelta::seconds(guard::FIX_DELAY_MAX.num_seconds() + 10);
 /// Added to a verification's own time before nobody waits for its report any more.
 const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
 /// How long a symptom waits for its cause.

@@ -24,7 +24,7 @@ impl Desk {
         }
         let (FixOutcome::Failed { reason }
         | FixOutcome::Unknown { reason }
-        | FixOutcome::Refused { reason }) = &report.outcome
+        | FixOutcome::Refused { reason, .. }) = &report.outcome
         else {
             let done: Vec<_> = report.steps.iter().map(|it| it.summary.as_str()).collect();
             let why = format!("{} carried it out: {}", report.by, done.join("; "));
