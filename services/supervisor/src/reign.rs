@@ -10,6 +10,7 @@ mod deliver;
 mod herald;
 mod measures;
 mod ourselves;
+mod recall;
 mod rights;
 mod scribe;
 mod snapshot;
@@ -330,6 +331,7 @@ impl Reign {
         }
         if std::mem::take(&mut court.republish) {
             court.wanting = state.core.desk().wanting().collect();
+            self.recall(state.core.desk().recalls().collect());
         }
         let n = court.wanting.len().min(PORTION);
         let wishes = state.core.wishes_of(court.wanting.drain(..n));
@@ -358,6 +360,7 @@ impl Reign {
             state.core.stored(batch, seq)?
         };
         self.count(&consequences);
+        self.recall_recorded(&consequences.recorded).await;
         let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;
         // Work first, since somebody is sick.
         court.courier.send(wishes).await;

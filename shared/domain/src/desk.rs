@@ -17,6 +17,7 @@ mod news;
 mod pace;
 mod query;
 mod quiet;
+mod recall;
 mod repeats;
 mod reports;
 mod rights;
@@ -57,6 +58,7 @@ use rights::Rights;
 
 pub use before::{Before, Treatment};
 pub use load::Backlog;
+pub use recall::Recall;
 pub use rights::Tokens;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
 pub use wish::Wish;
@@ -446,6 +448,11 @@ impl Desk {
                 while self.history.front().is_some_and(|it| it.started_at < from) {
                     self.history.pop_front();
                 }
+            }
+            // What was not begun uses up no budget.
+            Fact::FixRecalled { .. } => {
+                let last = self.history.iter().rposition(|it| it.incident == id);
+                last.map(|idx| self.history.remove(idx));
             }
             Fact::AttemptFailed | Fact::Resolved | Fact::Escalated { .. } | Fact::Closed { .. } => {
                 let failed = !matches!(fact, Fact::Resolved);

@@ -241,6 +241,28 @@ pub fn authorize(situation: &Situation<'_>) -> Verdict {
     }
 }
 
+/// Says why a fix that was ordered must not begin any more: what stops new fixes also stops those
+/// that are ordered and not begun. `None` when nothing does. Counts of fixes, cool-downs and the
+/// breaker were asked when it was ordered.
+#[must_use]
+pub fn recalls(situation: &Situation<'_>, approved_by: Option<&str>) -> Option<String> {
+    for stage in [stages::kill_switch, stages::freeze_window, stages::maintenance] {
+        match stage(situation) {
+            Opinion::Allow => {}
+            Opinion::Hold(_, why)
+            | Opinion::Ask(why)
+            | Opinion::Stale(why)
+            | Opinion::Refuse(why)
+            | Opinion::Suggest(why) => return Some(why),
+        }
+    }
+    match stages::autonomy(situation) {
+        Opinion::Allow | Opinion::Hold(..) => None,
+        Opinion::Ask(why) => Some(why).filter(|_| approved_by.is_none()),
+        Opinion::Stale(why) | Opinion::Refuse(why) | Opinion::Suggest(why) => Some(why),
+    }
+}
+
 /// Returns who approved exactly this plan, if the approval is still worth something and he may
 /// still approve.
 fn valid_approval<'a>(situation: &Situation<'a>) -> Option<&'a str> {

@@ -28,7 +28,7 @@ use crate::{
     policy::Policy,
     span::Span,
     view::Status,
-    wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
+    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, WorkRef},
 };
 
 /// Added to a fix's own time before its report is not waited for any more: when it is over, no
@@ -71,6 +71,10 @@ pub enum Phase {
         not_after: DateTime<Utc>,
         /// Targets that must be well after it.
         neighbours: Vec<String>,
+        /// When the evidence of the plan was taken; unknown, and so too old, in the snapshots of
+        /// older versions.
+        #[serde(default)]
+        diagnosed_at: DateTime<Utc>,
     },
     /// It is being verified.
     Verifying {
@@ -144,6 +148,31 @@ pub struct Approval {
     /// How he has proved who he is; his right is looked at again with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// A report of a fixer that is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The attempt.
+    pub attempt: u32,
+    /// Forwards, or back.
+    pub mode: FixMode,
+    /// The fixer.
+    pub by: String,
+}
+
+/// What becomes of a plan whose order is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recalling {
+    /// It waits for its guards again.
+    Keep,
+    /// It is made anew.
+    Replan,
 }
 
 /// A fact that cannot follow the phase it met: the ledger is corrupt, or we are wrong.
@@ -231,6 +260,15 @@ pub struct Incident {
     /// that it keeps up to date.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub told: BTreeMap<String, String>,
+    /// Set while the fix that was ordered must not begin any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Recalling>,
+    /// Fixes that were ordered but not begun, since a person asked to try again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_returned: u32,
+    /// Reports of fixers that are in the log, the newest last: each is recorded once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reported: Vec<Reported>,
     /// Escalations under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -271,6 +309,9 @@ impl Incident {
             lease: event.ends_at,
             notices: Vec::new(),
             told: BTreeMap::new(),
+            recall: None,
+            attempts_returned: 0,
+            reported: Vec::new(),
             calls: Vec::new(),
             timeline: Vec::new(),
         };
@@ -327,6 +368,12 @@ impl Incident {
             | Phase::Escalated(_)
             | Phase::Over(_) => None,
         }
+    }
+
+    /// Returns the fixes that were begun since a person asked to try again.
+    #[must_use]
+    pub const fn n_tried(&self) -> u32 {
+        self.attempt.saturating_sub(self.attempts_before_retry).saturating_sub(self.attempts_returned)
     }
 
     /// Returns the incident that it waits for, while it is a symptom.

@@ -21,7 +21,7 @@ impl Desk {
             return;
         }
         let has_target = incident.target.is_some();
-        let n_tried = incident.attempt - incident.attempts_before_retry;
+        let n_tried = incident.n_tried();
         let usable = |it: &&Hypothesis| {
             CONFIDENCE_MIN_PERCENT <= it.confidence_percent
                 && !it.because.is_empty()

@@ -31,8 +31,14 @@ impl Desk {
                 let reason = if reason.is_empty() { "no reason given" } else { reason };
                 let why = format!("{reason} (by {by})");
                 self.record(turn, None, Fact::Paused { by }, why);
-                let message = "New fixes are stopped. Verification and undo go on.";
-                done(turn, None, message);
+                let mut message = "New fixes are stopped. Verification and undo go on.".to_owned();
+                let n_ordered = self.recall_fixes(turn, None);
+                if 0 < n_ordered {
+                    message += &format!(
+                        " Fixes ordered before: {n_ordered}. Those that no fixer has begun are withdrawn, the others go on to their end."
+                    );
+                }
+                done(turn, None, &message);
             }
             Verb::Resume => {
                 let why = format!("{by} allows new fixes again; the breaker is reset");
@@ -160,23 +166,27 @@ impl Desk {
         let fact = Fact::Configured { config: Box::new(config.clone()), by };
         self.record(turn, None, fact, why);
         self.expire_changed_plans(turn, &former);
+        self.recall_fixes(turn, Some(&former));
         done(turn, None, "The configuration is in force.");
+    }
+
+    /// Returns whether what was planned for a target under a former configuration would be planned
+    /// otherwise now.
+    pub(super) fn has_changed(&self, former: &Fleet, target: Option<&String>) -> bool {
+        let Some(name) = target else { return true };
+        former.target(name) != self.config.target(name)
+            || former.policy.attempts != self.config.policy.attempts
+            || former.runbooks != self.config.runbooks
     }
 
     /// What was planned or approved for another configuration is not carried out.
     fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Fleet) {
-        let changed = |name: &Option<String>| {
-            let Some(name) = name else { return true };
-            former.target(name) != self.config.target(name)
-                || former.policy.attempts != self.config.policy.attempts
-                || former.runbooks != self.config.runbooks
-        };
         let stale: Vec<_> = self
             .open_incidents()
             .filter(|it| {
                 let waits =
                     matches!(it.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. });
-                waits && changed(&it.target)
+                waits && self.has_changed(former, it.target.as_ref())
             })
             .map(|it| it.id)
             .collect();

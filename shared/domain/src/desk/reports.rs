@@ -20,6 +20,9 @@ impl Desk {
     pub(super) fn on_fix(&mut self, turn: &mut Turn, report: &FixReport) {
         let id = report.work.incident;
         if self.awaited(report.work).is_none() {
+            return self.on_late_report(turn, report);
+        }
+        if self.on_recalled(turn, report) {
             return;
         }
         let (FixOutcome::Failed { reason }

@@ -3,7 +3,7 @@
 use super::{Desk, Turn, incidents::Fate};
 use crate::{
     fact::{Escalation, Fact},
-    guard::{self, Opinion, START_WITHIN, Situation, Verdict},
+    guard::{self, Opinion, Situation, Verdict},
     id::IncidentId,
     incident::{Incident, Phase, Purpose},
 };
@@ -172,7 +172,7 @@ impl Desk {
                     attempt,
                     approved_by: plan.approved_by().map(str::to_owned),
                     plan: Box::new((*plan).clone()),
-                    not_after: turn.at + START_WITHIN,
+                    not_after: self.begun_until(incident, turn.at),
                     neighbours,
                 };
                 self.record(turn, Some(id), fact, why);

@@ -18,6 +18,7 @@ mod limits;
 mod measures;
 mod news;
 mod quiet;
+mod recall;
 mod round_trips;
 mod rules;
 mod telling;

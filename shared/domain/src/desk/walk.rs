@@ -85,6 +85,8 @@ fn one_incident_keeps_the_laws_on_every_path() {
         "approval_requested",
         "approved",
         "fix_started",
+        "recall_requested",
+        "fix_recalled",
         "fix_ended",
         "recheck_started",
         "verified",
@@ -197,13 +199,14 @@ impl Scope {
         let desk = &world.desk;
         let of = |it: &Incident| {
             let approved = it.approval.as_ref().is_some_and(|one| world.at < one.expires_at);
-            let tried = it.attempt - it.attempts_before_retry;
+            let tried = it.n_tried();
             let n_rechecks = it.n_rechecks_failed.min(self.n_rechecks);
             let kind = it.event.kind.as_str();
             format!(
-                "{:?} {kind} {} {tried} {n_rechecks} {approved}",
+                "{:?} {kind} {} {tried} {n_rechecks} {approved} {:?}",
                 it.target,
-                self.phase(world, it)
+                self.phase(world, it),
+                it.recall
             )
         };
         let incidents: BTreeSet<_> = desk.open_incidents().map(of).collect();

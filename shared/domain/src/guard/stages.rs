@@ -112,7 +112,7 @@ pub(super) fn one_fix_per_target(it: &Situation<'_>) -> Opinion {
 pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
     let cooldown = it.policy.cooldown;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
-    let attempt = it.incident.attempt - it.incident.attempts_before_retry + 1;
+    let attempt = it.incident.n_tried() + 1;
     let waits: [(&str, Span, Concerns<'_>); 4] = [
         ("this incident", it.policy.backoff_before(attempt), &|one| one.incident == it.incident.id),
         ("this target", cooldown.per_target, &|one| one.target == *target),

@@ -1,16 +1,20 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Step};
+use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Recalling, Reported, Step};
 use crate::{
     event::Event,
     fact::Fact,
     guard::Authorized,
     view::Status,
-    wire::{AttemptRecord, FixOutcome, FixReport},
+    wire::{AttemptRecord, FixMode, FixOutcome, FixReport},
 };
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
+
+/// Reports of one incident that are remembered. Beyond them a report that is sent again may be
+/// recorded again.
+const REPORTED_MAX: usize = 64;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -21,6 +25,7 @@ impl Incident {
     pub fn apply(&mut self, fact: &Fact, now: Circumstance<'_>) -> Result<(), Corrupt> {
         if let Some(phase) = self.next_phase(fact, now)? {
             self.phase = phase;
+            self.recall = None;
             self.revision += 1;
             self.entered_at = now.at;
         }
@@ -36,7 +41,7 @@ impl Incident {
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. }) => None,
+            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. } | F::LateReport { .. }) => None,
             (P::Over(_), _) => return Err(self.corrupt(fact, now)),
 
             (
@@ -47,8 +52,10 @@ impl Incident {
                 | F::Acknowledged { .. }
                 | F::Notified { .. }
                 | F::NoticesDue { .. }
+                | F::LateReport { .. }
                 | F::Paged { .. },
-            ) => None,
+            )
+            | (P::Fixing { .. }, F::RecallRequested { .. }) => None,
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
             (
@@ -86,13 +93,22 @@ impl Incident {
                 Some(P::Proposed { plan: plan.clone(), diagnosed_at: *diagnosed_at, hold: None })
             }
             (
-                P::Proposed { .. },
+                P::Proposed { diagnosed_at, .. },
                 F::FixStarted { plan, approved_by, not_after, neighbours, .. },
             ) => Some(P::Fixing {
+                diagnosed_at: *diagnosed_at,
                 plan: Authorized::from_ledger((**plan).clone(), approved_by.clone()),
                 not_after: *not_after,
                 neighbours: neighbours.clone(),
             }),
+            (P::Fixing { plan, diagnosed_at, .. }, F::FixRecalled { .. }) => match self.recall {
+                Some(Recalling::Replan) => Some(P::Diagnosing),
+                Some(Recalling::Keep) | None => Some(P::Proposed {
+                    plan: (**plan).clone(),
+                    diagnosed_at: *diagnosed_at,
+                    hold: None,
+                }),
+            },
             (P::Fixing { plan, neighbours, .. }, F::FixEnded { report }) => {
                 needs_proof(report.as_deref()).then(|| P::Verifying {
                     purpose: Purpose::Fix { plan: plan.clone(), neighbours: neighbours.clone() },
@@ -180,6 +196,17 @@ impl Incident {
                     failure: None,
                 });
             }
+            Fact::RecallRequested { replan } => {
+                self.recall = Some(if *replan { Recalling::Replan } else { Recalling::Keep });
+            }
+            Fact::FixRecalled { .. } => {
+                self.attempts.pop_if(|it| it.attempt == self.attempt);
+                self.attempts_returned += 1;
+            }
+            Fact::FixEnded { report: Some(it) } | Fact::UndoEnded { report: Some(it) } => {
+                self.has_reported(it.work.attempt, it.mode, &it.by);
+            }
+            Fact::LateReport { attempt, mode, by, .. } => self.has_reported(*attempt, *mode, by),
             Fact::AttemptFailed | Fact::UndoStarted { .. } => {
                 if let Some(record) = self.attempts.last_mut() {
                     record.failure.get_or_insert_with(|| now.reason.to_owned());
@@ -194,6 +221,7 @@ impl Incident {
                     self.target.clone_from(target);
                 }
                 self.attempts_before_retry = self.attempt;
+                self.attempts_returned = 0;
                 self.n_rechecks_failed = 0;
                 self.resolution = None;
             }
@@ -207,6 +235,13 @@ impl Incident {
             }
             _ => {}
         }
+    }
+
+    fn has_reported(&mut self, attempt: u32, mode: FixMode, by: &str) {
+        if self.reported.len() == REPORTED_MAX {
+            self.reported.remove(0);
+        }
+        self.reported.push(Reported { attempt, mode, by: by.to_owned() });
     }
 
     fn count(&mut self, event: &Event, n_events: usize) {

@@ -51,6 +51,8 @@ struct Case {
     is_symptom: bool,
     attempt: u32,
     attempts_before_retry: u32,
+    attempts_returned: u32,
+    is_recalled: bool,
     /// The target that is being acted upon, until it is known whether it helped.
     treating: Option<String>,
     /// Whether a fixer may be at it right now.
@@ -159,7 +161,10 @@ impl Laws {
             assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
         }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
-        let told = matches!(fact, Fact::Notified { .. } | Fact::NoticesDue { .. });
+        let told = matches!(
+            fact,
+            Fact::Notified { .. } | Fact::NoticesDue { .. } | Fact::LateReport { .. }
+        );
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
@@ -176,7 +181,22 @@ impl Laws {
                 assert!(decision.at < *expires_at, "approved too late");
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
+            Fact::RecallRequested { .. } => {
+                assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
+                case.is_recalled = true;
+            }
+            Fact::FixRecalled { .. } => {
+                assert!(case.is_recalled, "withdrawn what was not to be: {decision:?}");
+                case.is_at_work = false;
+                case.is_recalled = false;
+                case.treating = None;
+                case.attempts_returned += 1;
+                // What was not begun uses up no budget, and nothing cools down after it.
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
+                case.is_recalled = false;
                 case.is_at_work = false;
                 case.is_symptom = false;
                 case.since = Some(decision.at);
@@ -203,6 +223,7 @@ impl Laws {
             }
             Fact::Retried { target, .. } => {
                 case.attempts_before_retry = case.attempt;
+                case.attempts_returned = 0;
                 assert!(target.is_none() || case.target.is_none(), "a target never changes");
                 case.target = case.target.take().or_else(|| target.clone());
             }
@@ -306,7 +327,7 @@ impl Laws {
         assert!(!self.is_silenced(event, case.target.as_deref(), at), "begun while silenced");
         assert!(self.breaker_until.is_none_or(|until| until <= at), "begun with a tripped breaker");
         assert_eq!(attempt, case.attempt + 1, "attempts are numbered without a gap");
-        let tried = attempt - case.attempts_before_retry;
+        let tried = attempt - case.attempts_before_retry - case.attempts_returned;
         assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
         assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");

@@ -71,13 +71,14 @@ fn diagnoses() -> Vec<Vec<Hypothesis>> {
     ]
 }
 
-fn outcomes() -> [FixOutcome; 4] {
+fn outcomes() -> [FixOutcome; 5] {
     let reason = || "so it went".to_owned();
     [
         FixOutcome::Succeeded,
         FixOutcome::Failed { reason: reason() },
         FixOutcome::Unknown { reason: reason() },
         FixOutcome::Refused { reason: reason(), code: Refusal::TooLate },
+        FixOutcome::Refused { reason: reason(), code: Refusal::Recalled },
     ]
 }
 
