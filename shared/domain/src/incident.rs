@@ -373,7 +373,9 @@ impl Incident {
     /// Returns the fixes that were begun since a person asked to try again.
     #[must_use]
     pub const fn n_tried(&self) -> u32 {
-        self.attempt.saturating_sub(self.attempts_before_retry).saturating_sub(self.attempts_returned)
+        self.attempt
+            .saturating_sub(self.attempts_before_retry)
+            .saturating_sub(self.attempts_returned)
     }
 
     /// Returns the incident that it waits for, while it is a symptom.

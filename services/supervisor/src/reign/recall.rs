@@ -5,9 +5,7 @@ use chrono::Utc;
 use domain::{
     desk::{Recall, Recorded},
     fact::Fact,
-    wire::{
-        Claim, Envelope, FixMode, FixOutcome, FixReport, Input, InputKind, Refusal, WorkKind,
-    },
+    wire::{Claim, Envelope, FixMode, FixOutcome, FixReport, Input, InputKind, Refusal, WorkKind},
 };
 use service::Chain;
 use tracing::{info, warn};

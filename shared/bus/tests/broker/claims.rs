@@ -161,7 +161,8 @@ async fn a_claim_that_was_taken_over_is_lost_for_good() {
     })
     .await;
     for _ in 0..2 {
-        let lost = holding.assure(STEP * 60, soon(STEP * 10)).await.unwrap_err();
+        // For longer than was announced just before, so that it asks.
+        let lost = holding.assure(STEP * 120, soon(STEP * 10)).await.unwrap_err();
         assert!(
             matches!(&lost, Lost::Taken(by) if by.contains("taken") || by.contains("theirs")),
             "{lost}"

@@ -1,6 +1,8 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Recalling, Reported, Step};
+use super::{
+    Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Recalling, Reported, Step,
+};
 use crate::{
     event::Event,
     fact::Fact,

@@ -144,8 +144,7 @@ fn what_a_person_approved_is_not_withdrawn_because_it_needs_an_approval() {
 fn a_fix_may_not_begin_in_a_freeze_that_is_known_to_come() {
     let mut world = World::with(&["db"]);
     let from = world.at + secs(30);
-    let freeze =
-        Freeze { from, until: from + secs(600), reason: "the quarter ends".to_owned() };
+    let freeze = Freeze { from, until: from + secs(600), reason: "the quarter ends".to_owned() };
     world.configure(changed(|it| it.policy.freeze.push(freeze)));
     let id = world.fixing("db");
     assert_eq!(not_before(&world, id), from);
