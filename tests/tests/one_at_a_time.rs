@@ -64,7 +64,7 @@ fn slowly(dir: &Path) -> String {
     risk: low
     attempts: 3
     steps:
-      - {{name: wait, action: command.run, command: [sh, -c, \"echo one >> {}; until [ -e {} ]; do sleep 0.05; done\"], timeout: 4s}}
+      - {{name: wait, action: command.run, command: [sh, -c, \"echo one >> {}; until [ -e {} ]; do sleep 0.05; done\"], timeout: 15s}}
       - {{name: restart, action: process.restart, timeout: 10s}}
 ",
         begun.display(),

@@ -316,22 +316,17 @@ async fn one_target_is_worked_on_by_one_order_at_a_time() {
     }
 }
 
-/// Two steps: one that ends when it may, and one that must not come after the claim is lost.
-fn two_steps(place: &Place) -> Vec<domain::plan::Step> {
+/// Two steps: one that ends a second after it may, and one that must not come after the claim is
+/// lost; nor may the undo of the first.
+fn two_steps(place: &Place, timeout: Span) -> Vec<domain::plan::Step> {
     let runs = place.text("runs");
-    let wait =
-        format!("echo one >> {runs}; until [ -e {} ]; do sleep 0.02; done", place.text("go"));
-    let timeout = Span::from_secs(4);
+    let go = place.text("go");
+    let wait = format!("echo one >> {runs}; until [ -e {go} ]; do sleep 0.02; done; sleep 1");
+    let undo = Some(run(&format!("echo undo >> {runs}")));
     vec![
-        domain::plan::Step { timeout, ..step("one", run(&wait)) },
+        domain::plan::Step { timeout, undo, ..step("one", run(&wait)) },
         domain::plan::Step { timeout, ..step("two", run(&format!("echo two >> {runs}"))) },
     ]
-}
-
-fn assert_lost(report: &FixReport) {
-    let FixOutcome::Unknown { reason } = &report.outcome else { panic!("{report:?}") };
-    assert!(reason.contains("step `two` was not begun: the claim was lost"), "{reason}");
-    assert_eq!(report.steps.len(), 1, "what was done is reported: {report:?}");
 }
 
 /// Goal: a fixer that the broker does not reach does nothing beside its successor. Method: it is
@@ -344,7 +339,7 @@ async fn a_fixer_that_is_cut_off_stops_before_its_next_step() {
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let far = bus::connect(&options).await.unwrap();
     let _first = Fixer::start_with(far, &place, "fixer-1", all()).await;
-    publish(&bus, "wish", &order(two_steps(&place))).await;
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(4)))).await;
     until("it is begun", || place.file("runs").exists()).await;
     proxy.set(Network::Cut);
     std::fs::write(place.file("go"), "").unwrap();
@@ -354,7 +349,10 @@ async fn a_fixer_that_is_cut_off_stops_before_its_next_step() {
     assert!(matches!(declared.outcome, FixOutcome::Unknown { .. }), "{declared:?}");
     assert_eq!(declared.by, "fixer-2");
     proxy.set(Network::Open);
-    assert_lost(&reports.at_least(2).await[1].1);
+    let late = &reports.at_least(2).await[1].1;
+    let FixOutcome::Unknown { reason } = &late.outcome else { panic!("{late:?}") };
+    assert!(reason.contains("step `two` was not begun: the claim was lost"), "{reason}");
+    assert_eq!(late.steps.len(), 1, "what was done is reported: {late:?}");
     assert_eq!(place.read("runs"), "one\n");
 }
 
@@ -365,7 +363,7 @@ async fn a_fixer_that_was_frozen_stops_before_its_next_step() {
     let (broker, place) = (Broker::start().await, Place::new());
     let bus = broker.bus().await.unwrap();
     let first = real(&broker, &place);
-    publish(&bus, "wish", &order(two_steps(&place))).await;
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(8)))).await;
     until("it is begun", || place.file("runs").exists()).await;
     signal(first.pid(), Signal::STOP);
     std::fs::write(place.file("go"), "").unwrap();
@@ -374,9 +372,12 @@ async fn a_fixer_that_was_frozen_stops_before_its_next_step() {
     let mut reports = Reports::read(&bus).await;
     let declared = reports.only().await;
     assert!(matches!(declared.outcome, FixOutcome::Unknown { .. }), "{declared:?}");
-    assert!(Duration::from_secs(4) < begun.elapsed(), "its step could still be under way");
+    assert!(Duration::from_secs(8) < begun.elapsed(), "its step could still be under way");
     signal(first.pid(), Signal::CONT);
-    assert_lost(&reports.at_least(2).await[1].1);
+    // The time of its step is over, and its undo is not for it to run any more.
+    let late = &reports.at_least(2).await[1].1;
+    let FixOutcome::Failed { reason } = &late.outcome else { panic!("{late:?}") };
+    assert!(reason.contains("step `undo one` was not begun: the claim was lost"), "{reason}");
     assert_eq!(place.read("runs"), "one\n");
 }
 
@@ -387,9 +388,7 @@ async fn a_fixer_that_is_proven_gone_is_not_waited_for() {
     let (broker, place) = (Broker::start().await, Place::new());
     let bus = broker.bus().await.unwrap();
     let first = real(&broker, &place);
-    let mut steps = two_steps(&place);
-    steps[0].timeout = Span::from_secs(600);
-    publish(&bus, "wish", &order(steps)).await;
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(600)))).await;
     until("it is begun", || place.file("runs").exists()).await;
     signal(first.pid(), Signal::KILL);
     let _second = real(&broker, &place);

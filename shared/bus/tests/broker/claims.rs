@@ -180,13 +180,15 @@ async fn a_holder_that_the_broker_does_not_hear_may_not_act_and_may_again_later(
     let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
     let bus = bus::connect(&options).await.unwrap();
     let holding = holding(&bus).await;
-    for network in [Network::Cut, Network::Silent, Network::LoseAnswers] {
+    for (n, network) in [(1, Network::Cut), (2, Network::Silent), (3, Network::LoseAnswers)] {
+        // For longer than was announced before, so that it asks.
+        let step = STEP * 60 * n;
         proxy.set(network);
-        let lost = holding.assure(STEP * 60, soon(STEP)).await.unwrap_err();
+        let lost = holding.assure(step, soon(STEP)).await.unwrap_err();
         assert!(matches!(lost, Lost::Unrenewed(_)), "{network:?}: {lost}");
         proxy.cut();
         // Nobody has taken over meanwhile.
-        holding.assure(STEP * 60, soon(STEP * 30)).await.unwrap();
+        holding.assure(step, soon(STEP * 30)).await.unwrap();
     }
 }
 

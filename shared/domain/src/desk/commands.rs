@@ -31,13 +31,12 @@ impl Desk {
                 let reason = if reason.is_empty() { "no reason given" } else { reason };
                 let why = format!("{reason} (by {by})");
                 self.record(turn, None, Fact::Paused { by }, why);
-                let mut message = "New fixes are stopped. Verification and undo go on.".to_owned();
-                let n_ordered = self.recall_fixes(turn, None);
-                if 0 < n_ordered {
-                    message += &format!(
-                        " Fixes ordered before: {n_ordered}. Those that no fixer has begun are withdrawn, the others go on to their end."
-                    );
-                }
+                let message = match self.recall_fixes(turn, None) {
+                    0 => "New fixes are stopped. Verification and undo go on.".to_owned(),
+                    n => format!(
+                        "New fixes are stopped. Verification and undo go on. Fixes ordered before: {n}. Those that no fixer has begun are withdrawn, the others go on to their end."
+                    ),
+                };
                 done(turn, None, &message);
             }
             Verb::Resume => {

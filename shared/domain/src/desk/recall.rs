@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Steps between the moments at which it is looked whether a maintenance window begins.
-const LOOK_EVERY: TimeDelta = TimeDelta::seconds(1);
+const LOOK_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// A fix that is ordered can be begun at least for so long.
 const START_WITHIN_MIN: TimeDelta = TimeDelta::milliseconds(500);
@@ -103,13 +103,11 @@ impl Desk {
         let last = at + START_WITHIN;
         let freezes = self.config.policy.freeze.iter().map(|it| it.from);
         let freeze = freezes.filter(|from| at < *from).min().unwrap_or(last);
-        let mut until = last.min(freeze);
-        if !self.config.maintenance.is_empty() {
-            let moments = std::iter::successors(Some(at), |it| Some(*it + LOOK_EVERY));
-            let is_free = |it: &DateTime<Utc>| self.silenced_until(incident, *it).is_none();
-            let free = moments.take_while(|it| *it < until).take_while(is_free).last();
-            until = until.min(free.unwrap_or(at) + LOOK_EVERY);
-        }
+        let until = last.min(freeze);
+        let moments = std::iter::successors(Some(at), |it| Some(*it + LOOK_EVERY));
+        let is_silent = |it: &DateTime<Utc>| self.silenced_until(incident, *it).is_some();
+        let silent = moments.take_while(|it| *it < until).find(is_silent);
+        let until = silent.map_or(until, |it| it - LOOK_EVERY);
         until.max(at + START_WITHIN_MIN)
     }
 

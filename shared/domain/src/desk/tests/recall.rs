@@ -133,7 +133,7 @@ fn a_changed_target_is_diagnosed_anew_when_its_order_was_withdrawn() {
 fn what_a_person_approved_is_not_withdrawn_because_it_needs_an_approval() {
     let mut world = World::with(&["db"]);
     let id = world.down("db");
-    world.diagnose(id, cure(risky_plan("db", Risk::High)));
+    world.diagnose(id, cure(risky_plan("db", Risk::Medium)));
     world.approve(id);
     assert_eq!(world.status(id), Status::Fixing);
     world.configure(changed(|it| it.policy.soak = crate::span::Span::from_secs(7)));
