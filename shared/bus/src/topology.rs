@@ -252,8 +252,9 @@ pub static STREAMS: [StreamSpec; 6] = [
         of_subject_max: None,
         // Each renewal takes the place of the record before.
         of_subject_kept: Some(1),
-        // Far longer than any work lives: a claim that is forgotten could be won again.
-        age_max: Some(Duration::from_secs(30 * DAY)),
+        // Far longer than any attempt may be begun or last: a claim that is forgotten could be won
+        // again. Longer would cost room: 200,000 attempts a day fit.
+        age_max: Some(Duration::from_secs(2 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,
