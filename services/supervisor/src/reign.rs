@@ -10,6 +10,7 @@ mod deliver;
 mod herald;
 mod measures;
 mod ourselves;
+mod recall;
 mod rights;
 mod scribe;
 mod snapshot;
@@ -17,7 +18,7 @@ mod spans;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bus::{Bus, InboxReader, InboxWriter, Lease, Tokens};
+use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens};
 use chrono::Utc;
 use domain::{config::Config, id::IncidentId};
 use service::{BoxError, Context};
@@ -258,17 +259,7 @@ impl Reign {
                     court.scribe.retry();
                 }
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
-                    let messages = messages?;
-                    if let Some(last) = messages.last() {
-                        self.inbox_last.send_replace(last.seq);
-                        // Read before the state is locked: it takes most of the time.
-                        let subjects = self.bus.subjects();
-                        let parts: Vec<_> =
-                            messages.iter().map(|it| decode::parts(subjects, it)).collect();
-                        let mut state = self.state.write().await;
-                        parts.into_iter().for_each(|it| state.core.take(it));
-                        court.begun.get_or_insert_with(Instant::now);
-                    }
+                    self.take(&messages?, &mut court.begun).await;
                 }
                 // What is published again in portions waits for everything else.
                 () = std::future::ready(()), if court.wants_settled() && court.appending.is_none() => {}
@@ -283,6 +274,18 @@ impl Reign {
             };
             self.tell(due);
         }
+    }
+
+    /// Takes what was read from the inbox.
+    async fn take(&self, messages: &[InboxMessage], begun: &mut Option<Instant>) {
+        let Some(last) = messages.last() else { return };
+        self.inbox_last.send_replace(last.seq);
+        // Read before the state is locked: it takes most of the time.
+        let subjects = self.bus.subjects();
+        let parts: Vec<_> = messages.iter().map(|it| decode::parts(subjects, it)).collect();
+        let mut state = self.state.write().await;
+        parts.into_iter().for_each(|it| state.core.take(it));
+        begun.get_or_insert_with(Instant::now);
     }
 
     /// Takes up what the former leader left.
@@ -343,6 +346,7 @@ impl Reign {
         }
         if std::mem::take(&mut court.republish) {
             court.wanting = state.core.desk().wanting().collect();
+            self.recall(state.core.desk().recalls().collect());
         }
         let n = court.wanting.len().min(PORTION);
         let wishes = state.core.wishes_of(court.wanting.drain(..n));
@@ -375,6 +379,7 @@ impl Reign {
             state.core.stored(batch, seq)?
         };
         self.count(&consequences);
+        self.recall_recorded(&consequences.recorded).await;
         let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;
         // Work first, since somebody is sick.
         court.courier.send(wishes).await;

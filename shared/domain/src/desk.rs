@@ -18,6 +18,7 @@ mod news;
 mod pace;
 mod query;
 mod quiet;
+mod recall;
 mod rejected;
 mod reopen;
 mod repeats;
@@ -67,6 +68,7 @@ use room::Room;
 
 pub use before::{Before, Treatment};
 pub use load::Backlog;
+pub use recall::Recall;
 pub use rejected::Rejected;
 pub use rights::Tokens;
 pub use snapshot::{Snapshot, SnapshotCheck, SnapshotError, SnapshotReader};
@@ -497,7 +499,7 @@ impl Desk {
                 }
             }
             // What was not begun uses up no budget.
-            Fact::AttemptReturned => {
+            Fact::AttemptReturned | Fact::FixRecalled { .. } => {
                 let last = self.history.iter().rposition(|it| it.incident == id);
                 last.map(|idx| self.history.remove(idx));
             }

@@ -11,7 +11,10 @@ use crate::{
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, SilenceId},
-    wire::{AnalysisReport, Change, FixReport, NoticeReport, VerificationReport},
+    wire::{
+        AnalysisReport, Change, FixMode, FixOutcome, FixReport, NoticeReport, StepReport,
+        VerificationReport,
+    },
 };
 
 /// One decision: a line of the log.
@@ -253,10 +256,35 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         bring_up: bool,
     },
+    /// What was ordered must not begin any more; a fixer that has begun it goes on to its end.
+    RecallRequested {
+        /// Whether the plan is made anew when it was not begun; else it waits for its guards.
+        replan: bool,
+    },
+    /// The order was withdrawn before it was begun: it counts as no attempt. The plan waits for
+    /// its guards again, or is made anew.
+    FixRecalled {
+        /// Who withdrew it.
+        by: String,
+    },
     /// A fixer reported, or nobody did in time.
     FixEnded {
         /// The report; `None` when the time had run out.
         report: Option<Box<FixReport>>,
+    },
+    /// A fixer reported what it had done about work that is not waited for any more. Nothing
+    /// follows from it; but everything that was done stands in the log.
+    LateReport {
+        /// The attempt.
+        attempt: u32,
+        /// Forwards, or back.
+        mode: FixMode,
+        /// The fixer.
+        by: String,
+        /// How it ended there.
+        outcome: FixOutcome,
+        /// What was done, without what it printed.
+        steps: Vec<StepReport>,
     },
     /// The verification began without a fix: somebody says that the target is well.
     RecheckStarted,
@@ -415,7 +443,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 47] = [
+    pub const NAMES: [&'static str; 50] = [
         "configured",
         "paused",
         "resumed",
@@ -446,7 +474,10 @@ impl Fact {
         "approval_requested",
         "approved",
         "fix_started",
+        "recall_requested",
+        "fix_recalled",
         "fix_ended",
+        "late_report",
         "recheck_started",
         "verified",
         "not_verified",
@@ -499,7 +530,10 @@ impl Fact {
             Self::ApprovalRequested { .. } => "approval_requested",
             Self::Approved { .. } => "approved",
             Self::FixStarted { .. } => "fix_started",
+            Self::RecallRequested { .. } => "recall_requested",
+            Self::FixRecalled { .. } => "fix_recalled",
             Self::FixEnded { .. } => "fix_ended",
+            Self::LateReport { .. } => "late_report",
             Self::RecheckStarted => "recheck_started",
             Self::Verified { .. } => "verified",
             Self::NotVerified { .. } => "not_verified",

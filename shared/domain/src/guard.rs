@@ -24,6 +24,9 @@ use crate::{
 
 /// A fix that has not been begun so long after it was authorized is not begun at all.
 pub const START_WITHIN: TimeDelta = TimeDelta::seconds(120);
+/// How long a fix may take beyond the longest time of its plan, for a claim whose renewal waits
+/// for the broker. Nothing is under way any more after it.
+pub const FIX_DELAY_MAX: TimeDelta = TimeDelta::seconds(5);
 /// How long an approval is worth something after it was given.
 pub const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
 
@@ -290,6 +293,28 @@ pub fn authorize(situation: &Situation<'_>) -> Verdict {
             inner: situation.plan.clone(),
             approved_by: valid_approval(situation).map(str::to_owned),
         }),
+    }
+}
+
+/// Says why a fix that was ordered must not begin any more: what stops new fixes also stops those
+/// that are ordered and not begun. `None` when nothing does. Counts of fixes, cool-downs and the
+/// breaker were asked when it was ordered.
+#[must_use]
+pub fn recalls(situation: &Situation<'_>, approved_by: Option<&str>) -> Option<String> {
+    for stage in [stages::kill_switch, stages::freeze_window, stages::maintenance] {
+        match stage(situation) {
+            Opinion::Allow => {}
+            Opinion::Hold(_, why)
+            | Opinion::Ask(why)
+            | Opinion::Stale(why)
+            | Opinion::Refuse(why)
+            | Opinion::Suggest(why) => return Some(why),
+        }
+    }
+    match stages::autonomy(situation) {
+        Opinion::Allow | Opinion::Hold(..) => None,
+        Opinion::Ask(why) => Some(why).filter(|_| approved_by.is_none()),
+        Opinion::Stale(why) | Opinion::Refuse(why) | Opinion::Suggest(why) => Some(why),
     }
 }
 

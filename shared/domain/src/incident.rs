@@ -30,11 +30,12 @@ use crate::{
     span::Span,
     target::Target,
     view::Status,
-    wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
+    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, WorkRef},
 };
 
-/// Added to a fix's own time before nobody waits for its report any more.
-const FIX_GRACE: TimeDelta = TimeDelta::seconds(15);
+/// Added to a fix's own time before its report is not waited for any more: when it is over, no
+/// fixer can be at it.
+const FIX_GRACE: TimeDelta = TimeDelta::seconds(guard::FIX_DELAY_MAX.num_seconds() + 10);
 /// Added to a verification's own time before nobody waits for its report any more.
 const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
 /// How long a symptom waits for its cause.
@@ -77,6 +78,10 @@ pub enum Phase {
         not_after: DateTime<Utc>,
         /// Targets that must be well after it.
         neighbours: Vec<String>,
+        /// When the evidence of the plan was taken; unknown, and so too old, in the snapshots of
+        /// older versions.
+        #[serde(default)]
+        diagnosed_at: DateTime<Utc>,
     },
     /// It is being verified.
     Verifying {
@@ -176,6 +181,31 @@ pub struct Retries {
     pub since: DateTime<Utc>,
     /// Number of retries scheduled.
     pub n: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// A report of a fixer that is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The attempt.
+    pub attempt: u32,
+    /// Forwards, or back.
+    pub mode: FixMode,
+    /// The fixer.
+    pub by: String,
+}
+
+/// What becomes of a plan whose order is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recalling {
+    /// It waits for its guards again.
+    Keep,
+    /// It is made anew.
+    Replan,
 }
 
 /// A fact that cannot follow the phase it met: the ledger is corrupt, or we are wrong.
@@ -285,6 +315,12 @@ pub struct Incident {
     /// When news started the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reopened_at: Option<DateTime<Utc>>,
+    /// Set while the fix that was ordered must not begin any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Recalling>,
+    /// Reports of fixers that are in the log, the newest last: each is recorded once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reported: Vec<Reported>,
     /// Escalations under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -332,6 +368,8 @@ impl Incident {
             news: None,
             n_reopened: 0,
             reopened_at: None,
+            recall: None,
+            reported: Vec::new(),
             calls: Vec::new(),
             timeline: Vec::new(),
         };
@@ -541,9 +579,4 @@ impl Incident {
             Phase::Escalated(_) | Phase::Over(_) => None,
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-const fn is_zero(n: &u32) -> bool {
-    *n == 0
 }

@@ -124,7 +124,10 @@ impl Measures {
             | Fact::Released
             | Fact::Diagnosed { .. }
             | Fact::PlanExpired
+            | Fact::RecallRequested { .. }
+            | Fact::FixRecalled { .. }
             | Fact::FixEnded { .. }
+            | Fact::LateReport { .. }
             | Fact::RecheckStarted
             | Fact::Verified { .. }
             | Fact::NotVerified { .. }

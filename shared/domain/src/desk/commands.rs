@@ -36,8 +36,13 @@ impl Desk {
                 let reason = if reason.is_empty() { "no reason given" } else { reason };
                 let why = format!("{reason} (by {by})");
                 self.record(turn, None, Fact::Paused { by }, why);
-                let message = "New fixes are stopped. Verification and undo go on.";
-                done(turn, None, message);
+                let message = match self.recall_fixes(turn, None) {
+                    0 => "New fixes are stopped. Verification and undo go on.".to_owned(),
+                    n => format!(
+                        "New fixes are stopped. Verification and undo go on. Fixes ordered before: {n}. Those that no fixer has begun are withdrawn, the others go on to their end."
+                    ),
+                };
+                done(turn, None, &message);
             }
             Verb::Resume => {
                 let why = format!("{by} allows new fixes again; the breaker is reset");
@@ -189,9 +194,11 @@ impl Desk {
             return done(turn, None, "This configuration is in force already.");
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
+        let former = self.config.clone();
         let fact = Fact::Configured { config: Box::new(config.clone()), by };
         self.record(turn, None, fact, why);
         self.expire_stale(turn);
+        self.recall_fixes(turn, Some(&former));
         done(turn, None, "The configuration is in force.");
     }
 }

@@ -215,6 +215,11 @@ impl Incidents {
         self.treated.iter().filter(|it| others(it.1)).map(|it| it.0.clone()).collect()
     }
 
+    /// Returns those under treatment.
+    pub(super) fn treated(&self) -> impl Iterator<Item = &Incident> {
+        self.treated.values().flatten().filter_map(|id| self.get(id))
+    }
+
     /// Returns the number of targets that are sick by themselves.
     pub(super) fn n_sick(&self) -> usize {
         self.sick.len()

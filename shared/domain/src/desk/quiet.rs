@@ -443,6 +443,7 @@ impl Desk {
                 );
                 let message = format!("Silence {} lasts until {}.", silence.id, silence.until);
                 self.record(turn, None, Fact::Silenced { silence: Box::new(silence) }, why);
+                self.recall_fixes(turn, None);
                 turn.answer(AnswerStatus::Done, None, &message);
             }
             Err(why) => refuse(turn, &why),

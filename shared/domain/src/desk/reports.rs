@@ -20,11 +20,14 @@ impl Desk {
     pub(super) fn on_fix(&mut self, turn: &mut Turn, report: &FixReport) {
         let id = report.work.incident;
         if self.awaited(report.work).is_none() {
+            return self.on_late_report(turn, report);
+        }
+        if self.on_recalled(turn, report) {
             return;
         }
         let (FixOutcome::Failed { reason }
         | FixOutcome::Unknown { reason }
-        | FixOutcome::Refused { reason }) = &report.outcome
+        | FixOutcome::Refused { reason, .. }) = &report.outcome
         else {
             let done: Vec<_> = report.steps.iter().map(|it| it.summary.as_str()).collect();
             let why = format!("{} carried it out: {}", report.by, done.join("; "));

@@ -3,9 +3,10 @@
 use super::{Desk, Turn, incidents::Fate};
 use crate::{
     fact::{Escalation, Fact},
-    guard::{self, Opinion, START_WITHIN, Situation, Verdict},
+    guard::{self, Authorized, Opinion, Situation, Verdict},
     id::IncidentId,
     incident::{Incident, Phase, Purpose},
+    plan::Plan,
 };
 
 /// Moves that settling makes after one input, and plans of one guard that it asks about.
@@ -205,24 +206,7 @@ impl Desk {
         });
         let (hold, plan) = (hold.clone(), plan.clone());
         match verdict {
-            Verdict::Allow(plan) => {
-                let attempt = incident.attempt + 1;
-                let neighbours = self.neighbours(&plan.target);
-                let first = if bring_up { "bring-up: " } else { "" };
-                let why = match plan.approved_by() {
-                    Some(by) => format!("{first}{}, approved by {by}; all guards allow it", *plan),
-                    None => format!("{first}{}; all guards allow it", *plan),
-                };
-                let fact = Fact::FixStarted {
-                    attempt,
-                    approved_by: plan.approved_by().map(str::to_owned),
-                    plan: Box::new((*plan).clone()),
-                    not_after: turn.at + START_WITHIN,
-                    neighbours,
-                    bring_up,
-                };
-                self.record(turn, Some(id), fact, why);
-            }
+            Verdict::Allow(plan) => self.start_fix(turn, id, &plan, bring_up),
             Verdict::Otherwise(_, Opinion::Ask(why)) => {
                 let fact = Fact::ApprovalRequested {
                     plan_hash: plan.hash(),
@@ -249,6 +233,30 @@ impl Desk {
             }
             Verdict::Otherwise(_, Opinion::Allow) => {}
         }
+    }
+
+    /// Begins a fix that all guards allowed.
+    fn start_fix(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        plan: &Authorized<Plan>,
+        bring_up: bool,
+    ) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let first = if bring_up { "bring-up: " } else { "" };
+        let approved =
+            plan.approved_by().map_or_else(String::new, |by| format!(", approved by {by}"));
+        let why = format!("{first}{}{approved}; all guards allow it", **plan);
+        let fact = Fact::FixStarted {
+            attempt: incident.attempt + 1,
+            approved_by: plan.approved_by().map(str::to_owned),
+            plan: Box::new((**plan).clone()),
+            not_after: self.begun_until(incident, turn.at),
+            neighbours: self.neighbours(&plan.target),
+            bring_up,
+        };
+        self.record(turn, Some(id), fact, why);
     }
 
     /// Returns whether more targets are sick by themselves than the storm brake allows.

@@ -21,6 +21,7 @@ mod news;
 mod order;
 mod portions;
 mod quiet;
+mod recall;
 mod removal;
 mod reopening;
 mod round_trips;

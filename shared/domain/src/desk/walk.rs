@@ -88,6 +88,8 @@ fn one_incident_keeps_the_laws_on_every_path() {
         "approval_requested",
         "approved",
         "fix_started",
+        "recall_requested",
+        "fix_recalled",
         "fix_ended",
         "recheck_started",
         "verified",
@@ -210,9 +212,10 @@ impl Scope {
             let n_rechecks = it.n_rechecks_failed.min(self.n_rechecks);
             let kind = it.event.kind.as_str();
             format!(
-                "{:?} {kind} {} {tried} {n_rechecks} {approved} {heard}",
+                "{:?} {kind} {} {tried} {n_rechecks} {approved} {heard} {:?}",
                 it.target,
-                self.phase(world, it)
+                self.phase(world, it),
+                it.recall
             )
         };
         let incidents: BTreeSet<_> = desk.open_incidents().map(of).collect();

@@ -1,18 +1,23 @@
 //! How facts move an incident.
 
 use super::{
-    Approval, Circumstance, Corrupt, Ending, Incident, News, Phase, Purpose, Retries, Step,
+    Approval, Circumstance, Corrupt, Ending, Incident, News, Phase, Purpose, Recalling, Reported,
+    Retries, Step,
 };
 use crate::{
     event::Event,
     fact::Fact,
     guard::Authorized,
     view::Status,
-    wire::{AttemptRecord, FixOutcome, FixReport},
+    wire::{AttemptRecord, FixMode, FixOutcome, FixReport},
 };
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
+
+/// Reports of one incident that are remembered. Beyond them a report that is sent again may be
+/// recorded again.
+const REPORTED_MAX: usize = 64;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -23,6 +28,7 @@ impl Incident {
     pub fn apply(&mut self, fact: &Fact, now: Circumstance<'_>) -> Result<(), Corrupt> {
         if let Some(phase) = self.next_phase(fact, now)? {
             self.phase = phase;
+            self.recall = None;
             self.revision += 1;
             self.entered_at = now.at;
             if self.phase == Phase::Diagnosing {
@@ -34,6 +40,7 @@ impl Incident {
             }
         }
         self.keep(fact, now);
+        self.keep_attempt(fact, now);
         self.keep_hold(fact, now);
         let status = self.status();
         self.note(fact, status, now);
@@ -45,9 +52,13 @@ impl Incident {
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. } | F::CommandRefused { .. }) => {
-                None
-            }
+            (
+                P::Over(_),
+                F::Notified { .. }
+                | F::NoticesDue { .. }
+                | F::LateReport { .. }
+                | F::CommandRefused { .. },
+            ) => None,
             (P::Over(_), _) => return Err(self.corrupt(fact, now)),
 
             (
@@ -60,8 +71,10 @@ impl Incident {
                 | F::Acknowledged { .. }
                 | F::Notified { .. }
                 | F::NoticesDue { .. }
+                | F::LateReport { .. }
                 | F::Paged { .. },
-            ) => None,
+            )
+            | (P::Fixing { .. }, F::RecallRequested { .. }) => None,
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
             (
@@ -112,13 +125,22 @@ impl Incident {
                 Some(P::Proposed { plan: plan.clone(), diagnosed_at: *diagnosed_at, hold: None })
             }
             (
-                P::Proposed { .. },
+                P::Proposed { diagnosed_at, .. },
                 F::FixStarted { plan, approved_by, not_after, neighbours, .. },
             ) => Some(P::Fixing {
+                diagnosed_at: *diagnosed_at,
                 plan: Authorized::from_ledger((**plan).clone(), approved_by.clone()),
                 not_after: *not_after,
                 neighbours: neighbours.clone(),
             }),
+            (P::Fixing { plan, diagnosed_at, .. }, F::FixRecalled { .. }) => match self.recall {
+                Some(Recalling::Replan) => Some(P::Diagnosing),
+                Some(Recalling::Keep) | None => Some(P::Proposed {
+                    plan: (**plan).clone(),
+                    diagnosed_at: *diagnosed_at,
+                    hold: None,
+                }),
+            },
             (P::Fixing { plan, neighbours, .. }, F::FixEnded { report }) => {
                 needs_proof(report.as_deref()).then(|| P::Verifying {
                     purpose: Purpose::Fix { plan: plan.clone(), neighbours: neighbours.clone() },
@@ -191,11 +213,6 @@ impl Incident {
                 self.retries = Some(Retries { n: former.n + 1, ..former });
             }
             Fact::RediagnosisStarted { trigger } => self.reopen(*trigger, now),
-            Fact::FixEnded { report } if !was_refused(report.as_deref()) => self.retries = None,
-            Fact::AttemptReturned => {
-                self.attempts_returned += 1;
-                self.attempts.pop();
-            }
             Fact::BecameSymptom { of } => {
                 self.cause = Some(*of);
                 self.analysis = Some(now.reason.to_owned());
@@ -219,21 +236,6 @@ impl Incident {
                     proof: proof.clone(),
                 });
             }
-            Fact::FixStarted { attempt, plan, .. } => {
-                self.attempt = *attempt;
-                self.approval = None;
-                self.attempts.push(AttemptRecord {
-                    attempt: *attempt,
-                    runbook: plan.runbook.clone(),
-                    started_at: now.at,
-                    failure: None,
-                });
-            }
-            Fact::AttemptFailed | Fact::UndoStarted { .. } => {
-                if let Some(record) = self.attempts.last_mut() {
-                    record.failure.get_or_insert_with(|| now.reason.to_owned());
-                }
-            }
             Fact::Released => {
                 self.cause = None;
                 self.n_rechecks_failed += 1;
@@ -254,6 +256,52 @@ impl Incident {
             }
             _ => {}
         }
+    }
+
+    /// Keeps what the fact tells about an attempt.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are about no attempt")]
+    fn keep_attempt(&mut self, fact: &Fact, now: Circumstance<'_>) {
+        match fact {
+            Fact::FixStarted { attempt, plan, .. } => {
+                self.attempt = *attempt;
+                self.approval = None;
+                self.attempts.push(AttemptRecord {
+                    attempt: *attempt,
+                    runbook: plan.runbook.clone(),
+                    started_at: now.at,
+                    failure: None,
+                });
+            }
+            Fact::RecallRequested { replan } => {
+                self.recall = Some(if *replan { Recalling::Replan } else { Recalling::Keep });
+            }
+            Fact::FixRecalled { .. } | Fact::AttemptReturned => {
+                self.attempts.pop_if(|it| it.attempt == self.attempt);
+                self.attempts_returned += 1;
+            }
+            Fact::FixEnded { report } | Fact::UndoEnded { report } => {
+                if !was_refused(report.as_deref()) {
+                    self.retries = None;
+                }
+                if let Some(it) = report {
+                    self.has_reported(it.work.attempt, it.mode, &it.by);
+                }
+            }
+            Fact::LateReport { attempt, mode, by, .. } => self.has_reported(*attempt, *mode, by),
+            Fact::AttemptFailed | Fact::UndoStarted { .. } => {
+                if let Some(record) = self.attempts.last_mut() {
+                    record.failure.get_or_insert_with(|| now.reason.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn has_reported(&mut self, attempt: u32, mode: FixMode, by: &str) {
+        if self.reported.len() == REPORTED_MAX {
+            self.reported.remove(0);
+        }
+        self.reported.push(Reported { attempt, mode, by: by.to_owned() });
     }
 
     fn count(&mut self, event: &Event, n_events: usize) {

@@ -37,7 +37,7 @@ fn start(target: &str, risk: Risk, is_start: bool) -> Plan {
     Plan::new(parts).unwrap()
 }
 
-fn find(world: &mut World, id: IncidentId, plan: Plan, running: bool) -> Handled {
+fn find(world: &mut World, id: IncidentId, plan: &Plan, running: bool) -> Handled {
     let Input::Analysis(mut report) = analysis(world.work(id), cure(plan.clone())) else {
         panic!("another one")
     };
@@ -63,7 +63,7 @@ fn a_hundred_dead_targets_after_a_reboot_are_started_within_a_minute() {
     let ids: Vec<_> =
         names.iter().map(|it| down(&mut world, it, "selfheal/monitor", false)).collect();
     for (id, name) in ids.iter().zip(&names) {
-        find(&mut world, *id, start(name, Risk::Low, true), false);
+        find(&mut world, *id, &start(name, Risk::Low, true), false);
     }
     let mut n_at_once = 0;
     while world.desk.open_incidents().next().is_some() {
@@ -96,7 +96,7 @@ fn only_a_start_of_low_risk_of_what_was_never_healthy_and_does_not_run_is_a_brin
     ] {
         let mut world = fleet(3);
         let id = down(&mut world, "t0", source, seen_well);
-        find(&mut world, id, start("t0", risk, is_start), running);
+        find(&mut world, id, &start("t0", risk, is_start), running);
         let case = format!("{source} {seen_well} {risk:?} {is_start} {running}");
         assert_eq!(bring_ups(&world), wanted, "{case}");
     }
@@ -108,7 +108,7 @@ fn a_target_is_brought_up_once_then_budgets_count() {
     let mut n_started = 0;
     for _ in 0..6 {
         let id = down(&mut world, "t0", "selfheal/monitor", false);
-        find(&mut world, id, start("t0", Risk::Low, true), false);
+        find(&mut world, id, &start("t0", Risk::Low, true), false);
         if world.status(id) == Status::Fixing {
             n_started += 1;
             world.fixed(id);

@@ -24,7 +24,7 @@ use crate::{
     incident::{Incident, Phase},
     plan::{Parts, Plan, Risk},
     policy::{Autonomy, RunbookPolicy},
-    wire::{FixMode, FixOutcome, Hypothesis, Input, NoticeReport, TimerFired, Verb},
+    wire::{FixMode, FixOutcome, Hypothesis, Input, NoticeReport, Refusal, TimerFired, Verb},
 };
 
 /// Deadlines after which a history must have come to an end by itself.
@@ -169,7 +169,7 @@ fn outcome(which: u8) -> FixOutcome {
         0 => FixOutcome::Succeeded,
         1 => FixOutcome::Failed { reason },
         2 => FixOutcome::Unknown { reason },
-        _ => FixOutcome::Refused { reason },
+        _ => FixOutcome::Refused { reason, code: Refusal::TooLate },
     }
 }
 

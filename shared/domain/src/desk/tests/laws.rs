@@ -51,8 +51,8 @@ struct Case {
     is_symptom: bool,
     attempt: u32,
     attempts_before_retry: u32,
-    /// Attempts since then that were not begun.
-    returned: u32,
+    attempts_returned: u32,
+    is_recalled: bool,
     /// The target that is being acted upon, until it is known whether it helped.
     treating: Option<String>,
     /// Whether a fixer may be at it right now.
@@ -173,7 +173,10 @@ impl Laws {
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
         let told = matches!(
             fact,
-            Fact::Notified { .. } | Fact::NoticesDue { .. } | Fact::CommandRefused { .. }
+            Fact::Notified { .. }
+                | Fact::NoticesDue { .. }
+                | Fact::LateReport { .. }
+                | Fact::CommandRefused { .. }
         );
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
@@ -191,7 +194,22 @@ impl Laws {
                 assert!(decision.at < *expires_at, "approved too late");
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
+            Fact::RecallRequested { .. } => {
+                assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
+                case.is_recalled = true;
+            }
+            Fact::FixRecalled { .. } => {
+                assert!(case.is_recalled, "withdrawn what was not to be: {decision:?}");
+                case.is_at_work = false;
+                case.is_recalled = false;
+                case.treating = None;
+                case.attempts_returned += 1;
+                // What was not begun uses up no budget, and nothing cools down after it.
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
+                case.is_recalled = false;
                 case.is_at_work = false;
                 case.is_symptom = false;
                 case.since = Some(decision.at);
@@ -216,22 +234,21 @@ impl Laws {
             Fact::SelfResolved => {
                 assert!(case.is_proven || !has_check, "closed without a proof");
             }
-            Fact::RediagnosisStarted { trigger } => {
-                if *trigger == Trigger::News {
-                    (case.attempts_before_retry, case.returned) = (case.attempt, 0);
-                    // An approval is worth nothing after news.
-                    case.approved = None;
-                }
+            Fact::RediagnosisStarted { trigger: Trigger::News } => {
+                (case.attempts_before_retry, case.attempts_returned) = (case.attempt, 0);
+                // An approval is worth nothing after news.
+                case.approved = None;
             }
             Fact::AttemptReturned => {
                 assert!(case.treating.take().is_some(), "returned is what was begun");
                 case.is_at_work = false;
-                case.returned += 1;
+                case.attempts_returned += 1;
                 let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
                 self.starts.remove(last);
             }
             Fact::Retried { target, .. } => {
-                (case.attempts_before_retry, case.returned) = (case.attempt, 0);
+                case.attempts_before_retry = case.attempt;
+                case.attempts_returned = 0;
                 assert!(target.is_none() || case.target.is_none(), "a target never changes");
                 case.target = case.target.take().or_else(|| target.clone());
             }
@@ -335,7 +352,7 @@ impl Laws {
         assert!(!self.is_silenced(event, case.target.as_deref(), at), "begun while silenced");
         assert!(self.breaker_until.is_none_or(|until| until <= at), "begun with a tripped breaker");
         assert_eq!(attempt, case.attempt + 1, "attempts are numbered without a gap");
-        let tried = attempt - case.attempts_before_retry - case.returned;
+        let tried = attempt - case.attempts_before_retry - case.attempts_returned;
         assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
         assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");

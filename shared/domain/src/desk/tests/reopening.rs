@@ -16,7 +16,7 @@ use crate::{
     policy::{Notifier, Policy, Retry},
     span::Span,
     view::Status,
-    wire::{AnswerStatus, Evidence, FixMode, FixOutcome, Input, TimerFired, Verb},
+    wire::{AnswerStatus, Evidence, FixMode, FixOutcome, Input, Refusal, TimerFired, Verb},
 };
 
 /// A policy with retries after 5, 10 and 10 s, for half a minute.
@@ -112,7 +112,10 @@ fn a_refused_fix_counts_as_no_attempt_and_trips_no_breaker() {
     let mut world = World::new(config(vec![target("db", &[]), target("web", &[])], policy));
     let id = world.fixing("db");
     let refuse = |world: &mut World| {
-        let outcome = FixOutcome::Refused { reason: "process.restart is not allowed here".into() };
+        let outcome = FixOutcome::Refused {
+            code: Refusal::NotAllowed,
+            reason: "process.restart is not allowed here".to_owned(),
+        };
         let work = world.work(id);
         world.send(fix(work, FixMode::Apply, outcome));
     };

@@ -21,7 +21,7 @@ use crate::{
     policy::Retry,
     span::Span,
     view,
-    wire::{FixMode, FixOutcome, Input, TimerFired, Verb},
+    wire::{FixMode, FixOutcome, Input, Refusal, TimerFired, Verb},
 };
 
 /// Incidents after which a path opens no further one.
@@ -165,7 +165,10 @@ fn moves(world: &World) -> Vec<(Input, chrono::DateTime<chrono::Utc>)> {
     let mut timed = Vec::new();
     for it in world.desk.open_incidents() {
         let work = it.work();
-        let refused = FixOutcome::Refused { reason: "not on my list".to_owned() };
+        let refused = FixOutcome::Refused {
+            code: Refusal::NotAllowed,
+            reason: "not on my list".to_owned(),
+        };
         let failed = FixOutcome::Failed { reason: "it did not start".to_owned() };
         match &it.phase {
             Phase::Diagnosing => moves.extend([
