@@ -165,10 +165,8 @@ fn moves(world: &World) -> Vec<(Input, chrono::DateTime<chrono::Utc>)> {
     let mut timed = Vec::new();
     for it in world.desk.open_incidents() {
         let work = it.work();
-        let refused = FixOutcome::Refused {
-            code: Refusal::NotAllowed,
-            reason: "not on my list".to_owned(),
-        };
+        let refused =
+            FixOutcome::Refused { code: Refusal::NotAllowed, reason: "not on my list".to_owned() };
         let failed = FixOutcome::Failed { reason: "it did not start".to_owned() };
         match &it.phase {
             Phase::Diagnosing => moves.extend([
