@@ -3,10 +3,14 @@
 use super::{Desk, Turn, commands::done, fleet::Fleet};
 use crate::{
     config::Config,
+    event::short_text,
     fact::Fact,
     view::HeldConfig,
     wire::{AnswerStatus, ConfigText},
 };
+
+/// Longest difference that is recorded: it quotes the configuration.
+const DIFFERENCE_CHARS_MAX: usize = 300;
 
 impl Desk {
     /// Brings a configuration into force, or holds it until a person confirms it: one that was
@@ -57,8 +61,10 @@ impl Desk {
         let text = text.map(|it| it.sha256.clone());
         let parts = parts.to_vec();
         let fact = Fact::Configured { config: Box::new(rest.clone()), by, text, parts };
+        let former = self.config.clone();
         self.record(turn, None, fact, why);
         self.expire_stale(turn);
+        self.recall_fixes(turn, Some(&former));
         done(turn, None, "The configuration is in force.");
     }
 
@@ -73,6 +79,8 @@ impl Desk {
     }
 
     fn hold(&mut self, turn: &mut Turn, text: &ConfigText, by: String, differences: Vec<String>) {
+        let differences: Vec<_> =
+            differences.iter().map(|it| short_text(it, DIFFERENCE_CHARS_MAX)).collect();
         let same = |it: &HeldConfig| it.sha256 == text.sha256 && it.differences == differences;
         if self.given.held().is_some_and(same) {
             return;
