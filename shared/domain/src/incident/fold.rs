@@ -33,6 +33,7 @@ impl Incident {
         }
         self.keep(fact, now);
         self.keep_hold(fact, now);
+        self.keep_fix(fact);
         let status = self.status();
         self.note(fact, status, now);
         Ok(())
@@ -198,17 +199,6 @@ impl Incident {
                     failure: None,
                 });
             }
-            Fact::RecallRequested { replan } => {
-                self.recall = Some(if *replan { Recalling::Replan } else { Recalling::Keep });
-            }
-            Fact::FixRecalled { .. } => {
-                self.attempts.pop_if(|it| it.attempt == self.attempt);
-                self.attempts_returned += 1;
-            }
-            Fact::FixEnded { report: Some(it) } | Fact::UndoEnded { report: Some(it) } => {
-                self.has_reported(it.work.attempt, it.mode, &it.by);
-            }
-            Fact::LateReport { attempt, mode, by, .. } => self.has_reported(*attempt, *mode, by),
             Fact::AttemptFailed | Fact::UndoStarted { .. } => {
                 if let Some(record) = self.attempts.last_mut() {
                     record.failure.get_or_insert_with(|| now.reason.to_owned());
@@ -250,6 +240,25 @@ impl Incident {
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);
+    }
+
+    /// Keeps what becomes of orders, and whose reports are in the log.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are about no order")]
+    fn keep_fix(&mut self, fact: &Fact) {
+        match fact {
+            Fact::RecallRequested { replan } => {
+                self.recall = Some(if *replan { Recalling::Replan } else { Recalling::Keep });
+            }
+            Fact::FixRecalled { .. } => {
+                self.attempts.pop_if(|it| it.attempt == self.attempt);
+                self.attempts_returned += 1;
+            }
+            Fact::FixEnded { report: Some(it) } | Fact::UndoEnded { report: Some(it) } => {
+                self.has_reported(it.work.attempt, it.mode, &it.by);
+            }
+            Fact::LateReport { attempt, mode, by, .. } => self.has_reported(*attempt, *mode, by),
+            _ => {}
+        }
     }
 
     /// Keeps since when guards hold its plans. A plan that is made anew begins no new hold.

@@ -185,20 +185,6 @@ impl Laws {
                 assert!(decision.at < *expires_at, "approved too late");
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
-            Fact::RecallRequested { .. } => {
-                assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
-                case.is_recalled = true;
-            }
-            Fact::FixRecalled { .. } => {
-                assert!(case.is_recalled, "withdrawn what was not to be: {decision:?}");
-                case.is_at_work = false;
-                case.is_recalled = false;
-                case.treating = None;
-                case.attempts_returned += 1;
-                // What was not begun uses up no budget, and nothing cools down after it.
-                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
-                self.starts.remove(last);
-            }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
                 case.is_recalled = false;
                 case.is_at_work = false;
@@ -233,7 +219,31 @@ impl Laws {
             }
             _ => {}
         }
+        self.withdrawn(id, decision);
         self.ended(id, decision);
+    }
+
+    /// Notes what is withdrawn before it was begun.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts withdraw nothing")]
+    fn withdrawn(&mut self, id: IncidentId, decision: &Decision) {
+        let case = self.cases.get_mut(&id).unwrap();
+        match &decision.fact {
+            Fact::RecallRequested { .. } => {
+                assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
+                case.is_recalled = true;
+            }
+            Fact::FixRecalled { .. } => {
+                assert!(case.is_recalled, "withdrawn what was not to be: {decision:?}");
+                case.is_at_work = false;
+                case.is_recalled = false;
+                case.treating = None;
+                case.attempts_returned += 1;
+                // What was not begun uses up no budget, and nothing cools down after it.
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
+            _ => {}
+        }
     }
 
     /// Notes what ends a treatment, and what ends an incident.
