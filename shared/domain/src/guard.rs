@@ -10,13 +10,16 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
+    action::Action,
+    autonomy::Risk,
     incident::Incident,
     plan::Plan,
     policy::Policy,
     target::Target,
-    wire::{FixMode, FixOrder, WorkRef},
+    wire::{Evidence, FixMode, FixOrder, WorkRef},
 };
 
 /// A fix that has not been begun so long after it was authorized is not begun at all.
@@ -133,6 +136,8 @@ pub struct Situation<'a> {
     pub n_targets: usize,
     /// Number of targets that are sick by themselves, this one among them.
     pub n_sick: usize,
+    /// Whether the plan only starts a target for the first time; see [`is_bring_up`].
+    pub bring_up: bool,
 }
 
 /// One fix, as budgets see it.
@@ -152,6 +157,9 @@ pub struct FixRecord {
     pub ended_at: Option<DateTime<Utc>>,
     /// Whether it did not help.
     pub failed: bool,
+    /// Whether it was the first start of its target.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
 }
 
 /// What one stage says.
@@ -185,6 +193,53 @@ const STORM_MIN: usize = 3;
 #[must_use]
 pub fn storm_limit(policy: &Policy, n_targets: usize) -> usize {
     policy.storm.of(n_targets).max(STORM_MIN)
+}
+
+/// Targets that may be brought up at once, whatever the blast radius: what is down already
+/// cannot be harmed by its first start, but a host can by too many at once.
+pub(crate) const BRING_UP_MAX: usize = 32;
+/// A target is brought up once within this time; then budgets count.
+const BRING_UP_AGAIN: TimeDelta = TimeDelta::hours(1);
+/// Who is believed that a target was never healthy and does not run.
+const MONITOR: &str = "selfheal/monitor";
+
+/// Returns whether a plan only starts a target for the first time: our own monitor has never
+/// seen it healthy, the diagnosis saw that nothing of it runs, and the plan is of low risk
+/// and does nothing but start it. Budgets, blast radius, breaker and storm brake are about
+/// what runs; this touches nothing that does.
+#[must_use]
+pub fn is_bring_up(
+    incident: &Incident,
+    plan: &Plan,
+    history: &VecDeque<FixRecord>,
+    now: DateTime<Utc>,
+) -> bool {
+    let starts =
+        |it: &Action| matches!(it, Action::ProcessRestart { .. } | Action::DockerStart { .. });
+    let only_starts = plan.steps.iter().all(|it| starts(&it.action) && it.undo.is_none());
+    let flag = |it: &Evidence, name: &str| it.detail.get(name).and_then(Value::as_bool);
+    let status = |it: &Evidence| it.detail.get("status").and_then(Value::as_str).map(str::to_owned);
+    let is_down = incident.evidence.iter().any(|it| {
+        let is_own = it.target.as_deref() == Some(plan.target.as_str());
+        is_own
+            && match it.source.as_str() {
+                "process" => flag(it, "running") == Some(false),
+                "container" => {
+                    flag(it, "exists") == Some(true)
+                        && matches!(status(it).as_deref(), Some("created" | "exited"))
+                }
+                _ => false,
+            }
+    });
+    let from = now - BRING_UP_AGAIN;
+    let is_first =
+        !history.iter().any(|it| it.bring_up && it.target == plan.target && from < it.started_at);
+    &*incident.event.source == MONITOR
+        && incident.event.seen_well() == Some(false)
+        && plan.risk == Risk::Low
+        && only_starts
+        && is_down
+        && is_first
 }
 
 /// A stage: its name, and the question it asks.

@@ -734,6 +734,23 @@ pub struct TimerFired {
     pub incident: IncidentId,
     /// When it was due; for people.
     pub due: DateTime<Utc>,
+    /// Instead of a deadline: a supervisor has taken over under this revision of the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+impl TimerFired {
+    /// Returns that the deadline of an incident has come.
+    #[must_use]
+    pub const fn of(incident: IncidentId, due: DateTime<Utc>) -> Self {
+        Self { incident, due, epoch: None }
+    }
+
+    /// Returns that a supervisor has taken over.
+    #[must_use]
+    pub const fn leadership(epoch: u64, at: DateTime<Utc>) -> Self {
+        Self { incident: IncidentId::NONE, due: at, epoch: Some(epoch) }
+    }
 }
 
 /// What the sender of an input hears, once the decision is in the ledger and the log.

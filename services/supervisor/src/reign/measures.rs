@@ -98,7 +98,15 @@ impl Measures {
             Fact::Suppressed { by, .. } => {
                 counter!("selfheal_suppressions_total", "by" => by.as_str()).increment(1);
             }
-            Fact::Configured { .. }
+            Fact::RecoveryNoted { .. }
+            | Fact::EventOver { .. }
+            | Fact::Configured { .. }
+            | Fact::LeadershipTaken { .. }
+            | Fact::CommandRefused { .. }
+            | Fact::ReportedBeside { .. }
+            | Fact::RetryScheduled { .. }
+            | Fact::RediagnosisStarted { .. }
+            | Fact::AttemptReturned
             | Fact::Changed { .. }
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }

@@ -93,6 +93,7 @@ impl Desk {
             under_treatment: &[],
             n_targets: self.config.targets.len(),
             n_sick: self.incidents.n_sick(),
+            bring_up: false,
         };
         guard::recalls(&situation, plan.approved_by()).map(|why| (false, why))
     }

@@ -220,7 +220,7 @@ fn inputs() -> Vec<Input> {
         analysis(work(), super::world::blame("db")),
         verification(work(), false, t0(), &["api"]),
         verification(work(), true, t0(), &[]),
-        Input::Timer(TimerFired { incident: id(), due: t0() }),
+        Input::Timer(TimerFired::of(id(), t0())),
     ];
     for outcome in [
         FixOutcome::Succeeded,
