@@ -68,7 +68,12 @@ impl Work<'_> {
             let reason = format!("step `{}`: {}", step.name, failure.reason);
             let done = steps.get(..idx).unwrap_or_default();
             if done.is_empty() {
-                return (FixOutcome::Failed { reason }, false);
+                let outcome = if failure.is_refusal {
+                    FixOutcome::Refused { reason }
+                } else {
+                    FixOutcome::Failed { reason }
+                };
+                return (outcome, false);
             }
             let whole = done.iter().all(|it| it.undo.is_some());
             let undone = match self.undo(done.iter().rev()).await {
@@ -120,7 +125,8 @@ impl Work<'_> {
 
     fn begin(&self, timeout: Duration) -> Attempt {
         let work = self.order.work;
-        Attempt::begin(work.incident.to_string(), work.attempt, timeout)
+        let checks = self.order.plan.success.checks.clone();
+        Attempt::begin(work.incident.to_string(), work.attempt, timeout).with_checks(checks)
     }
 
     async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Failure> {

@@ -65,11 +65,21 @@ impl Place {
         self.tools_with(&Args { allow: Some("all".to_owned()), ..Args::default() })
     }
 
+    /// Returns the same, which starts processes by this program.
+    pub(crate) fn tools_started_by(&self, starter: &std::path::Path) -> Arc<Tools> {
+        let allow = AllowList::load(&Args { allow: Some("all".to_owned()), ..Args::default() });
+        let tasks = TaskTracker::new();
+        let tools = Tools::new(allow.unwrap(), self.state(), tasks, CancellationToken::new());
+        Arc::new(tools.with_starter(starter.to_path_buf()))
+    }
+
     pub(crate) fn tools_with(&self, args: &Args) -> Arc<Tools> {
         // Another test of this binary may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
         let allow = AllowList::load(args).unwrap();
-        Tools::new(allow, self.state(), TaskTracker::new(), CancellationToken::new())
+        let tools = Tools::new(allow, self.state(), TaskTracker::new(), CancellationToken::new());
+        // The binary of these tests is none that becomes what is started.
+        Arc::new(tools.with_starter(env!("CARGO_BIN_EXE_selfheal-fixer").into()))
     }
 }
 
