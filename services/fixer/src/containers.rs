@@ -90,8 +90,9 @@ async fn resolve(docker: &Docker, name: &str, which: Which) -> Result<Vec<String
         |error: container::Error| Failure::refused(Failure::of(&error, error.hint()).reason);
     let found = container::resolve(docker, name).await.map_err(refused)?;
     if found.is_empty() {
+        let (project, service) = name.split_once('/').unwrap_or(("", name));
         return Err(Failure::new(format!(
-            "there is no container of service `{name}`; see `docker compose ls` and `docker ps -a`"
+            "there is no container of service `{service}` in compose project `{project}`; see `docker compose ls` and `docker ps -a`"
         )));
     }
     Ok(chosen(found, which))

@@ -12,7 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    AllowList, Args, KnownTargets, Progress, Tools, memory::Memory, orders::Orders, turns::Turns,
+    AllowList, Args, KnownTargets, Progress, Tools, memory::Memory, orders::Orders,
+    process::keep_bounded, turns::Turns,
 };
 
 /// Runs the fixer until it is told to stop; orders under way are carried out to their end.

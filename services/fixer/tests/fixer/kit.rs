@@ -214,6 +214,11 @@ pub(crate) fn step(name: &str, action: Action) -> Step {
 }
 
 pub(crate) fn plan(steps: Vec<Step>) -> Plan {
+    plan_with(steps, vec![Check::of_process()])
+}
+
+/// Returns a plan after which these checks are to pass.
+pub(crate) fn plan_with(steps: Vec<Step>, checks: Vec<Check>) -> Plan {
     Plan::new(Parts {
         runbook: "test".to_owned(),
         title: "a test".to_owned(),
@@ -223,19 +228,18 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         risk: Risk::Low,
         autonomy: None,
         steps,
-        success: Success {
-            checks: vec![Check::of_process()],
-            soak: Span::ZERO,
-            within: Span::from_secs(1),
-        },
+        success: Success { checks, soak: Span::ZERO, within: Span::from_secs(1) },
     })
     .unwrap()
 }
 
 pub(crate) fn order(steps: Vec<Step>) -> FixOrder {
+    order_of(plan(steps))
+}
+
+pub(crate) fn order_of(plan: Plan) -> FixOrder {
     static N: AtomicU64 = AtomicU64::new(1);
     let n = N.fetch_add(1, Ordering::Relaxed);
-    let plan = plan(steps);
     let now = chrono::Utc::now();
     FixOrder {
         work: WorkRef {

@@ -70,18 +70,26 @@ impl Error {
 /// How a process ended.
 #[derive(Debug, Serialize)]
 pub struct Exit {
+    /// The process.
     pub pid: i32,
+    /// Its exit code, when it ended by itself.
     pub exit_code: Option<i32>,
+    /// The signal that ended it.
     pub signal: Option<i32>,
+    /// When.
     pub at: String,
 }
 
 /// That a process was started.
 #[derive(Debug, Serialize)]
 pub struct Start<'a> {
+    /// The process.
     pub pid: i32,
+    /// When.
     pub at: String,
+    /// The incident.
     pub incident: &'a str,
+    /// The attempt.
     pub attempt: u32,
 }
 
@@ -113,6 +121,10 @@ impl Drop for Lock {
 
 impl Files {
     /// Names the files. Relative paths of the handle count from our working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
     pub fn new(state_dir: &Path, target: &str, handle: &ProcessHandle) -> Result<Self, Error> {
         let plain = |it: char| it.is_alphanumeric() || matches!(it, '-' | '_' | '.');
         if target.is_empty() || target.starts_with('.') || !target.chars().all(plain) {
@@ -133,10 +145,14 @@ impl Files {
         })
     }
 
+    /// Returns the name of the target.
+    #[must_use]
     pub fn target(&self) -> &str {
         &self.target
     }
 
+    /// Returns the directory, as a whole path.
+    #[must_use]
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
@@ -146,6 +162,10 @@ impl Files {
     }
 
     /// Takes the target, or says that another one has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
     pub fn lock(&self) -> Result<Lock, Error> {
         create_dir(&self.state_dir)?;
         let path = self.beside("lock");
@@ -283,6 +303,10 @@ impl Files {
     }
 
     /// Adds a start to the list, which keeps the last [`STARTS_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
     pub fn add_start(&self, start: &Start<'_>) -> Result<(), Error> {
         let path = self.beside("starts.jsonl");
         let mut line = json(start);
@@ -305,6 +329,10 @@ impl Files {
     }
 
     /// Writes how the process ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
     pub fn write_exit(&self, exit: &Exit) -> Result<(), Error> {
         replace(&self.beside("exit.json"), json(exit).as_bytes())
     }

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _},
+        fd::AsFd as _,
         unix::{net::UnixStream, process::CommandExt as _},
     },
     process::{Command, ExitCode, Stdio},
@@ -81,7 +81,8 @@ fn prepare(answers: &mut UnixStream) -> io::Result<(Command, Files)> {
     // What ends the fixer, such as Ctrl-C on its terminal, must not end the target.
     rustix::process::setsid()?;
     unignore_signals()?;
-    close_inherited(answers)?;
+    // What was inherited besides standard input and output ends where the program begins.
+    close_fds::set_fds_cloexec(3, &[]);
     let own = rustix::process::getpid();
     let run = Run::of(own).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
     let mut record = Record::new(run, order.mark, &order.handle);
@@ -108,20 +109,6 @@ fn prepare(answers: &mut UnixStream) -> io::Result<(Command, Files)> {
 fn unignore_signals() -> io::Result<()> {
     for signal in SIGNALS {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
-    }
-    Ok(())
-}
-
-/// Closes what was inherited besides standard input and output.
-fn close_inherited(but: &UnixStream) -> io::Result<()> {
-    let listed = std::fs::read_dir("/proc/self/fd")?;
-    let fds: Vec<i32> =
-        listed.flatten().filter_map(|it| it.file_name().to_str()?.parse().ok()).collect();
-    for fd in fds.into_iter().filter(|it| 3 <= *it && *it != but.as_raw_fd()) {
-        // That by which they were listed is closed already.
-        if let Err(error) = nix::unistd::close(fd) {
-            tracing::trace!(%error, fd, "not open");
-        }
     }
     Ok(())
 }
