@@ -104,7 +104,7 @@ async fn follow(bus: Bus, targets: KnownTargets, stop: CancellationToken) {
         match serde_json::from_slice::<Config>(&text) {
             Ok(config) => targets.set(Configured::of(&config.targets)),
             Err(error) => {
-                warn!(revision, %error, "configuration cannot be read, the former one stays")
+                warn!(revision, %error, "configuration cannot be read, the former one stays");
             }
         }
     }

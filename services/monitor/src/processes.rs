@@ -73,13 +73,13 @@ impl Processes {
         self.asked(target, |search, scanner| find(search, || scanner.scan())).await
     }
 
-    async fn asked<T: Send + 'static>(
+    async fn asked<T>(
         &self,
         target: &Target,
         ask: impl FnOnce(Search<'_>, &Scanner) -> T + Send + 'static,
     ) -> Option<T>
     where
-        T: Adopts,
+        T: Adopts + Send + 'static,
     {
         let handle = target.process.clone()?;
         let files = self.files(&target.name, &handle)?;

@@ -42,7 +42,7 @@ fn reap() {
                 Err(error) => debug!(pid, %error, "somebody else has taken it"),
             }
         }
-        thread::sleep(STEP);
+        thread::park_timeout(STEP);
     }
 }
 

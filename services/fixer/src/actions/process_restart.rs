@@ -72,10 +72,11 @@ async fn restart(
         Ok((lock, case, present))
     })
     .await?;
-    let mut stopped = present.stop(process, attempt).await?;
+    let stopped = present.stop(process, attempt).await?;
     if let Some(pid) = blocking(move || case.look_again()).await? {
-        stopped.push_str(&format!("found it started again by somebody else, as process {pid}"));
-        return Ok(Done::silently(stopped));
+        return Ok(Done::silently(format!(
+            "{stopped}found it started again by somebody else, as process {pid}"
+        )));
     }
     let started = begin(program, process, &files, tools, attempt).await?;
     let pid = started.run.pid;

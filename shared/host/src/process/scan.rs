@@ -57,7 +57,7 @@ impl Entry {
             target: proc::variable_in(&environment, MARK_TARGET),
             state_dir: proc::variable_in(&environment, MARK_STATE),
             mark: proc::variable_in(&environment, MARK_RUN),
-            has_environment: environment.iter().any(|byte| *byte == b'='),
+            has_environment: environment.contains(&b'='),
             arguments,
         })
     }
