@@ -84,7 +84,8 @@ impl Case {
         if !kind.pid_file {
             case.target.process.as_mut().unwrap().pid_file = None;
         }
-        Self { kind, ours, ..case }
+        (case.kind, case.ours) = (kind, ours);
+        case
     }
 
     /// Makes a target in a directory of its own: command and pid file for a directory and a port.
