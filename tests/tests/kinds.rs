@@ -24,7 +24,7 @@ use domain::{
     target::{ProcessHandle, Target},
     wire::{FixMode, FixOrder, FixOutcome, WorkRef},
 };
-use fixer::{AllowList, Args, Progress, Tools, carry_out};
+use fixer::{AllowList, Alone, Args, Progress, Tools, carry_out};
 use host::process::{Configured, Found};
 use monitor::processes::Processes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -197,7 +197,7 @@ impl Case {
     async fn restart(&self) -> FixOutcome {
         let order = self.order();
         let (progress, _lines) = Progress::new("fixer-test".to_owned());
-        carry_out(&order, &self.tools, &progress).await.outcome
+        carry_out(&order, &self.tools, &progress, &Alone).await.outcome
     }
 
     fn order(&self) -> FixOrder {

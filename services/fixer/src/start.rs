@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    AllowList, Args, KnownTargets, Progress, Tools, memory::Memory, orders::Orders,
+    AllowList, Args, KnownTargets, Progress, Tools, alive::Alive, memory::Memory, orders::Orders,
     process::keep_bounded, turns::Turns,
 };
 
@@ -70,8 +70,8 @@ pub async fn serve(hand: Hand, tools: Arc<Tools>) {
     let mut work = bus.work().consume(WorkKind::Fix, &zones, parallel);
     let orders = Arc::new(Orders {
         writer: bus.inbox_writer(),
-        members: bus.members().watch(),
         bus,
+        _alive: Alive::begin(&tools.state_dir, &id),
         tools,
         progress,
         by: id,

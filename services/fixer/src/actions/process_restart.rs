@@ -78,6 +78,8 @@ async fn restart(
             "{stopped}found it started again by somebody else, as process {pid}"
         )));
     }
+    // This process may have been stopped meanwhile, and another one be at work by now.
+    attempt.in_time()?;
     let started = begin(program, process, &files, tools, attempt).await?;
     let pid = started.run.pid;
     if let Some(status) = started.exited {
