@@ -24,12 +24,24 @@ use domain::{
     target::{ProcessHandle, Target},
     wire::{FixMode, FixOrder, FixOutcome, WorkRef},
 };
-use fixer::{AllowList, Alone, Args, Progress, Tools, carry_out};
+use fixer::{AllowList, Args, Progress, Tools, carry_out};
 use host::process::{Configured, Found};
 use monitor::processes::Processes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tests::{eventually, stack::binary, target::free_address};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Nobody else works on the targets of these tests.
+struct Alone;
+
+impl fixer::Lease for Alone {
+    fn assure(
+        &self,
+        _: std::time::Duration,
+    ) -> futures_util::future::BoxFuture<'_, Result<(), fixer::Lost>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
 
 /// A kind of process, and whether it can be known which process it is.
 #[derive(Clone, Copy, Debug)]
@@ -283,7 +295,7 @@ impl Case {
                 assert_eq!(self.living(), [main], "{}", self.name());
                 self.is_seen_alive_if(self.kind.known_when_ours, main).await;
             }
-            FixOutcome::Refused { reason } => {
+            FixOutcome::Refused { reason, .. } => {
                 assert!(!self.is_known(), "{}: {reason}", self.name());
                 assert_eq!(self.living(), [before], "{}: {reason}", self.name());
                 assert!(reason.contains("pid_file"), "{reason}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{
     action::Action,
     plan::{OVERTIME, Step},
-    wire::{FixMode, FixOrder, FixOutcome, StepReport},
+    wire::{FixMode, FixOrder, FixOutcome, Refusal, StepReport},
 };
 use metrics::{counter, histogram};
 use service::trace::{KeyValue, Open, Role};
@@ -102,7 +102,7 @@ impl Work<'_> {
             let whole = first(n_changed).iter().all(|it| it.undo.is_some());
             let reason = format!("step `{}`: {}", step.name, failure.reason);
             if failure.is_refusal && n_begun == 0 {
-                return (FixOutcome::Refused { reason }, false);
+                return (FixOutcome::Refused { reason, code: Refusal::Other }, false);
             }
             let (reason, undone) = self.take_back(reason, first(n_begun), whole).await;
             return (FixOutcome::Failed { reason }, undone);

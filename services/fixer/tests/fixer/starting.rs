@@ -81,7 +81,7 @@ async fn a_port_that_a_stranger_holds_refuses_the_start_and_names_the_holder() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let outcome = restart_on(&place.tools(), &handle(&["sleep", "1000"]), port).await;
-    let FixOutcome::Refused { reason } = outcome else { panic!("{outcome:?}") };
+    let FixOutcome::Refused { reason, .. } = outcome else { panic!("{outcome:?}") };
     let own = std::process::id();
     assert!(reason.contains(&format!("port {port} is held by process {own} (")), "{reason}");
     assert!(!place.file("run/shop.starts.jsonl").exists(), "it was started");
@@ -113,7 +113,7 @@ async fn what_goes_into_the_background_without_a_pid_file_is_neither_stopped_nor
     until("the start command has ended", || place.file("run/shop.exit.json").exists()).await;
     until("it runs in the background", || place.read("pids").ends_with('\n')).await;
     let outcome = carry_out(&tools, &order(vec![step("one", restart(&process))])).await.outcome;
-    let FixOutcome::Refused { reason } = outcome else { panic!("{outcome:?}") };
+    let FixOutcome::Refused { reason, .. } = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("in the background") && reason.contains("pid_file"), "{reason}");
     let pids: Vec<i32> = place.read("pids").lines().map(|it| it.parse().unwrap()).collect();
     assert_eq!(pids.len(), 1, "it was doubled");
