@@ -175,7 +175,11 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
                 return (is_former && other.is_of(search.handle))
                     .then_some((run, KnownBy::FormerName(name)));
             }
-            None => names::is_command(&proc::arguments(pid), &search.handle.command),
+            // Its own pid file names it: a child of that target that was meant to be this one.
+            None => {
+                search.files.has_named_pid_file()
+                    && names::is_command(&proc::arguments(pid), &search.handle.command)
+            }
         };
         return is_same.then_some((run, KnownBy::PidFile));
     }
