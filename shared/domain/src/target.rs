@@ -70,8 +70,9 @@ pub struct ProcessHandle {
     /// Environment besides `PATH`, `HOME` and `LANG`, which are passed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// File that holds the process id (default: `<state dir>/<target>.pid`). Written
-    /// at each start by the fixer; may be written by whoever started it first.
+    /// File that holds the process id: its first number counts (default:
+    /// `<state dir>/<target>.pid`). If the program writes it itself, nobody else does; else
+    /// the fixer writes it after a start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_file: Option<String>,
     /// File that takes what the process prints (default: `<state dir>/<target>.log`).

@@ -32,7 +32,12 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
             Ok(Some(container)) => container,
             Ok(None) => return Finding::failed(format!("there is no container {name}")),
             Err(error) => {
-                return Finding::failed(Chain(&error).to_string()).with(UNREACHABLE, json!(true));
+                let finding = Finding::failed(Chain(&error).to_string());
+                return if error.is_unreachable() {
+                    finding.with(UNREACHABLE, json!(true))
+                } else {
+                    finding
+                };
             }
         };
         let finding = match container.sickness() {
