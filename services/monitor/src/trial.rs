@@ -74,9 +74,12 @@ impl Look {
     pub fn new(work: &VerifyWork, begun: Begun, checks: &[Check], samples: &[Sample]) -> Self {
         let run = samples.iter().find_map(|sample| sample.finding.run.clone());
         let ok = |outcome| outcome == Outcome::Passed;
+        // What cannot be asked is neither health nor a failure; the others decide.
+        let asked = |(sample, _): &(&Sample, &Check)| sample.finding.outcome != Outcome::NotAsked;
         let results: Vec<CheckResult> = samples
             .iter()
             .zip(checks)
+            .filter(asked)
             .map(|(sample, check)| sample.result(check, ok(sample.finding.outcome)))
             .collect();
         // Without anything to look at there is no proof, and a handle without a run is dead.
@@ -312,6 +315,7 @@ mod tests {
             target: Target::named("database"),
             checks: vec![check],
             neighbours: Vec::new(),
+            passed_before: Vec::new(),
             since: Utc::now(),
             soak: Span::from_millis(soak_ms),
             within: Span::from_millis(60_000),

@@ -14,6 +14,7 @@ mod fleet;
 mod incidents;
 mod load;
 mod news;
+mod observable;
 mod pace;
 mod query;
 mod quiet;

@@ -17,6 +17,7 @@ fn work(target: Target, soak_ms: u64, within_ms: u64) -> VerifyWork {
         checks: target.all_checks(),
         target,
         neighbours: Vec::new(),
+        passed_before: Vec::new(),
         since: Utc::now() - TimeDelta::hours(5),
         soak: Span::from_millis(soak_ms),
         within: Span::from_millis(within_ms),

@@ -17,6 +17,7 @@ mod histories;
 mod limits;
 mod measures;
 mod news;
+mod observable;
 mod quiet;
 mod round_trips;
 mod rules;
