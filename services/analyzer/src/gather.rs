@@ -144,6 +144,10 @@ async fn complete(
         if !near.iter().any(|it| missing(&it)) || until <= Instant::now() {
             return;
         }
+        if !matches!(timeout_at(until, stop.run_until_cancelled(sleep(DOUBT))).await, Ok(Some(())))
+        {
+            return;
+        }
         least = (least * 2).min(LOOK_MAX);
         // The target first: whose answer it is is told by it.
         let again: Vec<&Target> =
