@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use serde_json::json;
 use std::os::unix::process::ExitStatusExt;
 use tokio::{
@@ -80,6 +83,9 @@ async fn run(question: &Question) -> Finding {
 /// A check whose program is not there, or may not be run, says nothing about the target.
 fn not_started(program: &str, error: &io::Error) -> Finding {
     let why = format!("cannot start {program}: {error}");
+    if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
+        return Finding::not_asked(why);
+    }
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput => {
             Finding::not_asked(why)
