@@ -47,7 +47,7 @@ pub use self::{
     batch::{Batch, Consequences, Traced},
     decode::Rejection,
     lines::{Line, Lines},
-    snapshots::{KEPT as SNAPSHOTS_KEPT, Snapshots},
+    snapshots::{Fill, Forgettable, KEPT as SNAPSHOTS_KEPT, Snapshots},
     wheel::Wheel,
 };
 
@@ -177,6 +177,9 @@ impl Core {
         self.poison.clone_from(&former.poison);
         self.one_by_one = former.one_by_one;
         self.n_rejected = former.n_rejected;
+        if former.snapshots.is_full() {
+            self.snapshots.full();
+        }
     }
 
     /// Folds message `seq` of the ledger and returns its lines for the log, from decision
@@ -365,6 +368,16 @@ impl Core {
             return Vec::new();
         }
         ids.into_iter().flat_map(|id| self.desk.wishes_of(id)).collect()
+    }
+
+    /// Begins a snapshot although none is due, since the ledger is nearly full; `None` while
+    /// something is decided ahead of the ledger, one is under way, or nothing has happened since.
+    pub fn snapshot_for_room(&mut self) -> Option<(u64, Snapshot)> {
+        if !self.is_settled() || self.ledger_seq == 0 || !self.snapshots.may_begin() {
+            return None;
+        }
+        self.snapshots.begun();
+        Some((self.ledger_seq, self.desk.snapshot()))
     }
 
     /// Begins a snapshot, and returns the message of the ledger that it stands behind;

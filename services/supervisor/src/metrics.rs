@@ -4,7 +4,7 @@ use service::Metric;
 
 /// What a supervisor counts. What is said of the leader, others do not count, or say 0: sums
 /// over all supervisors are right, also across a change of leader.
-pub const METRICS: [Metric; 36] = [
+pub const METRICS: [Metric; 37] = [
     Metric::gauge("selfheal_supervisor_leading", &[], "1 when it leads."),
     Metric::counter(
         "selfheal_supervisor_inputs_total",
@@ -66,6 +66,11 @@ pub const METRICS: [Metric; 36] = [
         "selfheal_stream_limit_bytes",
         &["stream"],
         "Bytes at which a stream of the broker refuses; asked by the leader.",
+    ),
+    Metric::counter(
+        "selfheal_supervisor_ledger_unlogged_total",
+        &[],
+        "How often a full ledger was shortened although the log lacked the lines; counted by the leader.",
     ),
     Metric::gauge("selfheal_agents", &["kind"], "Living processes of ours; seen by the leader."),
     Metric::gauge("selfheal_paused", &[], "1 while a person has stopped new fixes; the leader."),

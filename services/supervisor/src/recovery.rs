@@ -1,7 +1,7 @@
 //! The state that a start begins with: a snapshot, or nothing.
 
 use bus::Bus;
-use domain::desk::{Desk, SnapshotError, SnapshotReader};
+use domain::desk::{Desk, SnapshotCheck, SnapshotError, SnapshotReader};
 use service::{BoxError, Chain, ConfigError};
 use tracing::{info, warn};
 
@@ -70,9 +70,29 @@ pub(crate) async fn begin(bus: &Bus, log: &Log) -> Result<Core, BoxError> {
     Err(ConfigError::new(problem, hint).into())
 }
 
+/// Reads a snapshot back, line by line, without making a state of it.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub(crate) async fn verify(bus: &Bus, seq: u64) -> Result<(), BoxError> {
+    let mut check = SnapshotCheck::default();
+    read(bus, seq, |line| check.line(line)).await?;
+    Ok(check.finish()?)
+}
+
 async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
-    let mut parts = bus.snapshots().read(seq).await.map_err(Unusable::Broker)?;
     let mut desk = SnapshotReader::default();
+    read(bus, seq, |line| desk.line(line)).await?;
+    desk.finish().map_err(Unusable::Content)
+}
+
+async fn read(
+    bus: &Bus,
+    seq: u64,
+    mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
+) -> Result<(), Unusable> {
+    let mut parts = bus.snapshots().read(seq).await.map_err(Unusable::Broker)?;
     let mut rest: Vec<u8> = Vec::new();
     while let Some(part) = parts.next().await.map_err(Unusable::Broker)? {
         let mut lines = part.split(|byte| *byte == b'\n');
@@ -80,10 +100,10 @@ async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
         let mut line = lines.next().unwrap_or_default();
         for next in lines {
             if rest.is_empty() {
-                desk.line(line).map_err(Unusable::Content)?;
+                take(line).map_err(Unusable::Content)?;
             } else {
                 rest.extend_from_slice(line);
-                desk.line(&rest).map_err(Unusable::Content)?;
+                take(&rest).map_err(Unusable::Content)?;
                 rest.clear();
             }
             line = next;
@@ -93,5 +113,5 @@ async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
             return Err(Unusable::Endless);
         }
     }
-    desk.finish().map_err(Unusable::Content)
+    Ok(())
 }

@@ -245,6 +245,7 @@ impl Reign {
                 _ = republish.tick() => {
                     court.republish = true;
                     self.housekeep().await;
+                    self.shorten_ledger();
                 }
                 _ = look.tick() => {
                     self.look_at_file();
@@ -283,6 +284,7 @@ impl Reign {
         }
         drop(state);
         self.find_snapshots().await;
+        self.make_room().await;
         self.submit_given().await;
     }
 
@@ -300,6 +302,7 @@ impl Reign {
                 return Ok(None);
             }
             let Some(mut batch) = state.core.seal(epoch)? else { return Ok(None) };
+            let was_full = state.core.snapshots().is_full();
             drop(state);
             court.courier.send(std::mem::take(&mut batch.looks)).await;
             if let Some(started) = court.begun.take() {
@@ -312,7 +315,8 @@ impl Reign {
                 }
                 continue;
             }
-            court.appending = Some(Appending::begin(&self.bus.ledger(), batch, &court.scribe));
+            let ledger = self.bus.ledger();
+            court.appending = Some(Appending::begin(&ledger, batch, was_full, &court.scribe));
         }
     }
 
@@ -347,6 +351,10 @@ impl Reign {
             Outcome::Stored(batch, seq) => (batch, Some(seq)),
             Outcome::NothingToStore(batch) => (batch, None),
             Outcome::Deposed => return Ok(Some(End::Deposed)),
+            Outcome::Full => {
+                self.state.write().await.core.snapshots_mut().full();
+                return Ok(Some(End::Deposed));
+            }
             Outcome::TooLarge(batch) => {
                 self.state.write().await.core.too_large(&batch);
                 return Ok(Some(End::Deposed));

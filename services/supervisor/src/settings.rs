@@ -13,6 +13,10 @@ use crate::{
     journal::{self, Rotation},
 };
 
+/// The smallest ledger: one that holds fewer of the largest batches than are decided while a
+/// snapshot is written and read back would be full before it can be shortened.
+const LEDGER_MIB_MIN: i64 = 16;
+
 /// Flags of the supervisor.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -37,8 +41,8 @@ pub struct Args {
     /// Size in MiB at which the inbox is full and events are refused; unless given 1024, or what it has
     #[arg(long, env = "SELFHEAL_INBOX_MAX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub inbox_max_mib: Option<u32>,
-    /// Size in MiB at which the ledger is full and nothing is decided; unless given 1024, or what it has
-    #[arg(long, env = "SELFHEAL_LEDGER_MAX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Size in MiB at which the ledger is full and nothing is decided, at least 16; unless given 1024, or what it has
+    #[arg(long, env = "SELFHEAL_LEDGER_MAX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(LEDGER_MIB_MIN..))]
     pub ledger_max_mib: Option<u32>,
 }
 

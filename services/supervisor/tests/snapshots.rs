@@ -26,10 +26,15 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(broker: &Broker, dir: PathBuf) -> Self {
+        Self::with(broker, dir, &[])
+    }
+
+    fn with(broker: &Broker, dir: PathBuf, more: &[&str]) -> Self {
         std::fs::create_dir_all(&dir).unwrap();
         let stderr = File::create(dir.join("stderr")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_selfheal-supervisor"))
             .args(["--nats-url", &broker.url(), "--data-dir", "."])
+            .args(more)
             .current_dir(&dir)
             .stderr(stderr)
             .spawn()
@@ -168,4 +173,51 @@ async fn a_snapshot_that_cannot_be_read_is_skipped() {
     publish(&bus, 3, 4).await;
     assert!(first.said().contains("a snapshot is not used"), "{}", first.said());
     assert!(n < n_decisions(&bus).await);
+}
+
+/// One sender says the same again and again, with a large payload; and others are large, too.
+#[tokio::test]
+async fn a_small_ledger_of_large_messages_never_fills_up() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::with(&broker, dir.path().join("a"), &["--ledger-max-mib", "16"]);
+    // Twice of what it holds.
+    publish(&bus, 0, 160).await;
+    let state = bus.ledger().state().await.unwrap();
+    assert_eq!(state.bytes_max, Some(16 * 1024 * 1024));
+    assert!(1 < state.first_seq, "{state:?}");
+    // The log has every line all the same, and a start finds its state.
+    let n = n_decisions(&bus).await;
+    eventually("whole", async || {
+        let log = supervisor.log();
+        if log == (1..=n).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{}", log.len())) }
+    })
+    .await;
+    drop(supervisor);
+    let _again = Supervisor::with(&broker, dir.path().join("a"), &["--ledger-max-mib", "16"]);
+    publish(&bus, 160, 162).await;
+    assert!(n < n_decisions(&bus).await);
+}
+
+/// A ledger that was full before it could be shortened, as former versions left it.
+#[tokio::test]
+async fn a_ledger_that_is_full_is_shortened_behind_a_snapshot_and_goes_on() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let roomy = Supervisor::with(&broker, dir.path().join("a"), &["--ledger-max-mib", "64"]);
+    publish(&bus, 0, 60).await;
+    let n = n_decisions(&bus).await;
+    drop(roomy);
+    bus.snapshots().keep_newest(0).await.unwrap();
+    // 12 MiB and more are in it: smaller, it takes nothing.
+    let small = Supervisor::with(&broker, dir.path().join("a"), &["--ledger-max-mib", "16"]);
+    eventually("leading", async || {
+        if small.said().contains("leading") { Ok(()) } else { Err(small.said()) }
+    })
+    .await;
+    publish(&bus, 60, 90).await;
+    assert!(n < n_decisions(&bus).await);
+    assert!(1 < bus.ledger().first_seq().await.unwrap());
 }

@@ -236,8 +236,9 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 128 * MIB,
         message_bytes_max: 64 * KIB,
         of_subject_max: None,
-        // Far longer than any work lives: a claim that is forgotten could be won again.
-        age_max: Some(Duration::from_secs(30 * DAY)),
+        // Far longer than any attempt may be begun or last: a claim that is forgotten could be won
+        // again. Longer would cost room: 200,000 attempts a day fit.
+        age_max: Some(Duration::from_secs(2 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,

@@ -18,13 +18,16 @@ mod observable;
 mod pace;
 mod query;
 mod quiet;
+mod rejected;
 mod repeats;
 mod reports;
 mod rights;
+mod room;
 mod row;
 mod settle;
 mod signature;
 mod snapshot;
+mod stale;
 mod telling;
 mod wish;
 
@@ -33,7 +36,10 @@ mod tests;
 #[cfg(test)]
 mod walk;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -55,17 +61,21 @@ use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
 use rights::Rights;
+use room::Room;
 
 pub use before::{Before, Treatment};
 pub use load::Backlog;
+pub use rejected::Rejected;
 pub use rights::Tokens;
-pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};
+pub use snapshot::{Snapshot, SnapshotCheck, SnapshotError, SnapshotReader};
 pub use wish::Wish;
 
 /// Fixes that budgets look at.
 const HISTORY_MAX: usize = 10_000;
 /// How far budgets look back.
 const HISTORY_AGE: TimeDelta = TimeDelta::days(31);
+/// What was left of things that wait together is due so long after some of them were looked at.
+const AT_ONCE: TimeDelta = TimeDelta::milliseconds(1);
 /// Changes that are remembered; a diagnosis is told the last of those that concern it.
 const CHANGES_MAX: usize = 200;
 
@@ -88,6 +98,10 @@ pub struct Desk {
     deliveries: Deliveries,
     changes: VecDeque<Change>,
     quiet: Quiet,
+    /// Incidents whose plan was made for another configuration, and has not expired yet.
+    stale: BTreeSet<IncidentId>,
+    /// When some of what waits together was looked at last: the rest is due again since then.
+    looked_at: DateTime<Utc>,
     n_decisions: u64,
     position: Position,
     /// Who may approve, as far as the configuration does not tell.
@@ -158,6 +172,8 @@ struct Turn {
     moved: Vec<IncidentId>,
     /// What may let plans pass that guards hold.
     freed: Freed,
+    /// How much was decided.
+    room: Room,
 }
 
 /// What may let plans pass that guards hold.
@@ -174,7 +190,8 @@ struct Freed {
 impl Turn {
     fn new(position: Position, at: DateTime<Utc>) -> Self {
         let handled = Handled::default();
-        Self { position, at, handled, moved: Vec::new(), freed: Freed::default() }
+        let (freed, room) = (Freed::default(), Room::default());
+        Self { position, at, handled, moved: Vec::new(), freed, room }
     }
 
     fn answer(&mut self, status: AnswerStatus, incident: Option<IncidentId>, message: &str) {
@@ -228,11 +245,6 @@ impl Desk {
     #[must_use]
     pub fn n_repeats_waiting(&self) -> usize {
         self.repeats.len()
-    }
-
-    /// Skips an input that could not be understood, so that it is not read again.
-    pub fn skip(&mut self, position: Position) {
-        self.position = self.position.max(position);
     }
 
     /// Folds one stored decision.
@@ -354,7 +366,8 @@ impl Desk {
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Configured { config, .. } => {
-                self.config = Fleet::new((**config).clone());
+                let former = std::mem::replace(&mut self.config, Fleet::new((**config).clone()));
+                self.note_stale(&former);
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 self.forget_people();
@@ -377,6 +390,7 @@ impl Desk {
             Fact::Silenced { silence } => self.quiet.add_silence((**silence).clone()),
             Fact::SilenceEnded { id, .. } => self.quiet.end_silence(id, now.at),
             Fact::Suppressed { event, target, fingerprint, by, until } => {
+                self.looked_at = now.at;
                 self.quiet.mute(Muted {
                     event: (**event).clone(),
                     target: target.clone(),
@@ -387,7 +401,13 @@ impl Desk {
                     reason: now.reason.to_owned(),
                 });
             }
-            Fact::SuppressionEnded { fingerprint } => self.quiet.unmute(fingerprint),
+            Fact::SuppressionEnded { fingerprint } => {
+                self.looked_at = now.at;
+                self.quiet.unmute(fingerprint);
+            }
+            Fact::SuppressionExtended { fingerprint, ends_at } => {
+                self.quiet.extend(fingerprint, *ends_at);
+            }
             Fact::Changed { delivery, change } => {
                 self.deliveries.remember(*delivery, IncidentId::NONE);
                 push_bounded(&mut self.changes, change.clone(), CHANGES_MAX);
@@ -416,6 +436,9 @@ impl Desk {
             incident: id,
         };
         let moved = self.incidents.change(id, &self.config, unknown, |it| it.apply(fact, now))?;
+        if moved.phase && self.stale.remove(&id) {
+            self.looked_at = now.at;
+        }
         if let Fact::Repeated { deliveries, .. } = fact {
             deliveries.iter().for_each(|it| self.deliveries.remember(*it, id));
         }
@@ -491,8 +514,12 @@ impl Desk {
 
     /// Returns what has a deadline, the next first.
     pub fn deadlines(&self) -> impl Iterator<Item = (DateTime<Utc>, IncidentId)> + '_ {
-        // What is kept quiet has one for all of it, under the name of no incident.
-        let quiet = self.quiet.next().map(|at| (at, IncidentId::NONE));
+        // What is kept quiet has one for all of it, under the name of no incident, and so have
+        // stale plans. What a turn had no room for is due behind it: a new deadline each time.
+        let stale = self.stale.first().map(|_| self.looked_at);
+        let quiet = self.quiet.next().into_iter().chain(stale).min();
+        let again = self.looked_at + AT_ONCE;
+        let quiet = quiet.map(|at| (at.max(again), IncidentId::NONE));
         let is_before =
             move |it: &(DateTime<Utc>, IncidentId)| quiet.is_none_or(|(at, _)| it.0 <= at);
         let before = self.incidents.due().take_while(is_before);

@@ -4,6 +4,7 @@ mod decode;
 pub(crate) mod delivery;
 mod lenient;
 mod schema;
+mod shorten;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
@@ -19,6 +20,7 @@ pub use decode::{
     Context, DEPTH_MAX, DecodeError, cloudevent_binary, cloudevent_structured, json, message, plain,
 };
 pub use lenient::{TARGET_KEYS, short_text, time_of};
+pub(crate) use shorten::json_len;
 
 /// The type of an event, such as `service_down` or `disk.full`; part of its subject.
 ///

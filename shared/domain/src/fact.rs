@@ -89,6 +89,23 @@ pub enum Fact {
         /// What was kept quiet.
         fingerprint: String,
     },
+    /// The sender of what is suppressed says again that it goes on: its word is good for longer.
+    SuppressionExtended {
+        /// What is suppressed.
+        fingerprint: String,
+        /// Until then.
+        ends_at: DateTime<Utc>,
+    },
+    /// An input could not be decided, and is not looked at again. It is kept in the stream
+    /// `REJECTED`.
+    InputRejected {
+        /// Its place in the inbox.
+        position: Position,
+        /// Why, in one word.
+        reason: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// Somebody outside told of a change, such as a deployment.
     Changed {
         /// What makes the event one delivery.
@@ -332,7 +349,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 37] = [
+    pub const NAMES: [&'static str; 39] = [
         "configured",
         "paused",
         "resumed",
@@ -341,6 +358,8 @@ impl Fact {
         "silence_ended",
         "suppressed",
         "suppression_ended",
+        "suppression_extended",
+        "input_rejected",
         "changed",
         "opened",
         "repeated",
@@ -384,6 +403,8 @@ impl Fact {
             Self::SilenceEnded { .. } => "silence_ended",
             Self::Suppressed { .. } => "suppressed",
             Self::SuppressionEnded { .. } => "suppression_ended",
+            Self::SuppressionExtended { .. } => "suppression_extended",
+            Self::InputRejected { .. } => "input_rejected",
             Self::Changed { .. } => "changed",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",

@@ -54,6 +54,13 @@ impl IncidentId {
     /// Stands in the log for decisions that belong to no incident.
     pub const NONE: Self = Self(Uuid::nil());
 
+    /// Returns when the incident was opened, to the millisecond.
+    #[must_use]
+    pub fn opened_at(self) -> DateTime<Utc> {
+        let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or_default();
+        DateTime::from_timestamp_millis(millis).unwrap_or_default()
+    }
+
     /// Derives the id from the broker's time and the position of the input that
     /// opened the incident, and from the fingerprint.
     ///

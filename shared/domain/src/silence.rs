@@ -28,11 +28,13 @@ const COMMENT_MAX: usize = 1024;
 pub struct SilenceId(pub String);
 
 impl SilenceId {
-    /// Derives it from the input that made the silence, so that a supervisor that decides the
-    /// input again gives it the same one.
+    /// Derives it from the broker's time and the position of the input that made the silence, so
+    /// that a supervisor that decides the input again gives it the same one. The position alone
+    /// is not enough: after a restoration the inbox counts from 1 again.
     #[must_use]
-    pub fn derive(position: Position) -> Self {
-        let whole = format!("{:032x}", digest(&["silence", &position.to_string()]));
+    pub fn derive(at: DateTime<Utc>, position: Position) -> Self {
+        let (at, position) = (at.timestamp_micros().to_string(), position.to_string());
+        let whole = format!("{:032x}", digest(&["silence", &at, &position]));
         Self(whole.chars().take(16).collect())
     }
 }
@@ -353,7 +355,7 @@ mod tests {
             comment: "é".repeat(1000),
         };
         let make = |request: &SilenceRequest| {
-            Silence::new(SilenceId::derive(Position::new(1, 0)), request, "me", now)
+            Silence::new(SilenceId::derive(now, Position::new(1, 0)), request, "me", now)
         };
         let silence = make(&request(&matchers, now + TimeDelta::hours(1))).unwrap();
         assert!(silence.is_active(now) && !silence.is_active(silence.until));

@@ -2,8 +2,9 @@
 //!
 //! A process that stops with a word is not missed; one whose signs of life end without is,
 //! when it stays away for [`GRACE`]. It is found again when it is back, or when another of
-//! the same kind, zones and host has come in its place. What was told is in the desk's
-//! open incidents, so that the next leader can take it back.
+//! the same kind and zones has come in its place, on whatever host: a pod that is replaced has
+//! another one. Who is not replaced is not missed for longer than [`MISSED_MAX`]. What was told
+//! is in the desk's open incidents, so that the next leader can take it back.
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,9 @@ pub const ZONE_GRACE: TimeDelta = TimeDelta::seconds(30);
 /// Who came so long before another one was found to be lost may stand for it: signs of
 /// life count for some seconds after the last.
 const SUCCESSION: TimeDelta = TimeDelta::seconds(6);
+/// How long a process is missed that nothing replaces: by then its installation has become
+/// smaller, or people know. A zone that nobody serves is told apart from it.
+pub const MISSED_MAX: TimeDelta = TimeDelta::hours(1);
 /// What was told and is not in the desk by now is told again.
 const AGAIN: TimeDelta = TimeDelta::seconds(10);
 /// Lost processes that are remembered; when there are more, the oldest are forgotten.
@@ -63,7 +67,7 @@ pub struct Vigil {
 struct Lost {
     member: Member,
     since: DateTime<Utc>,
-    /// Of the same kind, zones and host: those who lived on do not replace it.
+    /// Of the same kind and zones: those who lived on do not replace it.
     beside: BTreeSet<String>,
 }
 
@@ -112,6 +116,7 @@ impl Vigil {
     /// Returns what is to be told now, for the inbox. The desk must be that of the leader.
     pub fn events(&mut self, desk: &Desk, now: DateTime<Utc>) -> Vec<Event> {
         self.look_at_zones(desk, now);
+        self.lost.retain(|_, it| now - it.since < MISSED_MAX);
         if self.nothing_open && self.lost.is_empty() && self.unserved.is_empty() {
             return Vec::new();
         }
@@ -144,7 +149,7 @@ impl Vigil {
             wanted.insert(key);
         }
         for (key, (id, event)) in open {
-            if wanted.contains(&key) || !self.is_over(desk, &event) {
+            if wanted.contains(&key) || !self.is_over(desk, &event, now) {
                 continue;
             }
             let mut over = event;
@@ -168,20 +173,29 @@ impl Vigil {
         let mut lost: Vec<_> = self.lost.values().cloned().collect();
         lost.sort_by_key(|it| it.since);
         for it in lost {
-            if self.take_replacement(&it.member, &it.beside) {
+            if self.take_replacement(&it.member, &it.beside, true) {
                 self.lost.remove(&it.member.id);
             }
         }
     }
 
-    fn take_replacement(&mut self, member: &Member, beside: &BTreeSet<String>) -> bool {
+    /// `anywhere`: on any host, or only on that of the lost one.
+    fn take_replacement(
+        &mut self,
+        member: &Member,
+        beside: &BTreeSet<String>,
+        anywhere: bool,
+    ) -> bool {
         let stands_for = |it: &&Member| {
             let is_free = self.replacements.get(&it.id).is_none_or(|lost| *lost == member.id);
-            is_alike(it, member) && it.id != member.id && !beside.contains(&it.id) && is_free
+            let is_near = anywhere || it.host == member.host;
+            let is_other = it.id != member.id && !beside.contains(&it.id);
+            is_alike(it, member) && is_near && is_other && is_free
         };
-        // Who came first stands for who was lost first.
+        // Who came first stands for who was lost first, on its own host if there is one.
         let candidates = self.living.values().filter(stands_for);
-        let first = candidates.min_by_key(|it| self.seen.get(&it.id).copied());
+        let first =
+            candidates.min_by_key(|it| (it.host != member.host, self.seen.get(&it.id).copied()));
         let Some(id) = first.map(|it| it.id.clone()) else { return false };
         if REPLACEMENTS_MAX <= self.replacements.len() {
             self.replacements.clear();
@@ -191,21 +205,24 @@ impl Vigil {
     }
 
     /// Returns whether what an open incident tells is not so any more.
-    fn is_over(&mut self, desk: &Desk, event: &Event) -> bool {
+    fn is_over(&mut self, desk: &Desk, event: &Event, now: DateTime<Utc>) -> bool {
         let label = |name: &str| event.labels.get(name).cloned().unwrap_or_default();
         if event.kind.as_str() == ZONE_UNSERVED {
             let (zone, kind) = (label("zone"), label("kind"));
             return is_served(&self.living, &zone, &kind) || !zones(desk).contains(zone.as_str());
         }
         let id = label("member");
-        if self.living.contains_key(&id) {
+        let is_old = event.starts_at.is_some_and(|since| MISSED_MAX <= now - since);
+        if is_old || self.living.contains_key(&id) {
             return true;
         }
         let Ok(member) = serde_json::from_value::<Member>(part(event, "member")) else {
             return false;
         };
         let beside = serde_json::from_value(part(event, "beside")).unwrap_or_default();
-        self.take_replacement(&member, &beside)
+        // A former version knew only those beside it on the same host.
+        let anywhere = part(event, "anywhere") == Value::Bool(true);
+        self.take_replacement(&member, &beside, anywhere)
     }
 
     fn look_at_zones(&mut self, desk: &Desk, now: DateTime<Utc>) {
@@ -241,7 +258,7 @@ impl Lost {
         event.annotations.insert("summary".to_owned(), what);
         let hint = format!("look at its log on {host}, and start it again");
         event.annotations.insert("hint".to_owned(), hint);
-        event.payload = json!({"member": self.member, "beside": self.beside});
+        event.payload = json!({"member": self.member, "beside": self.beside, "anywhere": true});
         event
     }
 }
@@ -288,7 +305,7 @@ fn is_served(living: &BTreeMap<String, Member>, zone: &str, kind: &str) -> bool 
     living.values().any(|it| it.kind == kind && it.zones.iter().any(|served| served == zone))
 }
 
-/// Of the same kind, zones and host: one can do the other's work.
+/// Of the same kind and zones: one can do the other's work.
 fn is_alike(a: &Member, b: &Member) -> bool {
-    a.kind == b.kind && a.host == b.host && a.zones == b.zones
+    a.kind == b.kind && a.zones == b.zones
 }

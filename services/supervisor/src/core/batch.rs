@@ -6,12 +6,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
     config::Config,
-    desk::{Desk, Handled, Recorded, Wish},
+    desk::{Desk, Handled, Recorded, Rejected, Wish},
     fact::Fact,
     id::{IncidentId, Position},
     incident::{Corrupt, Incident, Notice},
     trace::TraceContext,
-    wire::{Answer, InputKind, SCHEMA, WorkKind},
+    wire::{Answer, Envelope, InputKind, SCHEMA, WorkKind},
 };
 use serde::Serialize;
 
@@ -163,11 +163,11 @@ impl Draft {
         self.is_closed |= alone;
         self.n_inputs += 1;
         match part.content {
-            Ok(_) if poison.contains(&position) => {
-                desk.skip(position);
+            Ok((input, _)) if poison.contains(&position) => {
                 let why = "its decisions are larger than the ledger takes".to_owned();
-                let rejection = Rejection { reason: "too_large", why, raw: Bytes::new() };
-                self.rest.rejections.push((position, rejection));
+                let raw = serde_json::to_vec(&Envelope::new(position.to_string(), input))?;
+                let rejection = Rejection { reason: "too_large", why, raw: raw.into() };
+                self.reject(desk, position, part.at, rejection)?;
             }
             Ok((input, reply_to)) => {
                 let mut handled = desk.take(&input, position, part.at);
@@ -185,12 +185,23 @@ impl Draft {
                 *self.rest.inputs.entry(input.kind()).or_insert(0) += 1;
                 self.keep(handled)?;
             }
-            Err(rejection) => {
-                desk.skip(position);
-                self.rest.rejections.push((position, rejection));
-            }
+            Err(rejection) => self.reject(desk, position, part.at, rejection)?,
         }
         Ok(())
+    }
+
+    /// Records that an input is not decided: it must not be met again after a restart.
+    fn reject(
+        &mut self,
+        desk: &mut Desk,
+        position: Position,
+        at: DateTime<Utc>,
+        rejection: Rejection,
+    ) -> Result<(), serde_json::Error> {
+        let Rejection { reason, why, raw } = &rejection;
+        let handled = desk.reject_input(position, at, Rejected { reason, why, bytes: raw.len() });
+        self.rest.rejections.push((position, rejection));
+        self.keep(handled)
     }
 
     /// Notes how large the decision about repeats will be that are only counted so far.

@@ -81,8 +81,10 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
     match subjects.parse_inbox(&message.subject) {
         InboxSubject::Event { event_type } => {
             let context = event::Context {
-                id: header(message, "nats-msg-id")
-                    .unwrap_or_else(|| format!("inbox-{}", message.seq)),
+                // With the time: after a restoration another inbox counts from 1 again.
+                id: header(message, "nats-msg-id").unwrap_or_else(|| {
+                    format!("inbox-{}-{}", message.seq, message.at.timestamp_micros())
+                }),
                 kind: Some(event_type.to_owned()),
                 at: message.at,
             };
@@ -301,6 +303,20 @@ mod tests {
         }
         let large = read("selfheal.event.a", "x".repeat(BYTES_MAX + 1));
         assert_eq!(large[0].content.as_ref().unwrap_err().reason, "too_large");
+    }
+
+    #[test]
+    fn the_same_place_of_another_inbox_is_another_event() {
+        let delivery = |at: i64| {
+            let mut message = message("selfheal.event.a", "{}");
+            message.at += chrono::TimeDelta::milliseconds(at);
+            match &parts(&Subjects::new("selfheal"), &message)[0].content {
+                Ok((Input::Event(event), _)) => event.delivery(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(delivery(0), delivery(0), "read again it is the same");
+        assert_ne!(delivery(0), delivery(1));
     }
 
     #[test]

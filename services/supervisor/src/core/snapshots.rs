@@ -10,32 +10,129 @@ const ENTRIES_MAX: u64 = 100_000;
 const ENTRIES_KEPT: u64 = 5_000;
 /// Snapshots that are kept: the newest, and the one before in case it cannot be read.
 pub const KEPT: usize = 2;
+/// Of a ledger with a limit, a snapshot is due after this part of it: one that is full before
+/// there is a snapshot can never be shortened.
+const PART_OF_LEDGER: u64 = 8;
+/// What the broker keeps of a message besides its payload, about.
+const MESSAGE_EXTRA: u64 = 160;
+/// Percent of its limit above which the ledger is shortened as far as one good snapshot allows.
+const PRESSED_PERCENT: u64 = 80;
+/// Percent above which it is shortened although our own log lacks the lines: a full ledger
+/// stops all decisions, and the lines may be with another supervisor.
+const URGENT_PERCENT: u64 = 90;
+
+/// What is in the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// The first message that is kept.
+    pub first_seq: u64,
+    /// The last message.
+    pub last_seq: u64,
+    /// Bytes kept.
+    pub bytes: u64,
+    /// Bytes at which it is full; `None` without a limit.
+    pub bytes_max: Option<u64>,
+}
+
+/// Up to where the ledger may be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgettable {
+    /// The last message that may be forgotten.
+    pub up_to: u64,
+    /// Our own log has no lines for what is behind this message; `None` when it has all.
+    pub unlogged_after: Option<u64>,
+}
+
+impl Fill {
+    /// Returns how full it is.
+    fn percent(&self) -> u64 {
+        match self.bytes_max {
+            Some(max) if 0 < max => self.bytes.saturating_mul(100) / max,
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Returns how many messages make a part of the limit; all without a limit.
+    fn messages_of_a_part(&self) -> u64 {
+        let n = (self.last_seq + 1).saturating_sub(self.first_seq).max(1);
+        let each = (self.bytes / n).max(1);
+        self.bytes_max.map_or(u64::MAX, |max| max / PART_OF_LEDGER / each)
+    }
+}
+
+/// A snapshot on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    /// The message of the ledger that it stands behind.
+    seq: u64,
+    /// Whether we have read it back.
+    is_verified: bool,
+}
 
 /// The bookkeeping of snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshots {
-    /// Messages of the ledger that kept snapshots stand behind, the oldest first.
-    kept: Vec<u64>,
+    /// The oldest first.
+    kept: Vec<Kept>,
     /// Size of the newest.
     bytes: u64,
     bytes_since: u64,
     entries_since: u64,
     under_way: bool,
+    /// As the broker has told it, with what was appended since.
+    fill: Fill,
+    /// The broker has refused a message for want of room, whatever it says of its limits.
+    is_full: bool,
 }
 
 impl Snapshots {
     /// Notes that the ledger has grown by a message of so many bytes.
     pub fn grown(&mut self, bytes: usize) {
-        self.bytes_since += u64::try_from(bytes).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_since = self.bytes_since.saturating_add(bytes);
         self.entries_since += 1;
+        self.fill.bytes = self.fill.bytes.saturating_add(bytes.saturating_add(MESSAGE_EXTRA));
+        self.fill.last_seq += 1;
+    }
+
+    /// Notes what the broker says of the ledger.
+    pub fn filled(&mut self, fill: Fill) {
+        self.fill = fill;
+    }
+
+    /// Notes that the ledger has taken no message for want of room.
+    pub fn full(&mut self) {
+        self.is_full = true;
+    }
+
+    /// Returns whether the ledger has taken no message for want of room, and was not shortened
+    /// since.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Returns whether the ledger is so full that it must be shortened as far as may be.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.is_full || PRESSED_PERCENT <= self.fill.percent()
     }
 
     /// Returns whether a snapshot should be taken now.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let grown = BYTES_MIN.max(self.bytes) <= self.bytes_since;
+        let part = self.fill.bytes_max.map_or(u64::MAX, |max| max / PART_OF_LEDGER);
+        // A snapshot that is large beside the ledger must not keep it from being shortened.
+        let growth = BYTES_MIN.max(self.bytes).min(part.max(1));
+        let grown = growth <= self.bytes_since;
         let many = ENTRIES_MAX <= self.entries_since && self.bytes / 4 <= self.bytes_since;
         !self.under_way && (grown || many)
+    }
+
+    /// Returns whether none is under way.
+    #[must_use]
+    pub const fn may_begin(&self) -> bool {
+        !self.under_way
     }
 
     /// Notes that one is being taken of the present state.
@@ -45,19 +142,20 @@ impl Snapshots {
         self.entries_since = 0;
     }
 
-    /// Notes that one could not be stored. The next is taken when the ledger has grown
-    /// again, since what keeps it from being stored may last.
+    /// Notes that one could not be stored, or not be read back. The next is taken when the
+    /// ledger has grown again, since what keeps it from being stored may last.
     pub fn failed(&mut self) {
         self.under_way = false;
     }
 
-    /// Notes that one is stored, taken when `seq` was the last message, of so many bytes.
+    /// Notes that one is stored and was read back, taken when `seq` was the last message, of so
+    /// many bytes.
     pub fn stored(&mut self, seq: u64, bytes: u64) {
         self.under_way = false;
         self.bytes = bytes;
-        self.kept.push(seq);
-        self.kept.sort_unstable();
-        self.kept.dedup();
+        self.kept.retain(|it| it.seq != seq);
+        self.kept.push(Kept { seq, is_verified: true });
+        self.kept.sort_unstable_by_key(|it| it.seq);
         let n_old = self.kept.len().saturating_sub(KEPT);
         self.kept.drain(..n_old);
     }
@@ -77,18 +175,38 @@ impl Snapshots {
         }
         let n_old = seqs.len().saturating_sub(KEPT);
         seqs.drain(..n_old);
-        self.kept = seqs;
+        self.kept = seqs.into_iter().map(|seq| Kept { seq, is_verified: false }).collect();
     }
 
-    /// Returns up to which message the ledger may be forgotten: behind the oldest of the
-    /// kept snapshots, so that when the newest cannot be read the one before is enough.
+    /// Notes that the ledger was shortened up to this message.
+    pub fn forgotten(&mut self, up_to: u64) {
+        let n = (self.fill.last_seq + 1).saturating_sub(self.fill.first_seq).max(1);
+        let each = self.fill.bytes / n;
+        let n_gone = (up_to + 1).saturating_sub(self.fill.first_seq);
+        self.fill.bytes = self.fill.bytes.saturating_sub(each.saturating_mul(n_gone));
+        self.fill.first_seq = self.fill.first_seq.max(up_to + 1);
+        self.is_full = false;
+    }
+
+    /// Returns up to where the ledger may be forgotten. Behind the oldest of the kept snapshots,
+    /// so that when the newest cannot be read the one before is enough; when the ledger is
+    /// nearly full, behind the newest that was read back. `logged` is the message of the ledger
+    /// whose decisions are the last in our own log: what is behind it stays, until there is no
+    /// room at all.
     #[must_use]
-    pub fn ledger_forgettable(&self) -> Option<u64> {
-        if self.kept.len() < KEPT {
-            return None;
-        }
-        let oldest = self.kept.iter().rev().nth(KEPT - 1)?;
-        oldest.checked_sub(ENTRIES_KEPT).filter(|it| 0 < *it)
+    pub fn ledger_forgettable(&self, logged: u64) -> Option<Forgettable> {
+        let newest = self.kept.last().filter(|it| it.is_verified)?;
+        let up_to = if self.is_pressed() {
+            newest.seq
+        } else {
+            let oldest = self.kept.iter().rev().nth(KEPT - 1)?;
+            oldest.seq.saturating_sub(ENTRIES_KEPT.min(self.fill.messages_of_a_part()))
+        };
+        let is_urgent = self.is_full || URGENT_PERCENT < self.fill.percent();
+        let up_to = if is_urgent { up_to } else { up_to.min(logged) };
+        let unlogged_after = (logged < up_to).then_some(logged);
+        let is_there = self.fill.first_seq.max(1) <= up_to;
+        is_there.then_some(Forgettable { up_to, unlogged_after })
     }
 }
 
@@ -125,21 +243,89 @@ mod tests {
         assert!(!snapshots.is_due(), "not at once again");
     }
 
+    fn up_to(snapshots: &Snapshots) -> Option<u64> {
+        let found = snapshots.ledger_forgettable(u64::MAX)?;
+        assert_eq!(found.unlogged_after, None);
+        Some(found.up_to)
+    }
+
     #[test]
     fn the_ledger_is_kept_behind_the_snapshot_before_the_newest() {
         let mut snapshots = Snapshots::default();
         snapshots.stored(10_000, 1);
-        assert_eq!(snapshots.ledger_forgettable(), None, "the only one may be unreadable");
+        assert_eq!(up_to(&snapshots), None, "the only one may be unreadable");
         snapshots.stored(20_000, 1);
-        assert_eq!(snapshots.ledger_forgettable(), Some(10_000 - ENTRIES_KEPT));
+        assert_eq!(up_to(&snapshots), Some(10_000 - ENTRIES_KEPT));
         snapshots.stored(30_000, 1);
-        assert_eq!(snapshots.ledger_forgettable(), Some(20_000 - ENTRIES_KEPT));
+        assert_eq!(up_to(&snapshots), Some(20_000 - ENTRIES_KEPT));
         let mut again = Snapshots::default();
         for _ in 0..40 {
             again.grown(1024 * 1024);
         }
         again.found(vec![30_000, 20_000, 10_000], 1, 30_002);
-        assert_eq!(again.ledger_forgettable(), snapshots.ledger_forgettable());
+        assert_eq!(up_to(&again), None, "we have not read it back");
         assert!(!again.is_due(), "the former leader has taken one just now");
+    }
+
+    /// A ledger of 64 MiB whose messages have 245 KB each.
+    #[test]
+    fn a_ledger_of_large_messages_never_fills_up() {
+        const MAX: u64 = 64 * 1024 * 1024;
+        let mut snapshots = Snapshots::default();
+        snapshots.filled(Fill { first_seq: 1, last_seq: 0, bytes: 0, bytes_max: Some(MAX) });
+        for seq in 1..=2000 {
+            snapshots.grown(245_000);
+            assert!(snapshots.fill.bytes < MAX, "full at message {seq}");
+            if snapshots.is_due() {
+                snapshots.begun();
+                snapshots.stored(seq, 1_000_000);
+                if let Some(forgettable) = snapshots.ledger_forgettable(seq) {
+                    assert_eq!(forgettable.unlogged_after, None);
+                    snapshots.forgotten(forgettable.up_to);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nearly_full_ledger_is_shortened_behind_one_good_snapshot() {
+        let fill = |percent: u64| Fill {
+            first_seq: 1,
+            last_seq: 100,
+            bytes: percent * 1024,
+            bytes_max: Some(100 * 1024),
+        };
+        let mut snapshots = Snapshots::default();
+        snapshots.stored(90, 1);
+        snapshots.filled(fill(79));
+        assert_eq!(up_to(&snapshots), None, "there is room: two snapshots are wanted");
+        snapshots.filled(fill(80));
+        assert_eq!(up_to(&snapshots), Some(90));
+        let mut found = Snapshots::default();
+        found.filled(fill(95));
+        found.found(vec![90, 40], 1, 100);
+        assert_eq!(up_to(&found), None, "nobody has read it back");
+    }
+
+    #[test]
+    fn what_our_own_log_lacks_stays_until_there_is_no_room_at_all() {
+        let mut snapshots = Snapshots::default();
+        snapshots.stored(80, 1);
+        snapshots.stored(90, 1);
+        let bytes_max = Some(100 * 1024);
+        let fill =
+            |percent: u64| Fill { first_seq: 1, last_seq: 99, bytes: percent * 1024, bytes_max };
+        snapshots.filled(fill(85));
+        let all = Forgettable { up_to: 30, unlogged_after: None };
+        assert_eq!(snapshots.ledger_forgettable(30), Some(all));
+        assert_eq!(snapshots.ledger_forgettable(0), None);
+        snapshots.filled(fill(91));
+        let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
+        assert_eq!(snapshots.ledger_forgettable(30), Some(lost));
+        snapshots.filled(fill(10));
+        snapshots.full();
+        assert_eq!(snapshots.ledger_forgettable(30), Some(lost), "the account is full");
+        snapshots.forgotten(90);
+        assert_eq!(snapshots.ledger_forgettable(90), None);
     }
 }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     config,
-    event::{Event, EventType},
+    event::{Event, EventType, Status},
+    matcher::Matchers,
+    silence::SilenceRequest,
     wire::{Command, Envelope, Input, InputKind, NoticeReport, TimerFired, Verb, WorkKind},
 };
 
@@ -255,6 +257,18 @@ fn an_input_that_is_too_large_is_rejected_alone_and_its_neighbours_are_not() {
     assert_eq!((opened, n_reigns), (3, 3), "once all together, once alone, once without it");
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].0, Position::new(1, 1));
+    let raw: Envelope = serde_json::from_slice(&rejected[0].1.raw).unwrap();
+    assert_eq!(raw.input, event("b", "y").input, "it is kept whole");
+
+    // Whoever folds the ledger never meets it again, and the log has a line about it.
+    let mut fresh = Core::new(subjects());
+    let mut lines = String::new();
+    for (payload, seq) in payloads.iter().zip(1..) {
+        let folded = fresh.fold(seq, payload, 0).unwrap();
+        lines += &String::from_utf8(folded.text_from(0).to_vec()).unwrap();
+    }
+    assert!(Position::new(1, 1) < fresh.covered(), "{}", fresh.covered());
+    assert_eq!(lines.matches("\"decision\":\"input_rejected\"").count(), 1);
 }
 
 fn model_message(envelopes: &[Envelope]) -> InboxMessage {
@@ -266,20 +280,81 @@ fn inputs_without_a_decision_are_covered_after_a_while() {
     let mut model = Model::new();
     let mut n_appends = 0;
     for n in 0..1500 {
-        let mut message = model.frame(&[]);
-        message.payload = Bytes::from(format!("none of ours {n}"));
-        model.core.offer(&message);
+        let mut over = Event::new(format!("{n}"), EventType::known("service_down"), "test");
+        over.status = Status::Resolved;
+        model.offer(&[Envelope::new("over", Input::Event(over))]);
         model.core.decide().unwrap();
         let batch = model.core.seal(1).unwrap().unwrap();
         n_appends += usize::from(batch.append.is_some());
-        assert_eq!(model.append(batch).rejections.len(), 1);
+        model.append(batch);
     }
     assert_eq!(n_appends, 1);
-    assert_eq!(model.core.n_rejected(), 1500);
     assert_eq!(model.core.inbox_forgettable(), None);
     model.offer(&[event("a", "x")]);
     model.settle();
     assert_eq!(model.core.inbox_forgettable(), Some(501));
+}
+
+#[test]
+fn what_cannot_be_read_is_in_the_ledger_and_is_not_read_again() {
+    let mut model = Model::new();
+    for n in 0..3 {
+        let mut message = model.frame(&[]);
+        message.payload = Bytes::from(format!("none of ours {n}"));
+        model.core.offer(&message);
+    }
+    let stored = model.settle();
+    assert_eq!(stored.iter().map(|it| it.rejections.len()).sum::<usize>(), 3);
+    assert_eq!(model.core.n_rejected(), 3);
+    let (folded, lines) = model.folded();
+    assert_eq!(folded.covered(), Position::new(3, 0));
+    let text = String::from_utf8(lines).unwrap();
+    assert_eq!(text.matches("\"decision\":\"input_rejected\"").count(), 3);
+}
+
+#[test]
+fn the_end_of_a_silence_over_hundreds_of_events_is_decided_in_batches_that_the_ledger_takes() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    let until = at(2_000);
+    let matchers = Matchers(vec!["type=service_down".parse().unwrap()]);
+    let comment = "moving".to_owned();
+    let request = SilenceRequest { matchers, from: None, until, comment };
+    let silence = Command::new("test", Verb::Silence { request });
+    model.offer(&[Envelope::new("silence", Input::Command(silence))]);
+    let large = |id: &str, target: &str| {
+        let mut envelope = event(id, target);
+        if let Input::Event(event) = &mut envelope.input {
+            event.payload = serde_json::json!({"log": "x".repeat(12_000)});
+        }
+        envelope
+    };
+    for n in 0..300 {
+        model.offer(&[large(&format!("a{n}"), &format!("host-{n}"))]);
+        model.settle();
+    }
+    assert_eq!(model.core.desk().open_incidents().count(), 0);
+    // More arrives meanwhile, and comes into the same batches.
+    let mut wheel = Wheel::default();
+    let mut n_rounds = 0;
+    while model.core.desk().silences().n_suppressed > 0 {
+        n_rounds += 1;
+        assert!(n_rounds < 20, "it ends");
+        for n in 0..10 {
+            model.offer(&[large(&format!("b{n_rounds}-{n}"), &format!("other-{n}"))]);
+        }
+        let now = until.max(at(model.n_inbox + 1));
+        let due = wheel.due(model.core.desk().deadlines(), now);
+        assert!(!due.is_empty(), "the next portion is told at once");
+        let mut message = model.frame(&due);
+        message.at = now;
+        model.core.offer(&message);
+        model.settle();
+        model.n_inbox += 2_000;
+    }
+    assert_eq!(model.core.desk().open_incidents().count(), 310);
+    let largest = model.ledger.iter().map(Bytes::len).max().unwrap();
+    assert!(largest <= bus::topology::LEDGER_BYTES_MAX, "{largest}");
 }
 
 #[test]

@@ -9,16 +9,30 @@ use domain::{
 };
 
 /// A deadline that is still there so long after it was told is told again: our clock may
-/// be ahead of the broker's, whose time counts.
+/// be ahead of the broker's, whose time counts. Then each time after twice as long, since
+/// every timer is a message of the inbox.
 const AGAIN: TimeDelta = TimeDelta::seconds(1);
+/// Longest time after which it is told again.
+const AGAIN_MAX: TimeDelta = TimeDelta::seconds(32);
 /// Deadlines told at once. What was missed while nobody led comes in portions.
 const AT_ONCE_MAX: usize = 256;
 
 /// Tells which deadlines have come.
 #[derive(Clone, Debug, Default)]
 pub struct Wheel {
-    /// What was told of the first deadlines: until when, and when. At most [`AT_ONCE_MAX`].
-    told: BTreeMap<IncidentId, (DateTime<Utc>, DateTime<Utc>)>,
+    /// What was told of the first deadlines. At most [`AT_ONCE_MAX`].
+    told: BTreeMap<IncidentId, Told>,
+}
+
+/// A deadline that was told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// The deadline.
+    due: DateTime<Utc>,
+    /// When it was told last.
+    since: DateTime<Utc>,
+    /// How long it is not told again.
+    wait: TimeDelta,
 }
 
 impl Wheel {
@@ -32,7 +46,7 @@ impl Wheel {
     ) -> Duration {
         let first = deadlines.into_iter().take(AT_ONCE_MAX);
         let next = first.map(|(at, id)| match self.told.get(&id) {
-            Some((due, since)) if *due == at => *since + AGAIN,
+            Some(told) if told.due == at => told.since + told.wait,
             Some(_) | None => at,
         });
         let wait = next.min().map(|at| (at - now).to_std().unwrap_or_default());
@@ -50,15 +64,16 @@ impl Wheel {
         let former = std::mem::take(&mut self.told);
         let mut fired = Vec::new();
         for (at, incident) in first {
-            let told = former.get(&incident).filter(|(due, _)| *due == at);
+            let told = former.get(&incident).filter(|it| it.due == at);
             // Also when the clock was set back behind the time of telling.
-            let is_fresh = |since: DateTime<Utc>| since <= now && now < since + AGAIN;
+            let is_fresh = |it: &Told| it.since <= now && now < it.since + it.wait;
             match told {
-                Some((_, since)) if is_fresh(*since) => {
-                    self.told.insert(incident, (at, *since));
+                Some(told) if is_fresh(told) => {
+                    self.told.insert(incident, *told);
                 }
                 Some(_) | None => {
-                    self.told.insert(incident, (at, now));
+                    let wait = told.map_or(AGAIN, |it| (it.wait * 2).min(AGAIN_MAX));
+                    self.told.insert(incident, Told { due: at, since: now, wait });
                     let timer = TimerFired { incident, due: at };
                     let id = format!("timer/{incident}/{}", at.timestamp_millis());
                     fired.push(Envelope::new(id, Input::Timer(timer)));
@@ -98,6 +113,18 @@ mod tests {
         assert!(wheel.due([], later + AGAIN * 3).is_empty());
         let moved = [(later + AGAIN, id(1))];
         assert_eq!(wheel.due(moved, later + AGAIN).len(), 1, "another deadline of the same");
+    }
+
+    /// Our clock is an hour ahead of the broker's: the desk does not find the deadline come.
+    #[test]
+    fn a_deadline_that_does_not_go_away_is_told_more_and_more_seldom() {
+        let at = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+        let due: Vec<_> = (0..AT_ONCE_MAX as u64).map(|n| (at, id(n))).collect();
+        let mut wheel = Wheel::default();
+        let told = |s: i64| wheel.due(due.iter().copied(), at + TimeDelta::seconds(s)).len();
+        let n_told: usize = (0..3600).map(told).sum();
+        let each = n_told / AT_ONCE_MAX;
+        assert!((100..120).contains(&each), "told {each} times in an hour");
     }
 
     #[test]

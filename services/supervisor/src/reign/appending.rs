@@ -11,6 +11,9 @@ use crate::core::Batch;
 
 /// Wait before an append that found no room is tried again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Tries before the state is folded anew, to shorten the ledger behind a snapshot of it. When
+/// that was in vain it costs much and helps nobody soon.
+const FULL_TRIES: u32 = 60;
 
 /// The append that is under way. Dropping it leaves open whether it is stored.
 pub(super) struct Appending(Pin<Box<dyn Future<Output = Outcome> + Send>>);
@@ -25,17 +28,21 @@ pub(super) enum Outcome {
     Deposed,
     /// The ledger takes no batch of this size.
     TooLarge(Batch),
+    /// The ledger has no room: it is to be shortened.
+    Full,
     /// The broker refuses what a leader must do.
     Refused(AppendError),
 }
 
 impl Appending {
-    /// Begins an append, once the log has room for its lines.
-    pub(super) fn begin(ledger: &Ledger, batch: Batch, scribe: &Scribe) -> Self {
+    /// Begins an append, once the log has room for its lines. `was_full` tells that the ledger
+    /// had no room before, and could not be shortened.
+    pub(super) fn begin(ledger: &Ledger, batch: Batch, was_full: bool, scribe: &Scribe) -> Self {
+        let n_tries = if was_full { FULL_TRIES } else { 1 };
         let (ledger, room) = (ledger.clone(), scribe.room());
         Self(Box::pin(async move {
             room.await;
-            append(&ledger, batch).await
+            append(&ledger, batch, n_tries).await
         }))
     }
 }
@@ -48,8 +55,9 @@ pub(super) async fn outcome(appending: &mut Option<Appending>) -> Outcome {
     outcome
 }
 
-async fn append(ledger: &Ledger, batch: Batch) -> Outcome {
+async fn append(ledger: &Ledger, batch: Batch, full_tries: u32) -> Outcome {
     let payload = batch.append.clone().unwrap_or_default();
+    let mut n_full = 0;
     loop {
         match ledger.append(batch.expected_last, payload.clone(), &[]).await {
             Ok(seq) => return Outcome::Stored(batch, seq),
@@ -63,6 +71,10 @@ async fn append(ledger: &Ledger, batch: Batch) -> Outcome {
             }
             Err(failure @ AppendError::Full { .. }) => {
                 error!(error = %Chain(&failure), hint = "give JetStream more room (max_file_store, or the limits of the account)", "nothing can be decided");
+                n_full += 1;
+                if full_tries <= n_full {
+                    return Outcome::Full;
+                }
                 tokio::time::sleep(FULL_WAIT).await;
             }
             Err(failure @ AppendError::Refused { .. }) => return Outcome::Refused(failure),

@@ -103,6 +103,8 @@ impl Measures {
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }
             | Fact::SuppressionEnded { .. }
+            | Fact::SuppressionExtended { .. }
+            | Fact::InputRejected { .. }
             | Fact::LeaseEnded
             | Fact::NoticesDue { .. }
             | Fact::Paged { .. }

@@ -104,7 +104,7 @@ impl Reign {
 }
 
 /// The same trouble whichever supervisor meets it, so that the next one can clear it.
-fn our_event(what: &str, key: String, status: Status, member: &str) -> Event {
+pub(super) fn our_event(what: &str, key: String, status: Status, member: &str) -> Event {
     let kind = format!("selfheal.{what}").parse();
     let kind = kind.unwrap_or_else(|_| EventType::known("selfheal.trouble"));
     let mut event = Event::new(uuid::Uuid::now_v7().to_string(), kind, "selfheal/supervisor");

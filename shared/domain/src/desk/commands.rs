@@ -1,6 +1,6 @@
 //! What commands of people do. Each is answered, also when it is refused.
 
-use super::{Desk, Turn, fleet::Fleet};
+use super::{Desk, Turn};
 use crate::{
     config::Config,
     fact::{Escalation, Fact},
@@ -62,6 +62,10 @@ impl Desk {
     fn approve(&mut self, turn: &mut Turn, id: IncidentId, plan_hash: &str, command: &Command) {
         if !self.known(turn, id) {
             return;
+        }
+        if self.expire_if_stale(turn, id) {
+            let message = "The configuration has changed, so the plan is made anew.";
+            return refused(turn, id, message);
         }
         let Some(Phase::AwaitingApproval { plan, expires_at, .. }) =
             self.incidents.get(&id).map(|it| &it.phase)
@@ -156,34 +160,10 @@ impl Desk {
             return done(turn, None, "This configuration is in force already.");
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
-        let former = self.config.clone();
         let fact = Fact::Configured { config: Box::new(config.clone()), by };
         self.record(turn, None, fact, why);
-        self.expire_changed_plans(turn, &former);
+        self.expire_stale(turn);
         done(turn, None, "The configuration is in force.");
-    }
-
-    /// What was planned or approved for another configuration is not carried out.
-    fn expire_changed_plans(&mut self, turn: &mut Turn, former: &Fleet) {
-        let changed = |name: &Option<String>| {
-            let Some(name) = name else { return true };
-            former.target(name) != self.config.target(name)
-                || former.policy.attempts != self.config.policy.attempts
-                || former.runbooks != self.config.runbooks
-        };
-        let stale: Vec<_> = self
-            .open_incidents()
-            .filter(|it| {
-                let waits =
-                    matches!(it.phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. });
-                waits && changed(&it.target)
-            })
-            .map(|it| it.id)
-            .collect();
-        for id in stale {
-            let why = "the configuration has changed, so the plan is made anew";
-            self.record(turn, Some(id), Fact::PlanExpired, why);
-        }
     }
 }
 

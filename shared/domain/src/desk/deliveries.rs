@@ -5,13 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use crate::{event::Delivery, id::IncidentId};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Desk;
+use crate::{event::Delivery, id::IncidentId, incident::Incident};
 
 /// Deliveries that are remembered.
 const REMEMBERED_MAX: usize = 200_000;
 /// Those of one piece. A snapshot shares the pieces: copied as a whole, they would be the
 /// largest thing that a leader allocates again and again, and leave holes behind.
 pub(super) const PIECE: usize = 1000;
+
+/// How long after the end of its incident a repeated delivery is still no event of its own:
+/// longer than senders try again. Later it is a new event, whose sender uses its ids again.
+const WORTH: TimeDelta = TimeDelta::minutes(10);
 
 type Known = (Delivery, IncidentId);
 
@@ -20,6 +27,8 @@ type Known = (Delivery, IncidentId);
 pub(super) struct Deliveries {
     known: BTreeMap<Delivery, IncidentId>,
     order: Order,
+    /// Length of `order`.
+    n_remembered: usize,
 }
 
 /// The same in their order.
@@ -43,22 +52,46 @@ impl Deliveries {
         self.known.get(&delivery).copied()
     }
 
-    /// Remembers one that is not known yet, and forgets the oldest when there are too many.
+    /// Remembers one, and forgets the oldest when there are too many. One that is known belongs
+    /// to the later incident from now on.
     pub(super) fn remember(&mut self, delivery: Delivery, id: IncidentId) {
-        if self.known.contains_key(&delivery) {
+        if self.known.insert(delivery, id) == Some(id) {
             return;
         }
-        self.known.insert(delivery, id);
         self.order.push((delivery, id));
-        while REMEMBERED_MAX < self.known.len() {
-            let Some((oldest, _)) = self.order.pop() else { return };
-            self.known.remove(&oldest);
+        self.n_remembered += 1;
+        while REMEMBERED_MAX < self.n_remembered {
+            let Some((oldest, of)) = self.order.pop() else { return };
+            self.n_remembered -= 1;
+            if self.known.get(&oldest) == Some(&of) {
+                self.known.remove(&oldest);
+            }
         }
     }
 
     /// Returns all in their order; it costs little.
     pub(super) fn order(&self) -> Order {
         self.order.clone()
+    }
+}
+
+impl Desk {
+    /// Returns the incident that a delivery belongs to which was decided before; `None` when it
+    /// is a new event.
+    pub(super) fn known_delivery(
+        &self,
+        delivery: Delivery,
+        at: DateTime<Utc>,
+    ) -> Option<IncidentId> {
+        let known = self.deliveries.get(delivery).or_else(|| self.repeats.of(delivery))?;
+        // Changes have no incident.
+        let is_worth = known == IncidentId::NONE || {
+            let ended_at = |it: &Incident| if it.is_over() { it.closed_at } else { Some(at) };
+            // One that is not even shown any more was over long ago.
+            let ended_at = self.incidents.get(&known).map_or(Some(known.opened_at()), ended_at);
+            ended_at.is_some_and(|it| at < it + WORTH)
+        };
+        is_worth.then_some(known)
     }
 }
 
@@ -123,6 +156,21 @@ mod tests {
         assert_eq!(copy, all);
         copy.remember(delivery(n_all), IncidentId::NONE);
         assert_ne!(copy, all);
+    }
+
+    #[test]
+    fn one_that_belongs_to_another_incident_later_is_not_forgotten_with_the_former() {
+        let other =
+            IncidentId::derive(DateTime::UNIX_EPOCH, crate::id::Position::new(1, 0), "other");
+        let mut all = Deliveries::default();
+        all.remember(delivery(0), IncidentId::NONE);
+        all.remember(delivery(0), other);
+        for n in 1..REMEMBERED_MAX {
+            all.remember(delivery(n), IncidentId::NONE);
+        }
+        assert_eq!(all.get(delivery(0)), Some(other));
+        all.remember(delivery(REMEMBERED_MAX), IncidentId::NONE);
+        assert_eq!(all.get(delivery(0)), None);
     }
 
     #[test]

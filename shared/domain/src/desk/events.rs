@@ -21,8 +21,7 @@ const UPDATED: &str = "The event belongs to an open incident.";
 impl Desk {
     pub(super) fn on_event(&mut self, turn: &mut Turn, event: &Event) {
         let delivery = event.delivery();
-        let known = self.deliveries.get(delivery);
-        if let Some(id) = known.or_else(|| self.repeats.of(delivery)) {
+        if let Some(id) = self.known_delivery(delivery, turn.at) {
             // The sender did not hear us the first time: it hears the same now, and nothing
             // is decided.
             let opener = self.incidents.get(&id).map(|it| it.event.delivery());

@@ -22,6 +22,8 @@ use crate::{
 
 /// Incidents that are over and still shown; older ones are in the log.
 pub(super) const OVER_MAX: usize = 10_000;
+/// Incidents that are over and stay beyond [`OVER_MAX`], since people are still owed notices.
+const OWED_MAX: usize = 10_000;
 
 /// All incidents, by id, and what finds them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -378,7 +380,11 @@ impl Incidents {
 
     fn forget_oldest(&mut self) {
         while OVER_MAX < self.over.len() {
-            let Some(oldest) = self.over.pop_front() else { return };
+            let owes = |id: &IncidentId| self.get(id).is_some_and(|it| !it.notices.is_empty());
+            let idx = self.over.iter().position(|id| !owes(id)).unwrap_or(0);
+            // The newest stay, so that what has just ended is shown.
+            let idx = if idx < OWED_MAX { idx } else { 0 };
+            let Some(oldest) = self.over.remove(idx) else { return };
             let Some(gone) = self.all.remove(&oldest) else { continue };
             if let Some(wake) = gone.wake {
                 self.due.remove(&(wake, oldest));

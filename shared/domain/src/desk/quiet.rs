@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Desk, Turn, fleet::Fleet, settle::MOVES_MAX};
 use crate::{
-    event::Event,
+    event::{Event, json_len},
     fact::Fact,
     id::IncidentId,
     incident::{Incident, Notice},
@@ -25,6 +25,8 @@ use crate::{
 const MUTED_MAX: usize = 10_000;
 /// What an incident inhibits is looked at again after this time even while that is open.
 const INHIBITED_MAX: TimeDelta = TimeDelta::hours(24);
+/// Size of an event that is kept quiet; of a larger one the payload and long texts are cut.
+const EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Entries that a list shows.
 const SHOWN_MAX: usize = 500;
 
@@ -38,6 +40,17 @@ pub(super) struct Muted {
     pub(super) since: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
     pub(super) reason: String,
+}
+
+impl Muted {
+    /// Returns until when a further event says that it goes on, when that must be kept: at the
+    /// end of the quiet it is judged by it. Said before half of the time is over it is not kept,
+    /// so that a sender that says it again and again makes few decisions.
+    fn extended_by(&self, event: &Event, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let former = self.event.ends_at.filter(|it| *it < self.until)?;
+        let ends_at = event.ends_at.filter(|it| former < *it)?;
+        (former - at < (ends_at - at) / 2).then_some(ends_at)
+    }
 }
 
 /// What stands in the way of an incident.
@@ -80,7 +93,9 @@ impl Quiet {
     }
 
     /// Keeps one quiet, from now on or for another cause.
-    pub(super) fn mute(&mut self, muted: Muted) {
+    pub(super) fn mute(&mut self, mut muted: Muted) {
+        // Former versions kept it whole.
+        muted.event = muted.event.shortened(EVENT_BYTES_MAX);
         self.unmute(&muted.fingerprint);
         self.due.insert((muted.until, muted.fingerprint.clone()));
         self.muted.insert(muted.fingerprint.clone(), muted);
@@ -89,6 +104,13 @@ impl Quiet {
     pub(super) fn unmute(&mut self, fingerprint: &str) {
         if let Some(former) = self.muted.remove(fingerprint) {
             self.due.remove(&(former.until, former.fingerprint));
+        }
+    }
+
+    /// The sender's word is good for longer.
+    pub(super) fn extend(&mut self, fingerprint: &str, ends_at: DateTime<Utc>) {
+        if let Some(muted) = self.muted.get_mut(fingerprint) {
+            muted.event.ends_at = Some(ends_at);
         }
     }
 
@@ -230,7 +252,13 @@ impl Desk {
     ) -> bool {
         if let Some(muted) = self.quiet.muted.get(fingerprint).filter(|it| turn.at < it.until) {
             let why = muted.reason.clone();
+            let longer = muted.extended_by(event, turn.at);
             turn.answer(AnswerStatus::Suppressed, None, &format!("Kept quiet: {why}."));
+            if let Some(ends_at) = longer {
+                let fingerprint = fingerprint.to_owned();
+                let fact = Fact::SuppressionExtended { fingerprint, ends_at };
+                self.record(turn, None, fact, format!("{} says that it goes on", event.source));
+            }
             return true;
         }
         if MUTED_MAX <= self.quiet.muted.len() {
@@ -280,7 +308,7 @@ impl Desk {
         obstacle: Obstacle,
     ) {
         let fact = Fact::Suppressed {
-            event: Box::new(event),
+            event: Box::new(event.shortened(EVENT_BYTES_MAX)),
             target: target.map(str::to_owned),
             fingerprint: fingerprint.to_owned(),
             by: obstacle.cause,
@@ -354,9 +382,15 @@ impl Desk {
         }
         let due = self.quiet.due.iter().take_while(|(due, _)| *due <= at).take(MOVES_MAX);
         let due: Vec<_> = due.map(|(_, fingerprint)| fingerprint.clone()).collect();
-        for fingerprint in due {
+        for (n, fingerprint) in due.into_iter().enumerate() {
+            // One is always looked at, or there would be no end. The rest stays due.
+            let bytes = self.quiet.muted.get(&fingerprint).map_or(0, |it| json_len(&it.event));
+            if 0 < n && !turn.has_room_for(bytes) {
+                break;
+            }
             self.look_at_muted(turn, &fingerprint);
         }
+        self.expire_stale(turn);
         self.settle(turn);
     }
 
@@ -394,7 +428,7 @@ impl Desk {
         if SILENCES_MAX <= self.quiet.silences.len() {
             return refuse(turn, "There are as many silences as there may be; end some.");
         }
-        let id = SilenceId::derive(turn.position);
+        let id = SilenceId::derive(turn.at, turn.position);
         match Silence::new(id, request, by, turn.at) {
             Ok(silence) => {
                 let why = told(
@@ -433,6 +467,10 @@ impl Desk {
             .map(|it| (it.id, it.notices.iter().filter(|it| waits(it)).map(Notice::name).collect()))
             .collect();
         for (id, notices) in owed {
+            if !turn.has_room() {
+                // They go at the time at which the silence would have ended.
+                return;
+            }
             let why = "it is not silenced any more";
             self.record(turn, Some(id), Fact::NoticesDue { notices }, why);
         }

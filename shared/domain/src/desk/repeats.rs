@@ -16,6 +16,10 @@ use crate::{
 /// Repeats of one incident that one decision tells at most, so that it fits a message.
 const TOLD_MAX: usize = 2000;
 
+/// Size of the event that a decision about repeats holds; of a larger one the payload and long
+/// texts are cut. A sender may say the same every few seconds for weeks.
+const EVENT_BYTES_MAX: usize = 4 * 1024;
+
 /// Repeats that were answered but are not recorded yet. Empty between batches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Repeats {
@@ -106,12 +110,13 @@ impl Desk {
 
     pub(super) fn record_repeat(&mut self, turn: &mut Turn, id: IncidentId, repeat: Repeat) {
         let Repeat { deliveries, event, at, position } = repeat;
-        let source = &event.source;
+        let source = event.source.clone();
         let why = match deliveries.len() {
             1 => format!("{source} reports it again"),
             n => format!("reported {n} times more, at last by {source}"),
         };
-        let fact = Fact::Repeated { deliveries, event: Box::new(event) };
+        let event = Box::new(event.shortened(EVENT_BYTES_MAX));
+        let fact = Fact::Repeated { deliveries, event };
         self.record_at(turn, Some(id), fact, why, at, position);
     }
 }

@@ -26,7 +26,7 @@ impl Desk {
             moved.dedup();
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
-            if self.n_decisions == before || last <= self.n_decisions {
+            if self.n_decisions == before || last <= self.n_decisions || !turn.has_room() {
                 return;
             }
         }
@@ -35,6 +35,9 @@ impl Desk {
     /// Looks at symptoms whose cause is over; what waits for a symptom waits for its cause.
     fn settle_symptoms(&mut self, turn: &mut Turn) {
         for id in self.incidents.movable(MOVES_MAX) {
+            if !turn.has_room() {
+                return;
+            }
             let (Some(fate), Some(of)) =
                 (self.incidents.fate(id), self.incidents.get(&id).and_then(Incident::symptom_of))
             else {
@@ -137,6 +140,9 @@ impl Desk {
             }
         }
         for id in asked {
+            if !turn.has_room() {
+                return;
+            }
             self.guard(turn, id);
             let held_by = self.incidents.get(&id).and_then(Incident::held_by);
             if !freed.all && held_by == Some(guard::BLAST_RADIUS) {
@@ -148,6 +154,9 @@ impl Desk {
 
     /// Asks the guards about one plan and does what they say.
     pub(super) fn guard(&mut self, turn: &mut Turn, id: IncidentId) {
+        if self.expire_if_stale(turn, id) {
+            return;
+        }
         let Some(incident) = self.incidents.get(&id) else { return };
         let Phase::Proposed { plan, diagnosed_at, hold } = &incident.phase else { return };
         let Some(target) = self.config.target(&plan.target) else {

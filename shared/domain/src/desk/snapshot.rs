@@ -3,7 +3,10 @@
 //! The first line tells the form and what is there once; every other line is one incident
 //! or a bounded piece of a list. What only finds incidents is not in it: it is made anew.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    event::Delivery,
+    event::{Delivery, json_len},
     guard::FixRecord,
     id::{IncidentId, Position},
     incident::Incident,
@@ -30,8 +33,14 @@ use crate::{
 
 /// The form that is written and read.
 const FORM: u32 = 1;
+/// The rules by which facts are folded, such as how many incidents that are over are kept. A
+/// state that was folded by newer rules than ours is not taken up: the ledger would be folded
+/// on by others. Raised when the same ledger would give another state.
+const FOLD: u32 = 2;
 /// Items of a list that one line holds.
 const ITEMS_MAX: usize = deliveries::PIECE;
+/// Size of the items after which a line is ended: what reads it holds a line in memory.
+const LINE_BYTES: usize = 1024 * 1024;
 
 /// One line of a snapshot.
 #[derive(Serialize, Deserialize)]
@@ -75,6 +84,8 @@ mod shared {
 #[derive(Clone, Serialize, Deserialize)]
 struct Begin {
     form: u32,
+    #[serde(default)]
+    fold: u32,
     config: Config,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
@@ -83,6 +94,10 @@ struct Begin {
     #[serde(default, skip_serializing_if = "Pace::is_empty")]
     pace: Pace,
     changes: VecDeque<Change>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    stale: BTreeSet<IncidentId>,
+    #[serde(default)]
+    looked_at: DateTime<Utc>,
     n_decisions: u64,
     position: Position,
 }
@@ -102,6 +117,12 @@ pub enum SnapshotError {
     #[error("the snapshot has form {found}, this version reads form {FORM}")]
     Form {
         /// Its form.
+        found: u32,
+    },
+    /// A newer version has folded it by other rules.
+    #[error("the snapshot was folded by the rules {found}, this version has the rules {FOLD}")]
+    Rules {
+        /// Their number.
         found: u32,
     },
     /// It does not begin, or goes on after its end.
@@ -152,6 +173,8 @@ impl Desk {
             pace: self.pace.clone(),
             changes: self.changes.clone(),
             quiet: Quiet::default(),
+            stale: self.stale.clone(),
+            looked_at: self.looked_at,
             n_decisions: self.n_decisions,
             position: self.position,
         };
@@ -184,8 +207,15 @@ impl Desk {
     }
 }
 
-fn take_some<T>(list: &mut VecDeque<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then(|| list.drain(..list.len().min(ITEMS_MAX)).collect())
+/// Takes as many as fit a line, but one at least.
+fn take_some<T: Serialize>(list: &mut VecDeque<T>) -> Option<Vec<T>> {
+    let mut bytes = 0;
+    let fits = |it: &&T| {
+        bytes += json_len(*it);
+        bytes <= LINE_BYTES
+    };
+    let n = list.iter().take(ITEMS_MAX).take_while(fits).count();
+    (!list.is_empty()).then(|| list.drain(..n.clamp(1, list.len())).collect())
 }
 
 impl Snapshot {
@@ -193,6 +223,7 @@ impl Snapshot {
         if let Some(desk) = self.desk.take() {
             return Some(Line::Begin(Begin {
                 form: FORM,
+                fold: FOLD,
                 config: (*desk.config).clone(),
                 paused: desk.paused,
                 breaker_until: desk.breaker_until,
@@ -200,6 +231,8 @@ impl Snapshot {
                 storm_told: desk.storm_told,
                 pace: desk.pace,
                 changes: desk.changes,
+                stale: desk.stale,
+                looked_at: desk.looked_at,
                 n_decisions: desk.n_decisions,
                 position: desk.position,
             }));
@@ -229,12 +262,66 @@ impl Iterator for Snapshot {
     }
 }
 
+/// Reads a snapshot line by line and makes no desk of it: only whether one could.
+#[derive(Debug, Default)]
+pub struct SnapshotCheck {
+    n_lines: u64,
+    has_begun: bool,
+    ended: bool,
+}
+
+impl SnapshotCheck {
+    /// Reads the next line.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`].
+    pub fn line(&mut self, text: &[u8]) -> Result<(), SnapshotError> {
+        self.read(text).map(drop)
+    }
+
+    fn read(&mut self, text: &[u8]) -> Result<Line, SnapshotError> {
+        let before = self.n_lines;
+        self.n_lines += 1;
+        let line = self.n_lines;
+        let read: Line = serde_json::from_slice(text)
+            .map_err(|source| SnapshotError::Unreadable { line, source })?;
+        let fits = match &read {
+            Line::Begin(begin) if begin.form != FORM => {
+                return Err(SnapshotError::Form { found: begin.form });
+            }
+            Line::Begin(begin) if FOLD < begin.fold => {
+                return Err(SnapshotError::Rules { found: begin.fold });
+            }
+            Line::Begin(_) => !std::mem::replace(&mut self.has_begun, true),
+            Line::End(n_lines) => {
+                !std::mem::replace(&mut self.ended, true) && self.has_begun && *n_lines == before
+            }
+            Line::Incident(_)
+            | Line::Over(_)
+            | Line::History(_)
+            | Line::Deliveries(_)
+            | Line::Silences(_)
+            | Line::Muted(_) => self.has_begun && !self.ended,
+        };
+        if fits { Ok(read) } else { Err(SnapshotError::OutOfPlace { line }) }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::CutOff`].
+    pub fn finish(self) -> Result<(), SnapshotError> {
+        if self.ended { Ok(()) } else { Err(SnapshotError::CutOff { line: self.n_lines }) }
+    }
+}
+
 /// Takes up a snapshot line by line.
 #[derive(Debug, Default)]
 pub struct SnapshotReader {
-    desk: Option<Desk>,
-    n_lines: u64,
-    ended: bool,
+    check: SnapshotCheck,
+    desk: Desk,
 }
 
 impl SnapshotReader {
@@ -244,52 +331,8 @@ impl SnapshotReader {
     ///
     /// [`SnapshotError`].
     pub fn line(&mut self, text: &[u8]) -> Result<(), SnapshotError> {
-        let before = self.n_lines;
-        self.n_lines += 1;
-        let line = self.n_lines;
-        let read = serde_json::from_slice(text)
-            .map_err(|source| SnapshotError::Unreadable { line, source })?;
-        if self.ended {
-            return Err(SnapshotError::OutOfPlace { line });
-        }
-        let begin = match (&mut self.desk, read) {
-            (None, Line::Begin(begin)) => begin,
-            (Some(desk), read) => {
-                let fits = match read {
-                    Line::Begin(_) => false,
-                    Line::End(n_lines) => {
-                        self.ended = true;
-                        n_lines == before
-                    }
-                    item @ (Line::Incident(_)
-                    | Line::Over(_)
-                    | Line::History(_)
-                    | Line::Deliveries(_)
-                    | Line::Silences(_)
-                    | Line::Muted(_)) => {
-                        desk.take_up(item);
-                        true
-                    }
-                };
-                return if fits { Ok(()) } else { Err(SnapshotError::OutOfPlace { line }) };
-            }
-            (None, _) => return Err(SnapshotError::OutOfPlace { line }),
-        };
-        if begin.form != FORM {
-            return Err(SnapshotError::Form { found: begin.form });
-        }
-        self.desk = Some(Desk {
-            config: Fleet::new(begin.config),
-            paused: begin.paused,
-            breaker_until: begin.breaker_until,
-            breaker_since: begin.breaker_since,
-            storm_told: begin.storm_told,
-            pace: begin.pace,
-            changes: begin.changes,
-            n_decisions: begin.n_decisions,
-            position: begin.position,
-            ..Desk::default()
-        });
+        let line = self.check.read(text)?;
+        self.desk.take_up(line);
         Ok(())
     }
 
@@ -299,8 +342,8 @@ impl SnapshotReader {
     ///
     /// [`SnapshotError::CutOff`].
     pub fn finish(self) -> Result<Desk, SnapshotError> {
-        let line = self.n_lines;
-        self.desk.filter(|_| self.ended).ok_or(SnapshotError::CutOff { line })
+        self.check.finish()?;
+        Ok(self.desk)
     }
 }
 
@@ -320,7 +363,23 @@ impl Desk {
             }
             Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
             Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
-            Line::Begin(_) | Line::End(_) => {}
+            Line::Begin(begin) => {
+                *self = Self {
+                    config: Fleet::new(begin.config),
+                    paused: begin.paused,
+                    breaker_until: begin.breaker_until,
+                    breaker_since: begin.breaker_since,
+                    storm_told: begin.storm_told,
+                    pace: begin.pace,
+                    changes: begin.changes,
+                    stale: begin.stale,
+                    looked_at: begin.looked_at,
+                    n_decisions: begin.n_decisions,
+                    position: begin.position,
+                    ..Self::default()
+                };
+            }
+            Line::End(_) => {}
         }
     }
 }
@@ -351,11 +410,33 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_long_and_what_is_written_can_be_checked() {
+        let mut world = World::with(&["a"]);
+        let until = world.at + crate::desk::tests::world::secs(3600);
+        let silence = crate::desk::tests::world::silence("type=service_down", until);
+        world.send(crate::desk::tests::world::command(silence));
+        for n in 0..150 {
+            let mut event = world.event("service_down", &format!("host-{n}"));
+            event.payload = serde_json::json!({"log": "x".repeat(15_000)});
+            world.send(crate::wire::Input::Event(event));
+        }
+        let mut check = SnapshotCheck::default();
+        for line in lines(&world.desk) {
+            assert!(line.len() <= LINE_BYTES + 100 * ITEMS_MAX, "{}", line.len());
+            check.line(&line).unwrap();
+        }
+        check.finish().unwrap();
+    }
+
+    #[test]
     fn a_snapshot_of_another_form_is_refused() {
         let mut lines = lines(&World::with(&["a"]).desk);
         let begin = String::from_utf8(lines.remove(0)).unwrap();
         let newer = begin.replace("\"form\":1", "\"form\":2").into_bytes();
         let refused = Desk::from_snapshot([newer]).unwrap_err();
         assert!(matches!(refused, SnapshotError::Form { found: 2 }), "{refused}");
+        let newer = begin.replace("\"fold\":2", "\"fold\":3").into_bytes();
+        let refused = Desk::from_snapshot([newer]).unwrap_err();
+        assert!(matches!(refused, SnapshotError::Rules { found: 3 }), "{refused}");
     }
 }

@@ -18,6 +18,7 @@ mod limits;
 mod measures;
 mod news;
 mod observable;
+mod portions;
 mod quiet;
 mod round_trips;
 mod rules;

@@ -259,7 +259,11 @@ impl Scope {
             moves.push(now(command(Verb::Resume)));
         }
         for incident in world.desk.incidents.all_shared() {
-            moves.push(void(Input::Event(incident.event.event())));
+            // Long after the end it would be a new event; `portions` tells of that.
+            let opener = incident.event.event();
+            if world.desk.known_delivery(opener.delivery(), soon).is_some() {
+                moves.push(void(Input::Event(opener)));
+            }
             moves.extend(self.commands(incident).into_iter().map(now));
             moves.extend(timers(world, incident));
             let reports = self.hands.map(|of| of(incident)).unwrap_or_default();

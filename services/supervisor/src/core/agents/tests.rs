@@ -120,7 +120,7 @@ fn an_agent_that_says_goodbye_or_is_back_soon_is_not_missed() {
 }
 
 #[test]
-fn another_of_the_same_kind_zones_and_host_stands_for_one_that_was_lost() {
+fn another_of_the_same_kind_and_zones_stands_for_one_that_was_lost() {
     let mut world = World::new();
     for id in ["gateway-1", "gateway-2", "gateway-3"] {
         world.join(member(id, "gateway", "a"));
@@ -129,14 +129,36 @@ fn another_of_the_same_kind_zones_and_host_stands_for_one_that_was_lost() {
     world.lose("gateway-1");
     world.lose("gateway-2");
     assert_eq!(world.pass(11), ["+agent_down/gateway-1", "+agent_down/gateway-2"]);
-    world.join(member("gateway-4", "gateway", "b"));
-    assert_eq!(world.pass(1), [""; 0], "on another host");
-    world.join(member("gateway-5", "gateway", "a"));
+    let mut elsewhere = member("gateway-4", "gateway", "a");
+    elsewhere.zones = vec!["other".to_owned()];
+    world.join(elsewhere);
+    assert_eq!(world.pass(1), [""; 0], "of another zone");
+    // A pod that is replaced has another name.
+    world.join(member("gateway-5", "gateway", "pod-x"));
     assert_eq!(world.pass(1).len(), 1, "one for one; the third one was there before");
     assert_eq!(world.pass(60), [""; 0]);
     world.join(member("gateway-6", "gateway", "a"));
     assert_eq!(world.pass(1).len(), 1);
     assert_eq!(world.desk.open_incidents().count(), 0);
+}
+
+#[test]
+fn one_that_nothing_replaces_is_not_missed_for_ever() {
+    let mut world = World::new();
+    for id in ["gateway-1", "gateway-2"] {
+        world.join(member(id, "gateway", id));
+    }
+    world.pass(60);
+    world.lose("gateway-1");
+    assert_eq!(world.pass(11), ["+agent_down/gateway-1"]);
+    assert_eq!(world.pass(3500), [""; 0]);
+    assert_eq!(world.pass(100), ["-agent_down/gateway-1"]);
+    assert_eq!(world.desk.open_incidents().count(), 0);
+    assert_eq!(world.pass(100), [""; 0], "and is not missed again");
+    world.lose("gateway-2");
+    world.pass(11);
+    world.another_leads();
+    assert_eq!(world.pass(3600), ["-agent_down/gateway-2"], "whoever leads");
 }
 
 #[test]

@@ -133,6 +133,10 @@ impl Laws {
             Fact::SuppressionEnded { fingerprint } => {
                 self.quiet.remove(fingerprint).expect("what was quiet is so no more");
             }
+            Fact::SuppressionExtended { fingerprint, .. } => {
+                assert!(self.quiet.contains_key(fingerprint), "it is quiet: {decision:?}");
+            }
+            Fact::InputRejected { position, .. } => assert_eq!(*position, decision.cause),
             Fact::Changed { change, .. } => {
                 assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
             }

@@ -8,7 +8,7 @@ use crate::{
     action::Action,
     check::Check,
     config::Config,
-    desk::{Desk, Handled, Recorded},
+    desk::{Desk, Handled, Recorded, Rejected},
     event::{Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
@@ -238,6 +238,19 @@ impl World {
         let again = self.desk.receive(input, position, self.at + secs(1));
         assert_eq!(again, Handled::default(), "the same position is decided once");
         assert_eq!(self.follower, self.desk);
+        handled
+    }
+
+    /// Sends something that cannot be read.
+    pub(in crate::desk) fn reject(&mut self, reason: &str) -> Handled {
+        self.seq += 1;
+        let (position, rejected) =
+            (Position::new(self.seq, 0), Rejected { reason, why: "it is none", bytes: 7 });
+        let handled = self.desk.reject_input(position, self.at, rejected);
+        self.store(&handled.recorded);
+        self.follower.cover(position);
+        assert_eq!(self.follower, self.desk, "the fold of the ledger is the state");
+        assert_eq!(self.desk.reject_input(position, self.at, rejected), Handled::default());
         handled
     }
 
