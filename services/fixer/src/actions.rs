@@ -7,6 +7,7 @@ use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duratio
 
 use domain::{
     action::{Action, ActionName},
+    plan::OVERTIME,
     wire::FixOrder,
 };
 use futures_util::future::BoxFuture;
@@ -128,6 +129,14 @@ impl Attempt {
             (MARK_INCIDENT, self.cause.incident.clone()),
             (MARK_ATTEMPT, self.cause.attempt.to_string()),
         ]
+    }
+
+    /// Returns an error when the time of the step is over: whoever waits for us may act now.
+    pub(crate) fn in_time(&self) -> Result<(), Failure> {
+        if self.deadline + OVERTIME.to_std() <= Instant::now() {
+            return Err(Failure::new("its time was over before it could go on"));
+        }
+        Ok(())
     }
 
     /// Returns the time that is left.

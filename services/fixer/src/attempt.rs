@@ -1,15 +1,22 @@
 //! What becomes of one order: claimed, carried out or refused, reported. Waits for
 //! nothing and looks at no clock; whoever does asks it what comes next.
+//!
+//! All times are the broker's.
 
 use std::time::Duration;
 
+use bus::{ClaimRecord, topology::CLAIM_TTL};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::wire::{Claim, FixOrder, FixOutcome, FixReport, WorkKind};
+use domain::{
+    guard::FIX_DELAY_MAX,
+    wire::{Claim, ClaimState, FixMode, FixOrder, FixOutcome, FixReport, Refusal, WorkKind},
+};
 
 use crate::runner::Ended;
 
-/// How long after its end an order is still believed to be under way with a living fixer.
-const LATE_MAX: TimeDelta = TimeDelta::seconds(60);
+/// First and last wait before an order is looked at again that another one has claimed.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
+const LOOK_LAST: Duration = Duration::from_secs(10);
 
 /// Who has the claim of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +24,7 @@ pub enum Holder {
     /// We do.
     Us,
     /// Somebody else, or we before we were started anew.
-    Other(Claim),
+    Other(ClaimRecord),
 }
 
 /// What comes next.
@@ -27,8 +34,18 @@ pub enum Next {
     CarryOut,
     /// Nothing is done, and this is reported.
     Report(Box<Ended>),
-    /// Whether this member lives decides; see [`Attempt::holder_lives`].
-    AskFor(String),
+    /// Another one may be at it; see [`Attempt::held`].
+    Held(ClaimRecord),
+}
+
+/// What becomes of an attempt that another one has claimed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outlook {
+    /// Its holder may still act: it is looked at again after this time.
+    Wait(Duration),
+    /// Its holder cannot act any more. When [`Attempt::fence`] is stored in the place of the
+    /// record, this is reported.
+    TakeOver(Box<Ended>),
 }
 
 /// An order that has come.
@@ -36,7 +53,7 @@ pub enum Next {
 pub struct Attempt {
     order: FixOrder,
     by: String,
-    refusal: Option<String>,
+    refusal: Option<(Refusal, String)>,
 }
 
 impl Attempt {
@@ -62,38 +79,79 @@ impl Attempt {
     #[must_use]
     pub fn claim(&self, id: String, now: DateTime<Utc>) -> Claim {
         let plan_hash = self.order.plan_hash.clone();
-        Claim { id, by: self.by.clone(), at: now, plan_hash }
+        Claim::new(id, self.by.clone(), now, plan_hash)
     }
 
-    /// Returns whether it is too late to begin, and why.
+    /// Returns whether it is too late to begin.
     #[must_use]
-    pub fn expired(&self, now: DateTime<Utc>) -> Option<String> {
-        expired(&self.order, now)
+    pub fn is_too_late(&self, now: DateTime<Utc>) -> bool {
+        self.too_late(now).is_some()
+    }
+
+    fn too_late(&self, now: DateTime<Utc>) -> Option<(Refusal, String)> {
+        too_late(&self.order, now)
+    }
+
+    /// Returns how long the first step may take.
+    #[must_use]
+    pub fn first_step(&self) -> Duration {
+        let steps = &self.order.plan.steps;
+        let longest = match self.order.mode {
+            FixMode::Apply => steps.first().map(|it| it.longest()),
+            FixMode::Undo => {
+                steps.iter().rev().find(|it| it.undo.is_some()).map(|it| it.undo_longest())
+            }
+        };
+        longest.unwrap_or_default().to_std()
+    }
+
+    /// Returns when nothing may be under way any more.
+    #[must_use]
+    pub fn ends_at(&self) -> DateTime<Utc> {
+        self.order.not_after + self.order.plan.timeout().to_delta() + FIX_DELAY_MAX
     }
 
     /// Says what follows from the claim. Refused, too, is only what nobody else can begin.
     #[must_use]
     pub fn claimed(&self, holder: &Holder, now: DateTime<Utc>) -> Next {
         match holder {
-            Holder::Us => match self.refusal.clone().or_else(|| self.expired(now)) {
-                Some(reason) => not_begun(FixOutcome::Refused { reason }),
+            Holder::Us => match self.refusal.clone().or_else(|| self.too_late(now)) {
+                Some((code, reason)) => not_begun(FixOutcome::Refused { reason, code }),
                 None => Next::CarryOut,
             },
-            Holder::Other(other) => {
-                let end = self.order.not_after + self.order.plan.timeout().to_delta() + LATE_MAX;
-                if other.by != self.by && now <= end {
-                    return Next::AskFor(other.by.clone());
-                }
-                gone(other)
-            }
+            Holder::Other(other) => match other.claim.state {
+                ClaimState::Held => Next::Held(other.clone()),
+                // Whoever wrote it may have ended before it was reported.
+                ClaimState::Expired => Next::Report(Box::new(gone(&other.claim))),
+                ClaimState::Recalled => not_begun(FixOutcome::Refused {
+                    reason: format!("{} withdrew it before it was begun", other.claim.by),
+                    code: Refusal::Recalled,
+                }),
+            },
         }
     }
 
-    /// Says what follows when the holder is known to live or not: an attempt is theirs while
-    /// they live (`None`: come again later), unknown when they are gone.
+    /// Says what becomes of an attempt that another one has claimed. `is_gone` is true when it is
+    /// proven that nothing more comes from its holder; a holder that is only silent may be frozen
+    /// or cut off, and act until its claim has run out.
     #[must_use]
-    pub fn holder_lives(&self, holder: &Claim, lives: bool) -> Option<Next> {
-        (!lives).then(|| gone(holder))
+    pub fn held(&self, record: &ClaimRecord, is_gone: bool, now: DateTime<Utc>) -> Outlook {
+        let lease = record.claim.lease_ms.map(Duration::from_millis);
+        // Who does not renew may be at it for as long as the whole plan takes.
+        let lease = lease.unwrap_or_else(|| self.order.plan.timeout().to_std() + CLAIM_TTL);
+        let until = TimeDelta::from_std(lease).map_or(self.ends_at(), |it| record.stored_at + it);
+        match (until - now).to_std() {
+            Ok(left) if !is_gone && !left.is_zero() => {
+                Outlook::Wait(left.clamp(LOOK_FIRST, LOOK_LAST))
+            }
+            Ok(_) | Err(_) => Outlook::TakeOver(Box::new(gone(&record.claim))),
+        }
+    }
+
+    /// Returns the record that keeps a former holder from acting again. `id` is random.
+    #[must_use]
+    pub fn fence(&self, id: String, now: DateTime<Utc>) -> Claim {
+        Claim { state: ClaimState::Expired, lease_ms: Some(0), ..self.claim(id, now) }
     }
 
     /// Writes the report.
@@ -118,37 +176,43 @@ pub fn report_id(report: &FixReport) -> String {
 }
 
 /// Says why an order must not be carried out here.
-fn refusal(order: &FixOrder, permitted: Result<(), String>, now: DateTime<Utc>) -> Option<String> {
-    if let Some(reason) = expired(order, now) {
-        return Some(reason);
+fn refusal(
+    order: &FixOrder,
+    permitted: Result<(), String>,
+    now: DateTime<Utc>,
+) -> Option<(Refusal, String)> {
+    if let Some(refusal) = too_late(order, now) {
+        return Some(refusal);
     }
     let hash = order.plan.hash();
     if hash != order.plan_hash {
-        return Some(format!(
+        let reason = format!(
             "changed plan: its hash is {hash:.12}…, what was authorized has {:.12}…; it is to be planned and approved anew",
             order.plan_hash
-        ));
+        );
+        return Some((Refusal::ChangedPlan, reason));
     }
-    permitted.err()
+    permitted.err().map(|reason| (Refusal::NotAllowed, reason))
 }
 
-fn expired(order: &FixOrder, now: DateTime<Utc>) -> Option<String> {
+fn too_late(order: &FixOrder, now: DateTime<Utc>) -> Option<(Refusal, String)> {
     (order.not_after < now).then(|| {
-        format!(
-            "too late: it should have been begun before {}, and now it is {}; if that is not so, set the clocks",
+        let reason = format!(
+            "too late: it had to be begun before {}, and by the broker's clock it is {}",
             order.not_after.format("%F %T%.3fZ"),
             now.format("%F %T%.3fZ")
-        )
+        );
+        (Refusal::TooLate, reason)
     })
 }
 
-fn gone(holder: &Claim) -> Next {
+fn gone(holder: &Claim) -> Ended {
     let reason = format!(
-        "{} claimed this attempt at {} and is gone; how far it came is not known",
+        "{} claimed this attempt at {} and cannot act any more; how far it came is not known",
         holder.by,
         holder.at.format("%H:%M:%S%.3f")
     );
-    not_begun(FixOutcome::Unknown { reason })
+    Ended { outcome: FixOutcome::Unknown { reason }, steps: Vec::new(), undone: false }
 }
 
 fn not_begun(outcome: FixOutcome) -> Next {

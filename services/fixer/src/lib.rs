@@ -6,12 +6,15 @@
 //! 1. It must not be too old, its plan must have the hash that was authorized, and
 //!    everything in it must be on the **local list** ([`AllowList`]), which no message
 //!    can widen.
-//! 2. The attempt is **claimed**. Of all fixers one wins, for good: an attempt is never
-//!    run twice, whoever dies when. Who loses to a living fixer leaves it alone; who
-//!    finds the claim of a dead one reports the outcome as unknown, and the
-//!    verification finds out what is true.
+//! 2. The attempt is **claimed**. Of all fixers one wins: an attempt is never run twice,
+//!    whoever dies when. The claim is a lease: it is renewed, and asked for before each
+//!    step. A fixer that finds the claim of another one leaves it alone until that one
+//!    cannot act any more: it is proven gone, or its claim and its step have run out. Then
+//!    it replaces the claim, so that its former holder can never go on, and reports the
+//!    outcome as unknown; the verification finds out what is true.
 //! 3. The steps are carried out, each after its pre-check and within its timeout. When
-//!    one fails, those that were done are taken back, the last first.
+//!    one fails or does not end in time, it and those before it are taken back, the last
+//!    first.
 //! 4. The report is stored, and only then the order is acknowledged.
 //!
 //! # Flags
@@ -59,6 +62,7 @@
 //! (one for each step), `selfheal_fixer_step_seconds{action}`.
 
 mod actions;
+mod alive;
 mod allow;
 mod args;
 pub mod attempt;
@@ -66,6 +70,7 @@ mod containers;
 #[doc(hidden)]
 pub mod edges;
 mod environment;
+mod lease;
 pub mod memory;
 mod orders;
 mod output;
@@ -84,6 +89,7 @@ pub use crate::{
     actions::Tools,
     allow::AllowList,
     args::Args,
+    lease::{Lease, Lost},
     progress::Progress,
     runner::{Ended, carry_out},
     start::METRICS,

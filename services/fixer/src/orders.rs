@@ -1,28 +1,27 @@
 //! From an order to its report: asked, claimed, carried out, reported, and only then
 //! acknowledged.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Claimed, InboxWriter, Job, NotAccepted};
+use bus::{BrokerClock, Bus, ClaimRecord, Held, Holding, InboxWriter, Job, NotAccepted};
 use chrono::Utc;
 use domain::wire::{
-    Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, InputKind, Member, WorkRef,
+    Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, InputKind, Refusal, WorkRef,
 };
 use metrics::counter;
 use service::{
     Chain,
     trace::{self, KeyValue, Open, Role},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     actions::Tools,
-    attempt::{Attempt, Holder, Next, report_id},
+    alive::{self, Alive},
+    attempt::{Attempt, Holder, Next, Outlook, report_id},
+    lease::Tenure,
     memory::{Memory, Seen},
     progress::Progress,
     runner::{Ended, carry_out},
@@ -31,10 +30,6 @@ use crate::{
 
 /// When an order comes again that somebody else is at work on.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
-/// How long a missing member may take to show up again: after a restart of the broker
-/// all enter the list anew, once a second.
-const SHOW_UP: Duration = Duration::from_millis(1500);
 
 /// Wait between two tries to claim or to report while the broker is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -59,7 +54,8 @@ pub(crate) struct Orders {
     pub(crate) tools: Arc<Tools>,
     pub(crate) progress: Progress,
     pub(crate) by: String,
-    pub(crate) members: watch::Receiver<BTreeMap<String, Member>>,
+    /// Shows other fixers of this host that this one runs, for as long as an order is handled.
+    pub(crate) _alive: Option<Alive>,
     pub(crate) memory: Memory,
     pub(crate) turns: Turns,
     pub(crate) stop: CancellationToken,
@@ -94,23 +90,26 @@ impl Orders {
         };
         let _turn = self.turns.wait(&order.plan.target).await;
         let begun = Instant::now();
+        let Some(clock) = self.clock(&order).await else { return Fate::Later(LOOK_AGAIN) };
         let permitted = self.tools.permits(&order);
-        let attempt = Attempt::new(order, &self.by, permitted, Utc::now());
+        let attempt = Attempt::new(order, &self.by, permitted, clock.latest());
         let claiming = Open::here("claim", Role::Internal);
-        let claimed = self.claim(&attempt).await;
+        let claimed = self.claim(&attempt, &clock).await;
         drop(claiming);
-        let holder = match claimed {
-            Ok(holder) => holder,
+        let (holder, holding) = match claimed {
+            Ok(Held::Ours(holding)) => (Holder::Us, Some(holding)),
+            Ok(Held::Other(record)) => (Holder::Other(record), None),
             Err(fate) => return fate,
         };
-        let ended = match attempt.claimed(&holder, Utc::now()) {
+        let ended = match (attempt.claimed(&holder, clock.latest()), holding) {
             // Claimed even so: from here on "it was not begun" is true of all fixers.
-            Next::Report(ended) => *ended,
-            Next::CarryOut => carry_out(attempt.order(), &self.tools, &self.progress).await,
-            Next::AskFor(who) => match self.lost(&attempt, &holder, &who).await {
+            (Next::Report(ended), _) => *ended,
+            (Next::CarryOut, Some(holding)) => self.carry_out(&attempt, holding, clock).await,
+            (Next::Held(record), _) => match self.held(&attempt, &record, &clock).await {
                 Ok(ended) => ended,
                 Err(fate) => return fate,
             },
+            (Next::CarryOut, None) => return Fate::Later(LOOK_AGAIN),
         };
         let report = attempt.report(ended, begun.elapsed());
         self.tell(&attempt, &report, begun.elapsed());
@@ -118,57 +117,83 @@ impl Orders {
             FixOutcome::Succeeded => {}
             FixOutcome::Failed { reason }
             | FixOutcome::Unknown { reason }
-            | FixOutcome::Refused { reason } => span.fail(reason.clone()),
+            | FixOutcome::Refused { reason, .. } => span.fail(reason.clone()),
         }
         entry.reported(&report);
         self.report(report).await
     }
 
+    /// Learns the broker's time: what must not be begun too late is judged by it, and not by the
+    /// clock of this host. `None` when this process must end.
+    async fn clock(&self, order: &FixOrder) -> Option<BrokerClock> {
+        loop {
+            match self.bus.clock().await {
+                Ok(clock) => return Some(clock),
+                Err(error) => {
+                    warn!(incident.id = %order.work.incident, error = %Chain(&error), "the broker did not tell its time, trying again");
+                }
+            }
+            self.stop.run_until_cancelled(sleep(RETRY)).await?;
+        }
+    }
+
     /// Claims, for as long as the order lives: a claim that may have been stored is
     /// settled here, under its id, or by nobody.
-    async fn claim(&self, attempt: &Attempt) -> Result<Holder, Fate> {
+    async fn claim(&self, attempt: &Attempt, clock: &BrokerClock) -> Result<Held, Fate> {
         let claims = self.bus.claims();
         let (order, key) = (attempt.order(), attempt.order().claim_key());
         let claim = attempt.claim(uuid::Uuid::new_v4().to_string(), Utc::now());
         loop {
-            match claims.claim(&order.work.incident, &key, &claim).await {
-                Ok(Claimed::Won) => return Ok(Holder::Us),
-                Ok(Claimed::Lost(other)) => return Ok(Holder::Other(other)),
+            let first_step = attempt.first_step();
+            match claims.hold(&order.work.incident, &key, claim.clone(), first_step).await {
+                Ok(held) => return Ok(held),
                 Err(error) => {
                     warn!(incident.id = %order.work.incident, attempt = key, error = %Chain(&error), "an attempt could not be claimed, trying again");
                 }
             }
-            if attempt.expired(Utc::now()).is_some() || self.stop.is_cancelled() {
+            if attempt.is_too_late(clock.latest()) || self.stop.is_cancelled() {
                 return Err(Fate::Later(LOOK_AGAIN));
             }
             sleep(RETRY).await;
         }
     }
 
-    /// An attempt that another one has claimed, who perhaps lives.
-    async fn lost(&self, attempt: &Attempt, holder: &Holder, who: &str) -> Result<Ended, Fate> {
-        let id = attempt.order().work.incident;
-        let lives = self.lives(who).await;
-        let Holder::Other(claim) = holder else { return Err(Fate::Later(LOOK_AGAIN)) };
-        match attempt.holder_lives(claim, lives) {
-            Some(Next::Report(ended)) => {
-                info!(incident.id = %id, claimed_by = who, "an attempt was begun by a fixer that is gone");
-                Ok(*ended)
-            }
-            Some(Next::CarryOut | Next::AskFor(_)) | None => {
+    async fn carry_out(&self, attempt: &Attempt, holding: Holding, clock: BrokerClock) -> Ended {
+        let lease = Tenure::new(holding, clock, attempt.ends_at());
+        carry_out(attempt.order(), &self.tools, &self.progress, &lease).await
+    }
+
+    /// An attempt that another one has claimed. It is over when its holder cannot act any more,
+    /// and then it is made sure of that: its claim is replaced before anything is said about it.
+    async fn held(
+        &self,
+        attempt: &Attempt,
+        record: &ClaimRecord,
+        clock: &BrokerClock,
+    ) -> Result<Ended, Fate> {
+        let (id, who) = (attempt.order().work.incident, &record.claim.by);
+        // A claim of ours that this process does not hold was never followed by an action.
+        let is_gone = *who == self.by || alive::is_proven_gone(&self.tools.state_dir, who);
+        let ended = match attempt.held(record, is_gone, clock.earliest()) {
+            Outlook::TakeOver(ended) => *ended,
+            Outlook::Wait(wait) => {
                 debug!(incident.id = %id, claimed_by = who, "an order is another fixer's");
+                return Err(Fate::Later(wait));
+            }
+        };
+        let fence = attempt.fence(uuid::Uuid::new_v4().to_string(), Utc::now());
+        let key = attempt.order().claim_key();
+        match self.bus.claims().take_over(&id, &key, record, &fence).await {
+            Ok(true) => {
+                info!(incident.id = %id, claimed_by = who, is_gone, "an attempt was begun by a fixer that cannot act any more");
+                Ok(ended)
+            }
+            Ok(false) => Err(Fate::Later(LOOK_AGAIN)),
+            Err(error) => {
+                warn!(incident.id = %id, claimed_by = who, error = %Chain(&error), "a claim could not be replaced, trying again");
                 Err(Fate::Later(LOOK_AGAIN))
             }
         }
-    }
-
-    /// Tells whether a fixer lives. While we do not see ourselves, we see nothing.
-    async fn lives(&self, who: &str) -> bool {
-        let mut members = self.members.clone();
-        let there = |all: &BTreeMap<String, Member>| all.contains_key(who);
-        // A closed list tells no more than one in which the other does not show up.
-        let seen = timeout(SHOW_UP, members.wait_for(there)).await.is_ok_and(|it| it.is_ok());
-        seen || !self.members.borrow().contains_key(&self.by)
     }
 
     fn tell(&self, attempt: &Attempt, report: &FixReport, took: Duration) {
@@ -235,7 +260,7 @@ impl Orders {
             work,
             mode,
             by: self.by.clone(),
-            outcome: FixOutcome::Refused { reason },
+            outcome: FixOutcome::Refused { reason, code: Refusal::Unreadable },
             steps: Vec::new(),
             undone: false,
             took_ms: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{
     action::Action,
-    plan::Step,
+    plan::{OVERTIME, Step},
     wire::{FixMode, FixOrder, FixOutcome, StepReport},
 };
 use metrics::{counter, histogram};
@@ -13,13 +13,11 @@ use tokio::time::Instant;
 
 use crate::{
     actions::{self, Attempt, Done, Failure, Tools},
+    lease::{Lease, Lost},
     output::last_part,
     precheck,
     progress::Progress,
 };
-
-/// What an action gets beyond its timeout to end by itself, before it is dropped.
-const OVERTIME: Duration = Duration::from_millis(500);
 
 /// Most bytes of output in one report: with escapes it must fit into a frame.
 const REPORT_OUTPUT_BYTES_MAX: usize = 96 * 1024;
@@ -38,12 +36,36 @@ pub struct Ended {
     pub undone: bool,
 }
 
-/// Carries out what an order asks for. Whether it may be done was asked before.
-pub async fn carry_out(order: &FixOrder, tools: &Tools, progress: &Progress) -> Ended {
-    let mut work = Work { order, tools, progress, reports: Vec::new() };
+/// Why a step was not carried out.
+enum Stop {
+    /// Nothing more may be done.
+    Lost(Lost),
+    /// Its pre-check failed: its action was not begun.
+    NotBegun(Failure),
+    /// Its action failed, in part or wholly.
+    Failed(Failure),
+    /// It did not end in time: what it began may still happen.
+    TimedOut(Failure),
+}
+
+/// Carries out what an order asks for, as long as `lease` allows. Whether it may be done was
+/// asked before.
+pub async fn carry_out(
+    order: &FixOrder,
+    tools: &Tools,
+    progress: &Progress,
+    lease: &dyn Lease,
+) -> Ended {
+    let mut work = Work { order, tools, progress, lease, reports: Vec::new() };
     let (outcome, undone) = match order.mode {
         FixMode::Apply => work.apply().await,
-        FixMode::Undo => (work.undo(order.plan.steps.iter().rev()).await, false),
+        FixMode::Undo => {
+            let outcome = match work.undo(order.plan.steps.iter().rev()).await {
+                Ok(()) => FixOutcome::Succeeded,
+                Err(reason) => FixOutcome::Failed { reason },
+            };
+            (outcome, false)
+        }
     };
     let mut steps = work.reports;
     let room = REPORT_OUTPUT_BYTES_MAX / steps.len().max(1);
@@ -57,6 +79,7 @@ struct Work<'a> {
     order: &'a FixOrder,
     tools: &'a Tools,
     progress: &'a Progress,
+    lease: &'a dyn Lease,
     reports: Vec<StepReport>,
 }
 
@@ -64,25 +87,45 @@ impl Work<'_> {
     async fn apply(&mut self) -> (FixOutcome, bool) {
         let steps = &self.order.plan.steps;
         for (idx, step) in steps.iter().enumerate() {
-            let Err(failure) = self.step(step).await else { continue };
-            let reason = format!("step `{}`: {}", step.name, failure.reason);
-            let done = steps.get(..idx).unwrap_or_default();
-            if done.is_empty() {
-                return (FixOutcome::Failed { reason }, false);
-            }
-            let whole = done.iter().all(|it| it.undo.is_some());
-            let undone = match self.undo(done.iter().rev()).await {
-                FixOutcome::Succeeded => whole,
-                FixOutcome::Failed { .. }
-                | FixOutcome::Unknown { .. }
-                | FixOutcome::Refused { .. } => false,
+            // What is taken back when this one fails: also itself, once it was begun. What has
+            // failed for certain and has no undo leaves nothing to take back.
+            let (failure, n_begun, n_changed) = match self.step(step).await {
+                Ok(()) => continue,
+                Err(Stop::Lost(lost)) => return (self.lost(&step.name, &lost), false),
+                Err(Stop::NotBegun(failure)) => (failure, idx, idx),
+                Err(Stop::Failed(failure)) => (failure, idx + 1, idx),
+                Err(Stop::TimedOut(failure)) => (failure, idx + 1, idx + 1),
             };
+            let first = |n: usize| steps.get(..n).unwrap_or_default();
+            let whole = first(n_changed).iter().all(|it| it.undo.is_some());
+            let reason = format!("step `{}`: {}", step.name, failure.reason);
+            let (reason, undone) = self.take_back(reason, first(n_begun), whole).await;
             return (FixOutcome::Failed { reason }, undone);
         }
         (FixOutcome::Succeeded, false)
     }
 
-    async fn step(&mut self, step: &Step) -> Result<(), Failure> {
+    /// Takes back what was begun, and returns the whole reason and whether all was taken back.
+    async fn take_back(&mut self, reason: String, begun: &[Step], whole: bool) -> (String, bool) {
+        if begun.iter().all(|it| it.undo.is_none()) {
+            return (reason, false);
+        }
+        match self.undo(begun.iter().rev()).await {
+            Ok(()) => (reason, whole),
+            Err(undo) => (format!("{reason}; {undo}"), false),
+        }
+    }
+
+    /// Says how an order ended that could not be carried on. When no action was begun, nothing
+    /// has changed; else only a verification can tell.
+    fn lost(&self, next: &str, lost: &Lost) -> FixOutcome {
+        let n_done = self.reports.len();
+        let reason = format!("step `{next}` was not begun: {lost}; steps begun before: {n_done}");
+        if n_done == 0 { FixOutcome::Failed { reason } } else { FixOutcome::Unknown { reason } }
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        self.lease.assure(step.longest().to_std()).await.map_err(Stop::Lost)?;
         let attempt = self.begin(step.timeout.to_std());
         if let Some(check) = &step.pre_check {
             let seen = precheck::look(check, &step.action, self.tools, &attempt).await;
@@ -94,28 +137,32 @@ impl Work<'_> {
                 let failure = Failure::new(reason);
                 let took = Duration::from_millis(seen.took_ms);
                 self.report(&step.name, &step.action, Err(&failure), took);
-                return Err(failure);
+                return Err(Stop::NotBegun(failure));
             }
         }
         // The time of the action begins when the pre-check has ended.
         self.act(&step.name, &step.action, step.timeout.to_std()).await
     }
 
-    /// Takes steps back. One that cannot be taken back does not keep the others from it.
-    async fn undo(&mut self, steps: impl Iterator<Item = &Step>) -> FixOutcome {
+    /// Takes steps back. One that cannot be taken back does not keep the others from it; a claim
+    /// that is lost does.
+    async fn undo(&mut self, steps: impl Iterator<Item = &Step>) -> Result<(), String> {
         let mut failures = Vec::new();
         for step in steps {
             let Some(undo) = &step.undo else { continue };
             let name = format!("undo {}", step.name);
-            if let Err(failure) = self.act(&name, undo, step.timeout.to_std()).await {
-                failures.push(format!("step `{name}`: {}", failure.reason));
+            match self.act(&name, undo, step.timeout.to_std()).await {
+                Ok(()) => {}
+                Err(Stop::Lost(lost)) => {
+                    failures.push(format!("step `{name}` was not begun: {lost}"));
+                    break;
+                }
+                Err(Stop::NotBegun(it) | Stop::Failed(it) | Stop::TimedOut(it)) => {
+                    failures.push(format!("step `{name}`: {}", it.reason));
+                }
             }
         }
-        if failures.is_empty() {
-            FixOutcome::Succeeded
-        } else {
-            FixOutcome::Failed { reason: failures.join("; ") }
-        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
     fn begin(&self, timeout: Duration) -> Attempt {
@@ -123,13 +170,15 @@ impl Work<'_> {
         Attempt::begin(work.incident.to_string(), work.attempt, timeout)
     }
 
-    async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Failure> {
+    async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Stop> {
+        let overtime = OVERTIME.to_std();
+        self.lease.assure(timeout + overtime).await.map_err(Stop::Lost)?;
         let attempt = self.begin(timeout);
         let mut span = Open::here(format!("step {}", action.name().as_str()), Role::Internal);
         self.tell(&format!("{name}: {action}"));
         let begun = Instant::now();
         let running = actions::run(action, self.tools, &attempt);
-        let result = tokio::time::timeout(timeout + OVERTIME, running)
+        let result = tokio::time::timeout(timeout + overtime, running)
             .await
             .unwrap_or_else(|_elapsed| Err(Failure::timed_out(&action.to_string(), timeout)));
         let took = begun.elapsed();
@@ -143,7 +192,11 @@ impl Work<'_> {
         if let Err(failure) = &result {
             span.fail(failure.reason.clone());
         }
-        result.map(drop)
+        match result {
+            Ok(_) => Ok(()),
+            Err(failure) if timeout <= took => Err(Stop::TimedOut(failure)),
+            Err(failure) => Err(Stop::Failed(failure)),
+        }
     }
 
     fn report(

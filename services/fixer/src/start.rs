@@ -10,7 +10,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
 
-use crate::{AllowList, Args, Progress, Tools, memory::Memory, orders::Orders, turns::Turns};
+use crate::{
+    AllowList, Args, Progress, Tools, alive::Alive, memory::Memory, orders::Orders, turns::Turns,
+};
 
 /// Runs the fixer until it is told to stop; orders under way are carried out to their end.
 ///
@@ -63,8 +65,8 @@ pub async fn serve(hand: Hand, tools: Arc<Tools>) {
     let mut work = bus.work().consume(WorkKind::Fix, &zones, parallel);
     let orders = Arc::new(Orders {
         writer: bus.inbox_writer(),
-        members: bus.members().watch(),
         bus,
+        _alive: Alive::begin(&tools.state_dir, &id),
         tools,
         progress,
         by: id,

@@ -184,12 +184,12 @@ impl Outbox {
 
     /// Claims the notice and sends it.
     async fn tell(&self, mut letter: Letter<'_>, n_deliveries: u64) -> Fate {
-        let claim = Claim {
-            id: Uuid::new_v4().to_string(),
-            by: self.by.clone(),
-            at: Utc::now(),
-            plan_hash: letter.work.notice.clone(),
-        };
+        let claim = Claim::new(
+            Uuid::new_v4().to_string(),
+            self.by.clone(),
+            Utc::now(),
+            letter.work.notice.clone(),
+        );
         let key = letter.claim_key();
         let claimed = loop {
             match self.bus.claims().claim_once(&key, &claim).await {

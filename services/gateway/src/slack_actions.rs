@@ -231,5 +231,5 @@ async fn tell(notify: &Notify, url: &str, said: &str) {
 /// Makes a claim of this gateway.
 pub(crate) fn claim(by: &str, what: &str) -> Claim {
     let id = Uuid::new_v4().to_string();
-    Claim { id, by: by.to_owned(), at: Utc::now(), plan_hash: what.to_owned() }
+    Claim::new(id, by.to_owned(), Utc::now(), what.to_owned())
 }

@@ -10,6 +10,7 @@ mod deliver;
 mod herald;
 mod measures;
 mod ourselves;
+mod recall;
 mod rights;
 mod scribe;
 mod snapshot;
@@ -17,7 +18,7 @@ mod spans;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bus::{Bus, InboxReader, InboxWriter, Lease, Tokens};
+use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens};
 use chrono::Utc;
 use domain::{config::Config, id::IncidentId};
 use service::{BoxError, Context};
@@ -208,6 +209,7 @@ impl Reign {
         work_made.mark_unchanged();
         let (mut republish, mut look) = (ticker(REPUBLISH), ticker(LOOK_AROUND));
         self.learn_tokens().await;
+        let mut told = self.say_that_we_lead(lease.epoch(), stop);
         self.begin(&court.deliver).await;
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {
@@ -215,7 +217,8 @@ impl Reign {
             }
             let (wait, may_read) = {
                 let core = &self.state.read().await.core;
-                (court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE), !core.is_full())
+                let next = court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE);
+                (if told.is_some() { IDLE } else { next }, !core.is_full())
             };
             tokio::select! {
                 biased;
@@ -229,6 +232,9 @@ impl Reign {
                     if let Some(end) = self.appended(court, outcome).await? {
                         return Ok(end);
                     }
+                }
+                () = leadership_told(&mut told) => {
+                    debug!("deadlines count from our taking over");
                 }
                 changed = work_made.changed() => {
                     if changed.is_err() {
@@ -253,20 +259,14 @@ impl Reign {
                     court.scribe.retry();
                 }
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
-                    let messages = messages?;
-                    if let Some(last) = messages.last() {
-                        self.inbox_last.send_replace(last.seq);
-                        // Read before the state is locked: it takes most of the time.
-                        let subjects = self.bus.subjects();
-                        let parts: Vec<_> =
-                            messages.iter().map(|it| decode::parts(subjects, it)).collect();
-                        let mut state = self.state.write().await;
-                        parts.into_iter().for_each(|it| state.core.take(it));
-                        court.begun.get_or_insert_with(Instant::now);
-                    }
+                    self.take(&messages?, &mut court.begun).await;
                 }
                 // What is published again in portions waits for everything else.
                 () = std::future::ready(()), if court.wants_settled() && court.appending.is_none() => {}
+            }
+            if told.is_some() {
+                // A deadline that came while nobody led must not be told before that.
+                continue;
             }
             let due = {
                 let state = self.state.read().await;
@@ -274,6 +274,18 @@ impl Reign {
             };
             self.tell(due);
         }
+    }
+
+    /// Takes what was read from the inbox.
+    async fn take(&self, messages: &[InboxMessage], begun: &mut Option<Instant>) {
+        let Some(last) = messages.last() else { return };
+        self.inbox_last.send_replace(last.seq);
+        // Read before the state is locked: it takes most of the time.
+        let subjects = self.bus.subjects();
+        let parts: Vec<_> = messages.iter().map(|it| decode::parts(subjects, it)).collect();
+        let mut state = self.state.write().await;
+        parts.into_iter().for_each(|it| state.core.take(it));
+        begun.get_or_insert_with(Instant::now);
     }
 
     /// Takes up what the former leader left.
@@ -334,6 +346,7 @@ impl Reign {
         }
         if std::mem::take(&mut court.republish) {
             court.wanting = state.core.desk().wanting().collect();
+            self.recall(state.core.desk().recalls().collect());
         }
         let n = court.wanting.len().min(PORTION);
         let wishes = state.core.wishes_of(court.wanting.drain(..n));
@@ -366,6 +379,7 @@ impl Reign {
             state.core.stored(batch, seq)?
         };
         self.count(&consequences);
+        self.recall_recorded(&consequences.recorded).await;
         let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;
         // Work first, since somebody is sick.
         court.courier.send(wishes).await;
@@ -402,6 +416,18 @@ impl Reign {
                 debug!(error = %service::Chain(&failure), "decided inputs could not be forgotten, tried again later");
             }
         });
+    }
+}
+
+/// Waits until the broker has taken that we lead.
+async fn leadership_told(told: &mut Option<tokio::task::JoinHandle<()>>) {
+    match told {
+        Some(task) => {
+            // A task that failed has told nothing; deadlines must go on all the same.
+            let _ended = task.await;
+            *told = None;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,11 @@
 //! Claims: of all who want to run an attempt, or to send a notice, one may.
+//!
+//! The claim of an attempt is a lease. The first record is written with expected sequence 0: the
+//! first wins. Its holder renews it, each time behind its own last record ([`Holding`]). Whoever
+//! takes over writes behind the last record that it saw ([`Claims::take_over`]): from then on the
+//! former holder's renewals are refused, for good.
+
+mod holding;
 
 use std::time::Duration;
 
@@ -8,12 +15,17 @@ use async_nats::jetstream::{
     stream::{LastRawMessageError, LastRawMessageErrorKind},
 };
 use bytes::Bytes;
-use domain::{id::IncidentId, wire::Claim};
+use chrono::{DateTime, Utc};
+use domain::{
+    id::IncidentId,
+    wire::{Claim, ClaimState},
+};
 use tokio::time::Instant;
 
+pub use self::holding::{Holding, Lost};
 use crate::{
-    Error,
-    core::Core,
+    Error, clock,
+    core::{Core, utc},
     link::{Backoff, CONNECTION_LOST},
     publish::{self, Fault, GIVE_UP},
     topology::StreamId,
@@ -39,6 +51,35 @@ pub enum Claimed {
     Lost(Claim),
 }
 
+/// A claim as it stands on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRecord {
+    /// The claim.
+    pub claim: Claim,
+    /// Its place in the stream.
+    pub seq: u64,
+    /// When the broker stored it.
+    pub stored_at: DateTime<Utc>,
+}
+
+/// Which record stands after a write.
+enum Stands {
+    /// The one that was to be written, at this place.
+    Ours(u64),
+    /// The one that was first.
+    Other(ClaimRecord),
+}
+
+/// How a claim of an attempt ended.
+#[derive(Debug)]
+#[must_use]
+pub enum Held {
+    /// The attempt is ours for as long as this is kept.
+    Ours(Holding),
+    /// It is another's, or was withdrawn.
+    Other(ClaimRecord),
+}
+
 /// Why a claim was neither won nor lost. The attempt must not be run then.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -61,7 +102,76 @@ impl Claims {
         attempt: &str,
         claim: &Claim,
     ) -> Result<Claimed, Error> {
-        self.claim_at((StreamId::Claims, &self.core.subjects.claim(incident, attempt)), claim).await
+        let subject = self.core.subjects.claim(incident, attempt);
+        self.claim_at((StreamId::Claims, &subject), claim).await
+    }
+
+    /// Claims an attempt and keeps the claim alive. The first wins. `claim.id` must be random;
+    /// `acts_for` is how long its first step may take.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::claim`].
+    pub async fn hold(
+        &self,
+        incident: &IncidentId,
+        attempt: &str,
+        claim: Claim,
+        acts_for: Duration,
+    ) -> Result<Held, Error> {
+        let subject = self.core.subjects.claim(incident, attempt);
+        let claim = holding::announcing(claim, acts_for);
+        let sent = clock::since_boot();
+        match self.write_behind((StreamId::Claims, &subject), 0, &claim).await? {
+            Stands::Ours(seq) => {
+                let core = self.core.clone();
+                let lease =
+                    holding::Record { claim, seq, sent, acts_until: sent + acts_for, n_sent: 0 };
+                Ok(Held::Ours(Holding::begin(core, subject, lease)))
+            }
+            Stands::Other(record) => Ok(Held::Other(record)),
+        }
+    }
+
+    /// Writes `claim` in the place of a record that was seen. `false` when another record stands
+    /// there: the holder has renewed it, or somebody else was first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClaimUnknown`] when the broker did not settle it in time.
+    pub async fn take_over(
+        &self,
+        incident: &IncidentId,
+        attempt: &str,
+        seen: &ClaimRecord,
+        claim: &Claim,
+    ) -> Result<bool, Error> {
+        let subject = self.core.subjects.claim(incident, attempt);
+        let stands = self.write_behind((StreamId::Claims, &subject), seen.seq, claim).await?;
+        Ok(matches!(stands, Stands::Ours(_)))
+    }
+
+    /// Withdraws an order that was not begun: claims its attempt, so that no fixer can.
+    /// `None` when it is withdrawn, now or by an earlier call; else the claim that was first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClaimUnknown`] when the broker did not settle it in time.
+    pub async fn recall(
+        &self,
+        incident: &IncidentId,
+        attempt: &str,
+        claim: Claim,
+    ) -> Result<Option<ClaimRecord>, Error> {
+        let subject = self.core.subjects.claim(incident, attempt);
+        let claim = Claim { state: ClaimState::Recalled, lease_ms: Some(0), ..claim };
+        match self.write_behind((StreamId::Claims, &subject), 0, &claim).await? {
+            Stands::Ours(_) => Ok(None),
+            Stands::Other(other) => match other.claim.state {
+                ClaimState::Recalled => Ok(None),
+                ClaimState::Held | ClaimState::Expired => Ok(Some(other)),
+            },
+        }
     }
 
     /// Claims what a gateway does once, such as sending one notice; the first wins, for good.
@@ -74,21 +184,32 @@ impl Claims {
         self.claim_at((StreamId::Once, &self.core.subjects.once(key)), claim).await
     }
 
-    async fn claim_at(
+    async fn claim_at(&self, at: (StreamId, &str), claim: &Claim) -> Result<Claimed, Error> {
+        match self.write_behind(at, 0, claim).await? {
+            Stands::Ours(_) => Ok(Claimed::Won),
+            Stands::Other(record) => Ok(Claimed::Lost(record.claim)),
+        }
+    }
+
+    /// Writes a record behind the one of sequence `expected`, and returns the one that stands
+    /// then: ours, or the one that was there first.
+    async fn write_behind(
         &self,
         at @ (_, subject): (StreamId, &str),
+        expected: u64,
         claim: &Claim,
-    ) -> Result<Claimed, Error> {
-        let payload = serde_json::to_vec(claim)
-            .map(Bytes::from)
-            .map_err(|error| Error::client("write the claim", error))?;
+    ) -> Result<Stands, Error> {
+        let payload = payload(claim)?;
         let deadline = Instant::now() + GIVE_UP;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         loop {
-            let message =
-                PublishMessage::build().payload(payload.clone()).expected_last_subject_sequence(0);
-            let sent = publish::once(&self.core, subject, message, deadline).await;
-            let Err(fault) = sent else { return Ok(Claimed::Won) };
+            let message = PublishMessage::build()
+                .payload(payload.clone())
+                .expected_last_subject_sequence(expected);
+            let fault = match publish::once(&self.core, subject, message, deadline).await {
+                Ok(ack) => return Ok(Stands::Ours(ack.sequence)),
+                Err(fault) => fault,
+            };
             match fault {
                 // Taken: by another, or by our own try whose answer was lost.
                 Fault::WrongSequence | Fault::Unknown(_) | Fault::NoStream => {}
@@ -97,12 +218,12 @@ impl Claims {
                 }
             }
             match self.holder(at, deadline).await? {
-                Some(holder) if holder.id == claim.id => return Ok(Claimed::Won),
-                Some(holder) => return Ok(Claimed::Lost(holder)),
-                None if deadline <= Instant::now() => {
+                Some(record) if record.claim.id == claim.id => return Ok(Stands::Ours(record.seq)),
+                Some(record) if record.seq != expected => return Ok(Stands::Other(record)),
+                Some(_) | None if deadline <= Instant::now() => {
                     return Err(Error::ClaimUnknown(Unsettled(fault.to_string())));
                 }
-                None => backoff.wait().await,
+                Some(_) | None => backoff.wait().await,
             }
         }
     }
@@ -114,7 +235,8 @@ impl Claims {
     /// [`Error::ClaimUnknown`] when the broker does not tell in time.
     pub async fn find(&self, incident: &IncidentId, attempt: &str) -> Result<Option<Claim>, Error> {
         let subject = self.core.subjects.claim(incident, attempt);
-        self.holder((StreamId::Claims, &subject), Instant::now() + GIVE_UP).await
+        let found = self.holder((StreamId::Claims, &subject), Instant::now() + GIVE_UP).await?;
+        Ok(found.map(|it| it.claim))
     }
 
     /// Asks the stream's leader, never a copy of it, which may lag behind.
@@ -122,7 +244,7 @@ impl Claims {
         &self,
         (id, subject): (StreamId, &str),
         deadline: Instant,
-    ) -> Result<Option<Claim>, Error> {
+    ) -> Result<Option<ClaimRecord>, Error> {
         let unsettled = |why: String| Error::ClaimUnknown(Unsettled(why));
         let name = self.core.subjects.stream(id);
         let stream = self.core.js.get_stream_no_info(name).await;
@@ -136,7 +258,9 @@ impl Claims {
             let error = match self.core.link.while_it_lasts(look).await {
                 Some(Ok(found)) => {
                     let claim = serde_json::from_slice(&found.payload);
-                    return claim.map(Some).map_err(|error| unsettled(error.to_string()));
+                    let claim = claim.map_err(|error| unsettled(error.to_string()))?;
+                    let (seq, stored_at) = (found.sequence, utc(found.time));
+                    return Ok(Some(ClaimRecord { claim, seq, stored_at }));
                 }
                 Some(Err(error)) if is_nothing(&error) => return Ok(None),
                 Some(Err(error)) => error.to_string(),
@@ -148,6 +272,12 @@ impl Claims {
             backoff.wait().await;
         }
     }
+}
+
+fn payload(claim: &Claim) -> Result<Bytes, Error> {
+    serde_json::to_vec(claim)
+        .map(Bytes::from)
+        .map_err(|error| Error::client("write the claim", error))
 }
 
 fn is_nothing(error: &LastRawMessageError) -> bool {

@@ -26,6 +26,7 @@ mod asyncapi;
 
 mod bus;
 mod claims;
+mod clock;
 mod config_store;
 mod connect;
 mod core;
@@ -67,7 +68,8 @@ pub use crate::{
     answers::Asked,
     asyncapi::asyncapi,
     bus::Bus,
-    claims::{Claimed, Claims},
+    claims::{ClaimRecord, Claimed, Claims, Held, Holding, Lost},
+    clock::BrokerClock,
     config_store::ConfigStore,
     connect::connect,
     core_subjects::{CoreMessage, Subscription},

@@ -149,6 +149,8 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         names.ledger(),
         names.full("work.*.*"),
         names.full("rejected.*"),
+        // An order is withdrawn by claiming its attempt before a fixer does.
+        names.full("claim.*.*"),
         names.full("live.*"),
         names.over(),
         names.key(BucketId::Config, ">"),

@@ -42,6 +42,14 @@ pub const LEASE_SILENCE: Duration = Duration::from_millis(1000);
 /// brokers, so that a leader is not forgotten by it.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 
+/// How often the holder of an attempt's claim renews it.
+pub const CLAIM_RENEWAL: Duration = Duration::from_secs(1);
+
+/// How long a renewal counts, on top of the step that it announced. Before each step its holder
+/// must have one that is younger; whoever takes over waits at least so long, and until the step
+/// must have ended. Longer than a broker takes to start again, or to elect a leader.
+pub const CLAIM_TTL: Duration = Duration::from_secs(5);
+
 /// How long a worker may be silent before its work goes to another.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 
@@ -162,6 +170,9 @@ pub struct StreamSpec {
     pub message_bytes_max: i64,
     /// Messages of one subject at which more of it are refused; `None` for no such limit.
     pub of_subject_max: Option<i64>,
+    /// Newest messages of one subject that are kept, where older ones are superseded; `None` for
+    /// all. Only where `of_subject_max` is not set.
+    pub of_subject_kept: Option<i64>,
     /// Age at which messages leave.
     pub age_max: Option<Duration>,
     /// How long a message id is remembered.
@@ -186,6 +197,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 1024 * MIB,
         message_bytes_max: 256 * KIB + HEADER_BYTES,
         of_subject_max: None,
+        of_subject_kept: None,
         age_max: None,
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,
@@ -202,6 +214,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 1024 * MIB,
         message_bytes_max: 960 * KIB + HEADER_BYTES,
         of_subject_max: None,
+        of_subject_kept: None,
         age_max: None,
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
@@ -219,6 +232,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         message_bytes_max: 960 * KIB + HEADER_BYTES,
         // Many who are to be told must not leave a fix without room.
         of_subject_max: Some(10_000),
+        of_subject_kept: None,
         age_max: Some(Duration::from_secs(60 * MINUTE)),
         // Short: a wish that is still pending must be heard again when its worker is gone for good.
         duplicate_window: Duration::from_secs(30),
@@ -236,13 +250,15 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 128 * MIB,
         message_bytes_max: 64 * KIB,
         of_subject_max: None,
+        // Each renewal takes the place of the record before.
+        of_subject_kept: Some(1),
         // Far longer than any attempt may be begun or last: a claim that is forgotten could be won
         // again. Longer would cost room: 200,000 attempts a day fit.
         age_max: Some(Duration::from_secs(2 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,
-        about: "One record for each attempt, written with expected sequence 0 before anything is touched. The first wins.",
+        about: "One record for each attempt, written with expected sequence 0 before anything is touched: the first wins. Its holder renews it, with the sequence of its last record expected, and asks before each step.",
     },
     StreamSpec {
         id: StreamId::Once,
@@ -255,6 +271,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 128 * MIB,
         message_bytes_max: 64 * KIB,
         of_subject_max: None,
+        of_subject_kept: None,
         age_max: Some(Duration::from_secs(30 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
@@ -271,6 +288,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         bytes_max: 64 * MIB,
         message_bytes_max: 512 * KIB,
         of_subject_max: None,
+        of_subject_kept: None,
         age_max: None,
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,

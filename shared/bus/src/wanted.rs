@@ -71,7 +71,7 @@ pub(crate) fn stream_config(core: &Core, spec: &StreamSpec) -> Config {
             WhenFull::DropOldest => DiscardPolicy::Old,
         },
         max_messages: -1,
-        max_messages_per_subject: spec.of_subject_max.unwrap_or(-1),
+        max_messages_per_subject: spec.of_subject_max.or(spec.of_subject_kept).unwrap_or(-1),
         // Without it more of one subject would push out the oldest, although others are refused.
         discard_new_per_subject: spec.of_subject_max.is_some(),
         max_consumers: -1,

@@ -70,9 +70,9 @@ pub(crate) const SUBJECTS: [Line; 15] = [
     (
         "claim.<incident>.<attempt>",
         Some(StreamId::Claims),
+        "fixer, leading supervisor",
         "fixer",
-        "fixer",
-        "\"This attempt is mine\", with `Nats-Expected-Last-Subject-Sequence: 0`.",
+        "\"This attempt is mine\", with `Nats-Expected-Last-Subject-Sequence: 0`; renewed by its holder with that of its last record. The leader writes it to withdraw an order.",
     ),
     (
         "once.<what>",

@@ -9,6 +9,7 @@ mod analysis;
 mod before;
 mod commands;
 mod deliveries;
+mod ended;
 mod events;
 mod fleet;
 mod incidents;
@@ -18,7 +19,9 @@ mod observable;
 mod pace;
 mod query;
 mod quiet;
+mod recall;
 mod rejected;
+mod reopen;
 mod repeats;
 mod reports;
 mod rights;
@@ -51,10 +54,11 @@ use crate::{
     incident::{Circumstance, Corrupt, Incident},
     span::Span,
     view::{LogLine, Status},
-    wire::{Answer, AnswerStatus, Change, Input},
+    wire::{Answer, AnswerStatus, Change, Input, TimerFired},
 };
 
 use deliveries::Deliveries;
+use ended::Ended;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
 use pace::Pace;
@@ -65,6 +69,7 @@ use room::Room;
 
 pub use before::{Before, Treatment};
 pub use load::Backlog;
+pub use recall::Recall;
 pub use rejected::Rejected;
 pub use rights::Tokens;
 pub use snapshot::{Snapshot, SnapshotCheck, SnapshotError, SnapshotReader};
@@ -106,6 +111,10 @@ pub struct Desk {
     position: Position,
     /// Who may approve, as far as the configuration does not tell.
     rights: Rights,
+    /// When senders said that something ended.
+    ended: Ended,
+    /// Revision of the lease under which a supervisor took over last, as far as it mattered.
+    led_epoch: Option<u64>,
     /// Repeats of this batch, which are recorded together. Empty between batches.
     repeats: Repeats,
 }
@@ -227,6 +236,9 @@ impl Desk {
             Input::Verification(report) => self.on_verification(&mut turn, report),
             Input::Notice(report) => self.on_notice(&mut turn, report),
             Input::Command(command) => self.on_command(&mut turn, command),
+            Input::Timer(TimerFired { epoch: Some(epoch), .. }) => {
+                self.on_leadership(&mut turn, *epoch);
+            }
             Input::Timer(timer) => self.on_timer(&mut turn, timer.incident),
         }
         turn.handled
@@ -367,6 +379,7 @@ impl Desk {
         match fact {
             Fact::Configured { config, .. } => {
                 let former = std::mem::replace(&mut self.config, Fleet::new((**config).clone()));
+                self.incidents.keep_targets(&former, &self.config);
                 self.note_stale(&former);
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
@@ -387,6 +400,10 @@ impl Desk {
                 self.breaker_until = Some(*until);
                 self.breaker_since = Some(now.at);
             }
+            Fact::LeadershipTaken { epoch } => {
+                self.led_epoch = Some(*epoch);
+                self.incidents.lead(now.at, &self.config);
+            }
             Fact::Silenced { silence } => self.quiet.add_silence((**silence).clone()),
             Fact::SilenceEnded { id, .. } => self.quiet.end_silence(id, now.at),
             Fact::Suppressed { event, target, fingerprint, by, until } => {
@@ -404,6 +421,13 @@ impl Desk {
             Fact::SuppressionEnded { fingerprint } => {
                 self.looked_at = now.at;
                 self.quiet.unmute(fingerprint);
+            }
+            Fact::RecoveryNoted { delivery, source, fingerprint, ends_at } => {
+                self.deliveries.remember(*delivery, IncidentId::NONE);
+                self.ended.note(source, fingerprint, *ends_at);
+            }
+            Fact::EventOver { delivery, .. } => {
+                self.deliveries.remember(*delivery, IncidentId::NONE);
             }
             Fact::SuppressionExtended { fingerprint, ends_at } => {
                 self.quiet.extend(fingerprint, *ends_at);
@@ -442,8 +466,11 @@ impl Desk {
         if let Fact::Repeated { deliveries, .. } = fact {
             deliveries.iter().for_each(|it| self.deliveries.remember(*it, id));
         }
-        if let Fact::RecoveryReported { delivery } = fact {
+        if let Fact::RecoveryReported { delivery, ends_at } = fact {
             self.deliveries.remember(*delivery, id);
+            if let (Some(ends_at), Some(incident)) = (ends_at, self.incidents.get(&id)) {
+                self.ended.note(&incident.event.source, &incident.fingerprint, *ends_at);
+            }
         }
         if let Some(incident) = self.incidents.get(&id).filter(|it| it.is_over()) {
             self.quiet.note(incident, &self.config, now.at);
@@ -455,7 +482,7 @@ impl Desk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are no fix's begin or end")]
     fn keep_history(&mut self, id: IncidentId, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::FixStarted { attempt, plan, .. } => {
+            Fact::FixStarted { attempt, plan, bring_up, .. } => {
                 let record = FixRecord {
                     incident: id,
                     attempt: *attempt,
@@ -464,12 +491,18 @@ impl Desk {
                     started_at: now.at,
                     ended_at: None,
                     failed: false,
+                    bring_up: *bring_up,
                 };
                 push_bounded(&mut self.history, record, HISTORY_MAX);
                 let from = now.at - HISTORY_AGE;
                 while self.history.front().is_some_and(|it| it.started_at < from) {
                     self.history.pop_front();
                 }
+            }
+            // What was not begun uses up no budget.
+            Fact::AttemptReturned | Fact::FixRecalled { .. } => {
+                let last = self.history.iter().rposition(|it| it.incident == id);
+                last.map(|idx| self.history.remove(idx));
             }
             Fact::AttemptFailed | Fact::Resolved | Fact::Escalated { .. } | Fact::Closed { .. } => {
                 let failed = !matches!(fact, Fact::Resolved);

@@ -13,6 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::id::digest;
+
 pub use delivery::Delivery;
 pub use schema::{Cloud, Plain};
 
@@ -160,6 +162,13 @@ impl Severity {
     }
 }
 
+/// Labels, or texts at the top of the payload, that name what fails.
+const CLAIMED_NAMES: [&str; 2] = ["check", "alertname"];
+/// Labels, or texts at the top of the payload, that describe how it is.
+const CLAIMED_TEXTS: [&str; 4] = ["state", "process_state", "reason", "phase"];
+/// Names of flags at the top of the payload by which it does.
+const CLAIMED_FLAGS: [&str; 2] = ["running", "process_running"];
+
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
@@ -249,6 +258,47 @@ impl Event {
         }
         let target = target.or(self.target.as_deref()).unwrap_or("-");
         format!("{}@{target}", self.kind)
+    }
+
+    /// Returns a digest of what the event claims: two events of one incident say the same when
+    /// it is equal. It is made of the type, the check or state that it names, and
+    /// `severity`, the highest that was reported so far. Times, counters and measured values
+    /// are not in it: they differ from one report of the same state to the next.
+    #[must_use]
+    pub fn claim(&self, severity: Severity) -> u64 {
+        let text = |key: &str| {
+            let label = self.labels.get(key).map(String::as_str);
+            label.or_else(|| self.payload.get(key).and_then(Value::as_str)).unwrap_or_default()
+        };
+        let named = |key: &&str| format!("{key}={}", text(key));
+        // A measured value may stand in such a text.
+        let described = |key: &&str| {
+            let words: String = text(key).chars().filter(|it| !it.is_ascii_digit()).collect();
+            format!("{key}={words}")
+        };
+        let flag = |key: &&str| {
+            let told = self.payload.get(*key).and_then(Value::as_bool);
+            format!("{key}={told:?}")
+        };
+        let failing = self.payload.get("failing_checks").map(Value::to_string);
+        let mut parts = vec![
+            self.kind.as_str().to_owned(),
+            severity.as_str().to_owned(),
+            failing.unwrap_or_default(),
+        ];
+        parts.extend(CLAIMED_NAMES.iter().map(named));
+        parts.extend(CLAIMED_TEXTS.iter().map(described));
+        parts.extend(CLAIMED_FLAGS.iter().map(flag));
+        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+        let [.., a, b, c, d, e, f, g, h] = digest(&parts).to_be_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// Returns the check that it says fails, if it names one.
+    #[must_use]
+    pub fn check(&self) -> Option<&str> {
+        let label = self.labels.get("check").map(String::as_str);
+        label.or_else(|| self.payload.get("check").and_then(Value::as_str))
     }
 
     /// Returns whether labels, and texts at the top of the payload, contain all pairs of

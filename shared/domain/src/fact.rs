@@ -11,7 +11,10 @@ use crate::{
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, SilenceId},
-    wire::{AnalysisReport, Change, FixReport, NoticeReport, VerificationReport},
+    wire::{
+        AnalysisReport, Change, FixMode, FixOutcome, FixReport, NoticeReport, StepReport,
+        VerificationReport,
+    },
 };
 
 /// One decision: a line of the log.
@@ -89,6 +92,31 @@ pub enum Fact {
         /// What was kept quiet.
         fingerprint: String,
     },
+    /// A supervisor took over leadership while incidents were open. Deadlines of work that
+    /// nobody could do or report meanwhile count from here.
+    LeadershipTaken {
+        /// Revision of the lease under which it leads.
+        epoch: u64,
+    },
+    /// The sender said when something ended for which nothing is open: what began before that
+    /// and arrives later is over.
+    RecoveryNoted {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// Who said so.
+        source: String,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+        /// When it ended, by the sender's clock.
+        ends_at: DateTime<Utc>,
+    },
+    /// An event opened no incident: its sender had said before that it is over.
+    EventOver {
+        /// What makes the event one delivery.
+        delivery: Delivery,
+        /// What makes further events the same trouble.
+        fingerprint: String,
+    },
     /// The sender of what is suppressed says again that it goes on: its word is good for longer.
     SuppressionExtended {
         /// What is suppressed.
@@ -112,6 +140,15 @@ pub enum Fact {
         delivery: Delivery,
         /// What was changed.
         change: Change,
+    },
+
+    // About an incident or none.
+    /// A command was refused. The reason is what the sender was answered.
+    CommandRefused {
+        /// Who sent it.
+        by: String,
+        /// Its verb.
+        verb: String,
     },
 
     // About an incident.
@@ -139,6 +176,9 @@ pub enum Fact {
     RecoveryReported {
         /// What makes the event one delivery.
         delivery: Delivery,
+        /// When it ended, by the sender's clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends_at: Option<DateTime<Utc>>,
     },
     /// The sender's word was good until now, and it did not say again that the trouble goes on;
     /// what follows is decided apart.
@@ -150,6 +190,23 @@ pub enum Fact {
     },
     /// It does not wait for another incident any more, and is diagnosed by itself.
     Released,
+    /// Another event about its target was reported beside it; what follows is decided apart.
+    ReportedBeside {
+        /// The incident of that event.
+        incident: IncidentId,
+    },
+    /// Nothing could be done for a reason that may pass; it is diagnosed again later.
+    RetryScheduled {
+        /// Why a person is asked when no retry helps.
+        why: Escalation,
+        /// When it is diagnosed again.
+        until: DateTime<Utc>,
+    },
+    /// It is diagnosed again. A plan or an approval from before is void.
+    RediagnosisStarted {
+        /// Why.
+        trigger: Trigger,
+    },
     /// An analyzer reported.
     Diagnosed {
         /// Its report.
@@ -195,11 +252,39 @@ pub enum Fact {
         not_after: DateTime<Utc>,
         /// Targets that were well when it began and must be well after it.
         neighbours: Vec<String>,
+        /// The first start of a target that no monitor has seen healthy: it uses up no budget.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bring_up: bool,
+    },
+    /// What was ordered must not begin any more; a fixer that has begun it goes on to its end.
+    RecallRequested {
+        /// Whether the plan is made anew when it was not begun; else it waits for its guards.
+        replan: bool,
+    },
+    /// The order was withdrawn before it was begun: it counts as no attempt. The plan waits for
+    /// its guards again, or is made anew.
+    FixRecalled {
+        /// Who withdrew it.
+        by: String,
     },
     /// A fixer reported, or nobody did in time.
     FixEnded {
         /// The report; `None` when the time had run out.
         report: Option<Box<FixReport>>,
+    },
+    /// A fixer reported what it had done about work that is not waited for any more. Nothing
+    /// follows from it; but everything that was done stands in the log.
+    LateReport {
+        /// The attempt.
+        attempt: u32,
+        /// Forwards, or back.
+        mode: FixMode,
+        /// The fixer.
+        by: String,
+        /// How it ended there.
+        outcome: FixOutcome,
+        /// What was done, without what it printed.
+        steps: Vec<StepReport>,
     },
     /// The verification began without a fix: somebody says that the target is well.
     RecheckStarted,
@@ -225,6 +310,8 @@ pub enum Fact {
     },
     /// The attempt did not help; the cause is sought anew.
     AttemptFailed,
+    /// The fix was not begun: it counts as no attempt, and the cause is sought anew.
+    AttemptReturned,
     /// The trouble ended, proven, by our fix or with its cause.
     Resolved,
     /// The trouble ended without a fix of ours.
@@ -271,6 +358,18 @@ pub enum Fact {
     },
 }
 
+/// Why an incident is diagnosed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// An event says something else than those before.
+    News,
+    /// The time of a retry has come.
+    Retry,
+    /// An agent that was missing serves the zone again.
+    AgentBack,
+}
+
 /// Why a person was asked to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -285,7 +384,7 @@ pub enum Escalation {
     NotDiagnosed,
     /// The policy only allows a suggestion.
     SuggestOnly,
-    /// A guard refused the plan.
+    /// A guard refused the plan, or fixers did not begin it.
     Refused,
     /// The plan waited too long for its guards.
     HeldTooLong,
@@ -349,7 +448,7 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 39] = [
+    pub const NAMES: [&'static str; 50] = [
         "configured",
         "paused",
         "resumed",
@@ -358,28 +457,39 @@ impl Fact {
         "silence_ended",
         "suppressed",
         "suppression_ended",
+        "leadership_taken",
+        "recovery_noted",
+        "event_over",
         "suppression_extended",
         "input_rejected",
         "changed",
+        "command_refused",
         "opened",
         "repeated",
         "recovery_reported",
         "lease_ended",
         "became_symptom",
         "released",
+        "reported_beside",
+        "retry_scheduled",
+        "rediagnosis_started",
         "diagnosed",
         "held",
         "plan_expired",
         "approval_requested",
         "approved",
         "fix_started",
+        "recall_requested",
+        "fix_recalled",
         "fix_ended",
+        "late_report",
         "recheck_started",
         "verified",
         "not_verified",
         "undo_started",
         "undo_ended",
         "attempt_failed",
+        "attempt_returned",
         "resolved",
         "self_resolved",
         "escalated",
@@ -403,28 +513,39 @@ impl Fact {
             Self::SilenceEnded { .. } => "silence_ended",
             Self::Suppressed { .. } => "suppressed",
             Self::SuppressionEnded { .. } => "suppression_ended",
+            Self::LeadershipTaken { .. } => "leadership_taken",
+            Self::RecoveryNoted { .. } => "recovery_noted",
+            Self::EventOver { .. } => "event_over",
             Self::SuppressionExtended { .. } => "suppression_extended",
             Self::InputRejected { .. } => "input_rejected",
             Self::Changed { .. } => "changed",
+            Self::CommandRefused { .. } => "command_refused",
             Self::Opened { .. } => "opened",
             Self::Repeated { .. } => "repeated",
             Self::RecoveryReported { .. } => "recovery_reported",
             Self::LeaseEnded => "lease_ended",
             Self::BecameSymptom { .. } => "became_symptom",
             Self::Released => "released",
+            Self::ReportedBeside { .. } => "reported_beside",
+            Self::RetryScheduled { .. } => "retry_scheduled",
+            Self::RediagnosisStarted { .. } => "rediagnosis_started",
             Self::Diagnosed { .. } => "diagnosed",
             Self::Held { .. } => "held",
             Self::PlanExpired => "plan_expired",
             Self::ApprovalRequested { .. } => "approval_requested",
             Self::Approved { .. } => "approved",
             Self::FixStarted { .. } => "fix_started",
+            Self::RecallRequested { .. } => "recall_requested",
+            Self::FixRecalled { .. } => "fix_recalled",
             Self::FixEnded { .. } => "fix_ended",
+            Self::LateReport { .. } => "late_report",
             Self::RecheckStarted => "recheck_started",
             Self::Verified { .. } => "verified",
             Self::NotVerified { .. } => "not_verified",
             Self::UndoStarted { .. } => "undo_started",
             Self::UndoEnded { .. } => "undo_ended",
             Self::AttemptFailed => "attempt_failed",
+            Self::AttemptReturned => "attempt_returned",
             Self::Resolved => "resolved",
             Self::SelfResolved => "self_resolved",
             Self::Escalated { .. } => "escalated",

@@ -10,17 +10,23 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
+    action::Action,
+    autonomy::Risk,
     incident::Incident,
     plan::Plan,
     policy::Policy,
     target::Target,
-    wire::{FixMode, FixOrder, WorkRef},
+    wire::{Evidence, FixMode, FixOrder, WorkRef},
 };
 
 /// A fix that has not been begun so long after it was authorized is not begun at all.
 pub const START_WITHIN: TimeDelta = TimeDelta::seconds(120);
+/// How long a fix may take beyond the longest time of its plan, for a claim whose renewal waits
+/// for the broker. Nothing is under way any more after it.
+pub const FIX_DELAY_MAX: TimeDelta = TimeDelta::seconds(5);
 /// How long an approval is worth something after it was given.
 pub const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
 
@@ -130,6 +136,8 @@ pub struct Situation<'a> {
     pub n_targets: usize,
     /// Number of targets that are sick by themselves, this one among them.
     pub n_sick: usize,
+    /// Whether the plan only starts a target for the first time; see [`is_bring_up`].
+    pub bring_up: bool,
 }
 
 /// One fix, as budgets see it.
@@ -149,6 +157,9 @@ pub struct FixRecord {
     pub ended_at: Option<DateTime<Utc>>,
     /// Whether it did not help.
     pub failed: bool,
+    /// Whether it was the first start of its target.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
 }
 
 /// What one stage says.
@@ -182,6 +193,53 @@ const STORM_MIN: usize = 3;
 #[must_use]
 pub fn storm_limit(policy: &Policy, n_targets: usize) -> usize {
     policy.storm.of(n_targets).max(STORM_MIN)
+}
+
+/// Targets that may be brought up at once, whatever the blast radius: what is down already
+/// cannot be harmed by its first start, but a host can by too many at once.
+pub(crate) const BRING_UP_MAX: usize = 32;
+/// A target is brought up once within this time; then budgets count.
+const BRING_UP_AGAIN: TimeDelta = TimeDelta::hours(1);
+/// Who is believed that a target was never healthy and does not run.
+const MONITOR: &str = "selfheal/monitor";
+
+/// Returns whether a plan only starts a target for the first time: our own monitor has never
+/// seen it healthy, the diagnosis saw that nothing of it runs, and the plan is of low risk
+/// and does nothing but start it. Budgets, blast radius, breaker and storm brake are about
+/// what runs; this touches nothing that does.
+#[must_use]
+pub fn is_bring_up(
+    incident: &Incident,
+    plan: &Plan,
+    history: &VecDeque<FixRecord>,
+    now: DateTime<Utc>,
+) -> bool {
+    let starts =
+        |it: &Action| matches!(it, Action::ProcessRestart { .. } | Action::DockerStart { .. });
+    let only_starts = plan.steps.iter().all(|it| starts(&it.action) && it.undo.is_none());
+    let flag = |it: &Evidence, name: &str| it.detail.get(name).and_then(Value::as_bool);
+    let status = |it: &Evidence| it.detail.get("status").and_then(Value::as_str).map(str::to_owned);
+    let is_down = incident.evidence.iter().any(|it| {
+        let is_own = it.target.as_deref() == Some(plan.target.as_str());
+        is_own
+            && match it.source.as_str() {
+                "process" => flag(it, "running") == Some(false),
+                "container" => {
+                    flag(it, "exists") == Some(true)
+                        && matches!(status(it).as_deref(), Some("created" | "exited"))
+                }
+                _ => false,
+            }
+    });
+    let from = now - BRING_UP_AGAIN;
+    let is_first =
+        !history.iter().any(|it| it.bring_up && it.target == plan.target && from < it.started_at);
+    &*incident.event.source == MONITOR
+        && incident.event.seen_well() == Some(false)
+        && plan.risk == Risk::Low
+        && only_starts
+        && is_down
+        && is_first
 }
 
 /// A stage: its name, and the question it asks.
@@ -235,6 +293,28 @@ pub fn authorize(situation: &Situation<'_>) -> Verdict {
             inner: situation.plan.clone(),
             approved_by: valid_approval(situation).map(str::to_owned),
         }),
+    }
+}
+
+/// Says why a fix that was ordered must not begin any more: what stops new fixes also stops those
+/// that are ordered and not begun. `None` when nothing does. Counts of fixes, cool-downs and the
+/// breaker were asked when it was ordered.
+#[must_use]
+pub fn recalls(situation: &Situation<'_>, approved_by: Option<&str>) -> Option<String> {
+    for stage in [stages::kill_switch, stages::freeze_window, stages::maintenance] {
+        match stage(situation) {
+            Opinion::Allow => {}
+            Opinion::Hold(_, why)
+            | Opinion::Ask(why)
+            | Opinion::Stale(why)
+            | Opinion::Refuse(why)
+            | Opinion::Suggest(why) => return Some(why),
+        }
+    }
+    match stages::autonomy(situation) {
+        Opinion::Allow | Opinion::Hold(..) => None,
+        Opinion::Ask(why) => Some(why).filter(|_| approved_by.is_none()),
+        Opinion::Stale(why) | Opinion::Refuse(why) | Opinion::Suggest(why) => Some(why),
     }
 }
 

@@ -5,6 +5,7 @@
 //! question asked again: there is no other recovery.
 
 mod fold;
+mod news;
 mod notice;
 mod opener;
 mod step;
@@ -27,16 +28,23 @@ use crate::{
     plan::Plan,
     policy::Policy,
     span::Span,
+    target::Target,
     view::Status,
-    wire::{AttemptRecord, Evidence, Hypothesis, WorkRef},
+    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, WorkRef},
 };
 
-/// Added to a fix's own time before nobody waits for its report any more.
-const FIX_GRACE: TimeDelta = TimeDelta::seconds(15);
+/// Added to a fix's own time before its report is not waited for any more: when it is over, no
+/// fixer can be at it.
+const FIX_GRACE: TimeDelta = TimeDelta::seconds(guard::FIX_DELAY_MAX.num_seconds() + 10);
 /// Added to a verification's own time before nobody waits for its report any more.
 const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
 /// How long a symptom waits for its cause.
 const SYMPTOM_MAX: TimeDelta = TimeDelta::hours(6);
+
+/// Times that news start a diagnosis at once, before they have to wait.
+const NEWS_AT_ONCE: u32 = 3;
+/// What events claimed, as far as it is remembered of one incident.
+const CLAIMS_MAX: usize = 16;
 
 /// Where an incident stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +78,10 @@ pub enum Phase {
         not_after: DateTime<Utc>,
         /// Targets that must be well after it.
         neighbours: Vec<String>,
+        /// When the evidence of the plan was taken; unknown, and so too old, in the snapshots of
+        /// older versions.
+        #[serde(default)]
+        diagnosed_at: DateTime<Utc>,
     },
     /// It is being verified.
     Verifying {
@@ -90,6 +102,13 @@ pub enum Phase {
     Symptom {
         /// The cause.
         of: IncidentId,
+    },
+    /// Nothing could be done for a reason that may pass. It is diagnosed again at this time.
+    RetryWaiting {
+        /// When.
+        until: DateTime<Utc>,
+        /// Why a person is asked when no retry helps.
+        why: Escalation,
     },
     /// A person has it.
     Escalated(Escalation),
@@ -143,6 +162,50 @@ pub struct Approval {
     /// How he has proved who he is; his right is looked at again with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+}
+
+/// What is new since the last diagnosis began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    /// In words.
+    pub text: String,
+    /// The check that is said to fail, when that is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+/// Retries under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    /// Since when nothing could be done.
+    pub since: DateTime<Utc>,
+    /// Number of retries scheduled.
+    pub n: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// A report of a fixer that is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The attempt.
+    pub attempt: u32,
+    /// Forwards, or back.
+    pub mode: FixMode,
+    /// The fixer.
+    pub by: String,
+}
+
+/// What becomes of a plan whose order is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recalling {
+    /// It waits for its guards again.
+    Keep,
+    /// It is made anew.
+    Replan,
 }
 
 /// A fact that cannot follow the phase it met: the ledger is corrupt, or we are wrong.
@@ -230,6 +293,34 @@ pub struct Incident {
     /// that it keeps up to date.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub told: BTreeMap<String, String>,
+    /// Fixes that were ordered but not begun, since a person asked to try again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_returned: u32,
+    /// The target as it was when its fix began, after the configuration has changed or
+    /// removed it: the fix is verified with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_target: Option<Box<Target>>,
+    /// Retries under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    /// Digests of what its events claimed; see [`Event::claim`](crate::event::Event::claim).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<u64>,
+    /// What is new since the last diagnosis began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<News>,
+    /// Diagnoses that news started, lately.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_reopened: u32,
+    /// When news started the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reopened_at: Option<DateTime<Utc>>,
+    /// Set while the fix that was ordered must not begin any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Recalling>,
+    /// Reports of fixers that are in the log, the newest last: each is recorded once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reported: Vec<Reported>,
     /// Escalations under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -270,6 +361,15 @@ impl Incident {
             lease: event.ends_at,
             notices: Vec::new(),
             told: BTreeMap::new(),
+            attempts_returned: 0,
+            former_target: None,
+            retries: None,
+            claims: vec![event.claim(event.severity)],
+            news: None,
+            n_reopened: 0,
+            reopened_at: None,
+            recall: None,
+            reported: Vec::new(),
             calls: Vec::new(),
             timeline: Vec::new(),
         };
@@ -287,7 +387,7 @@ impl Incident {
     #[must_use]
     pub const fn status(&self) -> Status {
         match &self.phase {
-            Phase::Diagnosing => Status::Diagnosing,
+            Phase::Diagnosing | Phase::RetryWaiting { .. } => Status::Diagnosing,
             Phase::Proposed { .. } => Status::Proposed,
             Phase::AwaitingApproval { .. } => Status::AwaitingApproval,
             Phase::Fixing { .. } | Phase::Undoing { .. } => Status::Fixing,
@@ -321,11 +421,60 @@ impl Incident {
             | Phase::Undoing { plan, .. }
             | Phase::Verifying { purpose: Purpose::Fix { plan, .. }, .. } => Some(plan),
             Phase::Diagnosing
+            | Phase::RetryWaiting { .. }
             | Phase::Verifying { .. }
             | Phase::Symptom { .. }
             | Phase::Escalated(_)
             | Phase::Over(_) => None,
         }
+    }
+
+    /// Returns the fixes that were begun since a person or news asked to try again.
+    #[must_use]
+    pub const fn n_tried(&self) -> u32 {
+        self.attempt
+            .saturating_sub(self.attempts_before_retry)
+            .saturating_sub(self.attempts_returned)
+    }
+
+    /// Returns whether it waits, for a person or for time, so that news change what is to be
+    /// done.
+    #[must_use]
+    pub const fn listens(&self) -> bool {
+        match &self.phase {
+            Phase::Escalated(_) => self.target.is_some(),
+            Phase::Proposed { .. }
+            | Phase::AwaitingApproval { .. }
+            | Phase::RetryWaiting { .. } => true,
+            // These end with a look at the target.
+            Phase::Diagnosing
+            | Phase::Fixing { .. }
+            | Phase::Verifying { .. }
+            | Phase::Undoing { .. }
+            | Phase::Symptom { .. }
+            | Phase::Over(_) => false,
+        }
+    }
+
+    /// Returns when news that it listens to start a diagnosis: at once, or after a back-off
+    /// when news have done so often lately.
+    #[must_use]
+    pub fn news_due(&self, policy: &Policy) -> Option<DateTime<Utc>> {
+        if self.news.is_none() || !self.listens() {
+            return None;
+        }
+        let last = self.reopened_at.unwrap_or(self.opened_at);
+        let wait = self.n_reopened.checked_sub(NEWS_AT_ONCE).map(|n| policy.retry.wait(n));
+        Some(wait.map_or(last, |wait| last + wait.to_delta()))
+    }
+
+    /// Returns when it is diagnosed again after nothing could be done now; `None` when
+    /// retries have gone on for long enough.
+    #[must_use]
+    pub fn next_retry(&self, policy: &Policy, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let retries = self.retries.unwrap_or(Retries { since: now, n: 0 });
+        let until = now + policy.retry.wait(retries.n).to_delta();
+        (until <= retries.since + policy.retry.lasts.to_delta()).then_some(until)
     }
 
     /// Returns the incident that it waits for, while it is a symptom.
@@ -371,19 +520,43 @@ impl Incident {
     /// Returns when something is to be done about it by itself. `soak` is how long the target
     /// must stay well when no plan says it.
     #[must_use]
-    pub fn deadline(&self, policy: &Policy, soak: Span) -> Option<DateTime<Utc>> {
+    pub fn deadline(
+        &self,
+        policy: &Policy,
+        soak: Span,
+        led_at: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
         if self.is_over() {
             return None;
         }
-        let phase = self.phase_deadline(policy, soak);
+        let phase = self.phase_deadline(policy, soak, led_at);
         phase.into_iter().chain(self.lease).min()
     }
 
-    /// Returns when the present phase ends by itself.
+    /// Returns when the present phase ends by itself, or by news. What agents have to do and
+    /// report in time counts from when a supervisor took over, if that was later: until then
+    /// nobody asked them, or took their reports.
     #[must_use]
-    pub fn phase_deadline(&self, policy: &Policy, soak: Span) -> Option<DateTime<Utc>> {
+    pub fn phase_deadline(
+        &self,
+        policy: &Policy,
+        soak: Span,
+        led_at: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let news = self.news_due(policy);
+        self.own_deadline(policy, soak, led_at).into_iter().chain(news).min()
+    }
+
+    fn own_deadline(
+        &self,
+        policy: &Policy,
+        soak: Span,
+        led_at: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let led = |at: DateTime<Utc>| led_at.map_or(at, |led_at| led_at.max(at));
         match &self.phase {
-            Phase::Diagnosing => Some(self.entered_at + policy.diagnosis_timeout.to_delta()),
+            Phase::Diagnosing => Some(led(self.entered_at) + policy.diagnosis_timeout.to_delta()),
+            Phase::RetryWaiting { until, .. } => Some(*until),
             Phase::Proposed { hold, diagnosed_at, .. } => {
                 let last = self.held_since.unwrap_or(*diagnosed_at);
                 let last = last + policy.hold_timeout.to_delta();
@@ -391,7 +564,7 @@ impl Incident {
             }
             Phase::AwaitingApproval { expires_at, .. } => Some(*expires_at),
             Phase::Fixing { plan, not_after, .. } | Phase::Undoing { plan, not_after } => {
-                Some(*not_after + plan.timeout().to_delta() + FIX_GRACE)
+                Some(led(*not_after) + plan.timeout().to_delta() + FIX_GRACE)
             }
             Phase::Verifying { purpose, .. } => {
                 let (soak, within) = match purpose {
@@ -400,7 +573,7 @@ impl Incident {
                         (soak, policy.verify_within)
                     }
                 };
-                Some(self.entered_at + soak.plus(within).to_delta() + VERIFY_GRACE)
+                Some(led(self.entered_at) + soak.plus(within).to_delta() + VERIFY_GRACE)
             }
             Phase::Symptom { .. } => Some(self.entered_at + SYMPTOM_MAX),
             Phase::Escalated(_) | Phase::Over(_) => None,

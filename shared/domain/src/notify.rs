@@ -159,7 +159,12 @@ impl Notify {
             older.iter().enumerate().map(|(n, it)| Receiver::older(n, it)).collect();
         if !older.is_empty() {
             let route = Route {
-                on: Some(vec![Occasion::ApprovalWanted, Occasion::Escalated, Occasion::Storm]),
+                on: Some(vec![
+                    Occasion::ApprovalWanted,
+                    Occasion::Escalated,
+                    Occasion::Reopened,
+                    Occasion::Storm,
+                ]),
                 tell: older.iter().map(|it| it.name.clone()).collect(),
                 r#continue: true,
                 ..Route::default()

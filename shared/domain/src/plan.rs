@@ -26,6 +26,24 @@ pub struct Step {
     pub undo: Option<Action>,
 }
 
+/// What an action gets beyond its timeout to end by itself, before the fixer drops it.
+pub const OVERTIME: Span = Span::from_millis(500);
+
+impl Step {
+    /// Returns the longest time from its pre-check to the end of its action.
+    #[must_use]
+    pub fn longest(&self) -> Span {
+        let pre_check = self.pre_check.as_ref().map_or(Span::ZERO, |it| it.timeout);
+        pre_check.plus(self.timeout).plus(OVERTIME)
+    }
+
+    /// Returns the longest time of its undo; none when it has no undo.
+    #[must_use]
+    pub fn undo_longest(&self) -> Span {
+        self.undo.as_ref().map_or(Span::ZERO, |_| self.timeout.plus(OVERTIME))
+    }
+}
+
 /// How one sees that a fix helped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Success {
@@ -110,10 +128,12 @@ impl Plan {
         sha256_hex(&serde_json::to_vec(&self.parts).unwrap_or_default())
     }
 
-    /// Returns how long all steps may take together.
+    /// Returns the longest time that the plan may take: all pre-checks and actions, and the undo
+    /// of every step when the last one fails.
     #[must_use]
     pub fn timeout(&self) -> Span {
-        self.parts.steps.iter().fold(Span::ZERO, |sum, step| sum.plus(step.timeout))
+        let longest = |step: &Step| step.longest().plus(step.undo_longest());
+        self.parts.steps.iter().fold(Span::ZERO, |sum, step| sum.plus(longest(step)))
     }
 
     /// Returns whether the plan can be taken back, at least in part.

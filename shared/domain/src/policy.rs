@@ -43,6 +43,8 @@ pub struct Policy {
     pub event_max_age: Span,
     /// How long a diagnosis may take.
     pub diagnosis_timeout: Span,
+    /// How often it is diagnosed again when nothing could be done for a reason that may pass.
+    pub retry: Retry,
     /// Times in which no fix is started.
     pub freeze: Vec<Freeze>,
     /// Stops new fixes after failures.
@@ -142,6 +144,41 @@ pub struct Breaker {
     pub reset_after: Span,
 }
 
+/// When an incident is diagnosed again after nothing could be done: no cause was found, a
+/// program or image is missing, no analyzer answered, or no fixer began the fix. The wait
+/// doubles with each retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Wait before the first retry.
+    pub first: Span,
+    /// Longest wait.
+    pub max: Span,
+    /// How long after the first failure retries go on; then it is escalated. `0s`: at once.
+    #[serde(rename = "for")]
+    pub lasts: Span,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { first: Span::from_secs(5), max: Span::from_secs(60), lasts: Span::from_secs(5 * 60) }
+    }
+}
+
+impl Retry {
+    /// Returns how long to wait before retry `n` (the first is 0).
+    #[must_use]
+    pub fn wait(self, n: u32) -> Span {
+        let factor = 1_u64.checked_shl(n.min(20)).unwrap_or(u64::MAX);
+        let first = self.first.max(RETRY_MIN).as_millis();
+        let max = self.max.max(RETRY_MIN).as_millis();
+        Span::from_millis(first.saturating_mul(factor).min(max))
+    }
+}
+
+/// No retry comes sooner, whatever is configured.
+const RETRY_MIN: Span = Span::from_secs(1);
+
 /// Somebody who is told. Exactly one field names the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -172,6 +209,7 @@ impl Default for Policy {
             plan_max_age: Span::from_secs(60),
             event_max_age: Span::from_secs(15 * 60),
             diagnosis_timeout: Span::from_secs(60),
+            retry: Retry::default(),
             freeze: Vec::new(),
             breaker: Breaker::default(),
             storm: Limit { percent: 50, count: 20 },

@@ -387,6 +387,9 @@ impl FixOrder {
 }
 
 /// "This is mine", written before anything is touched or sent.
+///
+/// That of an attempt is a lease: its holder writes the record again, each time behind the one
+/// before, and does nothing any more when another's stands in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// Random; tells one's own claim after an answer was lost.
@@ -397,6 +400,40 @@ pub struct Claim {
     pub at: DateTime<Utc>,
     /// The plan that it is about to run, or what it is about to send.
     pub plan_hash: String,
+    /// For how long after the broker stored this record its holder may still act, in
+    /// milliseconds. Absent in records of versions that do not renew them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// How often it was renewed before.
+    #[serde(default)]
+    pub renewal: u64,
+    /// What the record says.
+    #[serde(default)]
+    pub state: ClaimState,
+}
+
+/// What a claim says about its attempt.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimState {
+    /// The member that claims carries it out.
+    #[default]
+    Held,
+    /// Its former holder cannot act any more, and it is not carried out again.
+    Expired,
+    /// The supervisor withdrew the order before it was begun.
+    Recalled,
+}
+
+impl Claim {
+    /// Makes a claim that is not renewed.
+    #[must_use]
+    pub const fn new(id: String, by: String, at: DateTime<Utc>, plan_hash: String) -> Self {
+        let state = ClaimState::Held;
+        Self { id, by, at, plan_hash, lease_ms: None, renewal: 0, state }
+    }
 }
 
 /// What a fixer did.
@@ -435,11 +472,36 @@ pub enum FixOutcome {
         /// What is known.
         reason: String,
     },
-    /// It was not begun: expired, changed, or not on the fixer's own list.
+    /// It was not begun: too late, changed, or not on the fixer's own list.
     Refused {
         /// Why, and what to do.
         reason: String,
+        /// The same for programs.
+        #[serde(default)]
+        code: Refusal,
     },
+}
+
+/// Why an order was not begun.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// After the time until which it might be begun: it may be ordered anew.
+    TooLate,
+    /// The plan is not the one that was authorized.
+    ChangedPlan,
+    /// The fixer's own list does not allow it.
+    NotAllowed,
+    /// The fixer cannot read the order.
+    Unreadable,
+    /// The supervisor withdrew it before it was begun.
+    Recalled,
+    /// Not told, or not known to this version.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// What became of one step.
@@ -690,6 +752,23 @@ pub struct TimerFired {
     pub incident: IncidentId,
     /// When it was due; for people.
     pub due: DateTime<Utc>,
+    /// Instead of a deadline: a supervisor has taken over under this revision of the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+impl TimerFired {
+    /// Returns that the deadline of an incident has come.
+    #[must_use]
+    pub const fn of(incident: IncidentId, due: DateTime<Utc>) -> Self {
+        Self { incident, due, epoch: None }
+    }
+
+    /// Returns that a supervisor has taken over.
+    #[must_use]
+    pub const fn leadership(epoch: u64, at: DateTime<Utc>) -> Self {
+        Self { incident: IncidentId::NONE, due: at, epoch: Some(epoch) }
+    }
 }
 
 /// What the sender of an input hears, once the decision is in the ledger and the log.

@@ -133,7 +133,7 @@ fn tell() -> Story {
     if let Some(incident) = incident {
         teller.say(command(Verb::Acknowledge { incident }));
         teller.say(command(Verb::Retry { incident }));
-        teller.say(Input::Timer(TimerFired { incident, due: time_of(9) }));
+        teller.say(Input::Timer(TimerFired::of(incident, time_of(9))));
         teller.say(command(Verb::Approve { incident, plan_hash: "0".repeat(64) }));
         teller.say(command(Verb::Reject { incident, reason: "no".to_owned() }));
         teller.say(command(Verb::Close { incident, reason: "done".to_owned() }));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{InboxMessage, LedgerMessage};
+use bus::{ClaimRecord, InboxMessage, LedgerMessage};
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
 
@@ -26,20 +26,55 @@ const PAGE: usize = 64;
 /// What is asked of the broker.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Append { id: Option<String>, subject: String, headers: Vec<(String, String)>, payload: Bytes },
-    LedgerAppend { id: u64, expected: Option<u64>, payload: Bytes, by: usize },
+    Append {
+        id: Option<String>,
+        subject: String,
+        headers: Vec<(String, String)>,
+        payload: Bytes,
+    },
+    LedgerAppend {
+        id: u64,
+        expected: Option<u64>,
+        payload: Bytes,
+        by: usize,
+    },
     LedgerIdAt(u64),
-    LedgerRead { after: u64 },
+    LedgerRead {
+        after: u64,
+    },
     LedgerLast,
-    InboxRead { after: u64 },
-    Claim { key: String, claim: Claim },
-    Holder { key: String },
+    InboxRead {
+        after: u64,
+    },
+    Claim {
+        key: String,
+        claim: Claim,
+    },
+    /// Replaces the claim of this sequence.
+    Renew {
+        key: String,
+        seen: u64,
+        claim: Claim,
+    },
+    Holder {
+        key: String,
+    },
     LeaseLook,
-    LeaseWrite { holder: Holder, expected: u64 },
-    Publish { kind: WorkKind, id: String, payload: Bytes },
+    LeaseWrite {
+        holder: Holder,
+        expected: u64,
+    },
+    Publish {
+        kind: WorkKind,
+        id: String,
+        payload: Bytes,
+    },
     Pull(WorkKind),
     Ack(u64),
-    Nak { token: u64, delay: Micros },
+    Nak {
+        token: u64,
+        delay: Micros,
+    },
     Alive(u64),
 }
 
@@ -52,9 +87,8 @@ pub(crate) enum Reply {
     Ledger(Vec<LedgerMessage>),
     Inbox(Vec<InboxMessage>),
     Last(u64),
-    Won,
     Taken,
-    Holder(Option<Claim>),
+    Holder(Option<ClaimRecord>),
     Lease { seq: u64, holder: Option<Holder> },
     Job(Job),
     Done,
@@ -114,7 +148,7 @@ pub(crate) struct Broker {
     inbox: Vec<InboxMessage>,
     inbox_ids: BTreeMap<String, (u64, Micros)>,
     ledger: Vec<Entry>,
-    claims: BTreeMap<String, Claim>,
+    claims: BTreeMap<String, ClaimRecord>,
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
     lease_seq: u64,
@@ -174,11 +208,12 @@ impl Broker {
             Op::LedgerLast => Some(Reply::Last(self.ledger_last())),
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {
                 true => Reply::Taken,
-                false => {
-                    self.claims.insert(key, claim);
-                    Reply::Won
-                }
+                false => self.store_claim(now, key, claim),
             }),
+            Op::Renew { key, seen, claim } => {
+                let stands = self.claims.get(&key).is_some_and(|it| it.seq == seen);
+                Some(if stands { self.store_claim(now, key, claim) } else { Reply::Taken })
+            }
             Op::Holder { key } => Some(Reply::Holder(self.claims.get(&key).cloned())),
             Op::LeaseLook => Some(self.lease_look(now)),
             Op::LeaseWrite { holder, expected } => Some(self.lease_write(now, holder, expected)),
@@ -301,6 +336,13 @@ impl Broker {
         let seq = self.ledger_last() + 1;
         let message = LedgerMessage { seq, at: utc(now), payload };
         self.ledger.push(Entry { message, id });
+        Reply::Stored(seq)
+    }
+
+    fn store_claim(&mut self, now: Micros, key: String, claim: Claim) -> Reply {
+        self.n_tokens += 1;
+        let seq = self.n_tokens;
+        self.claims.insert(key, ClaimRecord { claim, seq, stored_at: utc(now) });
         Reply::Stored(seq)
     }
 

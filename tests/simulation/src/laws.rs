@@ -404,7 +404,9 @@ fn deliveries(fact: &Fact) -> Vec<Delivery> {
         // What an analyzer found is no event that anybody sent.
         Fact::Opened { event, .. } => vec![event.delivery()],
         Fact::Repeated { deliveries, .. } => deliveries.clone(),
-        Fact::RecoveryReported { delivery } => vec![*delivery],
+        Fact::RecoveryReported { delivery, .. }
+        | Fact::RecoveryNoted { delivery, .. }
+        | Fact::EventOver { delivery, .. } => vec![*delivery],
         _ => Vec::new(),
     }
 }

@@ -62,6 +62,8 @@ async fn restart(
     })
     .await?;
     let stopped = stop_all(living, process, attempt).await?;
+    // This process may have been stopped meanwhile, and another one be at work by now.
+    attempt.in_time()?;
     let started = begin(program, process, &files, tools, attempt).await?;
     let pid = started.pid;
     if let Some(status) = started.exited {

@@ -259,11 +259,20 @@ pub(crate) async fn act_within(
             assert!(!report.ok);
             Err(format!("{reason}\n{}", report.output))
         }
-        FixOutcome::Unknown { reason } | FixOutcome::Refused { reason } => panic!("{reason}"),
+        FixOutcome::Unknown { reason } | FixOutcome::Refused { reason, .. } => panic!("{reason}"),
+    }
+}
+
+/// The right to act of a fixer beside which there is no other.
+struct Alone;
+
+impl fixer::Lease for Alone {
+    fn assure(&self, _: Duration) -> futures_util::future::BoxFuture<'_, Result<(), fixer::Lost>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
 pub(crate) async fn carry_out(tools: &Tools, order: &FixOrder) -> Ended {
     let (progress, _lines) = Progress::new("fixer-test".to_owned());
-    fixer::carry_out(order, tools, &progress).await
+    fixer::carry_out(order, tools, &progress, &Alone).await
 }

@@ -5,11 +5,16 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, InboxReader, testing::Broker};
+use bus::{
+    BrokerOptions, Bus, InboxReader,
+    testing::{Broker, Network, Proxy},
+};
 use chrono::{TimeDelta, Utc};
 use domain::{
     span::Span,
-    wire::{Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, Member, WorkKind},
+    wire::{
+        Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, Member, Refusal, WorkKind,
+    },
 };
 use fixer::{Args, Hand};
 use rustix::process::Signal;
@@ -31,7 +36,10 @@ struct Fixer {
 
 impl Fixer {
     async fn start(broker: &Broker, place: &Place, id: &str, args: Args) -> Self {
-        let bus = broker.bus().await.unwrap();
+        Self::start_with(broker.bus().await.unwrap(), place, id, args).await
+    }
+
+    async fn start_with(bus: Bus, place: &Place, id: &str, args: Args) -> Self {
         let member = Member {
             id: id.to_owned(),
             kind: "fixer".to_owned(),
@@ -117,7 +125,7 @@ fn count(place: &Place) -> domain::action::Action {
 }
 
 fn refusal(report: &FixReport) -> &str {
-    let FixOutcome::Refused { reason } = &report.outcome else {
+    let FixOutcome::Refused { reason, .. } = &report.outcome else {
         panic!("it should have been refused: {report:?}")
     };
     reason
@@ -264,12 +272,10 @@ async fn a_claim_of_somebody_who_is_gone_makes_the_outcome_unknown() {
     let fixer = Fixer::start(&broker, &place, "fixer-1", all()).await;
     fixer.lives("fixer-1").await;
     let order = order(vec![step("count", count(&place))]);
-    let claim = Claim {
-        id: "theirs".to_owned(),
-        by: "fixer-0".to_owned(),
-        at: Utc::now(),
-        plan_hash: order.plan_hash.clone(),
-    };
+    let hash = order.plan_hash.clone();
+    let claim = Claim::new("theirs".to_owned(), "fixer-0".to_owned(), Utc::now(), hash);
+    // It has run out.
+    let claim = Claim { lease_ms: Some(0), ..claim };
     let claims = fixer.bus.claims();
     assert_eq!(claims.claim(&order.work.incident, "1", &claim).await.unwrap(), bus::Claimed::Won);
     publish(&fixer.bus, "wish", &order).await;
@@ -308,6 +314,105 @@ async fn one_target_is_worked_on_by_one_order_at_a_time() {
     for (_, report) in Reports::read(&fixer.bus).await.at_least(3).await {
         assert_eq!(report.outcome, FixOutcome::Succeeded, "{report:?}");
     }
+}
+
+/// Two steps: one that ends a second after it may, and one that must not come after the claim is
+/// lost; nor may the undo of the first.
+fn two_steps(place: &Place, timeout: Span) -> Vec<domain::plan::Step> {
+    let runs = place.text("runs");
+    let go = place.text("go");
+    let wait = format!("echo one >> {runs}; until [ -e {go} ]; do sleep 0.02; done; sleep 1");
+    let undo = Some(run(&format!("echo undo >> {runs}")));
+    vec![
+        domain::plan::Step { timeout, undo, ..step("one", run(&wait)) },
+        domain::plan::Step { timeout, ..step("two", run(&format!("echo two >> {runs}"))) },
+    ]
+}
+
+/// Goal: a fixer that the broker does not reach does nothing beside its successor. Method: it is
+/// cut off in its first step; when the other one has declared the outcome unknown it comes back.
+#[tokio::test]
+async fn a_fixer_that_is_cut_off_stops_before_its_next_step() {
+    let (broker, place) = (Broker::start().await, Place::new());
+    let bus = broker.bus().await.unwrap();
+    let proxy = Proxy::before(broker.port()).await;
+    let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
+    let far = bus::connect(&options).await.unwrap();
+    let _first = Fixer::start_with(far, &place, "fixer-1", all()).await;
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(4)))).await;
+    until("it is begun", || place.file("runs").exists()).await;
+    proxy.set(Network::Cut);
+    std::fs::write(place.file("go"), "").unwrap();
+    let _second = Fixer::start(&broker, &place, "fixer-2", all()).await;
+    let mut reports = Reports::read(&bus).await;
+    let declared = reports.only().await;
+    assert!(matches!(declared.outcome, FixOutcome::Unknown { .. }), "{declared:?}");
+    assert_eq!(declared.by, "fixer-2");
+    proxy.set(Network::Open);
+    let late = &reports.at_least(2).await[1].1;
+    let FixOutcome::Unknown { reason } = &late.outcome else { panic!("{late:?}") };
+    assert!(reason.contains("step `two` was not begun: the claim was lost"), "{reason}");
+    assert_eq!(late.steps.len(), 1, "what was done is reported: {late:?}");
+    assert_eq!(place.read("runs"), "one\n");
+}
+
+/// Goal: a fixer that was frozen does nothing when it wakes up beside its successor. Method: the
+/// real process is stopped in its first step, and goes on when the outcome was declared unknown.
+#[tokio::test]
+async fn a_fixer_that_was_frozen_stops_before_its_next_step() {
+    let (broker, place) = (Broker::start().await, Place::new());
+    let bus = broker.bus().await.unwrap();
+    let first = real(&broker, &place);
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(8)))).await;
+    until("it is begun", || place.file("runs").exists()).await;
+    signal(first.pid(), Signal::STOP);
+    std::fs::write(place.file("go"), "").unwrap();
+    let begun = std::time::Instant::now();
+    let _second = real(&broker, &place);
+    let mut reports = Reports::read(&bus).await;
+    let declared = reports.only().await;
+    assert!(matches!(declared.outcome, FixOutcome::Unknown { .. }), "{declared:?}");
+    assert!(Duration::from_secs(8) < begun.elapsed(), "its step could still be under way");
+    signal(first.pid(), Signal::CONT);
+    // The time of its step is over, and its undo is not for it to run any more.
+    let late = &reports.at_least(2).await[1].1;
+    let FixOutcome::Failed { reason } = &late.outcome else { panic!("{late:?}") };
+    assert!(reason.contains("step `undo one` was not begun: the claim was lost"), "{reason}");
+    assert_eq!(place.read("runs"), "one\n");
+}
+
+/// Goal: whoever is proven gone is not waited for. Method: the first step may take ten minutes,
+/// and the fixer is killed in it.
+#[tokio::test]
+async fn a_fixer_that_is_proven_gone_is_not_waited_for() {
+    let (broker, place) = (Broker::start().await, Place::new());
+    let bus = broker.bus().await.unwrap();
+    let first = real(&broker, &place);
+    publish(&bus, "wish", &order(two_steps(&place, Span::from_secs(600)))).await;
+    until("it is begun", || place.file("runs").exists()).await;
+    signal(first.pid(), Signal::KILL);
+    let _second = real(&broker, &place);
+    let report = Reports::read(&bus).await.only().await;
+    assert!(matches!(report.outcome, FixOutcome::Unknown { .. }), "{report:?}");
+    assert_eq!(place.read("runs"), "one\n");
+}
+
+/// Goal: an order that the supervisor withdrew is not carried out, whoever has it in hand.
+#[tokio::test]
+async fn an_order_that_was_withdrawn_is_refused_untouched() {
+    let (broker, place) = (Broker::start().await, Place::new());
+    let bus = broker.bus().await.unwrap();
+    let order = order(vec![step("count", count(&place))]);
+    let claim =
+        Claim::new("theirs".to_owned(), "supervisor-1".to_owned(), Utc::now(), String::new());
+    let recalled = bus.claims().recall(&order.work.incident, "1", claim).await.unwrap();
+    assert_eq!(recalled, None);
+    let _fixer = Fixer::start(&broker, &place, "fixer-1", all()).await;
+    publish(&bus, "wish", &order).await;
+    let report = Reports::read(&bus).await.only().await;
+    let FixOutcome::Refused { code, .. } = report.outcome else { panic!("{report:?}") };
+    assert_eq!(code, Refusal::Recalled);
+    assert!(!place.file("runs").exists());
 }
 
 /// Starts the real binary.

@@ -16,7 +16,7 @@ fn failure(outcome: FixOutcome) -> String {
     match outcome {
         FixOutcome::Failed { reason } => reason,
         FixOutcome::Succeeded => panic!("it should have failed"),
-        FixOutcome::Unknown { reason } | FixOutcome::Refused { reason } => panic!("{reason}"),
+        FixOutcome::Unknown { reason } | FixOutcome::Refused { reason, .. } => panic!("{reason}"),
     }
 }
 
@@ -45,10 +45,38 @@ async fn a_failed_step_takes_back_those_before_it_the_last_first() {
     ];
     let ended = carry_out(&place.tools(), &order(steps)).await;
     assert!(failure(ended.outcome).contains("step `three`"));
-    assert_eq!(place.read("notes"), "one\ntwo\nundo-two\nundo-one\n");
+    // What failed may have done a part of it.
+    assert_eq!(place.read("notes"), "one\ntwo\nundo-three\nundo-two\nundo-one\n");
     assert!(ended.undone);
     let names: Vec<_> = ended.steps.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["one", "two", "three", "undo two", "undo one"]);
+    assert_eq!(names, ["one", "two", "three", "undo three", "undo two", "undo one"]);
+}
+
+#[tokio::test]
+async fn a_step_that_does_not_end_in_time_is_itself_taken_back() {
+    let place = Place::new();
+    let timeout = Span::from_millis(300);
+    let late = run(&format!("echo late >> {}; sleep 1000", place.text("notes")));
+    let undo = Some(note(&place, "undo-late"));
+    let steps = vec![Step { timeout, undo, ..step("late", late.clone()) }];
+    let ended = carry_out(&place.tools(), &order(steps)).await;
+    assert!(failure(ended.outcome).contains("step `late`"));
+    assert_eq!(place.read("notes"), "late\nundo-late\n");
+    assert!(ended.undone);
+    // Without an undo it may still happen: not all is taken back.
+    let steps = vec![with_undo(&place, "one"), Step { timeout, ..step("late", late) }];
+    let ended = carry_out(&place.tools(), &order(steps)).await;
+    assert!(!ended.undone, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_step_whose_pre_check_fails_was_not_begun_and_is_not_taken_back() {
+    let place = Place::new();
+    let fails = Check { command: Some(crate::kit::words(&["false"])), ..Check::blank() };
+    let second = Step { pre_check: Some(fails), ..with_undo(&place, "two") };
+    let ended = carry_out(&place.tools(), &order(vec![with_undo(&place, "one"), second])).await;
+    assert_eq!(place.read("notes"), "one\nundo-one\n");
+    assert!(ended.undone);
 }
 
 #[tokio::test]

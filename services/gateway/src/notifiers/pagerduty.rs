@@ -47,7 +47,7 @@ const fn action(occasion: Occasion) -> Option<&'static str> {
         }
         Occasion::Acknowledged => Some("acknowledge"),
         Occasion::Resolved | Occasion::Closed => Some("resolve"),
-        Occasion::Approved | Occasion::FixStarted => None,
+        Occasion::Approved | Occasion::FixStarted | Occasion::Reopened => None,
     }
 }
 

@@ -423,7 +423,7 @@ notify: {receivers: [{name: a, log: true}, {name: b, log: true}]}";
     model.offer(&[Envelope::new("report", Input::Notice(report))]);
     assert_eq!(wanted(&model.settle()), [""; 0], "not yet");
     let due = model.core.desk().deadlines().next().unwrap().0;
-    let timer = Input::Timer(TimerFired { incident: id, due });
+    let timer = Input::Timer(TimerFired::of(id, due));
     let mut message = model.frame(&[Envelope::new("timer", timer)]);
     message.at = due;
     model.core.offer(&message);

@@ -74,7 +74,7 @@ impl Wheel {
                 Some(_) | None => {
                     let wait = told.map_or(AGAIN, |it| (it.wait * 2).min(AGAIN_MAX));
                     self.told.insert(incident, Told { due: at, since: now, wait });
-                    let timer = TimerFired { incident, due: at };
+                    let timer = TimerFired::of(incident, at);
                     let id = format!("timer/{incident}/{}", at.timestamp_millis());
                     fired.push(Envelope::new(id, Input::Timer(timer)));
                 }

@@ -98,7 +98,15 @@ impl Measures {
             Fact::Suppressed { by, .. } => {
                 counter!("selfheal_suppressions_total", "by" => by.as_str()).increment(1);
             }
-            Fact::Configured { .. }
+            Fact::RecoveryNoted { .. }
+            | Fact::EventOver { .. }
+            | Fact::Configured { .. }
+            | Fact::LeadershipTaken { .. }
+            | Fact::CommandRefused { .. }
+            | Fact::ReportedBeside { .. }
+            | Fact::RetryScheduled { .. }
+            | Fact::RediagnosisStarted { .. }
+            | Fact::AttemptReturned
             | Fact::Changed { .. }
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }
@@ -116,7 +124,10 @@ impl Measures {
             | Fact::Released
             | Fact::Diagnosed { .. }
             | Fact::PlanExpired
+            | Fact::RecallRequested { .. }
+            | Fact::FixRecalled { .. }
             | Fact::FixEnded { .. }
+            | Fact::LateReport { .. }
             | Fact::RecheckStarted
             | Fact::Verified { .. }
             | Fact::NotVerified { .. }

@@ -1,17 +1,24 @@
 //! What a leader tells about the system itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use chrono::Utc;
 use domain::{
     event::{Event, EventType, Status},
-    wire::{Envelope, Input, InputKind},
+    wire::{Envelope, Input, InputKind, TimerFired},
 };
 use service::{Chain, Context};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{End, Reign, spans};
 use crate::{Args, core::Consequences, lending, state::Written};
+
+/// Wait before our taking over is told again, when the broker did not take it.
+const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
+/// How often it is told; then deadlines go on all the same.
+const LEADERSHIP_TRIES: usize = 20;
 
 impl Reign {
     /// Raises or clears the event about our own log. A log that lacks lines which only the
@@ -85,6 +92,31 @@ impl Reign {
                 }
             });
         }
+    }
+
+    /// Tells the desk that we lead, so that deadlines of work that nobody could do or report
+    /// meanwhile count from now. Ends when the broker has taken it: what is told after that
+    /// stands behind it in the inbox.
+    pub(super) fn say_that_we_lead(
+        &self,
+        epoch: u64,
+        stop: &CancellationToken,
+    ) -> Option<JoinHandle<()>> {
+        let (writer, member, stop) = (self.writer.clone(), self.member_id.clone(), stop.clone());
+        Some(self.tasks.spawn(async move {
+            for _ in 0..LEADERSHIP_TRIES {
+                let id = format!("leadership/{epoch}/{member}");
+                let input = Input::Timer(TimerFired::leadership(epoch, Utc::now()));
+                let submit = writer.submit(InputKind::Timer, Envelope::new(id, input));
+                let Some(submitted) = stop.run_until_cancelled(submit).await else { return };
+                let Err(failure) = submitted else { return };
+                debug!(error = %Chain(&failure), "taking over was not accepted, tried again");
+                let wait = tokio::time::sleep(LEADERSHIP_AGAIN);
+                if stop.run_until_cancelled(wait).await.is_none() {
+                    return;
+                }
+            }
+        }))
     }
 
     /// Counts and logs what was decided.

@@ -1,20 +1,22 @@
+use std::time::Duration;
+
 use bus::{
-    BrokerOptions, Claimed,
+    BrokerOptions, Bus, ClaimRecord, Claimed, Held, Holding, Lost,
     testing::{Broker, Network, Proxy},
 };
-use chrono::Utc;
-use domain::{id::IncidentId, wire::Claim};
+use chrono::{TimeDelta, Utc};
+use domain::{
+    id::IncidentId,
+    wire::{Claim, ClaimState},
+};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::eventually;
 
 fn claim(by: &str) -> Claim {
-    Claim {
-        id: uuid::Uuid::new_v4().to_string(),
-        by: by.to_owned(),
-        at: Utc::now(),
-        plan_hash: "hash".to_owned(),
-    }
+    let id = uuid::Uuid::new_v4().to_string();
+    Claim::new(id, by.to_owned(), Utc::now(), "hash".to_owned())
 }
 
 #[tokio::test]
@@ -96,4 +98,139 @@ async fn no_number_of_notices_takes_the_room_of_attempts() {
     assert!(kept < u64::from(NOTICES), "{kept} are kept: their room was never full");
     let attempt = claims.claim(&IncidentId::NONE, "1", &claim("fixer")).await.unwrap();
     assert_eq!(attempt, Claimed::Won);
+}
+
+/// Longest time of the step that is asked for.
+const STEP: Duration = Duration::from_secs(1);
+
+async fn holding(bus: &Bus) -> Holding {
+    match bus.claims().hold(&IncidentId::NONE, "1", claim("ours"), STEP).await.unwrap() {
+        Held::Ours(holding) => holding,
+        Held::Other(record) => panic!("it is another's: {record:?}"),
+    }
+}
+
+async fn seen_by_another(bus: &Bus) -> ClaimRecord {
+    match bus.claims().hold(&IncidentId::NONE, "1", claim("theirs"), STEP).await.unwrap() {
+        Held::Ours(_) => panic!("it was claimed before"),
+        Held::Other(record) => record,
+    }
+}
+
+fn soon(wait: Duration) -> Instant {
+    Instant::now() + wait
+}
+
+#[tokio::test]
+async fn a_claim_that_is_held_is_renewed_and_stays_one_record() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let holding = holding(&bus).await;
+    let first = seen_by_another(&bus).await;
+    holding.assure(STEP * 60, soon(STEP)).await.unwrap();
+    let announced = seen_by_another(&bus).await;
+    assert!(first.seq < announced.seq);
+    assert!(60_000 < announced.claim.lease_ms.unwrap(), "what it is about to do is told");
+    eventually("it is renewed by itself", || async {
+        let now = seen_by_another(&bus).await;
+        if announced.claim.renewal + 1 < now.claim.renewal { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let stream = js.get_stream("SELFHEAL_CLAIMS").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 1);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_taken_over_is_lost_for_good() {
+    let broker = Broker::start().await;
+    let (ours, theirs) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
+    let holding = holding(&ours).await;
+    holding.assure(STEP, soon(STEP)).await.unwrap();
+    // Renewed since it was seen: whoever saw the former record cannot take over.
+    let former = seen_by_another(&theirs).await;
+    holding.assure(STEP * 60, soon(STEP)).await.unwrap();
+    let fence = Claim { state: ClaimState::Expired, ..claim("theirs") };
+    let claims = theirs.claims();
+    assert!(!claims.take_over(&IncidentId::NONE, "1", &former, &fence).await.unwrap());
+    holding.assure(STEP, soon(STEP)).await.unwrap();
+    eventually("the last record is replaced", || async {
+        let seen = seen_by_another(&theirs).await;
+        let taken = claims.take_over(&IncidentId::NONE, "1", &seen, &fence).await.unwrap();
+        if taken { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    for _ in 0..2 {
+        // For longer than was announced just before, so that it asks.
+        let lost = holding.assure(STEP * 120, soon(STEP * 10)).await.unwrap_err();
+        assert!(
+            matches!(&lost, Lost::Taken(by) if by.contains("taken") || by.contains("theirs")),
+            "{lost}"
+        );
+    }
+    holding.lost().await;
+    assert_eq!(seen_by_another(&ours).await.claim.state, ClaimState::Expired);
+}
+
+#[tokio::test]
+async fn a_holder_that_the_broker_does_not_hear_may_not_act_and_may_again_later() {
+    let broker = Broker::start().await;
+    broker.bus().await.unwrap();
+    let proxy = Proxy::before(broker.port()).await;
+    let options = BrokerOptions { url: proxy.url(), ..BrokerOptions::default() };
+    let bus = bus::connect(&options).await.unwrap();
+    let holding = holding(&bus).await;
+    for (n, network) in [(1, Network::Cut), (2, Network::Silent), (3, Network::LoseAnswers)] {
+        // For longer than was announced before, so that it asks.
+        let step = STEP * 60 * n;
+        proxy.set(network);
+        let lost = holding.assure(step, soon(STEP)).await.unwrap_err();
+        assert!(matches!(lost, Lost::Unrenewed(_)), "{network:?}: {lost}");
+        proxy.cut();
+        // Nobody has taken over meanwhile.
+        holding.assure(step, soon(STEP * 30)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_a_claim_and_a_recall_exactly_one_is_first() {
+    let broker = Broker::start().await;
+    let (fixer, leader) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
+    let (mut n_recalled, mut n_held) = (0, 0);
+    for attempt in 0..20 {
+        let attempt = attempt.to_string();
+        let (claims, leads) = (fixer.claims(), leader.claims());
+        let hold = claims.hold(&IncidentId::NONE, &attempt, claim("fixer"), STEP);
+        let recall = leads.recall(&IncidentId::NONE, &attempt, claim("leader"));
+        let (held, recalled) = tokio::join!(hold, recall);
+        match (held.unwrap(), recalled.unwrap()) {
+            (Held::Ours(_), Some(first)) => {
+                assert_eq!(first.claim.by, "fixer");
+                n_held += 1;
+            }
+            (Held::Other(record), None) => {
+                assert_eq!(record.claim.state, ClaimState::Recalled);
+                // Asked again, as by the next leader.
+                let again = leads.recall(&IncidentId::NONE, &attempt, claim("next")).await;
+                assert_eq!(again.unwrap(), None);
+                n_recalled += 1;
+            }
+            both => panic!("both or neither: {both:?}"),
+        }
+    }
+    assert_eq!(n_recalled + n_held, 20);
+}
+
+#[tokio::test]
+async fn the_broker_tells_its_time() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let before = Utc::now();
+    let clock = bus.clock().await.unwrap();
+    let (earliest, latest) = (clock.earliest(), clock.latest());
+    let after = Utc::now();
+    // The same host, and so the same clock.
+    let slack = TimeDelta::milliseconds(50);
+    assert!(before - slack <= latest && earliest <= after + slack, "{before} {earliest} {latest}");
+    assert!(earliest <= latest);
 }

@@ -53,7 +53,7 @@ where
 
 /// An input that tells its sender and number.
 fn input(id: &str) -> Envelope {
-    let timer = TimerFired { incident: IncidentId::NONE, due: chrono::Utc::now() };
+    let timer = TimerFired::of(IncidentId::NONE, chrono::Utc::now());
     Envelope::new(id, Input::Timer(timer))
 }
 

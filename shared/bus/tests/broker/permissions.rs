@@ -199,12 +199,7 @@ async fn probe(monitor: &Bus, analyzer: &Bus) {
 }
 
 fn a_claim(id: &str) -> Claim {
-    Claim {
-        id: id.to_owned(),
-        by: "fixer-1".to_owned(),
-        at: Utc::now(),
-        plan_hash: "hash".to_owned(),
-    }
+    Claim::new(id.to_owned(), "fixer-1".to_owned(), Utc::now(), "hash".to_owned())
 }
 
 async fn claim(fixer: &Bus, gateway: &Bus) {

@@ -1,6 +1,6 @@
 //! What is done about a diagnosis.
 
-use super::{Desk, Turn, observable::Proof};
+use super::{Desk, Turn, observable::Proof, reopen};
 use crate::{
     fact::{Escalation, Fact},
     id::IncidentId,
@@ -27,7 +27,7 @@ impl Desk {
             return;
         }
         let has_target = incident.target.is_some();
-        let n_tried = incident.attempt - incident.attempts_before_retry;
+        let n_tried = incident.n_tried();
         let usable = |it: &&Hypothesis| {
             CONFIDENCE_MIN_PERCENT <= it.confidence_percent
                 && !it.because.is_empty()
@@ -78,7 +78,16 @@ impl Desk {
                 "no configured target fits the event; add one, or a selector that finds it"
                     .to_owned(),
             ),
-            None => (Escalation::NoCause, "nothing explains the findings".to_owned()),
+            // The next look may see what this one did not.
+            None => {
+                let why = "nothing explains the findings";
+                return self.try_later(turn, id, Escalation::NoCause, why);
+            }
+            // Such as while a deployment replaces it: no attempt is made, and none is counted.
+            Some(it) if reopen::may_pass(&it.cause) => {
+                let why = format!("{}: {}", it.cause, it.because.join("; "));
+                return self.try_later(turn, id, Escalation::NoPlan, &why);
+            }
             Some(it) if 0 < n_tried => (
                 Escalation::AttemptsExhausted,
                 format!(

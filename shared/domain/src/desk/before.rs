@@ -49,6 +49,7 @@ impl Before {
             treatment: match &incident.phase {
                 Phase::Undoing { .. } => Treatment::Undoing,
                 Phase::Diagnosing
+                | Phase::RetryWaiting { .. }
                 | Phase::Proposed { .. }
                 | Phase::AwaitingApproval { .. }
                 | Phase::Fixing { .. }

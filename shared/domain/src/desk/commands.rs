@@ -3,12 +3,17 @@
 use super::{Desk, Turn};
 use crate::{
     config::Config,
+    event::short_text,
     fact::{Escalation, Fact},
     guard::Standing,
     id::IncidentId,
     incident::Phase,
     wire::{AnswerStatus, Command, Verb},
 };
+
+/// Longest reason of a refusal, and longest name of who was refused.
+const REFUSAL_CHARS_MAX: usize = 400;
+const BY_CHARS_MAX: usize = 200;
 
 impl Desk {
     pub(super) fn on_command(&mut self, turn: &mut Turn, command: &Command) {
@@ -31,8 +36,13 @@ impl Desk {
                 let reason = if reason.is_empty() { "no reason given" } else { reason };
                 let why = format!("{reason} (by {by})");
                 self.record(turn, None, Fact::Paused { by }, why);
-                let message = "New fixes are stopped. Verification and undo go on.";
-                done(turn, None, message);
+                let message = match self.recall_fixes(turn, None) {
+                    0 => "New fixes are stopped. Verification and undo go on.".to_owned(),
+                    n => format!(
+                        "New fixes are stopped. Verification and undo go on. Fixes ordered before: {n}. Those that no fixer has begun are withdrawn, the others go on to their end."
+                    ),
+                };
+                done(turn, None, &message);
             }
             Verb::Resume => {
                 let why = format!("{by} allows new fixes again; the breaker is reset");
@@ -43,7 +53,27 @@ impl Desk {
             Verb::Unsilence { id } => self.unsilence(turn, id, by),
             Verb::Configure { config } => self.configure(turn, config, by),
         }
+        self.note_refusal(turn, command);
         self.settle(turn);
+    }
+
+    /// Records a command that was refused, so that the log tells who tried what.
+    fn note_refusal(&mut self, turn: &mut Turn, command: &Command) {
+        let Some(answer) = &turn.handled.answer else { return };
+        let is_refused = matches!(answer.status, AnswerStatus::Refused | AnswerStatus::NotFound);
+        if !is_refused {
+            return;
+        }
+        let id = answer.incident_id;
+        let known = id.filter(|id| self.incidents.get(id).is_some());
+        let about =
+            id.filter(|_| known.is_none()).map_or_else(String::new, |id| format!(" ({id})"));
+        let why = short_text(&format!("{}{about}", answer.message), REFUSAL_CHARS_MAX);
+        let fact = Fact::CommandRefused {
+            by: short_text(&command.by, BY_CHARS_MAX),
+            verb: command.verb.as_str().to_owned(),
+        };
+        self.record(turn, known, fact, why);
     }
 
     /// Answers for an incident that is not there, or is over.
@@ -131,10 +161,14 @@ impl Desk {
         if !self.known(turn, id) {
             return;
         }
-        let escalated =
-            self.incidents.get(&id).is_some_and(|it| matches!(it.phase, Phase::Escalated(_)));
-        if !escalated {
-            return refused(turn, id, "Only an escalated incident can be tried again.");
+        let waits = self
+            .incidents
+            .get(&id)
+            .is_some_and(|it| matches!(it.phase, Phase::Escalated(_) | Phase::RetryWaiting { .. }));
+        if !waits {
+            let message =
+                "Only an incident that is escalated or waits for a retry can be tried again.";
+            return refused(turn, id, message);
         }
         let why = format!("{by} wants it to be tried again");
         let incident = self.incidents.get(&id).filter(|it| it.target.is_none());
@@ -160,9 +194,11 @@ impl Desk {
             return done(turn, None, "This configuration is in force already.");
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
+        let former = self.config.clone();
         let fact = Fact::Configured { config: Box::new(config.clone()), by };
         self.record(turn, None, fact, why);
         self.expire_stale(turn);
+        self.recall_fixes(turn, Some(&former));
         done(turn, None, "The configuration is in force.");
     }
 }

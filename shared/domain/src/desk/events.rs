@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Desk, Turn, observable::Proof, settle::MOVES_MAX};
+use super::{
+    Desk, Turn,
+    observable::Proof,
+    settle::{CONFIGURATION, MOVES_MAX},
+};
 use crate::{
     event::{self, Delivery, Event, EventType, Severity, Status},
     fact::{Escalation, Fact},
@@ -14,7 +18,7 @@ use crate::{
 /// The answer to an event that opened an incident, as documented.
 const OPENED: &str = "Incident logged and under analysis.";
 /// The source of what our own monitors report.
-const MONITOR: &str = "selfheal/monitor";
+pub(super) const MONITOR: &str = "selfheal/monitor";
 /// The answer to a further event of the same trouble.
 const UPDATED: &str = "The event belongs to an open incident.";
 
@@ -29,6 +33,9 @@ impl Desk {
                 Status::Firing if opener.as_ref() == Some(&delivery) => {
                     (AnswerStatus::IncidentOpened, OPENED)
                 }
+                Status::Firing if id == IncidentId::NONE => {
+                    (AnswerStatus::Suppressed, "It was over already.")
+                }
                 Status::Firing | Status::Acknowledged => (AnswerStatus::IncidentUpdated, UPDATED),
                 Status::Resolved => {
                     (AnswerStatus::IncidentResolved, "This recovery was reported before.")
@@ -41,8 +48,12 @@ impl Desk {
         let target = self.config.target_of(event).map(|it| it.name.clone());
         let fingerprint = event.fingerprint(target.as_deref());
         let open = self.incidents.of_fingerprint(&fingerprint);
+        let open = open.or_else(|| self.opened_before(event, target.as_deref()));
         match (event.status, open) {
             (Status::Firing, None) => {
+                if self.is_over_already(turn, event, &fingerprint) {
+                    return;
+                }
                 if self.keep_quiet(turn, event, target.as_deref(), &fingerprint) {
                     return;
                 }
@@ -61,13 +72,27 @@ impl Desk {
                 if self.over_quietly(turn, &event.source, &fingerprint) {
                     return;
                 }
+                self.note_recovery(turn, event, &fingerprint);
                 let message = "Nothing is open for this; there is nothing to resolve.";
                 turn.answer(AnswerStatus::IncidentResolved, None, message);
+            }
+            (Status::Resolved, Some(id)) if self.is_of_before(id, event) => {
+                self.note_recovery(turn, event, &fingerprint);
+                let message = "It ended before the open incident began; that stays open.";
+                turn.answer(AnswerStatus::IncidentUpdated, Some(id), message);
             }
             (Status::Resolved, Some(id)) => self.on_recovery(turn, id, event, delivery),
             (Status::Acknowledged, open) => self.on_acknowledgement(turn, open, event),
             (Status::Change, _) => self.on_change(turn, target, event, delivery),
         }
+    }
+
+    /// Returns the open incident of an event that was opened before its target was configured:
+    /// under the fingerprint of the event alone.
+    fn opened_before(&self, event: &Event, target: Option<&str>) -> Option<IncidentId> {
+        let id = self.incidents.of_fingerprint(&event.fingerprint(None))?;
+        let incident = self.incidents.get(&id)?;
+        (target.is_some() && incident.target.as_deref() == target).then_some(id)
     }
 
     /// Looks at an incident that fitted no target, now that one is configured for it.
@@ -92,6 +117,7 @@ impl Desk {
         self.hear_again(turn, &fingerprint);
         let id = IncidentId::derive(turn.at, turn.position, &fingerprint);
         let kind = event.kind.clone();
+        let gone = event.target.clone().filter(|_| event.source == MONITOR);
         let previous = self.incidents.former(&fingerprint);
         let why = match (&target, previous) {
             (Some(target), None) => format!("{} reports {} of {target}", event.source, event.kind),
@@ -107,6 +133,13 @@ impl Desk {
         self.record(turn, Some(id), fact, why);
         match target {
             Some(target) => self.correlate(turn, id, &target),
+            // Under way when its target was removed.
+            None if gone.is_some() => {
+                let name = gone.unwrap_or_default();
+                let why = format!("target {name} is not configured any more");
+                let fact = Fact::Closed { by: CONFIGURATION.to_owned() };
+                self.record(turn, Some(id), fact, why);
+            }
             // Without a target there is nothing to look at, and nothing to heal.
             None => {
                 let why = unknown_target(kind.as_str());
@@ -119,14 +152,19 @@ impl Desk {
     /// Makes a new incident the symptom of what its target needs, and what needs its
     /// target a symptom of it.
     fn correlate(&mut self, turn: &mut Turn, id: IncidentId, target: &str) {
-        self.seek_cause(turn, id);
+        if self.seek_cause(turn, id) {
+            self.report_beside(turn, id);
+        }
         if self.incidents.get(&id).is_none_or(|it| it.phase != Phase::Diagnosing) {
             return;
         }
         let waiting = |it: &&Incident| {
             matches!(
                 it.phase,
-                Phase::Diagnosing | Phase::Proposed { .. } | Phase::AwaitingApproval { .. }
+                Phase::Diagnosing
+                    | Phase::RetryWaiting { .. }
+                    | Phase::Proposed { .. }
+                    | Phase::AwaitingApproval { .. }
             )
         };
         let dependents = self.config.dependents(target).into_iter();
@@ -217,11 +255,15 @@ impl Desk {
 
     fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: Delivery) {
         let why = format!("{} reports that it is over", event.source);
-        self.record(turn, Some(id), Fact::RecoveryReported { delivery }, why);
+        // Only the sender of the incident says by the same clock when it ended.
+        let opener = self.incidents.get(&id).map(|it| *it.event.source == *event.source);
+        let ends_at = event.ends_at.filter(|_| opener == Some(true));
+        self.record(turn, Some(id), Fact::RecoveryReported { delivery, ends_at }, why);
         self.may_be_over(turn, id, &format!("{} says that it is over", event.source));
         let over = self.incidents.get(&id).is_none_or(Incident::is_over);
         let message = if over { "The incident is closed." } else { "Recovery is being verified." };
         turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
+        self.agent_back(turn, event);
         self.settle(turn);
     }
 
@@ -245,6 +287,7 @@ impl Desk {
             Phase::Symptom { .. } if cause_waits => {}
             Phase::Over(_) => {}
             Phase::Diagnosing
+            | Phase::RetryWaiting { .. }
             | Phase::Proposed { .. }
             | Phase::AwaitingApproval { .. }
             | Phase::Symptom { .. }

@@ -53,6 +53,11 @@ pub(super) struct Incidents {
     wanting: BTreeSet<IncidentId>,
     due: BTreeSet<(DateTime<Utc>, IncidentId)>,
     by_state: BTreeMap<State, usize>,
+    /// Those that the configuration in force wants to move on: their target is not configured
+    /// any more, or one is that fits at last.
+    stray: BTreeSet<IncidentId>,
+    /// When a supervisor took over last: what agents must do in time counts from there.
+    led_at: Option<DateTime<Utc>>,
 }
 
 /// Where incidents stand, and how bad they are.
@@ -80,6 +85,8 @@ pub(super) enum Fate {
     Circle,
     /// Its cause, on the same target, went to a person.
     BesideEscalated,
+    /// Its cause waits for a person, and there is news about this one.
+    News,
 }
 
 /// What a change has moved.
@@ -116,9 +123,13 @@ impl Keys {
     }
 }
 
-/// A symptom is not sick by itself, and what a person has is not ours to heal.
+/// A symptom is not sick by itself, and what a person has, or waits for its time, is not
+/// ours to heal now.
 const fn is_sick(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Symptom { .. } | Phase::Escalated(_) | Phase::Over(_))
+    !matches!(
+        phase,
+        Phase::Symptom { .. } | Phase::RetryWaiting { .. } | Phase::Escalated(_) | Phase::Over(_)
+    )
 }
 
 impl Incidents {
@@ -204,6 +215,11 @@ impl Incidents {
         self.treated.iter().filter(|it| others(it.1)).map(|it| it.0.clone()).collect()
     }
 
+    /// Returns those under treatment.
+    pub(super) fn treated(&self) -> impl Iterator<Item = &Incident> {
+        self.treated.values().flatten().filter_map(|id| self.get(id))
+    }
+
     /// Returns the number of targets that are sick by themselves.
     pub(super) fn n_sick(&self) -> usize {
         self.sick.len()
@@ -258,6 +274,7 @@ impl Incidents {
         self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
         self.look_at_symptoms_of(id, fleet);
+        self.look_at_target(id, fleet);
         self.keep_due(id, fleet);
     }
 
@@ -287,6 +304,7 @@ impl Incidents {
         let former = slot.incident.target.clone();
         let revision = slot.incident.revision;
         let words = (slot.incident.lease, slot.incident.telling_due());
+        let news = slot.incident.news.is_some();
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -306,12 +324,22 @@ impl Incidents {
             }
             self.look_at_symptom(id, fleet);
             self.look_at_symptoms_of(id, fleet);
+            self.look_at_target(id, fleet);
             self.keep_due(id, fleet);
             if before.treated != after.treated {
                 moved.freed = before.treated;
             }
-        } else if (incident.lease, incident.telling_due()) != words {
-            self.keep_due(id, fleet);
+        } else {
+            if incident.target.is_none() && self.look_at_target(id, fleet) {
+                self.keep_due(id, fleet);
+            }
+            if incident.news.is_some() != news {
+                self.look_at_symptom(id, fleet);
+                self.keep_due(id, fleet);
+            }
+            if (incident.lease, incident.telling_due()) != words {
+                self.keep_due(id, fleet);
+            }
         }
         if incident.is_over() {
             self.forget_oldest();
@@ -323,8 +351,54 @@ impl Incidents {
     pub(super) fn reconfigure(&mut self, fleet: &Fleet) {
         let open: Vec<_> = self.open.iter().copied().collect();
         for id in open {
+            self.look_at_target(id, fleet);
             self.keep_due(id, fleet);
         }
+    }
+
+    /// Keeps the targets, as they were, of fixes that are under way while another configuration
+    /// changes or removes them.
+    pub(super) fn keep_targets(&mut self, former: &Fleet, fleet: &Fleet) {
+        for (name, ids) in &self.treated {
+            let Some(target) = former.target(name) else { continue };
+            if fleet.target(name) == Some(target) {
+                continue;
+            }
+            for id in ids {
+                if let Some(slot) = self.all.get_mut(id) {
+                    let kept = &mut Arc::make_mut(&mut slot.incident).former_target;
+                    kept.get_or_insert_with(|| Box::new(target.told()));
+                }
+            }
+        }
+    }
+
+    /// Returns those that the configuration in force wants to move on, the oldest first.
+    pub(super) fn stray(&self, max: usize) -> Vec<IncidentId> {
+        self.stray.iter().take(max).copied().collect()
+    }
+
+    /// Looks whether the configuration in force wants an incident to move on; returns whether
+    /// that is new.
+    fn look_at_target(&mut self, id: IncidentId, fleet: &Fleet) -> bool {
+        let is_stray = self.get(&id).is_some_and(|it| is_stray(it, fleet));
+        if is_stray { self.stray.insert(id) } else { self.stray.remove(&id) }
+    }
+
+    /// Notes when a supervisor took over: deadlines follow from it.
+    pub(super) fn lead(&mut self, at: DateTime<Utc>, fleet: &Fleet) {
+        self.led_at = Some(at);
+        self.reconfigure(fleet);
+    }
+
+    /// Returns when a supervisor took over last, as far as it mattered.
+    pub(super) const fn led_at(&self) -> Option<DateTime<Utc>> {
+        self.led_at
+    }
+
+    /// Takes up when a supervisor took over, from a snapshot, before its incidents.
+    pub(super) const fn set_led_at(&mut self, at: Option<DateTime<Utc>>) {
+        self.led_at = at;
     }
 
     fn enter(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
@@ -416,6 +490,12 @@ impl Incidents {
             {
                 Some(Fate::BesideEscalated)
             }
+            None if symptom.target != cause.target
+                && symptom.news.is_some()
+                && matches!(cause.phase, Phase::Escalated(_)) =>
+            {
+                Some(Fate::News)
+            }
             Some(_) | None => None,
         }
     }
@@ -439,7 +519,7 @@ impl Incidents {
     }
 
     fn keep_due(&mut self, id: IncidentId, fleet: &Fleet) {
-        let is_movable = self.movable.contains(&id);
+        let is_movable = self.movable.contains(&id) || self.stray.contains(&id);
         let Some(slot) = self.all.get_mut(&id) else { return };
         let incident = slot.incident.as_ref();
         let soak = super::soak(fleet, incident);
@@ -447,7 +527,7 @@ impl Incidents {
         let due = if is_movable {
             Some(incident.entered_at)
         } else {
-            incident.deadline(&fleet.policy, soak)
+            incident.deadline(&fleet.policy, soak, self.led_at)
         };
         let wake = due.into_iter().chain(incident.telling_due()).min();
         slot.due = due;
@@ -465,6 +545,20 @@ impl Incidents {
     /// Returns when the present phase of one ends by itself.
     pub(super) fn deadline(&self, id: IncidentId) -> Option<DateTime<Utc>> {
         self.all.get(&id)?.due
+    }
+}
+
+/// Returns whether a configuration wants an incident to move on: its target is gone and no
+/// fix of it is under way, or a target is configured that fits its event at last.
+fn is_stray(incident: &Incident, fleet: &Fleet) -> bool {
+    match &incident.target {
+        Some(name) => {
+            !incident.is_over() && !incident.is_under_treatment() && fleet.target(name).is_none()
+        }
+        None => {
+            incident.phase == Phase::Escalated(Escalation::UnknownTarget)
+                && fleet.target_of(&incident.event.event()).is_some()
+        }
     }
 }
 

@@ -66,7 +66,8 @@ fn wanted(incident: &Incident) -> Option<WorkKind> {
         Phase::Diagnosing => Some(WorkKind::Diagnose),
         Phase::Fixing { .. } | Phase::Undoing { .. } => Some(WorkKind::Fix),
         Phase::Verifying { .. } => Some(WorkKind::Verify),
-        Phase::Proposed { .. }
+        Phase::RetryWaiting { .. }
+        | Phase::Proposed { .. }
         | Phase::AwaitingApproval { .. }
         | Phase::Symptom { .. }
         | Phase::Escalated(_)

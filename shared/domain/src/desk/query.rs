@@ -23,6 +23,9 @@ impl Desk {
             Phase::Proposed { hold: Some((guard, until)), .. } => {
                 (None, Some(format!("held by `{guard}`, looked at again at {until}")))
             }
+            Phase::RetryWaiting { until, .. } => {
+                (None, Some(format!("diagnosed again at {until}")))
+            }
             Phase::Symptom { of } => (None, Some(format!("for its cause {of}"))),
             Phase::Diagnosing
             | Phase::Proposed { .. }

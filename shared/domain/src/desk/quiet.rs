@@ -403,6 +403,11 @@ impl Desk {
             let target = target.as_deref();
             return self.record_muted(turn, muted.event, target, fingerprint, obstacle);
         }
+        if let Some(name) = muted.target.as_ref().filter(|_| target.is_none()) {
+            let why = format!("target {name} was removed from the configuration");
+            let fact = Fact::SuppressionEnded { fingerprint: fingerprint.to_owned() };
+            return self.record(turn, None, fact, why);
+        }
         let is_silent = muted.event.ends_at.is_some_and(|ends_at| ends_at <= turn.at);
         let is_open = self.incidents.of_fingerprint(fingerprint).is_some();
         let why = match (is_open, is_silent) {
@@ -438,6 +443,7 @@ impl Desk {
                 );
                 let message = format!("Silence {} lasts until {}.", silence.id, silence.until);
                 self.record(turn, None, Fact::Silenced { silence: Box::new(silence) }, why);
+                self.recall_fixes(turn, None);
                 turn.answer(AnswerStatus::Done, None, &message);
             }
             Err(why) => refuse(turn, &why),

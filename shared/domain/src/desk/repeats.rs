@@ -94,16 +94,27 @@ impl Desk {
         delivery: Delivery,
         event: &Event,
     ) {
-        let is_verified =
-            self.incidents.get(&id).is_some_and(|it| matches!(it.phase, Phase::Verifying { .. }));
+        let incident = self.incidents.get(&id);
+        let is_verified = incident.is_some_and(|it| matches!(it.phase, Phase::Verifying { .. }));
+        let is_news = incident.is_some_and(|it| it.is_news(event));
+        if is_news && let Some(repeat) = self.repeats.take(id) {
+            // What says something else stands in a decision of its own.
+            self.record_repeat(turn, id, repeat);
+        }
         let is_full = self.repeats.add(turn, id, delivery, event);
-        if (is_full || is_verified)
+        if (is_full || is_verified || is_news)
             && let Some(repeat) = self.repeats.take(id)
         {
             self.record_repeat(turn, id, repeat);
         }
         if is_verified {
             self.sick_again(turn, id, event);
+        }
+        if is_news {
+            self.report_beside(turn, id);
+            self.hear_news(turn, id);
+        }
+        if is_verified || is_news {
             self.settle(turn);
         }
     }

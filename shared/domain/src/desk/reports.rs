@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Desk, Turn};
 use crate::{
-    fact::{Escalation, Fact},
+    fact::{Escalation, Fact, Trigger},
     id::IncidentId,
     incident::{Incident, Phase, Purpose, will_be_tried_again},
     wire::{FixMode, FixOutcome, FixReport, NoticeReport, VerificationReport, WorkRef},
@@ -20,11 +20,14 @@ impl Desk {
     pub(super) fn on_fix(&mut self, turn: &mut Turn, report: &FixReport) {
         let id = report.work.incident;
         if self.awaited(report.work).is_none() {
+            return self.on_late_report(turn, report);
+        }
+        if self.on_recalled(turn, report) {
             return;
         }
         let (FixOutcome::Failed { reason }
         | FixOutcome::Unknown { reason }
-        | FixOutcome::Refused { reason }) = &report.outcome
+        | FixOutcome::Refused { reason, .. }) = &report.outcome
         else {
             let done: Vec<_> = report.steps.iter().map(|it| it.summary.as_str()).collect();
             let why = format!("{} carried it out: {}", report.by, done.join("; "));
@@ -48,12 +51,14 @@ impl Desk {
         match (&incident.phase, report.mode) {
             (Phase::Fixing { .. }, FixMode::Apply) => {
                 self.record(turn, Some(id), Fact::FixEnded { report: boxed }, why);
-                let over = match report.outcome {
-                    FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => true,
-                    FixOutcome::Succeeded | FixOutcome::Unknown { .. } => false,
-                };
-                if over {
-                    self.attempt_failed(turn, id, why);
+                match report.outcome {
+                    FixOutcome::Failed { .. } => self.attempt_failed(turn, id, why),
+                    FixOutcome::Refused { .. } => {
+                        let returned = "it was not begun, so it counts as no attempt";
+                        self.record(turn, Some(id), Fact::AttemptReturned, returned);
+                        self.try_later(turn, id, Escalation::Refused, why);
+                    }
+                    FixOutcome::Succeeded | FixOutcome::Unknown { .. } => {}
                 }
             }
             (Phase::Undoing { .. }, FixMode::Undo) => {
@@ -118,7 +123,14 @@ impl Desk {
         purpose: &Purpose,
         report: &VerificationReport,
     ) {
-        let proof = format!("{} ({} samples by {})", report.summary, report.n_samples, report.by);
+        let name = self.incidents.get(&id).and_then(|it| it.target.as_deref());
+        let gone = name
+            .filter(|name| self.config.target(name).is_none())
+            .map_or_else(String::new, |name| {
+                format!("; target {name} was removed from the configuration meanwhile")
+            });
+        let proof =
+            format!("{} ({} samples by {}){gone}", report.summary, report.n_samples, report.by);
         let (fact, why) = match purpose {
             Purpose::Fix { plan, .. } => (Fact::Resolved, format!("{}; {proof}", **plan)),
             Purpose::Symptom { of } => {
@@ -182,7 +194,7 @@ impl Desk {
         let n_failed = self
             .history
             .iter()
-            .filter(|it| it.failed && it.ended_at.is_some_and(|at| from < at))
+            .filter(|it| it.failed && !it.bring_up && it.ended_at.is_some_and(|at| from < at))
             .count();
         let is_closed = self.breaker_until.is_none_or(|until| until <= turn.at);
         if is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed {
@@ -248,16 +260,25 @@ impl Desk {
     fn end_phase(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        let due = incident.phase_deadline(policy, super::soak(&self.config, incident));
+        let soak = super::soak(&self.config, incident);
+        let due = incident.phase_deadline(policy, soak, self.incidents.led_at());
         // What can move without having waited for its end is looked at in any case.
         if due.is_none_or(|due| turn.at < due) && !self.incidents.is_movable(id) {
             return;
+        }
+        if incident.news_due(policy).is_some_and(|due| due <= turn.at) {
+            return self.hear_news(turn, id);
         }
         let held_since = incident.held_since.unwrap_or(incident.entered_at);
         match incident.phase.clone() {
             Phase::Diagnosing => {
                 let why = "nobody diagnosed it in time; is an analyzer running for its zone?";
-                self.escalate(turn, id, Escalation::NotDiagnosed, why);
+                self.try_later(turn, id, Escalation::NotDiagnosed, why);
+            }
+            Phase::RetryWaiting { .. } => {
+                let n = incident.retries.map_or(0, |it| it.n);
+                let why = format!("retry {n}");
+                self.rediagnose(turn, id, Trigger::Retry, &why);
             }
             Phase::Proposed { hold, diagnosed_at, .. } => {
                 let last = incident.held_since.unwrap_or(diagnosed_at);

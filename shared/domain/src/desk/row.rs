@@ -41,9 +41,8 @@ impl Row {
     pub(super) fn update(&mut self, incident: &Incident) {
         self.status = incident.status();
         self.severity = incident.event.severity;
-        if self.target.is_none() {
-            self.target = incident.target.as_deref().map(short);
-        }
+        // A target that fits may be configured later.
+        self.target = incident.named_target().map(short);
         self.signature = Signature::of(texts(incident));
     }
 }

@@ -3,15 +3,19 @@
 use super::{Desk, Turn, incidents::Fate, observable::Proof};
 use crate::{
     fact::{Escalation, Fact},
-    guard::{self, Opinion, START_WITHIN, Situation, Verdict},
+    guard::{self, Authorized, Opinion, Situation, Verdict},
     id::IncidentId,
     incident::{Incident, Phase, Purpose},
+    plan::Plan,
 };
 
 /// Moves that settling makes after one input, and plans of one guard that it asks about.
 /// What is left is not lost: symptoms that can move have a deadline that has come, and so
 /// have plans that were held, soon.
 pub(super) const MOVES_MAX: usize = 256;
+
+/// Who ends and takes up incidents when the configuration changes.
+pub(super) const CONFIGURATION: &str = "selfheal/configuration";
 
 impl Desk {
     /// Lets everything that can move by itself do so. Looks only at what this input has
@@ -20,14 +24,38 @@ impl Desk {
         let last = self.n_decisions + u64::try_from(MOVES_MAX).unwrap_or(u64::MAX);
         loop {
             let before = self.n_decisions;
+            self.settle_strays(turn);
             self.settle_symptoms(turn);
             let mut moved = std::mem::take(&mut turn.moved);
             moved.sort_unstable();
             moved.dedup();
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
+            for id in &moved {
+                self.hear_news(turn, *id);
+            }
             if self.n_decisions == before || last <= self.n_decisions || !turn.has_room() {
                 return;
+            }
+        }
+    }
+
+    /// Ends incidents whose target was removed from the configuration, and takes up those for
+    /// whose event a target is configured at last.
+    fn settle_strays(&mut self, turn: &mut Turn) {
+        for id in self.incidents.stray(MOVES_MAX) {
+            if !turn.has_room() {
+                return;
+            }
+            let Some(incident) = self.incidents.get(&id) else { continue };
+            let by = CONFIGURATION.to_owned();
+            if let Some(name) = &incident.target {
+                let why = format!("target {name} was removed from the configuration");
+                self.record(turn, Some(id), Fact::Closed { by }, why);
+            } else if let Some(target) = self.config.target_of(&incident.event.event()) {
+                let target = target.name.clone();
+                let why = format!("target {target}, which fits the event, is configured now");
+                self.record(turn, Some(id), Fact::Retried { by, target: Some(target) }, why);
             }
         }
     }
@@ -54,6 +82,12 @@ impl Desk {
                     self.start_recheck_of_symptom(turn, id, &why);
                 }
                 Fate::Circle => self.leave_circle(turn, id),
+                Fate::News => {
+                    let news = self.incidents.get(&id).and_then(|it| it.news.clone());
+                    let news = news.map_or_else(String::new, |it| it.text);
+                    let why = format!("its cause {of} waits for a person, and {news}");
+                    self.record(turn, Some(id), Fact::Released, why);
+                }
                 Fate::BesideEscalated => {
                     let why = format!("{of} on the same target went to a person");
                     self.record(turn, Some(id), Fact::Released, why);
@@ -165,6 +199,7 @@ impl Desk {
         };
         let under_treatment = self.incidents.treated_by_others(id);
         let approval = incident.approval.as_ref();
+        let bring_up = guard::is_bring_up(incident, plan, &self.history, turn.at);
         let verdict = guard::authorize(&Situation {
             now: turn.at,
             incident,
@@ -180,25 +215,11 @@ impl Desk {
             under_treatment: &under_treatment,
             n_targets: self.config.targets.len(),
             n_sick: self.incidents.n_sick(),
+            bring_up,
         });
         let (hold, plan) = (hold.clone(), plan.clone());
         match verdict {
-            Verdict::Allow(plan) => {
-                let attempt = incident.attempt + 1;
-                let neighbours = self.neighbours(&plan.target);
-                let why = match plan.approved_by() {
-                    Some(by) => format!("{}, approved by {by}; all guards allow it", *plan),
-                    None => format!("{}; all guards allow it", *plan),
-                };
-                let fact = Fact::FixStarted {
-                    attempt,
-                    approved_by: plan.approved_by().map(str::to_owned),
-                    plan: Box::new((*plan).clone()),
-                    not_after: turn.at + START_WITHIN,
-                    neighbours,
-                };
-                self.record(turn, Some(id), fact, why);
-            }
+            Verdict::Allow(plan) => self.start_fix(turn, id, &plan, bring_up),
             Verdict::Otherwise(_, Opinion::Ask(why)) => {
                 let fact = Fact::ApprovalRequested {
                     plan_hash: plan.hash(),
@@ -225,6 +246,30 @@ impl Desk {
             }
             Verdict::Otherwise(_, Opinion::Allow) => {}
         }
+    }
+
+    /// Begins a fix that all guards allowed.
+    fn start_fix(
+        &mut self,
+        turn: &mut Turn,
+        id: IncidentId,
+        plan: &Authorized<Plan>,
+        bring_up: bool,
+    ) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let first = if bring_up { "bring-up: " } else { "" };
+        let approved =
+            plan.approved_by().map_or_else(String::new, |by| format!(", approved by {by}"));
+        let why = format!("{first}{}{approved}; all guards allow it", **plan);
+        let fact = Fact::FixStarted {
+            attempt: incident.attempt + 1,
+            approved_by: plan.approved_by().map(str::to_owned),
+            plan: Box::new((**plan).clone()),
+            not_after: self.begun_until(incident, turn.at),
+            neighbours: self.neighbours(&plan.target),
+            bring_up,
+        };
+        self.record(turn, Some(id), fact, why);
     }
 
     /// Returns whether more targets are sick by themselves than the storm brake allows.

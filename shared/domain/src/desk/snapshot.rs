@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Desk,
     deliveries::{self, Deliveries, Order},
+    ended::Ended,
     fleet::Fleet,
     incidents::Incidents,
     pace::Pace,
@@ -100,6 +101,10 @@ struct Begin {
     looked_at: DateTime<Utc>,
     n_decisions: u64,
     position: Position,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    led: Option<(u64, DateTime<Utc>)>,
+    #[serde(default, skip_serializing_if = "Ended::is_empty")]
+    ended: Ended,
 }
 
 /// Why a snapshot cannot be taken up. The ledger, or an older one, can.
@@ -158,8 +163,12 @@ impl Desk {
     /// Takes a snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let mut incidents = Incidents::default();
+        incidents.set_led_at(self.incidents.led_at());
         let head = Self {
-            incidents: Incidents::default(),
+            incidents,
+            led_epoch: self.led_epoch,
+            ended: self.ended.clone(),
             history: VecDeque::new(),
             deliveries: Deliveries::default(),
             repeats: Repeats::default(),
@@ -223,6 +232,8 @@ impl Snapshot {
         if let Some(desk) = self.desk.take() {
             return Some(Line::Begin(Begin {
                 form: FORM,
+                ended: desk.ended,
+                led: desk.led_epoch.zip(desk.incidents.led_at()),
                 fold: FOLD,
                 config: (*desk.config).clone(),
                 paused: desk.paused,
@@ -364,7 +375,12 @@ impl Desk {
             Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
             Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
             Line::Begin(begin) => {
+                let mut incidents = Incidents::default();
+                incidents.set_led_at(begin.led.map(|it| it.1));
                 *self = Self {
+                    incidents,
+                    led_epoch: begin.led.map(|it| it.0),
+                    ended: begin.ended,
                     config: Fleet::new(begin.config),
                     paused: begin.paused,
                     breaker_until: begin.breaker_until,

@@ -5,19 +5,23 @@ use super::{Desk, Turn, fleet::Fleet};
 use crate::{fact::Fact, id::IncidentId, incident::Phase};
 
 impl Desk {
+    /// Returns whether what was planned for a target under a former configuration would be planned
+    /// otherwise now.
+    pub(super) fn has_changed(&self, former: &Fleet, target: Option<&String>) -> bool {
+        let Some(name) = target else { return true };
+        former.target(name) != self.config.target(name)
+            || former.policy.attempts != self.config.policy.attempts
+            || former.runbooks != self.config.runbooks
+    }
+
     /// Notes the plans that another configuration makes stale.
     pub(super) fn note_stale(&mut self, former: &Fleet) {
-        let changed = |name: &Option<String>| {
-            let Some(name) = name else { return true };
-            former.target(name) != self.config.target(name)
-                || former.policy.attempts != self.config.policy.attempts
-                || former.runbooks != self.config.runbooks
-        };
         let waits = |phase: &Phase| {
             matches!(phase, Phase::Proposed { .. } | Phase::AwaitingApproval { .. })
         };
         let open = self.incidents.open();
-        let stale = open.filter(|it| waits(&it.phase) && changed(&it.target));
+        let stale =
+            open.filter(|it| waits(&it.phase) && self.has_changed(former, it.target.as_ref()));
         let stale: Vec<_> = stale.map(|it| it.id).collect();
         self.stale.extend(stale);
     }

@@ -3,6 +3,7 @@
 //! Two states are the same when no input could tell them apart but by its times and ids;
 //! see [`key`]. The rules that are checked after each step are in [`super::tests::laws`].
 
+mod news;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,7 +15,9 @@ use reports::{all, few, stale};
 use super::tests::world::{World, command, config, generous, plan, secs, target};
 use crate::{
     config::Config,
+    desk::Recorded,
     event::{Event, Status},
+    fact::Fact,
     incident::{Incident, Phase, Purpose},
     policy::Cooldown,
     span::Span,
@@ -85,6 +88,8 @@ fn one_incident_keeps_the_laws_on_every_path() {
         "approval_requested",
         "approved",
         "fix_started",
+        "recall_requested",
+        "fix_recalled",
         "fix_ended",
         "recheck_started",
         "verified",
@@ -102,6 +107,9 @@ fn one_incident_keeps_the_laws_on_every_path() {
         "paused",
         "resumed",
         "acknowledged",
+        "command_refused",
+        "attempt_returned",
+        "rediagnosis_started",
     ];
     for fact in facts {
         assert!(
@@ -171,7 +179,9 @@ impl Walk {
             self.n_void += 1;
             return None;
         }
-        assert!(!step.is_void, "{:?} led to {:?}", step.input, handled.recorded);
+        let is_refusal = |it: &Recorded| matches!(it.decision.fact, Fact::CommandRefused { .. });
+        let is_refused = handled.recorded.iter().all(is_refusal);
+        assert!(!step.is_void || is_refused, "{:?} led to {:?}", step.input, handled.recorded);
         let mut next = world.clone();
         next.at = step.at;
         next.send_now(&step.input);
@@ -197,13 +207,15 @@ impl Scope {
         let desk = &world.desk;
         let of = |it: &Incident| {
             let approved = it.approval.as_ref().is_some_and(|one| world.at < one.expires_at);
-            let tried = it.attempt - it.attempts_before_retry;
+            let tried = it.n_tried();
+            let heard = it.news.is_some();
             let n_rechecks = it.n_rechecks_failed.min(self.n_rechecks);
             let kind = it.event.kind.as_str();
             format!(
-                "{:?} {kind} {} {tried} {n_rechecks} {approved}",
+                "{:?} {kind} {} {tried} {n_rechecks} {approved} {heard} {:?}",
                 it.target,
-                self.phase(world, it)
+                self.phase(world, it),
+                it.recall
             )
         };
         let incidents: BTreeSet<_> = desk.open_incidents().map(of).collect();
@@ -229,6 +241,7 @@ impl Scope {
             Phase::Verifying { purpose: Purpose::Recheck { escalated }, .. } => {
                 format!("{} {:?}", escalated.is_some(), escalated.filter(|_| self.reasons))
             }
+            Phase::RetryWaiting { why, .. } => format!("{:?}", self.reasons.then_some(why)),
             Phase::Escalated(why) => format!("{:?}", self.reasons.then_some(why)),
             Phase::Undoing { .. } => "undo".to_owned(),
             Phase::Diagnosing | Phase::Fixing { .. } | Phase::Verifying { .. } | Phase::Over(_) => {
@@ -302,7 +315,7 @@ fn timers(world: &World, incident: &Incident) -> Vec<Move> {
     let id = incident.id;
     let deadline = world.desk.deadline(incident);
     let due = deadline.unwrap_or(world.at);
-    let timer = || Input::Timer(TimerFired { incident: id, due });
+    let timer = || Input::Timer(TimerFired::of(id, due));
     let at = due.max(world.at);
     let is_early = deadline.is_none_or(|due| world.at < due);
     let mut moves = vec![

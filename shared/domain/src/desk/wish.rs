@@ -145,7 +145,8 @@ impl Desk {
             Phase::Verifying { purpose, since } => {
                 Some(Work::Verify(Box::new(self.verify(incident, purpose, *since, due))))
             }
-            Phase::Proposed { .. }
+            Phase::RetryWaiting { .. }
+            | Phase::Proposed { .. }
             | Phase::AwaitingApproval { .. }
             | Phase::Symptom { .. }
             | Phase::Escalated(_)
@@ -216,7 +217,9 @@ impl Desk {
     ) -> VerifyWork {
         let policy = &self.config.policy;
         let name = incident.target.as_deref().unwrap_or_default();
-        let target = self.config.target(name).map_or_else(|| Target::named(name), Target::told);
+        let former = incident.former_target.as_deref();
+        let target = former.or_else(|| self.config.target(name));
+        let target = target.map_or_else(|| Target::named(name), Target::told);
         let own = |target: &Target| -> Vec<Check> { target.all_checks() };
         let (checks, soak, within, neighbours) = match purpose {
             Purpose::Fix { plan, neighbours } => (

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{FixRecord, Opinion, Situation, Standing, approved_by, storm_limit};
+use super::{BRING_UP_MAX, FixRecord, Opinion, Situation, Standing, approved_by, storm_limit};
 use crate::{
     policy::Autonomy,
     span::{Rates, Span},
@@ -112,7 +112,7 @@ pub(super) fn one_fix_per_target(it: &Situation<'_>) -> Opinion {
 pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
     let cooldown = it.policy.cooldown;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
-    let attempt = it.incident.attempt - it.incident.attempts_before_retry + 1;
+    let attempt = it.incident.n_tried() + 1;
     let waits: [(&str, Span, Concerns<'_>); 4] = [
         ("this incident", it.policy.backoff_before(attempt), &|one| one.incident == it.incident.id),
         ("this target", cooldown.per_target, &|one| one.target == *target),
@@ -134,6 +134,9 @@ pub(super) fn cool_down(it: &Situation<'_>) -> Opinion {
 
 /// Has it been done too often?
 pub(super) fn budget(it: &Situation<'_>) -> Opinion {
+    if it.bring_up {
+        return Opinion::Allow;
+    }
     let budget = &it.policy.budget;
     let (target, runbook) = (&it.plan.target, &it.plan.runbook);
     let own = it.policy.runbooks.get(runbook).and_then(|one| one.budget.as_ref());
@@ -145,7 +148,7 @@ pub(super) fn budget(it: &Situation<'_>) -> Opinion {
     for (whose, rates, concerns) in budgets {
         for rate in &rates.0 {
             let from: DateTime<Utc> = it.now - rate.per.to_delta();
-            let is_in = |one: &&FixRecord| from < one.started_at && concerns(one);
+            let is_in = |one: &&FixRecord| !one.bring_up && from < one.started_at && concerns(one);
             let n = it.history.iter().filter(is_in).count();
             if usize::try_from(rate.count).unwrap_or(usize::MAX) <= n {
                 return Opinion::Refuse(format!(
@@ -162,6 +165,8 @@ pub(super) fn budget(it: &Situation<'_>) -> Opinion {
 pub(super) fn blast_radius(it: &Situation<'_>) -> Opinion {
     let limit = it.policy.budget.blast_radius;
     let allowed = limit.of(it.n_targets);
+    // A radius of 0 says that nothing is to be touched.
+    let allowed = if it.bring_up && allowed != 0 { BRING_UP_MAX.max(allowed) } else { allowed };
     if allowed == 0 {
         return Opinion::Refuse("the blast radius is 0: no target may be touched".to_owned());
     }
@@ -193,6 +198,9 @@ pub(super) fn circuit_breaker(it: &Situation<'_>) -> Opinion {
 /// Is too much sick at once? Then something is wrong that no runbook knows.
 pub(super) fn storm_brake(it: &Situation<'_>) -> Opinion {
     let limit = storm_limit(it.policy, it.n_targets);
+    if it.bring_up {
+        return Opinion::Allow;
+    }
     if limit < it.n_sick {
         return Opinion::Hold(
             it.now + LOOK_AGAIN.to_delta(),

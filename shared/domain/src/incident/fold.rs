@@ -1,16 +1,23 @@
 //! How facts move an incident.
 
-use super::{Approval, Circumstance, Corrupt, Ending, Incident, Phase, Purpose, Step};
+use super::{
+    Approval, Circumstance, Corrupt, Ending, Incident, News, Phase, Purpose, Recalling, Reported,
+    Retries, Step,
+};
 use crate::{
     event::Event,
     fact::Fact,
     guard::Authorized,
     view::Status,
-    wire::{AttemptRecord, FixOutcome, FixReport},
+    wire::{AttemptRecord, FixMode, FixOutcome, FixReport},
 };
 
 /// Entries that a timeline keeps; the log has them all.
 const TIMELINE_MAX: usize = 200;
+
+/// Reports of one incident that are remembered. Beyond them a report that is sent again may be
+/// recorded again.
+const REPORTED_MAX: usize = 64;
 
 impl Incident {
     /// Folds one fact into the state.
@@ -21,10 +28,19 @@ impl Incident {
     pub fn apply(&mut self, fact: &Fact, now: Circumstance<'_>) -> Result<(), Corrupt> {
         if let Some(phase) = self.next_phase(fact, now)? {
             self.phase = phase;
+            self.recall = None;
             self.revision += 1;
             self.entered_at = now.at;
+            if self.phase == Phase::Diagnosing {
+                // It looks at everything that was reported so far.
+                self.news = None;
+            }
+            if !self.is_under_treatment() {
+                self.former_target = None;
+            }
         }
         self.keep(fact, now);
+        self.keep_attempt(fact, now);
         self.keep_hold(fact, now);
         let status = self.status();
         self.note(fact, status, now);
@@ -36,25 +52,48 @@ impl Incident {
     fn next_phase(&self, fact: &Fact, now: Circumstance<'_>) -> Result<Option<Phase>, Corrupt> {
         use {Fact as F, Phase as P};
         let next = match (&self.phase, fact) {
-            (P::Over(_), F::Notified { .. } | F::NoticesDue { .. }) => None,
+            (
+                P::Over(_),
+                F::Notified { .. }
+                | F::NoticesDue { .. }
+                | F::LateReport { .. }
+                | F::CommandRefused { .. },
+            ) => None,
             (P::Over(_), _) => return Err(self.corrupt(fact, now)),
 
             (
                 _,
                 F::Repeated { .. }
+                | F::ReportedBeside { .. }
+                | F::CommandRefused { .. }
                 | F::RecoveryReported { .. }
                 | F::LeaseEnded
                 | F::Acknowledged { .. }
                 | F::Notified { .. }
                 | F::NoticesDue { .. }
+                | F::LateReport { .. }
                 | F::Paged { .. },
-            ) => None,
+            )
+            | (P::Fixing { .. }, F::RecallRequested { .. }) => None,
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
             (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
+                P::Diagnosing
+                | P::RetryWaiting { .. }
+                | P::Proposed { .. }
+                | P::AwaitingApproval { .. },
                 F::BecameSymptom { of },
             ) => Some(P::Symptom { of: *of }),
+            (P::Diagnosing, F::RetryScheduled { why, until }) => {
+                Some(P::RetryWaiting { until: *until, why: *why })
+            }
+            (
+                P::Diagnosing | P::RetryWaiting { .. } | P::Escalated(_),
+                F::RediagnosisStarted { .. },
+            )
+            | (P::Fixing { .. }, F::AttemptReturned)
+            | (P::RetryWaiting { .. }, F::Retried { .. }) => Some(P::Diagnosing),
+
             (P::Symptom { .. } | P::Verifying { .. }, F::Released)
             | (P::Proposed { .. } | P::AwaitingApproval { .. }, F::PlanExpired)
             | (P::Fixing { .. } | P::Verifying { .. }, F::AttemptFailed)
@@ -86,13 +125,22 @@ impl Incident {
                 Some(P::Proposed { plan: plan.clone(), diagnosed_at: *diagnosed_at, hold: None })
             }
             (
-                P::Proposed { .. },
+                P::Proposed { diagnosed_at, .. },
                 F::FixStarted { plan, approved_by, not_after, neighbours, .. },
             ) => Some(P::Fixing {
+                diagnosed_at: *diagnosed_at,
                 plan: Authorized::from_ledger((**plan).clone(), approved_by.clone()),
                 not_after: *not_after,
                 neighbours: neighbours.clone(),
             }),
+            (P::Fixing { plan, diagnosed_at, .. }, F::FixRecalled { .. }) => match self.recall {
+                Some(Recalling::Replan) => Some(P::Diagnosing),
+                Some(Recalling::Keep) | None => Some(P::Proposed {
+                    plan: (**plan).clone(),
+                    diagnosed_at: *diagnosed_at,
+                    hold: None,
+                }),
+            },
             (P::Fixing { plan, neighbours, .. }, F::FixEnded { report }) => {
                 needs_proof(report.as_deref()).then(|| P::Verifying {
                     purpose: Purpose::Fix { plan: plan.clone(), neighbours: neighbours.clone() },
@@ -100,7 +148,10 @@ impl Incident {
                 })
             }
             (
-                P::Diagnosing | P::Proposed { .. } | P::AwaitingApproval { .. },
+                P::Diagnosing
+                | P::RetryWaiting { .. }
+                | P::Proposed { .. }
+                | P::AwaitingApproval { .. },
                 F::RecheckStarted,
             ) => Some(recheck(Purpose::Recheck { escalated: None }, now)),
             (P::Escalated(why), F::RecheckStarted) => {
@@ -120,6 +171,7 @@ impl Incident {
             (P::Verifying { .. }, F::Resolved) => Some(P::Over(Ending::Resolved)),
             (
                 P::Diagnosing
+                | P::RetryWaiting { .. }
                 | P::Proposed { .. }
                 | P::AwaitingApproval { .. }
                 | P::Verifying { .. }
@@ -147,7 +199,20 @@ impl Incident {
     fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
             Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
-            Fact::RecoveryReported { .. } | Fact::LeaseEnded => self.lease = None,
+            Fact::RecoveryReported { .. } => {
+                self.lease = None;
+                // Whatever is reported after it is news.
+                self.claims.clear();
+            }
+            Fact::LeaseEnded => self.lease = None,
+            Fact::ReportedBeside { .. } => {
+                self.news = Some(News { text: now.reason.to_owned(), check: None });
+            }
+            Fact::RetryScheduled { .. } => {
+                let former = self.retries.unwrap_or(Retries { since: now.at, n: 0 });
+                self.retries = Some(Retries { n: former.n + 1, ..former });
+            }
+            Fact::RediagnosisStarted { trigger } => self.reopen(*trigger, now),
             Fact::BecameSymptom { of } => {
                 self.cause = Some(*of);
                 self.analysis = Some(now.reason.to_owned());
@@ -155,6 +220,7 @@ impl Incident {
             Fact::Diagnosed { report, chosen } => {
                 self.hypotheses.clone_from(&report.hypotheses);
                 self.evidence.clone_from(&report.evidence);
+                self.forget_what_was_seen();
                 let told = chosen.and_then(|idx| report.hypotheses.get(idx));
                 let told = told.or_else(|| report.hypotheses.first());
                 self.analysis = Some(told.map_or_else(
@@ -170,21 +236,6 @@ impl Incident {
                     proof: proof.clone(),
                 });
             }
-            Fact::FixStarted { attempt, plan, .. } => {
-                self.attempt = *attempt;
-                self.approval = None;
-                self.attempts.push(AttemptRecord {
-                    attempt: *attempt,
-                    runbook: plan.runbook.clone(),
-                    started_at: now.at,
-                    failure: None,
-                });
-            }
-            Fact::AttemptFailed | Fact::UndoStarted { .. } => {
-                if let Some(record) = self.attempts.last_mut() {
-                    record.failure.get_or_insert_with(|| now.reason.to_owned());
-                }
-            }
             Fact::Released => {
                 self.cause = None;
                 self.n_rechecks_failed += 1;
@@ -193,9 +244,7 @@ impl Incident {
                 if self.target.is_none() {
                     self.target.clone_from(target);
                 }
-                self.attempts_before_retry = self.attempt;
-                self.n_rechecks_failed = 0;
-                self.resolution = None;
+                self.start_over();
             }
             Fact::Acknowledged { by } => self.acknowledged_by = Some(by.clone()),
             Fact::Notified { report } => self.notified(report, now.at),
@@ -209,7 +258,54 @@ impl Incident {
         }
     }
 
+    /// Keeps what the fact tells about an attempt.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are about no attempt")]
+    fn keep_attempt(&mut self, fact: &Fact, now: Circumstance<'_>) {
+        match fact {
+            Fact::FixStarted { attempt, plan, .. } => {
+                self.attempt = *attempt;
+                self.approval = None;
+                self.attempts.push(AttemptRecord {
+                    attempt: *attempt,
+                    runbook: plan.runbook.clone(),
+                    started_at: now.at,
+                    failure: None,
+                });
+            }
+            Fact::RecallRequested { replan } => {
+                self.recall = Some(if *replan { Recalling::Replan } else { Recalling::Keep });
+            }
+            Fact::FixRecalled { .. } | Fact::AttemptReturned => {
+                self.attempts.pop_if(|it| it.attempt == self.attempt);
+                self.attempts_returned += 1;
+            }
+            Fact::FixEnded { report } | Fact::UndoEnded { report } => {
+                if !was_refused(report.as_deref()) {
+                    self.retries = None;
+                }
+                if let Some(it) = report {
+                    self.has_reported(it.work.attempt, it.mode, &it.by);
+                }
+            }
+            Fact::LateReport { attempt, mode, by, .. } => self.has_reported(*attempt, *mode, by),
+            Fact::AttemptFailed | Fact::UndoStarted { .. } => {
+                if let Some(record) = self.attempts.last_mut() {
+                    record.failure.get_or_insert_with(|| now.reason.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn has_reported(&mut self, attempt: u32, mode: FixMode, by: &str) {
+        if self.reported.len() == REPORTED_MAX {
+            self.reported.remove(0);
+        }
+        self.reported.push(Reported { attempt, mode, by: by.to_owned() });
+    }
+
     fn count(&mut self, event: &Event, n_events: usize) {
+        self.hear(event);
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);
@@ -225,6 +321,8 @@ impl Incident {
             Fact::ApprovalRequested { .. }
             | Fact::FixStarted { .. }
             | Fact::Released
+            | Fact::RediagnosisStarted { .. }
+            | Fact::RetryScheduled { .. }
             | Fact::Retried { .. } => self.held_since = None,
             _ => {}
         }
@@ -258,4 +356,9 @@ fn needs_proof(report: Option<&FixReport>) -> bool {
         FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
         FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
     })
+}
+
+/// Returns whether a fixer did not begin the fix.
+fn was_refused(report: Option<&FixReport>) -> bool {
+    report.is_some_and(|it| matches!(it.outcome, FixOutcome::Refused { .. }))
 }

@@ -141,6 +141,7 @@ impl Incident {
                 Occasion::Opened
                 | Occasion::Approved
                 | Occasion::FixStarted
+                | Occasion::Reopened
                 | Occasion::Acknowledged
                 | Occasion::Resolved
                 | Occasion::Closed => !matches!(phase, Phase::Over(_)),

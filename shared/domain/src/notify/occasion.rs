@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{fact::Fact, guard::STORM_BRAKE};
+use crate::{
+    fact::{Fact, Trigger},
+    guard::STORM_BRAKE,
+};
 
 /// What people are told of.
 #[derive(
@@ -33,6 +36,8 @@ pub enum Occasion {
     /// A person must take over.
     #[default]
     Escalated,
+    /// News came in, and it is diagnosed again; a plan that waited is void.
+    Reopened,
     /// So much is sick at once that no fix is begun; told once.
     Storm,
     /// Somebody is looking at it.
@@ -45,12 +50,13 @@ pub enum Occasion {
 
 impl Occasion {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Opened,
         Self::ApprovalWanted,
         Self::Approved,
         Self::FixStarted,
         Self::Escalated,
+        Self::Reopened,
         Self::Storm,
         Self::Acknowledged,
         Self::Resolved,
@@ -58,10 +64,11 @@ impl Occasion {
     ];
 
     /// What a route that does not say it is for: all but those that nobody need act upon.
-    pub const BY_DEFAULT: [Self; 7] = [
+    pub const BY_DEFAULT: [Self; 8] = [
         Self::ApprovalWanted,
         Self::Approved,
         Self::Escalated,
+        Self::Reopened,
         Self::Storm,
         Self::Acknowledged,
         Self::Resolved,
@@ -78,6 +85,7 @@ impl Occasion {
             Fact::Approved { .. } => Self::Approved,
             Fact::FixStarted { .. } => Self::FixStarted,
             Fact::Escalated { .. } => Self::Escalated,
+            Fact::RediagnosisStarted { trigger: Trigger::News } => Self::Reopened,
             Fact::Held { guard, .. } if guard == STORM_BRAKE => Self::Storm,
             Fact::Acknowledged { .. } => Self::Acknowledged,
             Fact::Resolved | Fact::SelfResolved => Self::Resolved,
@@ -94,6 +102,7 @@ impl Occasion {
             Self::Opened | Self::ApprovalWanted | Self::Escalated | Self::Storm => true,
             Self::Approved
             | Self::FixStarted
+            | Self::Reopened
             | Self::Acknowledged
             | Self::Resolved
             | Self::Closed => false,
@@ -115,6 +124,7 @@ impl Occasion {
             Self::Approved => "approved",
             Self::FixStarted => "fix_started",
             Self::Escalated => "escalated",
+            Self::Reopened => "reopened",
             Self::Storm => "storm",
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
@@ -131,6 +141,7 @@ impl Occasion {
             Self::Approved => "approved",
             Self::FixStarted => "fix begun",
             Self::Escalated => "escalated",
+            Self::Reopened => "diagnosed again",
             Self::Storm => "storm, no fix is begun",
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",

@@ -108,6 +108,7 @@ fn json_seeds(values: &[Value]) -> Vec<Vec<u8>> {
 fn claims() -> Vec<Vec<u8>> {
     json_seeds(&[
         json!({"id": "a", "by": "fixer-1", "at": "2026-01-01T00:00:00Z", "plan_hash": "00"}),
+        json!({"id": "a", "by": "fixer-1", "at": "2026-01-01T00:00:00Z", "plan_hash": "00", "lease_ms": 5000, "renewal": 3, "state": "expired"}),
         json!({"status": "incident_opened", "incident_id": "01990000-0000-7000-8000-00000000000a", "message": "m"}),
     ])
 }

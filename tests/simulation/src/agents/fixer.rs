@@ -1,13 +1,20 @@
 //! The fixer: orders are judged by `fixer::attempt`, remembered by `fixer::memory`; claims
 //! and reports are as in `fixer::orders`.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use ::fixer::{
     AllowList, Ended, Tools,
-    attempt::{Attempt, Holder, Next, report_id},
+    attempt::{Attempt, Holder, Next, Outlook, report_id},
     memory::{Memory, Seen},
 };
+use bus::{ClaimRecord, topology::CLAIM_TTL};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     action::Action,
     wire::{
@@ -24,11 +31,12 @@ use super::{
 use crate::{
     broker::{Job, Op, Reply},
     bug::Bug,
+    clock::{Micros, micros, utc},
     targets::Targets,
+    world::Kind,
 };
 
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-const SHOW_UP: Duration = Duration::from_millis(1500);
 const RETRY: Duration = Duration::from_secs(1);
 const TRY: Duration = Duration::from_secs(2);
 
@@ -36,13 +44,23 @@ const TRY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Turns(RefCell<BTreeMap<String, u32>>, Notify);
 
+/// The right to act on an order, as `bus::Holding` gives it.
+struct Tenure {
+    key: String,
+    claim: Claim,
+    seq: Cell<u64>,
+    /// When the last renewal was sent that was acknowledged.
+    sent: Cell<Micros>,
+    ends_at: DateTime<Utc>,
+}
+
 struct Bench {
     agent: Agent,
     lanes: Lanes,
     memory: Memory,
     turns: Turns,
     tools: std::sync::Arc<Tools>,
-    n_claims: std::cell::Cell<u64>,
+    n_claims: Cell<u64>,
 }
 
 pub(crate) fn start(agent: &Agent) {
@@ -52,7 +70,7 @@ pub(crate) fn start(agent: &Agent) {
         memory: Memory::default(),
         turns: Turns::default(),
         tools: tools(),
-        n_claims: std::cell::Cell::new(0),
+        n_claims: Cell::new(0),
     });
     let work = move |job: Job| {
         let bench = Rc::clone(&bench);
@@ -87,20 +105,20 @@ impl Bench {
         let _turn = self.turn(&order.plan.target).await;
         let begun = agent.now();
         let permitted = self.tools.permits(&order);
-        let mut attempt = Attempt::new(order, &agent.member, permitted, agent.utc());
+        let mut attempt = Attempt::new(order, &agent.member, permitted, utc(agent.now()));
         if agent.world.bug(Bug::FixerIgnoresNotAfter) {
             attempt = self.as_if_in_time(&attempt);
         }
-        let holder = match self.claim(&attempt).await {
-            Ok(holder) => holder,
+        let (holder, tenure) = match self.claim(&attempt).await {
+            Ok(claimed) => claimed,
             Err(fate) => return fate,
         };
         let late = agent.world.bug(Bug::FixerIgnoresNotAfter);
-        let now = if late { attempt.order().not_after } else { agent.utc() };
+        let now = if late { attempt.order().not_after } else { utc(agent.now()) };
         let ended = match attempt.claimed(&holder, now) {
             Next::Report(ended) => *ended,
-            Next::CarryOut => self.carry_out(attempt.order()).await,
-            Next::AskFor(who) => match self.lost(&attempt, &holder, &who).await {
+            Next::CarryOut => self.carry_out(attempt.order(), tenure.as_ref()).await,
+            Next::Held(record) => match self.held(&attempt, &record).await {
                 Ok(ended) => ended,
                 Err(fate) => return fate,
             },
@@ -130,76 +148,122 @@ impl Bench {
         Turn(&self.turns, target.to_owned())
     }
 
-    async fn claim(&self, attempt: &Attempt) -> Result<Holder, Fate> {
+    async fn claim(&self, attempt: &Attempt) -> Result<(Holder, Option<Tenure>), Fate> {
         let agent = &self.agent;
         if agent.world.bug(Bug::FixerSkipsClaim) {
-            return Ok(Holder::Us);
+            return Ok((Holder::Us, None));
         }
         let order = attempt.order();
-        self.n_claims.set(self.n_claims.get() + 1);
-        let id = format!("{}-{}", agent.member, self.n_claims.get());
-        let claim = attempt.claim(id, agent.utc());
+        let claim = lasting(attempt.claim(self.new_id(), agent.utc()), attempt.first_step());
         let key = format!("{}.{}", order.work.incident, order.claim_key());
+        let sent = agent.now();
+        let ours = |seq: u64| {
+            let (key, claim, ends_at) = (key.clone(), claim.clone(), attempt.ends_at());
+            let (seq, sent) = (Cell::new(seq), Cell::new(sent));
+            (Holder::Us, Some(Tenure { key, claim, seq, sent, ends_at }))
+        };
         loop {
             let op = Op::Claim { key: key.clone(), claim: claim.clone() };
             match agent.call(op, TRY).await {
-                Some(Reply::Won) => return Ok(Holder::Us),
+                Some(Reply::Stored(seq)) => return Ok(ours(seq)),
                 _ => {
                     // Taken by another, or by our own try whose answer was lost.
                     let op = Op::Holder { key: key.clone() };
                     if let Some(Reply::Holder(Some(holder))) = agent.call(op, TRY).await {
-                        let is_ours = holder.id == claim.id;
-                        return Ok(if is_ours { Holder::Us } else { Holder::Other(holder) });
+                        let is_ours = holder.claim.id == claim.id;
+                        return Ok(if is_ours {
+                            ours(holder.seq)
+                        } else {
+                            (Holder::Other(holder), None)
+                        });
                     }
                 }
             }
-            if attempt.expired(agent.utc()).is_some() {
+            if attempt.is_too_late(utc(agent.now())) {
                 return Err(Fate::Later(LOOK_AGAIN));
             }
             agent.sleep(RETRY).await;
         }
     }
 
-    async fn lost(&self, attempt: &Attempt, holder: &Holder, who: &str) -> Result<Ended, Fate> {
-        let Holder::Other(claim) = holder else { return Err(Fate::Later(LOOK_AGAIN)) };
-        let lives = self.lives(who, claim).await;
-        match attempt.holder_lives(claim, lives) {
-            Some(Next::Report(ended)) => Ok(*ended),
-            Some(Next::CarryOut | Next::AskFor(_)) | None => Err(Fate::Later(LOOK_AGAIN)),
+    fn new_id(&self) -> String {
+        self.n_claims.set(self.n_claims.get() + 1);
+        format!("{}-{}", self.agent.member, self.n_claims.get())
+    }
+
+    /// An attempt that another one has claimed.
+    async fn held(&self, attempt: &Attempt, record: &ClaimRecord) -> Result<Ended, Fate> {
+        let (agent, who) = (&self.agent, record.claim.by.as_str());
+        let runs = |node: usize| agent.world.is_up(node) && agent.world.member(node) == who;
+        let is_gone = !agent.world.all(Kind::Fixer).into_iter().any(runs) || who == &*agent.member;
+        let ended = match attempt.held(record, is_gone, utc(agent.now())) {
+            Outlook::TakeOver(ended) => *ended,
+            Outlook::Wait(wait) => return Err(Fate::Later(wait)),
+        };
+        let claim = attempt.fence(self.new_id(), agent.utc());
+        let order = attempt.order();
+        let key = format!("{}.{}", order.work.incident, order.claim_key());
+        match agent.call(Op::Renew { key, seen: record.seq, claim }, TRY).await {
+            Some(Reply::Stored(_)) => Ok(ended),
+            _ => Err(Fate::Later(LOOK_AGAIN)),
         }
     }
 
-    /// Tells whether a fixer lives. While we do not see ourselves, we see nothing.
-    async fn lives(&self, who: &str, _claim: &Claim) -> bool {
+    /// Makes sure, before a step, that nobody takes over while it lasts.
+    async fn assure(&self, tenure: Option<&Tenure>, acts_for: Duration) -> Result<(), String> {
         let agent = &self.agent;
-        let mut members = agent.world.node(agent.node).members.subscribe();
-        let seen = tokio::select! {
-            biased;
-            seen = members.wait_for(|all| all.contains_key(who)) => seen.is_ok(),
-            () = agent.sleep(SHOW_UP) => false,
-        };
-        let all = agent.world.node(agent.node).members.borrow();
-        seen || !all.contains_key(&*agent.member)
+        let Some(it) = tenure else { return Ok(()) };
+        let ends_at = it.ends_at - TimeDelta::from_std(acts_for).unwrap_or_default();
+        while utc(agent.now()) <= ends_at {
+            let (key, seen) = (it.key.clone(), it.seq.get());
+            let claim = lasting(it.claim.clone(), acts_for);
+            let sent = agent.now();
+            match agent.call(Op::Renew { key: key.clone(), seen, claim }, TRY).await {
+                Some(Reply::Stored(seq)) => {
+                    it.seq.set(seq);
+                    it.sent.set(sent);
+                }
+                _ => {
+                    if let Some(Reply::Holder(found)) = agent.call(Op::Holder { key }, TRY).await {
+                        let ours = found.filter(|it| it.claim.id == tenure_id(tenure));
+                        let Some(ours) = ours else { return Err("the claim was lost".to_owned()) };
+                        it.seq.set(ours.seq);
+                    }
+                    agent.sleep(RETRY).await;
+                    continue;
+                }
+            }
+            if agent.now() < it.sent.get() + micros(CLAIM_TTL) {
+                return Ok(());
+            }
+        }
+        Err("its time is over".to_owned())
     }
 
-    async fn carry_out(&self, order: &FixOrder) -> Ended {
+    async fn carry_out(&self, order: &FixOrder, tenure: Option<&Tenure>) -> Ended {
         let mut steps = Vec::new();
         match order.mode {
             FixMode::Apply => {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
+                    if let Err(reason) = self.assure(tenure, step.longest().to_std()).await {
+                        let nothing = steps.is_empty();
+                        let failed = FixOutcome::Failed { reason: reason.clone() };
+                        let outcome = if nothing { failed } else { FixOutcome::Unknown { reason } };
+                        return Ended { outcome, steps, undone: false };
+                    }
                     let ok = self.step(order, idx, &step.action, false, &mut steps).await;
                     let Err(reason) = ok else { continue };
-                    let done: Vec<usize> = (0..idx).rev().collect();
-                    let before = order.plan.steps.iter().take(idx);
-                    let whole = 0 < idx && before.clone().all(|it| it.undo.is_some());
-                    let undone = self.undo(order, done, &mut steps).await && whole;
+                    let begun: Vec<usize> = (0..=idx).rev().collect();
+                    let whole = order.plan.steps.iter().take(idx).all(|it| it.undo.is_some());
+                    let any = order.plan.steps.iter().take(idx + 1).any(|it| it.undo.is_some());
+                    let undone = self.undo(order, tenure, begun, &mut steps).await && whole && any;
                     return Ended { outcome: FixOutcome::Failed { reason }, steps, undone };
                 }
                 Ended { outcome: FixOutcome::Succeeded, steps, undone: false }
             }
             FixMode::Undo => {
                 let all = (0..order.plan.steps.len()).rev().collect();
-                let ok = self.undo(order, all, &mut steps).await;
+                let ok = self.undo(order, tenure, all, &mut steps).await;
                 let failed = FixOutcome::Failed { reason: "it cannot be taken back".to_owned() };
                 let outcome = if ok { FixOutcome::Succeeded } else { failed };
                 Ended { outcome, steps, undone: false }
@@ -207,12 +271,21 @@ impl Bench {
         }
     }
 
-    async fn undo(&self, order: &FixOrder, back: Vec<usize>, done: &mut Vec<StepReport>) -> bool {
+    async fn undo(
+        &self,
+        order: &FixOrder,
+        tenure: Option<&Tenure>,
+        back: Vec<usize>,
+        done: &mut Vec<StepReport>,
+    ) -> bool {
         let mut all = true;
         for idx in back {
-            if let Some(undo) = order.plan.steps.get(idx).and_then(|it| it.undo.as_ref()) {
-                all &= self.step(order, idx, undo, true, done).await.is_ok();
+            let Some(step) = order.plan.steps.get(idx) else { continue };
+            let Some(undo) = &step.undo else { continue };
+            if self.assure(tenure, step.undo_longest().to_std()).await.is_err() {
+                return false;
             }
+            all &= self.step(order, idx, undo, true, done).await.is_ok();
         }
         all
     }
@@ -269,6 +342,16 @@ impl Bench {
         }
         Fate::Done
     }
+}
+
+/// A claim that announces how long its holder may act.
+fn lasting(claim: Claim, acts_for: Duration) -> Claim {
+    let lease_ms = u64::try_from((CLAIM_TTL + acts_for).as_millis()).ok();
+    Claim { lease_ms, ..claim }
+}
+
+fn tenure_id(tenure: Option<&Tenure>) -> &str {
+    tenure.map_or("", |it| &it.claim.id)
 }
 
 struct Turn<'a>(&'a Turns, String);

@@ -27,6 +27,7 @@ impl Laws {
             Stand::Over | Stand::Escalated => true,
             Stand::Symptom(of) => self.is_with_a_person(of),
             Stand::Diagnosing
+            | Stand::Waiting
             | Stand::Proposed
             | Stand::Awaiting
             | Stand::Fixing
@@ -77,6 +78,8 @@ impl Laws {
         let success = plan.map(|it| &it.success);
         let allowed = match &case.stand {
             Stand::Over | Stand::Escalated => return None,
+            // The longest wait of a retry that may be configured here.
+            Stand::Waiting => policy.retry.max.max(policy.retry.first).to_delta(),
             Stand::Diagnosing => policy.diagnosis_timeout.to_delta(),
             Stand::Proposed => policy.hold_timeout.to_delta() + policy.plan_max_age.to_delta(),
             // Asked under a former policy, perhaps.

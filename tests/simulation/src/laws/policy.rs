@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     autonomy::{Autonomy, Risk},
     config::Config,
-    fact::{Decision, Fact},
+    fact::{Decision, Fact, Trigger},
     id::IncidentId,
     plan::Plan,
     span::{Rates, Span},
@@ -26,7 +26,11 @@ pub(super) enum Stand {
     Awaiting,
     Fixing,
     Undoing,
-    Proving { is_fix: bool },
+    Proving {
+        is_fix: bool,
+    },
+    /// A retry waits for its time.
+    Waiting,
     Symptom(IncidentId),
     Escalated,
     Over,
@@ -44,6 +48,8 @@ pub(super) struct Case {
     diagnosed_at: DateTime<Utc>,
     attempt: u32,
     before_retry: u32,
+    /// Attempts since then that were not begun.
+    returned: u32,
     yes: Option<(String, DateTime<Utc>)>,
     pub(super) held_since: Option<DateTime<Utc>>,
 }
@@ -56,6 +62,7 @@ struct Fix {
     started: DateTime<Utc>,
     ended: Option<DateTime<Utc>>,
     failed: bool,
+    bring_up: bool,
 }
 
 /// All that policy looks at.
@@ -116,6 +123,7 @@ impl Model {
                     diagnosed_at: at,
                     attempt: 0,
                     before_retry: 0,
+                    returned: 0,
                     yes: None,
                     held_since: None,
                 };
@@ -128,8 +136,9 @@ impl Model {
     }
 
     fn about(&mut self, id: IncidentId, fact: &Fact, at: DateTime<Utc>) -> Result<(), String> {
-        if let Fact::FixStarted { attempt, plan, .. } = fact {
-            self.may_begin(id, *attempt, plan, at).map_err(|why| format!("{id}: {why}"))?;
+        if let Fact::FixStarted { attempt, plan, bring_up, .. } = fact {
+            self.may_begin(id, (*attempt, *bring_up), plan, at)
+                .map_err(|why| format!("{id}: {why}"))?;
             self.fixes.push(Fix {
                 incident: id,
                 target: plan.target.clone(),
@@ -137,7 +146,13 @@ impl Model {
                 started: at,
                 ended: None,
                 failed: false,
+                bring_up: *bring_up,
             });
+        }
+        if matches!(fact, Fact::AttemptReturned)
+            && let Some(last) = self.fixes.iter().rposition(|it| it.incident == id)
+        {
+            self.fixes.remove(last);
         }
         let ends = matches!(
             fact,
@@ -163,7 +178,7 @@ impl Model {
         let breaker = self.config.policy.breaker;
         let from = at - breaker.within.to_delta();
         let from = self.breaker_since.map_or(from, |since| since.max(from));
-        let failed = self.fixes.iter().filter(|it| it.failed);
+        let failed = self.fixes.iter().filter(|it| it.failed && !it.bring_up);
         let n_failed = failed.filter(|it| it.ended.is_some_and(|ended| from < ended)).count();
         let is_closed = self.breaker_until.is_none_or(|until| until <= at);
         is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed
@@ -174,11 +189,23 @@ impl Model {
         let next = match fact {
             Fact::BecameSymptom { of } => Some(Stand::Symptom(*of)),
             Fact::Released | Fact::PlanExpired | Fact::AttemptFailed => Some(Stand::Diagnosing),
+            Fact::RetryScheduled { .. } => Some(Stand::Waiting),
+            Fact::RediagnosisStarted { trigger } => {
+                if *trigger == Trigger::News {
+                    (case.before_retry, case.returned) = (case.attempt, 0);
+                    case.yes = None;
+                }
+                Some(Stand::Diagnosing)
+            }
+            Fact::AttemptReturned => {
+                case.returned += 1;
+                Some(Stand::Diagnosing)
+            }
             Fact::Retried { target, .. } => {
                 if case.target.is_none() {
                     case.target.clone_from(target);
                 }
-                case.before_retry = case.attempt;
+                (case.before_retry, case.returned) = (case.attempt, 0);
                 Some(Stand::Diagnosing)
             }
             Fact::Diagnosed { report, chosen } => {
@@ -233,11 +260,14 @@ impl Model {
     fn may_begin(
         &self,
         id: IncidentId,
-        attempt: u32,
+        (attempt, bring_up): (u32, bool),
         plan: &Plan,
         at: DateTime<Utc>,
     ) -> Result<(), String> {
         let policy = &self.config.policy;
+        if bring_up && plan.risk != Risk::Low {
+            return Err("a bring-up is a start of low risk".to_owned());
+        }
         let case = self.cases.get(&id).ok_or("nobody opened the incident")?;
         if case.stand != Stand::Proposed || case.plan.as_ref() != Some(plan) {
             return Err("this plan was not proposed".to_owned());
@@ -245,7 +275,8 @@ impl Model {
         if attempt != case.attempt + 1 {
             return Err(format!("attempt {attempt} follows {}", case.attempt));
         }
-        if policy.attempts < attempt - case.before_retry {
+        let nth = attempt - case.before_retry - case.returned;
+        if policy.attempts < nth {
             return Err(format!("{} attempts are allowed, this is {attempt}", policy.attempts));
         }
         if self.paused {
@@ -261,8 +292,8 @@ impl Model {
             return Err("the plan is too old".to_owned());
         }
         self.may_without_asking(case, plan, at)?;
-        self.may_beside_others(id, plan)?;
-        self.may_again(id, attempt - case.before_retry, plan, at)?;
+        self.may_beside_others(id, plan, bring_up)?;
+        self.may_again(id, nth, plan, at, bring_up)?;
         if self.owes_trip || self.breaker_until.is_some_and(|until| at < until) {
             return Err("too many fixes have failed lately".to_owned());
         }
@@ -300,7 +331,7 @@ impl Model {
         }
     }
 
-    fn may_beside_others(&self, id: IncidentId, plan: &Plan) -> Result<(), String> {
+    fn may_beside_others(&self, id: IncidentId, plan: &Plan, bring_up: bool) -> Result<(), String> {
         let policy = &self.config.policy;
         let treated = self.cases.iter().filter(|(other, it)| {
             let is_treated = matches!(
@@ -314,15 +345,19 @@ impl Model {
         if treated.contains(plan.target.as_str()) {
             return Err("another fix of the target is under way".to_owned());
         }
+        if bring_up {
+            // It touches nothing that runs, and the guards have a limit of their own.
+            let n = treated.len();
+            return if n < 32 { Ok(()) } else { Err(format!("{n} targets are brought up")) };
+        }
         let n_targets = self.config.targets.len();
         let radius = policy.budget.blast_radius.of(n_targets);
         if radius < treated.len() + 1 {
             return Err(format!("{} others are under treatment, of {radius}", treated.len()));
         }
-        let sick = self
-            .cases
-            .values()
-            .filter(|it| !matches!(it.stand, Stand::Symptom(_) | Stand::Escalated | Stand::Over));
+        let sick = self.cases.values().filter(|it| {
+            !matches!(it.stand, Stand::Symptom(_) | Stand::Waiting | Stand::Escalated | Stand::Over)
+        });
         let sick: BTreeSet<&str> = sick.filter_map(|it| it.target.as_deref()).collect();
         if policy.storm.of(n_targets).max(3) < sick.len() {
             return Err(format!("{} targets are sick at once", sick.len()));
@@ -336,6 +371,7 @@ impl Model {
         nth: u32,
         plan: &Plan,
         at: DateTime<Utc>,
+        bring_up: bool,
     ) -> Result<(), String> {
         let policy = &self.config.policy;
         let on_target = |it: &&Fix| it.target == plan.target;
@@ -344,15 +380,16 @@ impl Model {
         let within = |rates: &Rates, concerns: &dyn Fn(&&Fix) -> bool| {
             rates.0.iter().all(|rate| {
                 let from = at - rate.per.to_delta();
-                let n = self.fixes.iter().filter(concerns).filter(|it| from < it.started).count();
+                let counted = self.fixes.iter().filter(concerns).filter(|it| !it.bring_up);
+                let n = counted.filter(|it| from < it.started).count();
                 n < usize::try_from(rate.count).unwrap_or(usize::MAX)
             })
         };
         let budget = &policy.budget;
-        if !within(&budget.per_target, &on_target)
+        let is_used_up = !within(&budget.per_target, &on_target)
             || !within(own.unwrap_or(&budget.per_runbook), &of_runbook)
-            || !within(&budget.fleet, &|_| true)
-        {
+            || !within(&budget.fleet, &|_| true);
+        if is_used_up && !bring_up {
             return Err("the budget is used up".to_owned());
         }
         let rested = |wait: Span, concerns: &dyn Fn(&&Fix) -> bool| {

@@ -28,6 +28,7 @@ pub(super) fn record(
         started_at,
         ended_at,
         failed: false,
+        bring_up: false,
     }
 }
 

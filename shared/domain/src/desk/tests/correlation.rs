@@ -135,6 +135,11 @@ fn trouble_beside_an_escalated_incident_is_diagnosed_by_itself() {
         let slow = world.fire("slow", "db");
         let early = before.then(|| world.down("db"));
         world.diagnose(slow, vec![]);
+        if before {
+            // The diagnosis may not have seen what was reported meanwhile.
+            assert_eq!(world.status(slow), Status::Diagnosing);
+            world.diagnose(slow, vec![]);
+        }
         assert_eq!(world.status(slow), Status::Escalated);
         let down = early.unwrap_or_else(|| world.down("db"));
         assert_eq!(world.status(down), Status::Diagnosing, "before: {before}");
@@ -259,8 +264,7 @@ fn a_plan_for_a_target_that_was_removed_is_not_carried_out() {
     let mut config = world.desk.config().clone();
     config.targets.pop();
     world.configure(config);
-    assert_eq!(world.status(web), Status::Diagnosing);
-    world.diagnose(web, cure(plan("web")));
+    assert_eq!(world.status(web), Status::Closed);
     assert_eq!(world.n_facts("fix_started"), 0);
     assert!(world.run_out(50) < 50);
 }

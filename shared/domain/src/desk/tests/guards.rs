@@ -69,6 +69,7 @@ impl Scene {
             under_treatment: &self.under_treatment,
             n_targets: self.n_targets,
             n_sick: self.n_sick,
+            bring_up: false,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     incident::{Incident, Phase},
     plan::{Parts, Plan, Risk},
     policy::{Autonomy, RunbookPolicy},
-    wire::{FixMode, FixOutcome, Hypothesis, Input, NoticeReport, TimerFired, Verb},
+    wire::{FixMode, FixOutcome, Hypothesis, Input, NoticeReport, Refusal, TimerFired, Verb},
 };
 
 /// Deadlines after which a history must have come to an end by itself.
@@ -121,7 +121,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => late,
         3 => which().prop_map(|which| Op::Arrive { which }),
         3 => wait.prop_map(|s| Op::Wait { s }),
-        1 => (which(), 0_u8..4).prop_map(|(target, what)| Op::Configure { target, what }),
+        1 => (which(), 0_u8..5).prop_map(|(target, what)| Op::Configure { target, what }),
         3 => any::<u16>().prop_map(|which| Op::Repeat { which }),
         1 => prop_oneof![
             (which(), 1_i64..1000).prop_map(|(target, s)| Op::Silence { target, s }),
@@ -169,13 +169,13 @@ fn outcome(which: u8) -> FixOutcome {
         0 => FixOutcome::Succeeded,
         1 => FixOutcome::Failed { reason },
         2 => FixOutcome::Unknown { reason },
-        _ => FixOutcome::Refused { reason },
+        _ => FixOutcome::Refused { reason, code: Refusal::TooLate },
     }
 }
 
 fn timer(world: &World, incident: &Incident) -> Input {
     let due = world.desk.deadline(incident).unwrap_or(world.at);
-    Input::Timer(TimerFired { incident: incident.id, due })
+    Input::Timer(TimerFired::of(incident.id, due))
 }
 
 fn verb(incident: &Incident, which: u8) -> Verb {
@@ -208,7 +208,10 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
             verification(work, how != 0, world.at, broken)
         }
         Phase::Escalated(_) => command(verb(it, 5)),
-        Phase::Proposed { .. } | Phase::Symptom { .. } | Phase::Over(_) => timer(world, it),
+        Phase::RetryWaiting { .. }
+        | Phase::Proposed { .. }
+        | Phase::Symptom { .. }
+        | Phase::Over(_) => timer(world, it),
     }
 }
 
@@ -222,6 +225,10 @@ fn configured(world: &World, target: u8, what: u8) -> Input {
         }
         1 => config.policy.autonomy = Autonomy::Approve,
         2 => config.policy.autonomy = Autonomy::Auto,
+        3 if 2 < config.targets.len() => {
+            let gone = config.targets.remove(idx).name;
+            config.targets.iter_mut().for_each(|it| it.depends_on.retain(|on| *on != gone));
+        }
         _ => {
             let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
             config.policy.runbooks.insert("restart-container".to_owned(), stated);

@@ -10,11 +10,11 @@ use crate::{
     config::Config,
     desk::Desk,
     event::{Event, Status},
-    fact::{Decision, Fact},
+    fact::{Decision, Fact, Trigger},
     id::IncidentId,
     incident::Phase,
     matcher::Subject,
-    plan::Plan,
+    plan::{Plan, Risk},
     policy::Autonomy,
     silence::{Silence, SilenceId},
     span::{Rate, Span},
@@ -51,6 +51,8 @@ struct Case {
     is_symptom: bool,
     attempt: u32,
     attempts_before_retry: u32,
+    attempts_returned: u32,
+    is_recalled: bool,
     /// The target that is being acted upon, until it is known whether it helped.
     treating: Option<String>,
     /// Whether a fixer may be at it right now.
@@ -79,6 +81,7 @@ struct Start {
     runbook: String,
     at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+    bring_up: bool,
 }
 
 impl Case {
@@ -133,6 +136,10 @@ impl Laws {
             Fact::SuppressionEnded { fingerprint } => {
                 self.quiet.remove(fingerprint).expect("what was quiet is so no more");
             }
+            Fact::LeadershipTaken { .. }
+            | Fact::CommandRefused { .. }
+            | Fact::RecoveryNoted { .. }
+            | Fact::EventOver { .. } => {}
             Fact::SuppressionExtended { fingerprint, .. } => {
                 assert!(self.quiet.contains_key(fingerprint), "it is quiet: {decision:?}");
             }
@@ -153,9 +160,10 @@ impl Laws {
             case.event = Some((**event).clone());
             return case.seen(event, decision.at);
         }
-        if let Fact::FixStarted { attempt, plan, approved_by, not_after, .. } = fact {
+        if let Fact::FixStarted { attempt, plan, approved_by, not_after, bring_up, .. } = fact {
             assert!(decision.at < *not_after);
-            self.fix_started(id, decision.at, *attempt, plan, approved_by.as_deref());
+            let by = approved_by.as_deref();
+            self.fix_started(id, decision.at, (*attempt, *bring_up), plan, by);
         }
         let is_measured = self.is_measured(id);
         let all_sick_before = self.all_sick_before(id, fact);
@@ -165,7 +173,13 @@ impl Laws {
             assert!(*of != id && !cause.is_over && !cause.is_symptom, "{decision:?}");
         }
         let case = self.cases.get_mut(&id).expect("a fact about an incident that was opened");
-        let told = matches!(fact, Fact::Notified { .. } | Fact::NoticesDue { .. });
+        let told = matches!(
+            fact,
+            Fact::Notified { .. }
+                | Fact::NoticesDue { .. }
+                | Fact::LateReport { .. }
+                | Fact::CommandRefused { .. }
+        );
         assert!(!case.is_over || told, "an incident that is over takes nothing: {decision:?}");
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts promise nothing")]
         match fact {
@@ -186,9 +200,24 @@ impl Laws {
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
             Fact::RecoveryReported { .. } | Fact::LeaseEnded => case.is_said_over = true,
+            Fact::RecallRequested { .. } => {
+                assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
+                case.is_recalled = true;
+            }
+            Fact::FixRecalled { .. } => {
+                assert!(case.is_recalled, "withdrawn what was not to be: {decision:?}");
+                case.is_at_work = false;
+                case.is_recalled = false;
+                case.treating = None;
+                case.attempts_returned += 1;
+                // What was not begun uses up no budget, and nothing cools down after it.
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
                 let is_recheck = matches!(fact, Fact::RecheckStarted);
                 assert!(!is_recheck || is_measured, "no check measures it: {decision:?}");
+                case.is_recalled = false;
                 case.is_at_work = false;
                 case.is_symptom = false;
                 case.since = Some(decision.at);
@@ -214,8 +243,21 @@ impl Laws {
                 let on_word = case.is_said_over && !is_measured;
                 assert!(case.is_proven || on_word, "closed without a proof");
             }
+            Fact::RediagnosisStarted { trigger: Trigger::News } => {
+                (case.attempts_before_retry, case.attempts_returned) = (case.attempt, 0);
+                // An approval is worth nothing after news.
+                case.approved = None;
+            }
+            Fact::AttemptReturned => {
+                assert!(case.treating.take().is_some(), "returned is what was begun");
+                case.is_at_work = false;
+                case.attempts_returned += 1;
+                let last = self.starts.iter().rposition(|it| it.incident == id).unwrap();
+                self.starts.remove(last);
+            }
             Fact::Retried { target, .. } => {
                 case.attempts_before_retry = case.attempt;
+                case.attempts_returned = 0;
                 assert!(target.is_none() || case.target.is_none(), "a target never changes");
                 case.target = case.target.take().or_else(|| target.clone());
             }
@@ -310,7 +352,7 @@ impl Laws {
         &mut self,
         id: IncidentId,
         at: DateTime<Utc>,
-        attempt: u32,
+        (attempt, bring_up): (u32, bool),
         plan: &Plan,
         approved_by: Option<&str>,
     ) {
@@ -323,17 +365,30 @@ impl Laws {
         assert!(!self.is_silenced(event, case.target.as_deref(), at), "begun while silenced");
         assert!(self.breaker_until.is_none_or(|until| until <= at), "begun with a tripped breaker");
         assert_eq!(attempt, case.attempt + 1, "attempts are numbered without a gap");
-        let tried = attempt - case.attempts_before_retry;
+        let tried = attempt - case.attempts_before_retry - case.attempts_returned;
         assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
         assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");
         assert!(at <= diagnosed_at + policy.plan_max_age.to_delta(), "begun on stale evidence");
         self.may_act(case, at, plan, approved_by);
-        self.is_alone(plan);
+        if bring_up {
+            assert_eq!(plan.risk, Risk::Low, "a bring-up is a start of low risk");
+        }
+        self.is_alone(plan, bring_up);
         self.is_cool(id, at, plan);
         let (target, runbook) = (plan.target.clone(), plan.runbook.clone());
-        self.starts.push(Start { incident: id, attempt, target, runbook, at, ended_at: None });
-        self.is_in_budget(plan, at);
+        self.starts.push(Start {
+            incident: id,
+            attempt,
+            target,
+            runbook,
+            at,
+            ended_at: None,
+            bring_up,
+        });
+        if !bring_up {
+            self.is_in_budget(plan, at);
+        }
         let case = self.cases.get_mut(&id).unwrap();
         case.attempt = attempt;
         case.treating = Some(plan.target.clone());
@@ -360,11 +415,12 @@ impl Laws {
     }
 
     /// One fix per target, and no more targets than the blast radius.
-    fn is_alone(&self, plan: &Plan) {
+    fn is_alone(&self, plan: &Plan, bring_up: bool) {
         let treated: BTreeSet<_> =
             self.cases.values().filter_map(|it| it.treating.as_ref()).collect();
         assert!(!treated.contains(&plan.target), "two fixes of {} at once", plan.target);
         let allowed = self.config.policy.budget.blast_radius.of(self.config.targets.len());
+        let allowed = if bring_up { allowed.max(32) } else { allowed };
         assert!(
             treated.len() < allowed,
             "{} targets at once, allowed {allowed}",
@@ -400,7 +456,8 @@ impl Laws {
         let own = own.unwrap_or(&budget.per_runbook);
         let within = |rate: &Rate, counts: &dyn Fn(&Start) -> bool| {
             let from = at - rate.per.to_delta();
-            let n = self.starts.iter().filter(|it| from < it.at && counts(it)).count();
+            let n = self.starts.iter().filter(|it| !it.bring_up && from < it.at && counts(it));
+            let n = n.count();
             assert!(n <= usize::try_from(rate.count).unwrap(), "{n} fixes, allowed {rate:?}");
         };
         budget.per_target.0.iter().for_each(|it| within(it, &|one| one.target == plan.target));
@@ -419,6 +476,8 @@ impl Laws {
             let with_person = matches!(incident.phase, Phase::Escalated(_));
             let has_end = desk.deadline(incident).is_some();
             assert!(has_end || with_person, "it waits for ever: {:?}", incident.phase);
+            let is_deaf = incident.listens() && incident.news.is_some() && !has_end;
+            assert!(!is_deaf, "news are not heard: {:?} {:?}", incident.phase, incident.news);
             let is_looked_at = has_end || incident.telling_due().is_some();
             assert_eq!(due.contains(&incident.id), is_looked_at, "{:?}", incident.phase);
         }

@@ -224,7 +224,7 @@ fn under_a_configuration_of_a_newer_version_no_fix_is_begun() {
     let mut desk = world.desk.clone();
     let given = command(Verb::Configure { config: Box::new(newer.clone()) });
     let refused = desk.receive(&given, Position::new(9, 0), t0());
-    assert!(refused.recorded.is_empty());
+    assert_eq!(refused.recorded.len(), 1, "the log tells that it was refused");
     assert!(refused.answer.unwrap().message.contains("policy.maintenance"));
 
     // A newer leader has stored it; now this version leads again.

@@ -96,7 +96,7 @@ fn a_ledger_that_could_not_go_on_goes_on() {
         desk.apply(&decision).unwrap();
     }
     desk.cover(Position::new(world.seq, 0));
-    let timer = Input::Timer(TimerFired { incident: IncidentId::NONE, due: until });
+    let timer = Input::Timer(TimerFired::of(IncidentId::NONE, until));
     let handled = desk.receive(&timer, Position::new(world.seq + 1, 0), until);
     assert_eq!(handled.recorded.iter().filter(|it| it.decision.fact.name() == "opened").count(), 5);
     assert!(bytes(&handled) <= BYTES_MAX);

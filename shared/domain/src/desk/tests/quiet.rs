@@ -131,7 +131,7 @@ fn a_silence_without_an_end_or_a_matcher_is_refused() {
         everything,
     ] {
         let handled = world.send(command(verb));
-        assert_eq!((status(&handled), handled.recorded.len()), (AnswerStatus::Refused, 0));
+        assert_eq!((status(&handled), handled.recorded.len()), (AnswerStatus::Refused, 1));
     }
     assert_eq!(status(&down(&mut world, "db")), AnswerStatus::IncidentOpened);
 }

@@ -27,9 +27,10 @@ use crate::{
     time_zone::TimeZone,
     view::{AlertsFrom, Filter, IncidentDetail, LogLine, Page, Query, SystemView},
     wire::{
-        Answer, AnswerStatus, CheckResult, Claim, DiagnoseWork, Envelope, FixMode, FixOrder,
-        FixOutcome, Input, InputKind, LedgerEntry, Member, NoticeReport, NotifyWork, ProbeReply,
-        ProbeRequest, Pulse, SCHEMA, StepReport, TimerFired, Verb, VerifyWork, WorkKind, WorkRef,
+        Answer, AnswerStatus, CheckResult, Claim, ClaimState, DiagnoseWork, Envelope, FixMode,
+        FixOrder, FixOutcome, Input, InputKind, LedgerEntry, Member, NoticeReport, NotifyWork,
+        ProbeReply, ProbeRequest, Pulse, Refusal, SCHEMA, StepReport, TimerFired, Verb, VerifyWork,
+        WorkKind, WorkRef,
     },
 };
 
@@ -219,13 +220,13 @@ fn inputs() -> Vec<Input> {
         analysis(work(), super::world::blame("db")),
         verification(work(), false, t0(), &["api"]),
         verification(work(), true, t0(), &[]),
-        Input::Timer(TimerFired { incident: id(), due: t0() }),
+        Input::Timer(TimerFired::of(id(), t0())),
     ];
     for outcome in [
         FixOutcome::Succeeded,
         FixOutcome::Failed { reason: reason() },
         FixOutcome::Unknown { reason: reason() },
-        FixOutcome::Refused { reason: reason() },
+        FixOutcome::Refused { reason: reason(), code: Refusal::Recalled },
     ] {
         let mut input = fix(work(), FixMode::Undo, outcome);
         if let Input::Fix(report) = &mut input {
@@ -421,7 +422,11 @@ fn answers_claims_members_probes_and_queries_are_read_back() {
         round_trip(&Answer { status, incident_id: None, message: "so".to_owned() });
     }
     let text = || "text".to_owned();
-    round_trip(&Claim { id: text(), by: text(), at: t0(), plan_hash: text() });
+    round_trip(&Claim::new(text(), text(), t0(), text()));
+    for state in [ClaimState::Held, ClaimState::Expired, ClaimState::Recalled] {
+        let claim = Claim::new(text(), text(), t0(), text());
+        round_trip(&Claim { lease_ms: Some(5000), renewal: 7, state, ..claim });
+    }
     round_trip(&Member {
         id: "fixer-0a1b2c3d".to_owned(),
         kind: "fixer".to_owned(),

@@ -213,7 +213,7 @@ fn deadlines_survive_restarts_and_what_was_missed_is_handled_once() {
     world.restart();
     assert_eq!(world.due(), due);
     world.wait(86_400);
-    let late = TimerFired { incident: id, due: due[0].0 };
+    let late = TimerFired::of(id, due[0].0);
     assert_eq!(world.send(Input::Timer(late)).recorded.len(), 1);
     assert_eq!(world.send(Input::Timer(late)).recorded.len(), 0);
     assert_eq!(escalation(&world, id), Some(Escalation::NotDiagnosed));

@@ -57,6 +57,8 @@ pub(in crate::desk) fn generous() -> Policy {
     policy.budget.blast_radius = Limit { percent: 100, count: 100 };
     policy.storm = Limit { percent: 100, count: 100 };
     policy.breaker.failures = 1000;
+    // What cannot be helped is escalated at once; tests of retries say otherwise.
+    policy.retry.lasts = Span::ZERO;
     policy
 }
 
@@ -391,7 +393,7 @@ impl World {
     /// Fires the timer of an incident now, whether or not it is due.
     pub(in crate::desk) fn timer(&mut self, id: IncidentId) -> Handled {
         let due = self.desk.deadlines().find(|(_, of)| *of == id).map_or(self.at, |it| it.0);
-        self.send_now(&Input::Timer(TimerFired { incident: id, due }))
+        self.send_now(&Input::Timer(TimerFired::of(id, due)))
     }
 
     /// Waits until an incident's deadline has come, and fires its timer.
@@ -421,6 +423,16 @@ impl World {
         let outcome = Ok("webhook".to_owned());
         let report = NoticeReport { work, notice, by, outcome, again: false, keep: None };
         self.send(Input::Notice(report))
+    }
+
+    /// Says that a fix was carried out, at the present time.
+    pub(in crate::desk) fn fixed_now(&mut self, id: IncidentId) -> Handled {
+        self.send_now(&fix(self.work(id), FixMode::Apply, FixOutcome::Succeeded))
+    }
+
+    /// Says how a verification went, at the present time.
+    pub(in crate::desk) fn verified_now(&mut self, id: IncidentId, passed: bool) -> Handled {
+        self.send_now(&verification(self.work(id), passed, self.at, &[]))
     }
 
     /// Returns the names of the facts about an incident, in their order.

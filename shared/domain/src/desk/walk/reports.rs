@@ -9,7 +9,7 @@ use crate::{
     },
     incident::Incident,
     plan::Risk,
-    wire::{FixMode, FixOutcome, Hypothesis, Input, VerificationReport, WorkRef},
+    wire::{FixMode, FixOutcome, Hypothesis, Input, Refusal, VerificationReport, WorkRef},
 };
 
 /// Every report of every hand, whether it makes sense now or not.
@@ -41,7 +41,11 @@ pub(super) fn few(incident: &Incident) -> Vec<Input> {
         analysis(work, healthy()),
         analysis(work, blame("db")),
         fix(work, FixMode::Apply, FixOutcome::Succeeded),
-        fix(work, FixMode::Apply, FixOutcome::Refused { reason: "not on my list".to_owned() }),
+        fix(
+            work,
+            FixMode::Apply,
+            FixOutcome::Refused { reason: "not on my list".to_owned(), code: Refusal::NotAllowed },
+        ),
         verification(work, true, since, &[]),
         verification(work, false, since, &[]),
         verification(work, true, since, &["db"]),
@@ -67,13 +71,14 @@ fn diagnoses() -> Vec<Vec<Hypothesis>> {
     ]
 }
 
-fn outcomes() -> [FixOutcome; 4] {
+fn outcomes() -> [FixOutcome; 5] {
     let reason = || "so it went".to_owned();
     [
         FixOutcome::Succeeded,
         FixOutcome::Failed { reason: reason() },
         FixOutcome::Unknown { reason: reason() },
-        FixOutcome::Refused { reason: reason() },
+        FixOutcome::Refused { reason: reason(), code: Refusal::TooLate },
+        FixOutcome::Refused { reason: reason(), code: Refusal::Recalled },
     ]
 }
 

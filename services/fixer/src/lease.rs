@@ -1,0 +1,57 @@
+//! What a fixer must have before each step: the right to act.
+
+use std::time::Duration;
+
+use bus::{BrokerClock, Holding};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+/// Why nothing more may be done about an order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Lost(pub String);
+
+/// The right to act on an order. It is asked immediately before every step, pre-check and undo.
+pub trait Lease: Send + Sync {
+    /// Resolves when nobody else can act for so long from now; or with the reason why nothing
+    /// more may be done.
+    fn assure(&self, acts_for: Duration) -> BoxFuture<'_, Result<(), Lost>>;
+}
+
+/// The right to act that a claim on the broker gives.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    holding: Holding,
+    clock: BrokerClock,
+    /// By the broker's clock: nothing may be under way after it, as nobody waits for it then.
+    ends_at: DateTime<Utc>,
+}
+
+impl Tenure {
+    pub(crate) const fn new(holding: Holding, clock: BrokerClock, ends_at: DateTime<Utc>) -> Self {
+        Self { holding, clock, ends_at }
+    }
+
+    /// Returns how long it is until a step of this length must have begun.
+    fn left(&self, acts_for: Duration) -> Result<Duration, Lost> {
+        let acts_for = TimeDelta::from_std(acts_for).unwrap_or(TimeDelta::MAX);
+        let left = self.ends_at - self.clock.latest();
+        left.checked_sub(&acts_for).and_then(|it| it.to_std().ok()).ok_or_else(|| {
+            let at = self.ends_at.format("%F %T%.3fZ");
+            Lost(format!("the time of the fix ends at {at}, before the step could end"))
+        })
+    }
+}
+
+impl Lease for Tenure {
+    fn assure(&self, acts_for: Duration) -> BoxFuture<'_, Result<(), Lost>> {
+        Box::pin(async move {
+            let give_up = Instant::now() + self.left(acts_for)?;
+            let assured = self.holding.assure(acts_for, give_up).await;
+            assured.map_err(|lost| Lost(lost.to_string()))?;
+            // The broker may have been away for long.
+            self.left(acts_for).map(drop)
+        })
+    }
+}
