@@ -39,6 +39,9 @@ const LOG_LINES: usize = 30;
 /// The type of the event of a target that does not work.
 const SERVICE_DOWN: &str = "service_down";
 
+/// In the evidence of a process check: processes that may be the target's.
+const UNCLEAR: &str = "unclear_pids";
+
 /// Answers questions.
 #[derive(Clone, Debug)]
 pub struct Answerer {
@@ -188,6 +191,10 @@ impl Look {
 
     /// Returns who answers this check, in words, if something on this host does.
     async fn answered_by(&self) -> Option<String> {
+        // A process runs, and whether it is the target's cannot be told: no second copy.
+        if self.sample.finding.evidence.contains_key(UNCLEAR) {
+            return Some(self.sample.finding.detail.clone());
+        }
         if self.sample.finding.outcome != Outcome::Passed {
             return None;
         }
