@@ -15,6 +15,7 @@ mod fleet;
 mod incidents;
 mod load;
 mod news;
+mod observable;
 mod pace;
 mod query;
 mod quiet;

@@ -21,7 +21,7 @@ use crate::{
 const N_UNREACHABLE_MAX: u32 = 3;
 
 /// Marks a finding that tells nothing about the container itself.
-const UNREACHABLE: &str = "engine_unreachable";
+pub(super) const UNREACHABLE: &str = "engine_unreachable";
 
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async {

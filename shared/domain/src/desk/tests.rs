@@ -18,6 +18,7 @@ mod histories;
 mod limits;
 mod measures;
 mod news;
+mod observable;
 mod order;
 mod portions;
 mod quiet;
