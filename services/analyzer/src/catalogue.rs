@@ -182,7 +182,10 @@ fn deed(step: &StepSpec) -> StepSpec {
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use domain::{config::known_runbooks, plan::Risk};
+    use domain::{
+        config::{built_in_risk, known_runbooks},
+        plan::Risk,
+    };
 
     use super::*;
     use crate::{
@@ -222,6 +225,9 @@ mod tests {
         let names: BTreeSet<_> = catalogue().runbooks().iter().map(|it| it.name.clone()).collect();
         let known: BTreeSet<_> = known_runbooks().iter().map(|it| (*it).to_owned()).collect();
         assert_eq!(names, known);
+        for runbook in catalogue().runbooks() {
+            assert_eq!(built_in_risk(&runbook.name), Some(runbook.risk), "{}", runbook.name);
+        }
     }
 
     #[test]

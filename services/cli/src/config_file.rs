@@ -2,16 +2,13 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use domain::config::{self, Config, ConfigError};
+use domain::config::{self, Config, ConfigError, TEXT_BYTES_MAX};
 use serde_json::json;
 
 use crate::{
     exit::{Exit, Failure},
     terminal::{Terminal, Tone, plain, toned},
 };
-
-/// Largest file that is read: it must fit one message of the broker.
-const BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why a configuration cannot be used.
 #[derive(Debug)]
@@ -22,12 +19,12 @@ pub(crate) enum Invalid {
     Mistakes(Vec<ConfigError>),
 }
 
-/// Reads and validates a file.
+/// Reads and validates a file, and returns its text as well.
 ///
 /// # Errors
 ///
 /// [`Exit::NotFound`] without a file, [`Exit::Config`] with all mistakes.
-pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
+pub(crate) fn read(path: &Path) -> Result<(Config, String), Failure> {
     parse(path).map_err(|invalid| match invalid {
         Invalid::Unreadable(failure) => failure,
         Invalid::Mistakes(mistakes) => refused(path, &mistakes),
@@ -39,7 +36,7 @@ pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
 /// # Errors
 ///
 /// See [`Invalid`].
-pub(crate) fn parse(path: &Path) -> Result<Config, Invalid> {
+pub(crate) fn parse(path: &Path) -> Result<(Config, String), Invalid> {
     let unreadable = |exit, error: std::io::Error| {
         let message = format!("cannot read configuration `{}`", path.display());
         Invalid::Unreadable(Failure::new(exit, message).because(error))
@@ -48,8 +45,9 @@ pub(crate) fn parse(path: &Path) -> Result<Config, Invalid> {
         let is_missing = error.kind() == std::io::ErrorKind::NotFound;
         unreadable(if is_missing { Exit::NotFound } else { Exit::Failed }, error)
     })?;
-    if BYTES_MAX < size.len() {
-        let message = format!("`{}` is larger than 1 MiB", path.display());
+    if TEXT_BYTES_MAX < size.len() {
+        let mib = TEXT_BYTES_MAX / (1024 * 1024);
+        let message = format!("`{}` is larger than {mib} MiB", path.display());
         let failure = Failure::new(Exit::Config, message).hint("is it a configuration at all?");
         return Err(Invalid::Unreadable(failure));
     }
@@ -57,12 +55,13 @@ pub(crate) fn parse(path: &Path) -> Result<Config, Invalid> {
         let is_text = error.kind() != std::io::ErrorKind::InvalidData;
         unreadable(if is_text { Exit::Failed } else { Exit::Config }, error)
     })?;
-    config::parse(&text).map_err(|mut mistakes| {
+    let parsed = config::parse(&text).map_err(|mut mistakes| {
         for mistake in &mut mistakes {
             mistake.file = Some(path.display().to_string());
         }
         Invalid::Mistakes(mistakes)
-    })
+    })?;
+    Ok((parsed, text))
 }
 
 fn refused(path: &Path, mistakes: &[ConfigError]) -> Failure {
@@ -89,7 +88,7 @@ fn refused(path: &Path, mistakes: &[ConfigError]) -> Failure {
 /// As [`read`].
 pub(crate) fn check(path: &Path, terminal: Terminal) -> Result<(), Failure> {
     let config = match parse(path) {
-        Ok(config) => config,
+        Ok((config, _)) => config,
         Err(Invalid::Unreadable(failure)) => return Err(failure),
         Err(Invalid::Mistakes(mistakes)) if terminal.is_json() => {
             let mistakes: Vec<_> = mistakes.iter().map(mistake_json).collect();

@@ -6,6 +6,7 @@ use bus::{Asked, Bus, Error};
 use bytes::Bytes;
 use domain::{
     access::Proof,
+    config::Config,
     id::IncidentId,
     view::{Filter, Page, Query},
     wire::{Answer, AnswerStatus, Command, Input, Verb},
@@ -137,6 +138,32 @@ impl System {
         }
     }
 
+    /// Gives commands one after the other, as long as they are carried out, and prints the
+    /// answer to the last one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::command`].
+    pub(crate) async fn commands(&self, by: &str, mut verbs: Vec<Verb>) -> Result<(), Failure> {
+        let Some(last) = verbs.pop() else { return Ok(()) };
+        for verb in verbs {
+            let command = Command::new(by, verb).proven(Proof::Broker);
+            let id = format!("cli-{}", Uuid::new_v4());
+            // Without an answer it is stored all the same, before the next one.
+            let answer = self.ask(Input::Command(command), id).await?;
+            if let Some(answer) = answer.filter(|it| exit_of(it.status) != Exit::Success) {
+                return self.show(&answer);
+            }
+        }
+        self.command(by, last).await
+    }
+
+    /// Returns the configuration in force, as the agents read it; `None` when it cannot be had
+    /// in time.
+    pub(crate) async fn configuration(&self) -> Option<Config> {
+        configuration(&self.bus, self.timeout).await
+    }
+
     /// Prints an answer, and turns a refusal into a failure.
     ///
     /// # Errors
@@ -153,6 +180,15 @@ impl System {
         }
         self.terminal.print(&answer_text(answer))
     }
+}
+
+/// Returns the configuration in force, as the agents read it; `None` when it cannot be had in
+/// time.
+pub(crate) async fn configuration(bus: &Bus, within: Duration) -> Option<Config> {
+    let (configs, looked) = bus.config_store().watch_from_the_first_look();
+    tokio::time::timeout(within, looked).await.ok()?.ok()?;
+    let (_, text) = configs.borrow().clone()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Returns the only one, or why there is none.

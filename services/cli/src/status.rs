@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bus::{inspect::Which, topology::StreamId};
 use chrono::{DateTime, Utc};
 use domain::{
-    view::{Query, SystemView},
+    view::{HeldConfig, Query, SystemView},
     wire::{Member, WorkKind},
 };
 use serde::Serialize;
@@ -130,6 +130,9 @@ fn text(status: &Status, now: DateTime<Utc>) -> String {
         }
     }];
     let broker = &status.broker;
+    if let Some(held) = status.system.as_ref().and_then(|it| it.config_held.as_ref()) {
+        lines.push(config_held(held, now));
+    }
     lines.push(format!("broker nats-server {} ({})", plain(&broker.version), plain(&broker.name)));
     if let Some(view) = &status.system {
         lines.push(String::new());
@@ -170,6 +173,18 @@ fn summary(view: &SystemView, now: DateTime<Utc>) -> String {
         return toned(Tone::Notice, words.replace("for in", "for"));
     }
     format!("{}, led by {}", toned(Tone::Good, "ok"), plain(leader))
+}
+
+/// Says that a configuration file waits for a person, and how to confirm it.
+fn config_held(held: &HeldConfig, now: DateTime<Utc>) -> String {
+    let by = plain(&held.by);
+    let mut lines = vec![toned(
+        Tone::Notice,
+        format!("configuration held since {}: the {by} is not in force", ago(held.since, now)),
+    )];
+    lines.extend(held.differences.iter().map(|it| format!("  {}", plain(it))));
+    lines.push("  confirm it with `selfheal apply FILE`, or change the file back".to_owned());
+    lines.join("\n")
 }
 
 fn numbers(view: &SystemView) -> String {
@@ -284,6 +299,20 @@ mod tests {
         );
         assert!(shown(&status(None)).starts_with("no supervisor answers"));
         assert!(shown(&status(Some(SystemView::default()))).starts_with("no supervisor leads"));
+    }
+
+    #[test]
+    fn a_held_configuration_is_shown_with_what_must_be_confirmed() {
+        let held = HeldConfig {
+            sha256: "0".repeat(64),
+            by: "file of supervisor-1".to_owned(),
+            since: DateTime::UNIX_EPOCH,
+            differences: vec!["policy.autonomy: observe -> auto".to_owned()],
+        };
+        let shown = shown(&status(Some(SystemView { config_held: Some(held), ..led() })));
+        for words in ["configuration held since 2m ago", "observe -> auto", "selfheal apply"] {
+            assert!(shown.contains(words), "{words} is not in\n{shown}");
+        }
     }
 
     #[test]

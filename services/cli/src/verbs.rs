@@ -6,7 +6,7 @@ use chrono::Utc;
 use domain::{
     event::{self, Context},
     view::{IncidentDetail, Query},
-    wire::{Input, Verb},
+    wire::{ConfigText, Input, Verb},
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -81,12 +81,21 @@ pub(crate) async fn apply(
     file: &Path,
     by: &By,
 ) -> Result<(), Failure> {
-    let config = config_file::read(file)?;
+    let (config, text) = config_file::read(file)?;
     for warning in config.warnings() {
         terminal.remark(&format!("{} {}", toned(Tone::Notice, "warning:"), plain(&warning)));
     }
     let system = System::connect(global, terminal).await?;
-    system.command(&by.by, Verb::Configure { config: Box::new(config) }).await
+    // What it takes away is named, also when nobody can be asked what is in force.
+    if let Some(in_force) = system.configuration().await {
+        for difference in in_force.to_confirm(&config, Utc::now()) {
+            terminal.remark(&format!("{} {}", toned(Tone::Notice, "change:"), plain(&difference)));
+        }
+    }
+    let verbs = Verb::configure_all(&config, Some(ConfigText::given(&text))).map_err(|error| {
+        Failure::new(Exit::Config, "the configuration is too large").because(error)
+    })?;
+    system.commands(&by.by, verbs).await
 }
 
 /// `publish`.

@@ -38,8 +38,8 @@ impl InForce {
         let notify = match serde_json::from_slice::<Config>(&text) {
             Ok(config) => Arc::new(config.notify.with(&config.policy.notify)),
             Err(error) => {
-                warn!(error = %Chain(&error), "the configuration cannot be read; links and buttons are off");
-                Arc::default()
+                warn!(error = %Chain(&error), "the configuration cannot be read, the former one stays");
+                read.as_ref().map(|(_, former)| Arc::clone(former)).unwrap_or_default()
             }
         };
         *read = Some((revision, Arc::clone(&notify)));

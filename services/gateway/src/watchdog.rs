@@ -56,7 +56,7 @@ impl Switch {
                         stop.cancelled().await;
                         return Ok(());
                     }
-                    let now = in_force(&mut configs);
+                    let now = in_force(&mut configs, asked.as_ref());
                     if now != asked {
                         info!(on = now.is_some(), "the dead-man's switch is as configured");
                         asked = now;
@@ -114,14 +114,17 @@ impl Switch {
     }
 }
 
-fn in_force(configs: &mut watch::Receiver<Option<(u64, bytes::Bytes)>>) -> Option<Watchdog> {
+fn in_force(
+    configs: &mut watch::Receiver<Option<(u64, bytes::Bytes)>>,
+    former: Option<&Watchdog>,
+) -> Option<Watchdog> {
     let known = configs.borrow_and_update();
     let (_, text) = known.as_ref()?;
     match serde_json::from_slice::<Config>(text) {
         Ok(config) => config.watchdog,
         Err(error) => {
-            warn!(error = %Chain(&error), "the configuration cannot be read; nobody is told that the healer lives");
-            None
+            warn!(error = %Chain(&error), "the configuration cannot be read, the former one stays");
+            former.cloned()
         }
     }
 }

@@ -8,11 +8,13 @@ use std::{
 
 use service::ConfigError;
 
+use crate::config_file::SeenFile;
+
 /// File whose lock says that a living supervisor owns the directory.
 const LOCK_FILE: &str = "supervisor.lock";
 /// The log, as documented.
 const LOG_FILE: &str = "incident_logs.jsonl";
-/// Hash of the configuration file that was submitted last.
+/// Which text the configuration file of this host had last.
 const SEEN_FILE: &str = "config.seen";
 
 /// The data directory of this supervisor. The lock is held while this lives.
@@ -79,20 +81,10 @@ impl DataDir {
         self.path.join(LOG_FILE)
     }
 
-    /// Returns the hash of the configuration file that was submitted last.
+    /// Returns what remembers which text the configuration file of this host had.
     #[must_use]
-    pub(crate) fn seen_config(&self) -> Option<String> {
-        std::fs::read_to_string(self.path.join(SEEN_FILE)).ok()
-    }
-
-    /// Remembers the hash of the configuration file that was submitted.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written; the file would then be submitted again at the next start,
-    /// which changes nothing unless another configuration was applied meanwhile.
-    pub(crate) fn remember_config(&self, hash: &str) -> io::Result<()> {
-        std::fs::write(self.path.join(SEEN_FILE), hash)
+    pub(crate) fn seen_config(&self) -> SeenFile {
+        SeenFile::new(self.path.join(SEEN_FILE))
     }
 }
 

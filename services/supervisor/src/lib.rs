@@ -60,7 +60,7 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     let journal = Journal::open(&dir.log_path(), cx.args.rotation())
         .map_err(|error| settings::log_refused(&dir.log_path(), error))?;
     let mut file = ConfigFile::new(cx.args.config.clone());
-    let given = file.first()?;
+    let is_at_rest = file.first().await?;
     cx.bus.size_streams(cx.args.sizing());
     cx.bus.ensure_topology().await?;
 
@@ -90,8 +90,11 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
         data_dir: cx.args.data_dir.clone(),
         stop: cx.stop.clone(),
     }));
-    let mut reign =
-        Reign::new(&cx, dir, state.clone(), stored.clone(), vigil, (file, given), inbox_last);
+    let (found, finds) = watch::channel(None);
+    let (seen, stop) = (dir.seen_config(), cx.stop.clone());
+    let following = config_file::follow(file, seen, is_at_rest, state.clone(), found, stop);
+    cx.tasks.spawn(following);
+    let mut reign = Reign::new(&cx, dir, state.clone(), stored.clone(), vigil, finds, inbox_last);
     reign.fill_log(&cx, log_path);
     drop(cx.ready);
     loop {

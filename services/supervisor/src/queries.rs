@@ -1,6 +1,6 @@
 //! Reads, answered by any supervisor from its folded state.
 
-use bus::{Bus, ServeError, Served, Server};
+use bus::{Bus, ServeError, Served, Server, topology::LEDGER_BYTES_MAX};
 use bytes::Bytes;
 use chrono::Utc;
 use domain::{
@@ -105,7 +105,14 @@ async fn answer(
             json(&read(state, about, |desk| desk.alerts(&from, Utc::now())).await)
         }
         "silences" => json(&read(state, about, Desk::silences).await),
-        "config" => json(&read(state, about, |desk| desk.config().clone()).await),
+        "config" => {
+            let text = json(&read(state, about, |desk| desk.config().clone()).await)?;
+            if LEDGER_BYTES_MAX < text.len() {
+                let why = "the configuration is larger than one message: read it from the bucket";
+                return Err(ServeError::new(413, why));
+            }
+            Ok(text)
+        }
         _ => Err(ServeError::new(404, format!("there is no query {what}"))),
     }
 }

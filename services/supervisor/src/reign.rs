@@ -16,11 +16,11 @@ mod scribe;
 mod snapshot;
 mod spans;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens};
 use chrono::Utc;
-use domain::{config::Config, id::IncidentId};
+use domain::id::IncidentId;
 use service::{BoxError, Context};
 use tokio::{
     sync::watch,
@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     Args,
-    config_file::ConfigFile,
+    config_file::FoundNow,
     core::{Consequences, Wheel, decode},
     data_dir::DataDir,
     queries,
@@ -78,8 +78,10 @@ pub(crate) struct Reign {
     state: Shared,
     stored: watch::Sender<Stored>,
     vigil: SharedVigil,
-    file: ConfigFile,
-    given: Option<(Config, String)>,
+    config_path: PathBuf,
+    found: watch::Receiver<FoundNow>,
+    submission: config::Submission,
+    reports: ourselves::Reports,
     inbox_last: watch::Sender<u64>,
     measures: Measures,
     tokens: Option<watch::Receiver<Option<Arc<Tokens>>>>,
@@ -118,7 +120,7 @@ impl Reign {
         state: Shared,
         stored: watch::Sender<Stored>,
         vigil: SharedVigil,
-        (file, given): (ConfigFile, Option<(Config, String)>),
+        found: watch::Receiver<FoundNow>,
         inbox_last: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -130,8 +132,10 @@ impl Reign {
             state,
             stored,
             vigil,
-            file,
-            given,
+            config_path: cx.args.config.clone(),
+            found,
+            submission: config::Submission::default(),
+            reports: ourselves::Reports::default(),
             inbox_last,
             measures: Measures::new(),
             // From now on, and not when we lead: then they must be known at once.
@@ -254,8 +258,9 @@ impl Reign {
                     self.shorten_ledger();
                 }
                 _ = look.tick() => {
-                    self.look_at_file();
+                    self.look_at_file().await;
                     self.look_at_agents().await;
+                    self.send_reports();
                     court.scribe.retry();
                 }
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
@@ -297,7 +302,8 @@ impl Reign {
         drop(state);
         self.find_snapshots().await;
         self.make_room().await;
-        self.submit_given().await;
+        self.submission = config::Submission::default();
+        self.look_at_file().await;
     }
 
     /// Decides what waits, and begins the next append when none is under way.

@@ -27,6 +27,7 @@ mod asyncapi;
 mod bus;
 mod claims;
 mod clock;
+mod config_parts;
 mod config_store;
 mod connect;
 mod core;

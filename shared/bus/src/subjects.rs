@@ -8,7 +8,8 @@ use domain::{
 };
 
 use crate::topology::{
-    BucketId, CONFIG_KEY, Holds, LEADER_KEY, MEMBER_KEY_PREFIX, StreamId, TOKEN_KEY_PREFIX,
+    BucketId, CONFIG_KEY, CONFIG_MANIFEST_KEY, CONFIG_PART_PREFIX, Holds, LEADER_KEY,
+    MEMBER_KEY_PREFIX, StreamId, TOKEN_KEY_PREFIX,
 };
 
 /// Builds and reads every name that is on the wire.
@@ -215,6 +216,18 @@ impl Subjects {
     #[must_use]
     pub fn config_key(&self) -> String {
         self.key(BucketId::Config, CONFIG_KEY)
+    }
+
+    /// Returns the subject of what names the parts of a configuration.
+    #[must_use]
+    pub fn config_manifest_key(&self) -> String {
+        self.key(BucketId::Config, CONFIG_MANIFEST_KEY)
+    }
+
+    /// Returns the subject of a part of a configuration.
+    #[must_use]
+    pub fn config_part_key(&self, sha256: &str) -> String {
+        self.key(BucketId::Config, &format!("{CONFIG_PART_PREFIX}.{sha256}"))
     }
 
     /// Returns the subject of a token's record.

@@ -23,7 +23,8 @@ pub const FRAME_INPUTS_MAX: usize = 1000;
 /// Largest batch of decisions, in bytes: below the broker's own default of 1 MiB.
 pub const LEDGER_BYTES_MAX: usize = 960 * KIB_USIZE;
 
-/// Largest configuration, in bytes.
+/// Largest value of the configuration's bucket, in bytes: a larger configuration is stored in
+/// parts.
 pub const CONFIG_BYTES_MAX: usize = 512 * KIB_USIZE;
 
 /// How long a member is believed to live without a sign of life.
@@ -64,6 +65,12 @@ pub const MEMBER_KEY_PREFIX: &str = "member";
 
 /// Key of the active configuration in the bucket `config`.
 pub const CONFIG_KEY: &str = "active";
+
+/// Key of what names the parts of a configuration that is larger than one value.
+pub const CONFIG_MANIFEST_KEY: &str = "manifest";
+
+/// Keys of the parts start with this.
+pub const CONFIG_PART_PREFIX: &str = "part";
 
 /// Keys of tokens start with this.
 pub const TOKEN_KEY_PREFIX: &str = "token";
@@ -328,10 +335,10 @@ pub static BUCKETS: [BucketSpec; 4] = [
         holds: Holds::Values,
         storage: Storage::File,
         history: 16,
-        bytes_max: 16 * MIB,
+        bytes_max: 128 * MIB,
         value_bytes_max: 512 * KIB + HEADER_BYTES,
         markers: None,
-        about: "The active configuration (key `active`), by revision. Every agent follows it.",
+        about: "The active configuration, by revision: in one value (key `active`), or in parts (keys `part.<hash>`) that the key `manifest` names; the newest of the two counts. Every agent follows it.",
     },
     BucketSpec {
         id: BucketId::Snapshots,

@@ -3,10 +3,13 @@
 //! Mistakes are told with file, line, column and a hint; a configuration that has one
 //! is refused and the old one stays.
 
+mod change;
+mod cut;
 mod integration;
 mod lenient;
 mod locate;
 mod lookup;
+mod parts;
 mod people;
 mod quiet;
 mod validate;
@@ -30,7 +33,8 @@ pub(crate) use lookup::{Lookup, selects, target_of};
 
 pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
-pub use validate::{Finding, known_runbooks};
+pub use parts::{ConfigPart, PARTS_MAX, TooLarge, WHOLE_BYTES_MAX};
+pub use validate::{Finding, built_in_risk, known_runbooks};
 
 /// The whole configuration, `selfheal.yaml`.
 // What serde derives are functions of its own here, which are strict: `lenient` reads what was
@@ -110,6 +114,9 @@ pub struct ConfigError {
     pub snippet: String,
 }
 
+/// Largest text of a configuration, in bytes: more than a hundred thousand simple targets.
+pub const TEXT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// Reads and validates a configuration.
 ///
 /// # Errors
@@ -117,10 +124,13 @@ pub struct ConfigError {
 /// All mistakes that were found, in the order of the text. A text that is no YAML, or
 /// does not have the form of a configuration, gives one.
 pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
+    if TEXT_BYTES_MAX < u64::try_from(text.len()).unwrap_or(u64::MAX) {
+        return Err(vec![too_long(text)]);
+    }
     let config: Config = if text.trim().is_empty() {
         Config::default()
     } else {
-        let read = serde_saphyr::from_str::<Written>(text);
+        let read = serde_saphyr::from_str_with_options::<Written>(text, options(text));
         read.map_err(|error| vec![locate::of_parser(text, &error)])?.0
     };
     let findings = validate::findings(&config);
@@ -131,6 +141,26 @@ pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
     let mut errors: Vec<_> = findings.iter().map(|it| places.error(text, it)).collect();
     errors.sort_by_key(|error| (error.line, error.column));
     Err(errors)
+}
+
+/// What a text may hold grows with the text, and not with what it repeats by aliases.
+fn options(text: &str) -> serde_saphyr::Options {
+    const NODES: usize = 250_000;
+    let nodes = NODES.max(text.len());
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: nodes, max_events: nodes.saturating_mul(4) },
+    }
+}
+
+fn too_long(text: &str) -> ConfigError {
+    ConfigError {
+        file: None,
+        line: 0,
+        column: 0,
+        message: format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", text.len()),
+        hint: "is it a configuration at all?".to_owned(),
+        snippet: String::new(),
+    }
 }
 
 /// Reads one runbook of the built-in catalogue or of a file of one's own.

@@ -8,10 +8,12 @@ mod alerts;
 mod analysis;
 mod before;
 mod commands;
+mod configure;
 mod deliveries;
 mod ended;
 mod events;
 mod fleet;
+mod given;
 mod incidents;
 mod load;
 mod news;
@@ -30,6 +32,7 @@ mod row;
 mod settle;
 mod signature;
 mod snapshot;
+mod staged;
 mod stale;
 mod telling;
 mod wish;
@@ -66,8 +69,10 @@ use quiet::{Muted, Quiet};
 use repeats::Repeats;
 use rights::Rights;
 use room::Room;
+use staged::Staged;
 
 pub use before::{Before, Treatment};
+pub use given::{FoundText, Given, Standing};
 pub use load::Backlog;
 pub use recall::Recall;
 pub use rejected::Rejected;
@@ -90,6 +95,10 @@ const CHANGES_MAX: usize = 200;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desk {
     config: Fleet,
+    /// How it was given, and what else was.
+    given: Given,
+    /// Parts of one that is not whole yet.
+    staged: Staged,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     /// Failures before this time do not count for the breaker any more.
@@ -274,6 +283,14 @@ impl Desk {
         let is_storm = matches!(&decision.fact, Fact::Held { guard, .. } if guard == STORM_BRAKE);
         let now = Circumstance { seq: decision.seq, at: decision.at, reason: &decision.reason };
         let moved = match decision.incident {
+            None if self.lacks_parts(&decision.fact) => {
+                return Err(Corrupt {
+                    seq: now.seq,
+                    fact: decision.fact.name(),
+                    phase: "without its parts".to_owned(),
+                    incident: IncidentId::NONE,
+                });
+            }
             None => {
                 self.apply_to_all(&decision.fact, now);
                 Moved::default()
@@ -377,10 +394,11 @@ impl Desk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
     fn apply_to_all(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::Configured { config, .. } => {
-                let former = std::mem::replace(&mut self.config, Fleet::new((**config).clone()));
+            Fact::Configured { config, text, parts, .. } => {
+                let former = self.replace_config(config, parts);
                 self.incidents.keep_targets(&former, &self.config);
                 self.note_stale(&former);
+                self.given.configured(now.seq, text.as_deref());
                 self.incidents.reconfigure(&self.config);
                 self.quiet.reconfigure(self.incidents.open(), &self.config, now.at);
                 self.forget_people();
@@ -390,6 +408,11 @@ impl Desk {
                     CHANGES_MAX,
                 );
             }
+            Fact::ConfigurationPart { sha256, part, .. } => {
+                self.staged.keep(sha256, part, now.at);
+            }
+            Fact::ConfigurationHeld { held } => self.given.hold((**held).clone()),
+            Fact::ConfigurationUnchanged { text, .. } => self.given.unchanged(text),
             Fact::Paused { .. } => self.paused = Some(now.reason.to_owned()),
             Fact::Resumed { .. } => {
                 self.paused = None;
@@ -532,6 +555,12 @@ impl Desk {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Returns how the configuration in force was given.
+    #[must_use]
+    pub const fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Returns one incident.

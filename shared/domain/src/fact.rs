@@ -11,6 +11,7 @@ use crate::{
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, SilenceId},
+    view::HeldConfig,
     wire::{
         AnalysisReport, Change, FixMode, FixOutcome, FixReport, NoticeReport, StepReport,
         VerificationReport,
@@ -46,6 +47,35 @@ pub enum Fact {
         config: Box<Config>,
         /// Who gave it.
         by: String,
+        /// SHA-256 of the text that it was read from. Older versions do not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// Parts that were recorded before, in their order: their targets come before those of
+        /// `config`. Only of a configuration that is larger than one input.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<String>,
+    },
+    /// A part of a configuration was given. The configuration follows, or the part is forgotten.
+    ConfigurationPart {
+        /// The hash of its targets.
+        sha256: String,
+        /// A configuration that has these targets and nothing else.
+        part: Box<Config>,
+        /// Who gave it.
+        by: String,
+    },
+    /// A configuration file removes or loosens something, so it is not in force until a person
+    /// confirms it.
+    ConfigurationHeld {
+        /// Which, and what must be confirmed.
+        held: Box<HeldConfig>,
+    },
+    /// A text was given that asks for the configuration in force.
+    ConfigurationUnchanged {
+        /// Who gave it.
+        by: String,
+        /// SHA-256 of the text.
+        text: String,
     },
     /// New fixes were stopped.
     Paused {
@@ -448,8 +478,11 @@ impl Escalation {
 
 impl Fact {
     /// The names of all facts.
-    pub const NAMES: [&'static str; 50] = [
+    pub const NAMES: [&'static str; 53] = [
         "configured",
+        "configuration_part",
+        "configuration_held",
+        "configuration_unchanged",
         "paused",
         "resumed",
         "breaker_tripped",
@@ -506,6 +539,9 @@ impl Fact {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Configured { .. } => "configured",
+            Self::ConfigurationPart { .. } => "configuration_part",
+            Self::ConfigurationHeld { .. } => "configuration_held",
+            Self::ConfigurationUnchanged { .. } => "configuration_unchanged",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::BreakerTripped { .. } => "breaker_tripped",

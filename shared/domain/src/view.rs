@@ -129,6 +129,19 @@ pub struct LogLine {
     pub detail: Decision,
 }
 
+/// A configuration file that is not in force until a person confirms it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldConfig {
+    /// SHA-256 of its text.
+    pub sha256: String,
+    /// Who found it.
+    pub by: String,
+    /// Since when it waits.
+    pub since: DateTime<Utc>,
+    /// What must be confirmed: what it removes or loosens, or why its text is doubtful.
+    pub differences: Vec<String>,
+}
+
 /// One incident in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentView {
@@ -383,4 +396,7 @@ pub struct SystemView {
     pub n_rejected: u64,
     /// Hash of the active configuration, its first 12 digits.
     pub config_hash: String,
+    /// A configuration file that is not in force until a person confirms it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_held: Option<HeldConfig>,
 }

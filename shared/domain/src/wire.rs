@@ -723,10 +723,73 @@ pub enum Verb {
     Configure {
         /// The whole configuration.
         config: Box<crate::config::Config>,
+        /// The text that it was read from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<ConfigText>,
+        /// Parts that were given before, in their order: their targets come before its own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<String>,
+    },
+    /// Keep a part of a configuration that is larger than one input; the rest follows.
+    ConfigurePart {
+        /// The hash of its targets.
+        sha256: String,
+        /// A configuration that has these targets and nothing else.
+        part: Box<crate::config::Config>,
     },
 }
 
+/// The text that a configuration was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigText {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Whether a supervisor found it in its file, and no person has asked for it: then what it
+    /// removes or loosens must be confirmed.
+    #[serde(default)]
+    pub followed: bool,
+    /// Why it may not be the whole text, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
+}
+
+impl ConfigText {
+    /// Returns a text that a person asks for.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        let sha256 = crate::id::sha256_hex(text.as_bytes());
+        Self { sha256, followed: false, doubts: Vec::new() }
+    }
+}
+
 impl Verb {
+    /// Asks for a configuration that was read from no text.
+    #[must_use]
+    pub fn configure(config: crate::config::Config) -> Self {
+        Self::Configure { config: Box::new(config), text: None, parts: Vec::new() }
+    }
+
+    /// Asks for a configuration of any size: returns what to send, each after the one before was
+    /// stored.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::config::TooLarge) when a part of it fits no input.
+    pub fn configure_all(
+        config: &crate::config::Config,
+        text: Option<ConfigText>,
+    ) -> Result<Vec<Self>, crate::config::TooLarge> {
+        let (rest, parts) = config.split()?;
+        let names = parts.iter().map(|it| it.sha256.clone()).collect();
+        let part = |it: crate::config::ConfigPart| Self::ConfigurePart {
+            sha256: it.sha256,
+            part: Box::new(it.config),
+        };
+        let mut verbs: Vec<_> = parts.into_iter().map(part).collect();
+        verbs.push(Self::Configure { config: Box::new(rest), text, parts: names });
+        Ok(verbs)
+    }
+
     /// Returns the name in subjects.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -741,6 +804,7 @@ impl Verb {
             Self::Silence { .. } => "silence",
             Self::Unsilence { .. } => "unsilence",
             Self::Configure { .. } => "configure",
+            Self::ConfigurePart { .. } => "configure_part",
         }
     }
 }

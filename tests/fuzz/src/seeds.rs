@@ -121,7 +121,7 @@ fn tell() -> Story {
         desk: Desk::default(),
     };
     let command = |verb| Input::Command(Command::new("me", verb));
-    teller.say(command(Verb::Configure { config: Box::new(config) }));
+    teller.say(command(Verb::configure(config)));
     teller.say(Input::Event(event("service_down", "database")));
     teller.say(Input::Event(event("service_down", "shop")));
     teller.say(Input::Event(event("service_down", "database")));

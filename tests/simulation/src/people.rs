@@ -97,7 +97,7 @@ async fn administrate(world: Rc<World>) {
             world.sim.after(wait, |world| send(world, Verb::Resume));
         } else if world.options.has(Part::Changes) {
             let config = Box::new(rng.pick(&world.scene.configs).clone());
-            send(&world, Verb::Configure { config });
+            send(&world, Verb::Configure { config, text: None, parts: Vec::new() });
         }
     }
 }
@@ -146,6 +146,7 @@ fn told(verb: &Verb) -> String {
         | Verb::Resume
         | Verb::Silence { .. }
         | Verb::Unsilence { .. }
-        | Verb::Configure { .. } => verb.as_str().to_owned(),
+        | Verb::Configure { .. }
+        | Verb::ConfigurePart { .. } => verb.as_str().to_owned(),
     }
 }

@@ -150,6 +150,12 @@ async fn ask_supervisors(facts: &mut Facts, bus: &Bus, within: Duration) {
     };
     if facts.views.is_ok() {
         facts.config = query::<Config>(bus, &Query::Config, within).await;
+        // One that is larger than a message is where the agents read it.
+        if facts.config.is_err()
+            && let Some(config) = crate::connection::configuration(bus, within).await
+        {
+            facts.config = Ok(config);
+        }
         let filter = Filter { open: true, limit: Some(Filter::LIMIT_MAX), ..Filter::default() };
         facts.open = query::<Page>(bus, &Query::Incidents(filter), within).await;
     } else {

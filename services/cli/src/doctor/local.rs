@@ -6,13 +6,11 @@ use std::{
     time::Duration,
 };
 
+use domain::config::TEXT_BYTES_MAX;
 use tokio::sync::oneshot;
 
 use super::facts::{ConfigFile, DataDir, Local};
 use crate::args::Doctor;
-
-/// Largest configuration file that is read; larger ones are refused by the supervisor too.
-const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Looks, in a thread of its own: a network file system that hangs must not hold us up.
 pub(crate) async fn look(args: &Doctor, within: Duration) -> Local {
@@ -53,8 +51,8 @@ fn sync_interval(path: &Path) -> Option<String> {
 
 fn config_file(path: &PathBuf) -> Option<ConfigFile> {
     let size = fs::metadata(path).ok()?.len();
-    let content = if CONFIG_BYTES_MAX < size {
-        Err(format!("it has {size} bytes, and at most {CONFIG_BYTES_MAX} are read"))
+    let content = if TEXT_BYTES_MAX < size {
+        Err(format!("it has {size} bytes, and at most {TEXT_BYTES_MAX} are read"))
     } else {
         match fs::read_to_string(path) {
             Ok(text) => domain::config::parse(&text)

@@ -68,6 +68,7 @@ fn configure(operation: &mut Operation<'_>) {
     let text = json!({"description": "The file as it is.", "type": "string"});
     operation.takes("application/yaml", &text, &[]);
     commands::decided(operation);
+    operation.refuses(413, "More than 8 MiB, or more than 1 MiB without `content-length`.");
     operation.refuses(409, "Refused; the message says why.");
 }
 

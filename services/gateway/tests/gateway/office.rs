@@ -60,7 +60,7 @@ impl Office {
         };
         let queries = bus.serve(all, "office", answer).await.unwrap();
         let office = Self { bus, desk, reading, _queries: queries };
-        let verb = Verb::Configure { config: Box::new(config) };
+        let verb = Verb::configure(config);
         office.send(Input::Command(Command::new("test", verb))).await;
         office
     }

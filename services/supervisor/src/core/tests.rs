@@ -42,7 +42,7 @@ fn event(id: &str, target: &str) -> Envelope {
 fn configure() -> Envelope {
     let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n";
     let config = Box::new(config::parse(text).unwrap());
-    let command = Command::new("test", Verb::Configure { config });
+    let command = Command::new("test", Verb::Configure { config, text: None, parts: Vec::new() });
     Envelope::new("configure", Input::Command(command))
 }
 
@@ -402,7 +402,7 @@ fn a_notice_is_wanted_once_and_again_when_its_next_try_is_due() {
     let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]
 notify: {receivers: [{name: a, log: true}, {name: b, log: true}]}";
     let config = Box::new(config::parse(text).unwrap());
-    let command = Command::new("test", Verb::Configure { config });
+    let command = Command::new("test", Verb::Configure { config, text: None, parts: Vec::new() });
     model.offer(&[Envelope::new("configure", Input::Command(command))]);
     model.settle();
     model.offer(&[event("1", "nobody knows it")]);

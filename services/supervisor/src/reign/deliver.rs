@@ -24,6 +24,10 @@ pub(crate) struct Deliver {
     bus: Bus,
     tasks: TaskTracker,
     unpublished: Arc<Mutex<Unpublished>>,
+    /// The configuration that is to be put where agents follow it: the newest counts.
+    configuration: Arc<Mutex<Option<Bytes>>>,
+    /// Held by who puts it there, so that a former one never comes after a newer one.
+    putting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Wishes that the broker did not take.
@@ -49,7 +53,13 @@ impl Unpublished {
 impl Deliver {
     /// Begins with nothing published.
     pub(crate) fn new(bus: &Bus, tasks: &TaskTracker) -> Self {
-        Self { bus: bus.clone(), tasks: tasks.clone(), unpublished: Arc::default() }
+        Self {
+            bus: bus.clone(),
+            tasks: tasks.clone(),
+            unpublished: Arc::default(),
+            configuration: Arc::default(),
+            putting: Arc::default(),
+        }
     }
 
     /// Publishes a wish. What the broker does not take now is published again with all
@@ -73,19 +83,26 @@ impl Deliver {
         }
     }
 
-    /// Puts the configuration where agents follow it.
+    /// Puts the configuration where agents follow it, until the broker has it.
     pub(crate) fn configuration(&self, config: &Config) {
-        let store = self.bus.config_store();
-        match serde_json::to_vec(config) {
-            Ok(text) => {
-                self.tasks.spawn(async move {
-                    if let Err(failure) = store.put(text.into()).await {
-                        warn!(error = %Chain(&failure), "agents could not be given the configuration");
-                    }
-                });
+        let text = match serde_json::to_vec(config) {
+            Ok(text) => Bytes::from(text),
+            Err(failure) => {
+                warn!(error = %Chain(&failure), "the configuration cannot be written");
+                return;
             }
-            Err(failure) => warn!(error = %Chain(&failure), "the configuration cannot be written"),
-        }
+        };
+        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let (this, store) = (self.clone(), self.bus.config_store());
+        self.tasks.spawn(async move {
+            let _mine = this.putting.lock().await;
+            let newest = || this.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another one has put it there.
+            let Some(text) = newest().take() else { return };
+            if let Err(failure) = store.put(text).await {
+                warn!(error = %Chain(&failure), "agents could not be given the configuration");
+            }
+        });
     }
 
     /// Keeps what could not be understood.

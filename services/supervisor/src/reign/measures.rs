@@ -107,6 +107,9 @@ impl Measures {
             | Fact::RetryScheduled { .. }
             | Fact::RediagnosisStarted { .. }
             | Fact::AttemptReturned
+            | Fact::ConfigurationPart { .. }
+            | Fact::ConfigurationHeld { .. }
+            | Fact::ConfigurationUnchanged { .. }
             | Fact::Changed { .. }
             | Fact::Silenced { .. }
             | Fact::SilenceEnded { .. }

@@ -1,6 +1,11 @@
 //! What a leader tells about the system itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::Utc;
 use domain::{
@@ -36,9 +41,36 @@ impl Reign {
         end
     }
 
-    /// Sends an event about ourselves.
-    pub(super) fn about_us(&self, what: &str, status: Status) {
-        self.tell_events(vec![our_event(what, what.to_owned(), status, &self.member_id)]);
+    /// Reports something about ourselves.
+    pub(super) fn about_us(&self, what: &'static str, status: Status) {
+        self.report(what, self.event_about_us(what, status));
+    }
+
+    /// Returns an event about ourselves.
+    pub(super) fn event_about_us(&self, what: &str, status: Status) -> Event {
+        our_event(what, what.to_owned(), status, &self.member_id)
+    }
+
+    /// Reports an event about ourselves. It is kept and sent again until the broker has it, or
+    /// until a newer one says otherwise.
+    pub(super) fn report(&self, what: &'static str, event: Event) {
+        self.reports.put(what, event);
+        self.send_reports();
+    }
+
+    /// Sends what is not sent yet.
+    pub(super) fn send_reports(&self) {
+        for (what, event) in self.reports.take_up() {
+            let (writer, reports) = (self.writer.clone(), self.reports.clone());
+            self.tasks.spawn(async move {
+                let envelope = Envelope::new(event.id.clone(), Input::Event(event.clone()));
+                let sent = writer.submit(InputKind::Event, envelope).await;
+                if let Err(failure) = &sent {
+                    debug!(error = %Chain(failure), "an event of our own was not accepted, tried again");
+                }
+                reports.end(what, &event.id, sent.is_ok());
+            });
+        }
     }
 
     /// Tells which of our own processes are missed, and which are back.
@@ -135,6 +167,52 @@ impl Reign {
     }
 }
 
+/// Events about ourselves that the broker may not have yet: the newest of each kind, so their
+/// number has a bound.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reports(Arc<Mutex<BTreeMap<&'static str, Report>>>);
+
+#[derive(Debug)]
+struct Report {
+    event: Event,
+    is_under_way: bool,
+}
+
+impl Reports {
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<&'static str, Report>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, what: &'static str, event: Event) {
+        self.with(|it| it.insert(what, Report { event, is_under_way: false }));
+    }
+
+    /// Returns those that nobody is sending now.
+    fn take_up(&self) -> Vec<(&'static str, Event)> {
+        self.with(|it| {
+            let waiting = it.iter_mut().filter(|(_, report)| !report.is_under_way);
+            let take = |(what, report): (&&'static str, &mut Report)| {
+                report.is_under_way = true;
+                (*what, report.event.clone())
+            };
+            waiting.map(take).collect()
+        })
+    }
+
+    /// Forgets one that the broker has, unless another has taken its place.
+    fn end(&self, what: &'static str, id: &str, is_sent: bool) {
+        self.with(|it| {
+            if it.get(what).is_some_and(|report| report.event.id == id) {
+                if is_sent {
+                    it.remove(what);
+                } else if let Some(report) = it.get_mut(what) {
+                    report.is_under_way = false;
+                }
+            }
+        });
+    }
+}
+
 /// The same trouble whichever supervisor meets it, so that the next one can clear it.
 pub(super) fn our_event(what: &str, key: String, status: Status, member: &str) -> Event {
     let kind = format!("selfheal.{what}").parse();
@@ -144,4 +222,26 @@ pub(super) fn our_event(what: &str, key: String, status: Status, member: &str) -
     event.status = status;
     event.labels.insert("member".to_owned(), member.to_owned());
     event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_our_own_is_kept_until_the_broker_has_it_and_the_newest_counts() {
+        let reports = Reports::default();
+        let event = |status| our_event("x", "x".to_owned(), status, "me");
+        let (first, second) = (event(Status::Firing), event(Status::Resolved));
+        reports.put("x", first.clone());
+        assert_eq!(reports.take_up().len(), 1);
+        assert!(reports.take_up().is_empty(), "it is under way");
+        reports.end("x", &first.id, false);
+        assert_eq!(reports.take_up(), [("x", first.clone())], "sent again");
+        reports.put("x", second.clone());
+        reports.end("x", &first.id, true);
+        assert_eq!(reports.take_up(), [("x", second.clone())], "the newer one is still to be sent");
+        reports.end("x", &second.id, true);
+        assert!(reports.take_up().is_empty());
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Config, Watchdog, people};
 use crate::{
+    autonomy::Risk,
     check::{self, Check},
     measure::MEASURES_MAX,
     policy::{Limit, Policy},
@@ -42,8 +43,26 @@ pub fn known_runbooks() -> &'static [&'static str] {
     ]
 }
 
+/// Returns the risk of a built-in runbook; a test of the analyzer's catalogue compares.
+#[must_use]
+pub fn built_in_risk(name: &str) -> Option<Risk> {
+    match name {
+        "restart-hung-process" | "restart-container" => Some(Risk::Medium),
+        "restart-process"
+        | "start-container"
+        | "restart-unhealthy-container"
+        | "restart-out-of-memory-process"
+        | "restart-out-of-memory-container" => Some(Risk::Low),
+        _ => None,
+    }
+}
+
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
+    if let Err(too_large) = config.split() {
+        let hint = "shorten its texts, or name a file in place of what it holds";
+        found.push(finding("", too_large.to_string(), hint));
+    }
     let mut names = BTreeSet::new();
     for (idx, target) in config.targets.iter().enumerate() {
         let path = format!("targets[{idx}]");

@@ -2,7 +2,6 @@
 
 use super::{Desk, Turn};
 use crate::{
-    config::Config,
     event::short_text,
     fact::{Escalation, Fact},
     guard::Standing,
@@ -51,7 +50,10 @@ impl Desk {
             }
             Verb::Silence { request } => self.silence(turn, request, &by),
             Verb::Unsilence { id } => self.unsilence(turn, id, by),
-            Verb::Configure { config } => self.configure(turn, config, by),
+            Verb::Configure { config, text, parts } => {
+                self.configure(turn, config, parts, text.as_ref(), by);
+            }
+            Verb::ConfigurePart { sha256, part } => self.stage(turn, sha256, part, by),
         }
         self.note_refusal(turn, command);
         self.settle(turn);
@@ -61,7 +63,12 @@ impl Desk {
     fn note_refusal(&mut self, turn: &mut Turn, command: &Command) {
         let Some(answer) = &turn.handled.answer else { return };
         let is_refused = matches!(answer.status, AnswerStatus::Refused | AnswerStatus::NotFound);
-        if !is_refused {
+        // A file that is held has a fact of its own.
+        let is_followed = matches!(
+            &command.verb,
+            Verb::Configure { text: Some(text), .. } if text.followed
+        );
+        if !is_refused || is_followed {
             return;
         }
         let id = answer.incident_id;
@@ -177,33 +184,9 @@ impl Desk {
         self.record(turn, Some(id), Fact::Retried { by, target }, why);
         done(turn, Some(id), "The cause is sought anew.");
     }
-
-    fn configure(&mut self, turn: &mut Turn, config: &Config, by: String) {
-        let findings = config.findings();
-        if let Some(first) = findings.first() {
-            let message = format!("{}: {} ({})", first.path, first.message, first.hint);
-            turn.answer(AnswerStatus::Refused, None, &message);
-            return;
-        }
-        if let Some(unknown) = &config.unknown {
-            let message = format!("This version does not know {}.", unknown.fields.join(", "));
-            turn.answer(AnswerStatus::Refused, None, &message);
-            return;
-        }
-        if *config == *self.config && 0 < self.n_decisions {
-            return done(turn, None, "This configuration is in force already.");
-        }
-        let why = format!("{} targets, given by {by}", config.targets.len());
-        let former = self.config.clone();
-        let fact = Fact::Configured { config: Box::new(config.clone()), by };
-        self.record(turn, None, fact, why);
-        self.expire_stale(turn);
-        self.recall_fixes(turn, Some(&former));
-        done(turn, None, "The configuration is in force.");
-    }
 }
 
-fn done(turn: &mut Turn, id: Option<IncidentId>, message: &str) {
+pub(super) fn done(turn: &mut Turn, id: Option<IncidentId>, message: &str) {
     turn.answer(AnswerStatus::Done, id, message);
 }
 

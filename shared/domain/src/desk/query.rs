@@ -112,6 +112,7 @@ impl Desk {
             n_targets: self.config.targets.len(),
             n_decisions: self.n_decisions,
             position: self.position,
+            config_held: self.given.held().cloned(),
             config_hash: self.config.hash().chars().take(12).collect(),
             ..SystemView::default()
         }

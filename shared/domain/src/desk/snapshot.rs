@@ -16,11 +16,13 @@ use super::{
     deliveries::{self, Deliveries, Order},
     ended::Ended,
     fleet::Fleet,
+    given::Given,
     incidents::Incidents,
     pace::Pace,
     quiet::{Muted, Quiet},
     repeats::Repeats,
     rights::Rights,
+    staged::{Staged, Staging},
 };
 use crate::{
     config::Config,
@@ -55,6 +57,7 @@ enum Line {
     Deliveries(Vec<(Delivery, IncidentId)>),
     Silences(Vec<Silence>),
     Muted(Vec<Muted>),
+    Staged(String, Staging),
     /// Number of the lines before: a snapshot without it is cut off.
     End(u64),
 }
@@ -88,6 +91,9 @@ struct Begin {
     #[serde(default)]
     fold: u32,
     config: Config,
+    /// Snapshots of older versions do not have it.
+    #[serde(default)]
+    given: Given,
     paused: Option<String>,
     breaker_until: Option<DateTime<Utc>>,
     breaker_since: Option<DateTime<Utc>>,
@@ -155,6 +161,7 @@ pub struct Snapshot {
     deliveries: Order,
     silences: VecDeque<Silence>,
     muted: VecDeque<Muted>,
+    staged: std::vec::IntoIter<(String, Staging)>,
     n_lines: u64,
     ended: bool,
 }
@@ -175,6 +182,8 @@ impl Desk {
             // Told from outside, and to whoever goes on anew.
             rights: Rights::default(),
             config: self.config.clone(),
+            given: self.given.clone(),
+            staged: Staged::default(),
             paused: self.paused.clone(),
             breaker_until: self.breaker_until,
             breaker_since: self.breaker_since,
@@ -195,6 +204,7 @@ impl Desk {
             deliveries: self.deliveries.order(),
             silences: self.quiet.silences().cloned().collect(),
             muted: self.quiet.muted().cloned().collect(),
+            staged: self.staged.all().into_iter(),
             n_lines: 0,
             ended: false,
         }
@@ -236,6 +246,7 @@ impl Snapshot {
                 led: desk.led_epoch.zip(desk.incidents.led_at()),
                 fold: FOLD,
                 config: (*desk.config).clone(),
+                given: desk.given,
                 paused: desk.paused,
                 breaker_until: desk.breaker_until,
                 breaker_since: desk.breaker_since,
@@ -255,6 +266,7 @@ impl Snapshot {
         let line = line.or_else(|| self.deliveries.take_piece().map(Line::Deliveries));
         let line = line.or_else(|| take_some(&mut self.silences).map(Line::Silences));
         let line = line.or_else(|| take_some(&mut self.muted).map(Line::Muted));
+        let line = line.or_else(|| self.staged.next().map(|(name, it)| Line::Staged(name, it)));
         if line.is_some() || self.ended {
             return line;
         }
@@ -313,7 +325,8 @@ impl SnapshotCheck {
             | Line::History(_)
             | Line::Deliveries(_)
             | Line::Silences(_)
-            | Line::Muted(_) => self.has_begun && !self.ended,
+            | Line::Muted(_)
+            | Line::Staged(..) => self.has_begun && !self.ended,
         };
         if fits { Ok(read) } else { Err(SnapshotError::OutOfPlace { line }) }
     }
@@ -374,7 +387,14 @@ impl Desk {
             }
             Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
             Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
+            Line::Staged(sha256, staging) => self.staged.take_up(sha256, staging),
             Line::Begin(begin) => {
+                let mut given = begin.given;
+                if !given.is_configured() && begin.config != Config::default() {
+                    // Of an older version, which did not keep it. No file counts before it
+                    // changes.
+                    given.configured(begin.n_decisions, None);
+                }
                 let mut incidents = Incidents::default();
                 incidents.set_led_at(begin.led.map(|it| it.1));
                 *self = Self {
@@ -382,6 +402,7 @@ impl Desk {
                     led_epoch: begin.led.map(|it| it.0),
                     ended: begin.ended,
                     config: Fleet::new(begin.config),
+                    given,
                     paused: begin.paused,
                     breaker_until: begin.breaker_until,
                     breaker_since: begin.breaker_since,
@@ -423,6 +444,16 @@ mod tests {
             without.remove(n);
             assert!(Desk::from_snapshot(without).is_err(), "line {n} is missing");
         }
+    }
+
+    #[test]
+    fn a_snapshot_of_an_older_version_knows_that_there_is_a_configuration() {
+        let mut lines = lines(&World::with(&["a"]).desk);
+        let mut begin: serde_json::Value = serde_json::from_slice(&lines[0]).unwrap();
+        begin["begin"].as_object_mut().unwrap().remove("given").unwrap();
+        lines[0] = begin.to_string().into_bytes();
+        let desk = Desk::from_snapshot(lines).unwrap();
+        assert!(desk.given().is_configured());
     }
 
     #[test]

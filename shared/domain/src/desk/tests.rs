@@ -10,6 +10,7 @@ mod alerts;
 mod approvals;
 mod bring_up;
 mod budgets;
+mod configuration;
 mod correlation;
 mod crowds;
 mod diagnosis;

@@ -5,6 +5,7 @@ use super::super::{
     facts::Facts,
     finding::{Finding, Looked, NotSeen, Severity},
 };
+use crate::terminal::plain;
 
 pub(super) const CHECK: Check =
     Check { name: "configuration", asks: "is the configuration the one that is meant?", look };
@@ -47,6 +48,20 @@ fn look(facts: &Facts) -> Looked {
             format!("the file {} is not the active configuration", file.path.display()),
             "what was changed there has no effect, or somebody applied another one",
             format!("`selfheal apply {}` makes it the active one; name the file that is meant with --config", file.path.display()),
+        ));
+    }
+    if let Ok(view) = facts.view()
+        && let Some(held) = &view.config_held
+    {
+        found.push(Finding::new(
+            Severity::Warning,
+            format!(
+                "the {} is not in force until confirmed: {}",
+                plain(&held.by),
+                plain(&held.differences.join("; "))
+            ),
+            "the former configuration stays in force, and other edits of the file have no effect",
+            "confirm it with `selfheal apply FILE`, or change the file back",
         ));
     }
     for warning in active.warnings() {
@@ -92,6 +107,20 @@ mod tests {
         assert!(told(&facts).contains("is not the active configuration"));
         facts.local.config = file(Err("selfheal.yaml:3:1: no"));
         assert!(told(&facts).contains("selfheal.yaml:3:1"));
+    }
+
+    #[test]
+    fn a_file_that_must_be_confirmed_is_told_with_what_it_loosens() {
+        let mut facts = well::facts();
+        facts.view_mut().config_held = Some(domain::view::HeldConfig {
+            sha256: String::new(),
+            by: "file of supervisor-1".to_owned(),
+            since: chrono::Utc::now(),
+            differences: vec!["policy.attempts: 2 -> 9".to_owned()],
+        });
+        let told = told(&facts);
+        assert!(told.contains("file of supervisor-1 is not in force"), "{told}");
+        assert!(told.contains("policy.attempts: 2 -> 9"), "{told}");
     }
 
     #[test]

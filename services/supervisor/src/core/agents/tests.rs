@@ -38,7 +38,10 @@ impl World {
         let mut world = Self { vigil, desk, living: BTreeMap::new(), now, seq: 0 };
         let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n";
         let config = Box::new(config::parse(text).unwrap());
-        world.decide(&Input::Command(Command::new("test", Verb::Configure { config })));
+        world.decide(&Input::Command(Command::new(
+            "test",
+            Verb::Configure { config, text: None, parts: Vec::new() },
+        )));
         for kind in NEEDED {
             world.join(member(kind, kind, "a"));
         }

@@ -234,7 +234,7 @@ fn configured(world: &World, target: u8, what: u8) -> Input {
             config.policy.runbooks.insert("restart-container".to_owned(), stated);
         }
     }
-    command(Verb::Configure { config: Box::new(config) })
+    command(Verb::configure(config))
 }
 
 /// Returns the input that an operation brings now, if it brings one.

@@ -28,6 +28,8 @@ const APPROVAL_WORTH: TimeDelta = TimeDelta::minutes(5);
 #[derive(Clone, Default)]
 pub(in crate::desk) struct Laws {
     config: Config,
+    /// Parts of one that were recorded.
+    parts: BTreeMap<String, Config>,
     paused: bool,
     breaker_until: Option<DateTime<Utc>>,
     last_seq: u64,
@@ -111,7 +113,12 @@ impl Laws {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are about an incident")]
     fn observe_all(&mut self, decision: &Decision) {
         match &decision.fact {
-            Fact::Configured { config, .. } => self.config = (**config).clone(),
+            Fact::ConfigurationPart { sha256, part, .. } => {
+                self.parts.insert(sha256.clone(), (**part).clone());
+            }
+            Fact::Configured { config, parts, .. } => {
+                self.config = config.joined(parts.iter().map(|it| &self.parts[it]));
+            }
             Fact::Paused { .. } => self.paused = true,
             Fact::Resumed { .. } => {
                 self.paused = false;
@@ -147,6 +154,10 @@ impl Laws {
             Fact::Changed { change, .. } => {
                 assert!(change.at <= decision.at, "a change lies ahead: {decision:?}");
             }
+            Fact::ConfigurationHeld { held } => {
+                assert!(!held.differences.is_empty(), "nothing is to be confirmed: {held:?}");
+            }
+            Fact::ConfigurationUnchanged { .. } => {}
             fact => panic!("{fact:?} is about an incident"),
         }
     }

@@ -222,13 +222,18 @@ fn under_a_configuration_of_a_newer_version_no_fix_is_begun() {
     let newer: crate::config::Config = serde_json::from_value(newer).unwrap();
 
     let mut desk = world.desk.clone();
-    let given = command(Verb::Configure { config: Box::new(newer.clone()) });
+    let given = command(Verb::configure(newer.clone()));
     let refused = desk.receive(&given, Position::new(9, 0), t0());
     assert_eq!(refused.recorded.len(), 1, "the log tells that it was refused");
     assert!(refused.answer.unwrap().message.contains("policy.maintenance"));
 
     // A newer leader has stored it; now this version leads again.
-    let fact = Fact::Configured { config: Box::new(newer), by: "ann".to_owned() };
+    let fact = Fact::Configured {
+        config: Box::new(newer),
+        by: "ann".to_owned(),
+        text: None,
+        parts: Vec::new(),
+    };
     let seq = desk.n_decisions() + 1;
     let cause = Position::new(10, 0);
     let reason = "1 target".to_owned();

@@ -431,7 +431,7 @@ fn a_refused_command_is_in_the_log_with_who_sent_it() {
     assert_eq!(world.n_facts("command_refused"), 3);
     let mut broken = world.desk.config().clone();
     broken.targets.push(broken.targets[0].clone());
-    let configure = command(Verb::Configure { config: Box::new(broken) });
+    let configure = command(Verb::configure(broken));
     assert_eq!(world.send(configure).answer.unwrap().status, AnswerStatus::Refused);
     assert_eq!(world.desk.n_decisions(), last + 1);
     assert!(world.send(command(Verb::Resume)).recorded.len() == 1, "what is done is no refusal");

@@ -204,7 +204,7 @@ fn commands() -> Vec<Verb> {
         Verb::Resume,
         super::world::silence("host=~db-.*", t0() + secs(60)),
         Verb::Unsilence { id: SilenceId("0123456789abcdef".to_owned()) },
-        Verb::Configure { config: Box::new(full_config()) },
+        Verb::configure(full_config()),
     ]
 }
 

@@ -311,7 +311,7 @@ impl World {
     }
 
     pub(in crate::desk) fn configure(&mut self, config: Config) -> Handled {
-        self.send(command(Verb::Configure { config: Box::new(config) }))
+        self.send(command(Verb::configure(config)))
     }
 
     /// Returns an event that was not sent yet.

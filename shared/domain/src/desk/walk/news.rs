@@ -206,7 +206,7 @@ fn moves(world: &World) -> Vec<(Input, chrono::DateTime<chrono::Utc>)> {
 /// The target is changed, removed, or comes back.
 fn configured(world: &World) -> Vec<Input> {
     let now = world.desk.config().clone();
-    let configure = |config: Config| command(Verb::Configure { config: Box::new(config) });
+    let configure = |config: Config| command(Verb::configure(config));
     let Some(present) = now.targets.first() else {
         return vec![configure(Config { targets: vec![target("db", &[])], ..now })];
     };

@@ -92,7 +92,7 @@ impl Court<'_> {
         }
         let config = Box::new(world.scene.configs[0].clone());
         let by = format!("file of {}", office.agent.member);
-        let command = Command::new(by, Verb::Configure { config });
+        let command = Command::new(by, Verb::Configure { config, text: None, parts: Vec::new() });
         let id = format!("configure/{}/{}", office.agent.member, sha256_hex(b"0"));
         self.tell(vec![Envelope::new(id, Input::Command(command))]);
     }
