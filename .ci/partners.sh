@@ -9,6 +9,11 @@ packages=()
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v prometheus-alertmanager >/dev/null || packages+=(prometheus-alertmanager)
 python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+# Targets that many people run, for tests/tests/kinds.rs.
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
+[ -x /usr/bin/redis-server ] || packages+=(redis-server)
+[ -x /usr/sbin/nginx ] || packages+=(nginx-light)
+[ -x /usr/bin/gunicorn ] || packages+=(gunicorn)
 if [ ${#packages[@]} -ne 0 ]; then
   echo "installing: ${packages[*]}"
   apt-get -qq update

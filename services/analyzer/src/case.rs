@@ -3,11 +3,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     check::{Check, Probe},
+    span::Span,
     target::{Handle, Target},
     wire::{CheckResult, ContainerState, DiagnoseWork, ProcessState, TargetProbe},
 };
 
 use crate::{ending::Ending, findings::Findings};
+
+/// Sources of our own begin with this.
+const OURS: &str = "selfheal/";
 
 /// Log lines that are judged: older ones may tell of an earlier run.
 const LOG_LINES_JUDGED: usize = 10;
@@ -84,6 +88,10 @@ impl Failed<'_> {
     pub(crate) fn say(&self) -> String {
         format!("check `{}` fails: {}", self.result.check, self.result.detail)
     }
+
+    fn check_of(&self, target: &Target) -> Option<Check> {
+        target.all_checks().into_iter().find(|check| check.label() == self.result.check)
+    }
 }
 
 impl<'a> Case<'a> {
@@ -117,9 +125,29 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Returns the checks that failed just now.
+    /// Returns the checks that failed just now. One of a target that is still starting did not.
     pub(crate) fn failed(&self) -> Vec<Failed<'a>> {
-        self.probe().map(|probe| failed(self.target, probe)).unwrap_or_default()
+        let mut failed = self.probe().map(|it| failed(self.target, it)).unwrap_or_default();
+        failed.retain(|it| !self.is_starting(it));
+        failed
+    }
+
+    /// Returns a failed check that may still pass, as the target was started lately; how long it
+    /// runs; and its start period.
+    pub(crate) fn starting(&self) -> Option<(Failed<'a>, TimeDelta, Span)> {
+        let failed = failed(self.target, self.probe()?);
+        let starting = failed.into_iter().find(|it| self.is_starting(it))?;
+        let period = starting.check_of(self.target)?.start_period_in(self.target);
+        Some((starting, self.age()?, period))
+    }
+
+    fn is_starting(&self, failed: &Failed<'_>) -> bool {
+        if failed.how == Failure::Handle || !failed.how.is_down() {
+            return false;
+        }
+        let period = failed.check_of(self.target).map(|it| it.start_period_in(self.target));
+        let period = period.unwrap_or_default().to_delta();
+        self.age().is_some_and(|age| age < period)
     }
 
     /// Returns the first check that failed in one of these ways.
@@ -200,9 +228,23 @@ impl<'a> Case<'a> {
         process.or_else(container).map(|at| self.findings.now - at)
     }
 
-    /// Returns whether the target's checks could have told of the event themselves.
+    /// Returns whether the target's checks measure what the event reports. What our own agents
+    /// report was seen by checks.
     pub(crate) fn is_observed(&self) -> bool {
-        self.target.all_checks().iter().any(|check| check.event_type() == self.work.event.kind)
+        let event = &self.work.event;
+        event.source.starts_with(OURS) || self.target.measures(&event.kind)
+    }
+
+    /// Returns whether all checks pass that can be asked, and there is one.
+    pub(crate) fn all_pass(&self) -> bool {
+        let Some(probe) = self.probe() else { return false };
+        let mut asked = asked(probe).peekable();
+        asked.peek().is_some() && asked.all(|result| result.ok)
+    }
+
+    /// Returns the number of checks that can be asked.
+    pub(crate) fn n_asked(&self) -> usize {
+        self.probe().map_or(0, |probe| asked(probe).count())
     }
 }
 
@@ -213,13 +255,14 @@ pub(crate) fn said(line: &str) -> String {
     format!("its log says: {line}")
 }
 
-/// Returns whether the process or container of a target runs.
+/// Returns whether the process or container of a target runs. When the look at it did not arrive
+/// in time, the check of the handle says so as well.
 pub(crate) fn life(target: &Target, probe: &TargetProbe) -> Life {
     match target.handle() {
         Some(Handle::Process(_)) => match &probe.process {
             Some(process) if process.running => Life::Alive,
             Some(_) => Life::Dead,
-            None => Life::Unknown,
+            None => by_check(target, probe),
         },
         Some(Handle::Docker(_)) => match &probe.container {
             Some(it) if !it.exists => Life::Dead,
@@ -234,6 +277,33 @@ pub(crate) fn life(target: &Target, probe: &TargetProbe) -> Life {
     }
 }
 
+/// Returns what the check of a process handle says: it fails for one reason only, that no
+/// process of the target runs. That of a container fails for many.
+fn by_check(target: &Target, probe: &TargetProbe) -> Life {
+    let of_handle = target.all_checks().into_iter().find(|it| it.process == Some(true));
+    let label = of_handle.map(|it| it.label());
+    match seen(probe).find(|result| Some(&result.check) == label.as_ref()) {
+        Some(result) if result.ok => Life::Alive,
+        Some(_) => Life::Dead,
+        None => Life::Unknown,
+    }
+}
+
+/// Returns the results of checks that can be asked.
+fn asked(probe: &TargetProbe) -> impl Iterator<Item = &CheckResult> {
+    probe.checks.iter().filter(|result| !probe.not_asked.contains(&result.check))
+}
+
+/// Returns the results of checks that say something about the target.
+fn seen(probe: &TargetProbe) -> impl Iterator<Item = &CheckResult> {
+    asked(probe).filter(|result| !probe.unseen_checks.contains(&result.check))
+}
+
+/// Returns whether all that was asked for arrived in time.
+pub(crate) fn is_complete(probe: &TargetProbe) -> bool {
+    probe.unseen.is_empty() && probe.unseen_checks.is_empty()
+}
+
 /// Returns the checks of a target that failed.
 pub(crate) fn failed<'a>(target: &Target, probe: &'a TargetProbe) -> Vec<Failed<'a>> {
     let checks = target.all_checks();
@@ -241,7 +311,7 @@ pub(crate) fn failed<'a>(target: &Target, probe: &'a TargetProbe) -> Vec<Failed<
         let check = checks.iter().find(|check| check.label() == result.check);
         Failed { how: how(check, result), result }
     };
-    probe.checks.iter().filter(|result| !result.ok).map(of).collect()
+    seen(probe).filter(|result| !result.ok).map(of).collect()
 }
 
 /// How resolvers say that they found nothing.

@@ -19,6 +19,10 @@ pub const REPORTED: &str = "reported";
 /// Hypotheses in one report: more than a person reads.
 const HYPOTHESES_MAX: usize = 10;
 
+/// Causes that do not explain why there is an event.
+const EXPLAIN_NOTHING: [&str; 3] =
+    [cause::NOT_OBSERVABLE, cause::EVIDENCE_INCOMPLETE, cause::STARTING];
+
 /// What an analyzer makes of its findings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
@@ -66,7 +70,7 @@ fn suspect(case: &Case<'_>) -> Vec<Suspected> {
 /// Adds the event itself as a cause, if a runbook names it and nothing that was found
 /// explains it. Passing checks explain nothing that they cannot see.
 fn report_event(case: &Case<'_>, catalogue: &Catalogue, suspected: &mut Vec<Suspected>) {
-    let explains = |(cause, _): &Suspected| *cause != cause::HEALTHY || case.is_observed();
+    let explains = |(cause, _): &Suspected| !EXPLAIN_NOTHING.contains(cause);
     let event = &case.work.event;
     if suspected.iter().any(explains) || !catalogue.names_event(REPORTED, case.work, case.target) {
         return;
@@ -92,11 +96,17 @@ fn hypothesis(
     let elsewhere = suspicion.elsewhere.clone();
     let mut because = suspicion.into_because();
     let cure = match (cause, outweighed_by) {
-        // What is well needs no cure.
-        (cause::HEALTHY, _) => Cure::None(Vec::new()),
+        // What is healthy needs no fix, and what is not known gets none.
+        (
+            cause::HEALTHY | cause::NOT_OBSERVABLE | cause::EVIDENCE_INCOMPLETE | cause::STARTING,
+            _,
+        ) => Cure::None(Vec::new()),
         (_, Some(by)) => Cure::None(vec![format!("no cure is proposed: {by} explains it better")]),
         // A cure for the symptom must be meant for that, and not for the event alone.
-        (cause::DEPENDENCY_DOWN, None) => catalogue.cure_by_name(cause, work, target),
+        // And what answers in its place must be looked at first, whatever the event.
+        (cause::DEPENDENCY_DOWN | cause::ANSWERED_BY_ANOTHER, None) => {
+            catalogue.cure_by_name(cause, work, target)
+        }
         (_, None) => catalogue.cure(cause, work, target),
     };
     let plan = match cure {
@@ -146,6 +156,38 @@ mod tests {
         assert_eq!(told(&run(&scene.incidents_s_ago(&ago))), DIES);
         let scene = Scene::process("nobody saw it").vanished().log(&["listening"]);
         assert_eq!(told(&run(&scene.starts_s_ago(&ago).incidents_s_ago(&ago))), DIES);
+    }
+
+    #[test]
+    fn nothing_is_started_while_something_answers_in_its_place() {
+        let dead = |name| Scene::process(name).killed(9).passes(TCP).answered_by("pid 7 (shop)");
+        let found = run(&dead("held"));
+        assert_eq!(told(&found), [("answered_by_another", None), ("process_exited", None)]);
+        assert!(found[0].because[0].contains("pid 7 (shop)"), "{found:?}");
+        let own = CACHE.replace("cache_stale", "service_down");
+        let found = run_with(&dead("with a runbook for the event").oom(), &[&own]);
+        assert!(found.iter().all(|it| it.plan.is_none()), "{found:?}");
+    }
+
+    #[test]
+    fn a_dead_process_is_restarted_although_its_details_did_not_arrive() {
+        let scene = Scene::process("busy host").killed(9).unseen_part("process");
+        let found = run(&scene);
+        let incomplete = ("evidence_incomplete", None);
+        assert_eq!(told(&found), [DIES[0], incomplete]);
+        assert!(
+            found[1].because[0].contains("evidence incomplete: process did not answer"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_named_when_nothing_else_is_found() {
+        let scene = Scene::process("slow").unseen_part("process").unseen_check("process");
+        assert_eq!(told(&run(&scene)), [("evidence_incomplete", None)]);
+        let scene = Scene::container("slow engine").unseen_part("container");
+        let scene = scene.unseen_check("docker");
+        assert_eq!(told(&run(&scene)), [("evidence_incomplete", None)]);
     }
 
     #[test]
@@ -233,8 +275,8 @@ mod tests {
         let found = run_with(&scene, &[CACHE]);
         assert_eq!(told(&found), [("reported", Some("flush-cache"))]);
         assert!(!found[0].because.is_empty());
-        // Without the runbook, passing checks are all that is known.
-        assert_eq!(told(&run(&scene)), [("healthy", None)]);
+        // Without the runbook, passing checks are all that is known; they do not measure it.
+        assert_eq!(told(&run(&scene)), [("not_observable", None)]);
     }
 
     #[test]

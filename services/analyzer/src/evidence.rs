@@ -6,6 +6,7 @@
 
 use domain::{
     measure::{Measure, MeasuredSeries},
+    span::Span,
     target::Target,
     wire::{AttemptRecord, CheckResult, DiagnoseWork, Evidence, HostState, TargetProbe},
 };
@@ -48,6 +49,9 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
             Value::Null,
         )),
     }
+    if let Some(summary) = incomplete(findings) {
+        evidence.push(one("monitor", Some(&target.name), summary, Value::Null));
+    }
     evidence.extend(work.measures.iter().map(|it| metric(&target.name, it, findings)));
     evidence.extend(findings.host.as_ref().map(host));
     evidence.extend(work.dependencies.iter().map(|it| dependency(it, work, findings)));
@@ -64,6 +68,17 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
         evidence.push(one("change", change.target.as_deref(), summary, detail));
     }
     evidence
+}
+
+/// Says what of the look at the target did not arrive in time, if anything.
+pub(crate) fn incomplete(findings: &Findings) -> Option<String> {
+    let probe = findings.target.as_ref()?;
+    let checks = probe.unseen_checks.iter().map(|label| format!("check `{label}`"));
+    let missing: Vec<String> = probe.unseen.iter().cloned().chain(checks).collect();
+    let allowed = Span::from_millis(u64::try_from(findings.allowed.as_millis()).ok()?);
+    let missing = missing.join(", ");
+    (!missing.is_empty())
+        .then(|| format!("evidence incomplete: {missing} did not answer within {allowed}"))
 }
 
 fn one(source: &str, target: Option<&str>, summary: String, detail: Value) -> Evidence {
@@ -130,7 +145,8 @@ fn value(it: &impl serde::Serialize) -> Value {
 fn check(target: &str, result: &CheckResult) -> Evidence {
     let verdict = if result.ok { "passes" } else { "fails" };
     let summary = format!("check `{}` {verdict}: {}", result.check, result.detail);
-    one("check", Some(target), summary, json!({"ok": result.ok, "took_ms": result.took_ms}))
+    let detail = json!({"check": result.check, "ok": result.ok, "took_ms": result.took_ms});
+    one(Evidence::CHECK, Some(target), summary, detail)
 }
 
 fn log(target: &str, lines: &[String]) -> Option<Evidence> {
@@ -227,6 +243,7 @@ fn dependency(dependency: &Target, work: &DiagnoseWork, findings: &Findings) -> 
     let state = match failed.first() {
         Some(failed) => failed.say(),
         None if case::life(dependency, probe) == Life::Dead => "does not run".to_owned(),
+        None if !case::is_complete(probe) => "its state did not arrive in time".to_owned(),
         None if probe.checks.is_empty() => "has no checks".to_owned(),
         None => format!("all {} checks pass", probe.checks.len()),
     };
@@ -360,7 +377,7 @@ mod tests {
             prometheus,
             unit: unit.map(str::to_owned),
             headers: std::collections::BTreeMap::new(),
-            timeout: domain::span::Span::from_secs(1),
+            timeout: Span::from_secs(1),
         }
     }
 

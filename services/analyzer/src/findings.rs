@@ -1,5 +1,7 @@
 //! What was seen of a target and of what it needs.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use domain::{
     measure::Measured,
@@ -24,6 +26,8 @@ pub struct Findings {
     pub silent_zones: Vec<String>,
     /// How often the target was looked at; a doubtful sample is taken twice.
     pub n_samples: u32,
+    /// How long the last look was allowed to take.
+    pub allowed: Duration,
 }
 
 impl Findings {
@@ -38,6 +42,7 @@ impl Findings {
             measured: Vec::new(),
             silent_zones: Vec::new(),
             n_samples: 0,
+            allowed: Duration::ZERO,
         }
     }
 
@@ -46,6 +51,8 @@ impl Findings {
         let (own, others): (Vec<_>, Vec<_>) =
             reply.targets.into_iter().partition(|probe| probe.target == target.name);
         self.target = own.into_iter().next();
+        // A further look at a dependency takes the place of the one before.
+        self.dependencies.retain(|it| others.iter().all(|new| new.target != it.target));
         self.dependencies.extend(others);
         self.host = Some(reply.host);
     }

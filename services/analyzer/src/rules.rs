@@ -1,5 +1,6 @@
 //! The diagnosis rules: one file each, and two lines here.
 
+mod answered_by_another;
 mod configuration_error;
 mod container_engine_away;
 mod container_exited;
@@ -11,18 +12,23 @@ mod cpu_high;
 mod crash_loop;
 mod dependency_down;
 mod disk_full;
+mod evidence_incomplete;
 mod file_descriptors_exhausted;
 mod flapping;
 mod healthy;
+mod image_missing;
 mod memory_high;
 mod name_resolution_failed;
 mod not_listening;
+mod not_observable;
 mod out_of_memory;
 mod port_taken;
 mod process_exited;
 mod process_hung;
 mod process_stopped;
+mod program_missing;
 mod service_failing;
+mod starting;
 mod unreachable;
 
 use crate::suspicion::Rule;
@@ -30,6 +36,7 @@ use crate::suspicion::Rule;
 /// All rules. Each names the cause that it finds; the order decides between causes of
 /// the same confidence.
 pub(crate) static RULES: &[Rule] = &[
+    answered_by_another::RULE,
     configuration_error::RULE,
     container_engine_away::RULE,
     container_exited::RULE,
@@ -41,18 +48,23 @@ pub(crate) static RULES: &[Rule] = &[
     crash_loop::RULE,
     dependency_down::RULE,
     disk_full::RULE,
+    evidence_incomplete::RULE,
     file_descriptors_exhausted::RULE,
     flapping::RULE,
     healthy::RULE,
+    image_missing::RULE,
     memory_high::RULE,
     name_resolution_failed::RULE,
     not_listening::RULE,
+    not_observable::RULE,
     out_of_memory::RULE,
     port_taken::RULE,
     process_exited::RULE,
     process_hung::RULE,
     process_stopped::RULE,
+    program_missing::RULE,
     service_failing::RULE,
+    starting::RULE,
     unreachable::RULE,
 ];
 

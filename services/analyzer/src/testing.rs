@@ -62,6 +62,12 @@ pub(crate) fn all_scenes() -> Vec<Scene> {
     vec![
         Scene::process("well"),
         Scene::process("unseen").unseen(),
+        Scene::process("unseen state").unseen_part("process"),
+        Scene::process("another type").kind("cache_stale"),
+        Scene::process("not there").killed(9).without_program(),
+        Scene::process("starting").start_period_s(60).age_s(5).fails(HTTP, "connection refused"),
+        Scene::container("no image").container_exit(1).engine_error("No such image"),
+        Scene::process("in its place").killed(9).passes(TCP).answered_by("pid 1 (init)"),
         Scene::process("killed").killed(9),
         Scene::process("oom").killed(9).oom(),
         Scene::process("loop").exited(70).starts_s_ago(&four),
@@ -294,6 +300,62 @@ impl Scene {
 
     pub(crate) fn log(mut self, lines: &[&str]) -> Self {
         self.probe().log_tail = lines.iter().map(|line| (*line).to_owned()).collect();
+        self
+    }
+
+    /// This part of the look did not arrive in time.
+    pub(crate) fn unseen_part(mut self, what: &str) -> Self {
+        let probe = self.probe();
+        probe.unseen.push(what.to_owned());
+        match what {
+            "process" => probe.process = None,
+            "container" => probe.container = None,
+            "log" => probe.log_tail.clear(),
+            _ => probe.recent_starts.clear(),
+        }
+        self
+    }
+
+    /// This check was not seen in time.
+    pub(crate) fn unseen_check(mut self, check: &str) -> Self {
+        self.probe().unseen_checks.push(check.to_owned());
+        self.result(check, false, "no answer within 2000 ms", 2000)
+    }
+
+    /// Something on its host answers while it does not run.
+    pub(crate) fn answered_by(mut self, whom: &str) -> Self {
+        self.probe().answered_by.push(whom.to_owned());
+        self
+    }
+
+    /// What would be started is not there.
+    pub(crate) fn without_program(mut self) -> Self {
+        self.probe().program_missing = Some("the program shop does not exist".to_owned());
+        self
+    }
+
+    /// The last attempt failed, with these words.
+    pub(crate) fn failed_with(self, words: &str) -> Self {
+        let mut scene = self.tried("start-container", 1);
+        scene.work.attempts[0].failure = Some(words.to_owned());
+        scene
+    }
+
+    /// It has this long to start.
+    pub(crate) fn start_period_s(mut self, seconds: u64) -> Self {
+        self.target().start_period = Span::from_secs(seconds);
+        self
+    }
+
+    /// This check cannot be asked.
+    pub(crate) fn not_asked(mut self, check: &str) -> Self {
+        self.probe().not_asked.push(check.to_owned());
+        self
+    }
+
+    /// Who sent the event.
+    pub(crate) fn by(mut self, source: &str) -> Self {
+        source.clone_into(&mut self.work.event.source);
         self
     }
 

@@ -37,6 +37,7 @@ use crate::{
 /// When it cannot begin, or a child says that a restart is useless.
 pub(crate) async fn run(args: &Up, global: &Global, terminal: Terminal) -> Result<(), Failure> {
     let signals = Signals::new()?;
+    service::reap_orphans();
     plan::check_flags(args, global)?;
     plan::check_config(&args.config)?;
     let data = DataDir::open(&args.data_dir)?;

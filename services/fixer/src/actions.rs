@@ -3,14 +3,22 @@
 //! To add one: a file in `actions/`, its `mod` line and its line in [`ACTIONS`]. A
 //! test compares the list with the folder and with the domain's list of names.
 
-use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use domain::{
     action::{Action, ActionName},
+    check::Check,
     plan::OVERTIME,
     wire::FixOrder,
 };
 use futures_util::future::BoxFuture;
+use host::process::{Configured, MARK_ATTEMPT, MARK_INCIDENT, start::Cause};
 use service::Chain;
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,7 +27,6 @@ use crate::{
     allow::{AllowList, Denied},
     containers::Engine,
     environment::Environment,
-    process::{MARK_ATTEMPT, MARK_INCIDENT, start::Cause},
 };
 
 mod command_run;
@@ -65,12 +72,34 @@ impl fmt::Debug for Listed {
 /// An action under way. Dropping it ends what can be ended.
 pub(crate) type Running<'a> = BoxFuture<'a, Result<Done, Failure>>;
 
+/// This process's own binary, also when it was replaced on disk.
+const OWN_BINARY: &str = "/proc/self/exe";
+
+/// What is known of all targets, once there is a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct KnownTargets(Arc<RwLock<Option<Arc<Configured>>>>);
+
+impl KnownTargets {
+    /// Takes the targets of a new configuration.
+    pub fn set(&self, configured: Configured) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(configured.into());
+    }
+
+    /// Returns what is known.
+    pub(crate) fn get(&self) -> Option<Arc<Configured>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What the actions work with.
 #[derive(Debug)]
 pub struct Tools {
     pub(crate) allow: AllowList,
     pub(crate) environment: Environment,
     pub(crate) state_dir: PathBuf,
+    /// The binary that becomes what is started: see `host::process::start`.
+    pub(crate) starter: PathBuf,
+    pub(crate) targets: KnownTargets,
     pub(crate) engine: Engine,
     pub(crate) http: OnceCell<reqwest::Client>,
     pub(crate) tasks: TaskTracker,
@@ -85,16 +114,30 @@ impl Tools {
         state_dir: PathBuf,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             allow,
             environment: Environment::of_this_process(),
             state_dir,
+            starter: PathBuf::from(OWN_BINARY),
+            targets: KnownTargets::default(),
             engine: Engine::default(),
             http: OnceCell::new(),
             tasks,
             stop,
-        })
+        }
+    }
+
+    /// Starts processes by another binary than this process's own.
+    #[must_use]
+    pub fn with_starter(self, starter: PathBuf) -> Self {
+        Self { starter, ..self }
+    }
+
+    /// Returns where the targets of the configuration are kept.
+    #[must_use]
+    pub fn targets(&self) -> KnownTargets {
+        self.targets.clone()
     }
 
     /// Says what the local list says of an order.
@@ -113,6 +156,8 @@ pub(crate) struct Attempt {
     pub(crate) cause: Cause,
     pub(crate) deadline: Instant,
     pub(crate) timeout: Duration,
+    /// The checks that are to pass in the end: the ports that they name are the target's.
+    pub(crate) checks: Vec<Check>,
 }
 
 impl Attempt {
@@ -120,7 +165,13 @@ impl Attempt {
     #[must_use]
     pub(crate) fn begin(incident: String, attempt: u32, timeout: Duration) -> Self {
         let deadline = Instant::now() + timeout;
-        Self { cause: Cause { incident, attempt }, deadline, timeout }
+        Self { cause: Cause { incident, attempt }, deadline, timeout, checks: Vec::new() }
+    }
+
+    /// Adds the checks that are to pass in the end.
+    #[must_use]
+    pub(crate) fn with_checks(self, checks: Vec<Check>) -> Self {
+        Self { checks, ..self }
     }
 
     /// Returns what programs are told about why they run.
@@ -168,11 +219,18 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// What was printed.
     pub(crate) output: String,
+    /// Whether nothing was touched, because it would not have been right to.
+    pub(crate) is_refusal: bool,
 }
 
 impl Failure {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), output: String::new() }
+        Self { reason: reason.into(), output: String::new(), is_refusal: false }
+    }
+
+    /// Says why nothing was touched.
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self { is_refusal: true, ..Self::new(reason) }
     }
 
     /// Tells an error with its causes and a hint.
@@ -239,7 +297,10 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actions");
         let files: BTreeSet<_> = std::fs::read_dir(folder)
             .unwrap()
-            .map(|it| it.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .map(|it| it.unwrap().path())
+            // A folder holds parts of the action of the same name.
+            .filter(|path| path.is_file())
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         let names = ACTIONS.iter().map(|it| it.name.as_str().replace('.', "_")).collect();
         assert_eq!(files, names);

@@ -1,18 +1,12 @@
 //! The container engine: one connection, and which containers a name means.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use bollard::{
-    Docker,
-    models::{ContainerSummary, ContainerSummaryStateEnum},
-    query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder},
-};
+use bollard::{Docker, query_parameters::InspectContainerOptions};
+use host::container::{self, Known};
 use tokio::sync::OnceCell;
 
 use crate::actions::{Attempt, Failure};
-
-/// Most containers of one service that one step acts on.
-const CONTAINERS_MAX: usize = 32;
 
 /// Longest time a container gets to end by itself before it is killed, as the engine's
 /// own default.
@@ -35,13 +29,8 @@ pub(crate) struct Engine {
 
 impl Engine {
     async fn docker(&self) -> Result<&Docker, Failure> {
-        let connect = || async { Docker::connect_with_defaults()?.negotiate_version().await };
-        self.docker.get_or_try_init(connect).await.map_err(|error| {
-            Failure::of(
-                &error,
-                "the fixer of a target in a container needs the engine's socket: mount /var/run/docker.sock, or set DOCKER_HOST",
-            )
-        })
+        let docker = self.docker.get_or_try_init(container::connect).await;
+        docker.map_err(|error| Failure::of(&error, error.hint()))
     }
 
     /// Returns the engine, and the containers that a name means.
@@ -96,56 +85,26 @@ pub(crate) fn patience(attempt: &Attempt) -> i32 {
 
 /// Returns what to call the containers that a name means.
 async fn resolve(docker: &Docker, name: &str, which: Which) -> Result<Vec<String>, Failure> {
-    let (project, service) = match name.split_once('/') {
-        None => return plain(name).map(|name| vec![name.to_owned()]),
-        Some((project, service)) => (plain(project)?, plain(service)?),
-    };
-    let labels = vec![
-        format!("com.docker.compose.project={project}"),
-        format!("com.docker.compose.service={service}"),
-    ];
-    let filters = HashMap::from([("label".to_owned(), labels)]);
-    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let found =
-        docker.list_containers(Some(options)).await.map_err(|error| refused(name, &error))?;
+    // Nothing was touched.
+    let refused =
+        |error: container::Error| Failure::refused(Failure::of(&error, error.hint()).reason);
+    let found = container::resolve(docker, name).await.map_err(refused)?;
     if found.is_empty() {
+        let (project, service) = name.split_once('/').unwrap_or(("", name));
         return Err(Failure::new(format!(
             "there is no container of service `{service}` in compose project `{project}`; see `docker compose ls` and `docker ps -a`"
         )));
     }
-    if CONTAINERS_MAX < found.len() {
-        return Err(Failure::new(format!(
-            "{name} means {} containers; one step acts on at most {CONTAINERS_MAX}",
-            found.len()
-        )));
-    }
-    Ok(chosen(&found, which))
+    Ok(chosen(found, which))
 }
 
-fn chosen(found: &[ContainerSummary], which: Which) -> Vec<String> {
-    let running = |it: &&ContainerSummary| it.state == Some(ContainerSummaryStateEnum::RUNNING);
-    let dead: Vec<_> = found.iter().filter(|it| !running(it)).filter_map(id_of).collect();
-    match which {
-        Which::DeadFirst if !dead.is_empty() => dead,
-        Which::DeadFirst | Which::All => found.iter().filter_map(id_of).collect(),
-    }
-}
-
-fn id_of(found: &ContainerSummary) -> Option<String> {
-    let name = found.names.iter().flatten().next().map(|it| it.trim_start_matches('/').to_owned());
-    name.or_else(|| found.id.clone())
-}
-
-/// Checks a part of a name: it becomes part of a path of the engine's interface.
-fn plain(name: &str) -> Result<&str, Failure> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let first = name.bytes().next().is_some_and(|it| it.is_ascii_alphanumeric());
-    if first && name.bytes().all(legal) {
-        return Ok(name);
-    }
-    Err(Failure::new(format!(
-        "`{name}` is no name of a container; write its name, its id, or `project/service`"
-    )))
+fn chosen(found: Vec<Known>, which: Which) -> Vec<String> {
+    let any_dead = found.iter().any(|it| it.runs == Some(false));
+    let is_meant = |it: &Known| match which {
+        Which::DeadFirst => !any_dead || it.runs == Some(false),
+        Which::All => true,
+    };
+    found.into_iter().filter(is_meant).map(|it| it.name).collect()
 }
 
 /// Tells why the engine did not do something.
@@ -162,30 +121,15 @@ pub(crate) fn refused(name: &str, error: &bollard::errors::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn container(name: &str, state: ContainerSummaryStateEnum) -> ContainerSummary {
-        ContainerSummary {
-            names: Some(vec![format!("/{name}")]),
-            state: Some(state),
-            ..ContainerSummary::default()
-        }
+    fn known(name: &str, runs: bool) -> Known {
+        Known { name: name.to_owned(), runs: Some(runs) }
     }
 
     #[test]
     fn of_a_scaled_service_the_dead_containers_are_meant() {
-        let found = [
-            container("a", ContainerSummaryStateEnum::RUNNING),
-            container("b", ContainerSummaryStateEnum::EXITED),
-        ];
-        assert_eq!(chosen(&found, Which::DeadFirst), ["b"]);
-        assert_eq!(chosen(&found, Which::All), ["a", "b"]);
-        assert_eq!(chosen(&found[..1], Which::DeadFirst), ["a"]);
-    }
-
-    #[test]
-    fn a_name_cannot_lead_to_another_path_of_the_engine() {
-        for name in ["../images", "a b", "", "a?force=1", "-a", ".", "a/b"] {
-            assert!(plain(name).is_err(), "{name}");
-        }
-        assert_eq!(plain("shop-db_1.x").unwrap(), "shop-db_1.x");
+        let found = [known("a", true), known("b", false)];
+        assert_eq!(chosen(found.to_vec(), Which::DeadFirst), ["b"]);
+        assert_eq!(chosen(found.to_vec(), Which::All), ["a", "b"]);
+        assert_eq!(chosen(found[..1].to_vec(), Which::DeadFirst), ["a"]);
     }
 }

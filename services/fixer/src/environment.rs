@@ -89,6 +89,12 @@ impl Environment {
         self.passed_on.iter().map(|(name, value)| (OsStr::new(*name), value.as_os_str()))
     }
 
+    /// Returns the same as text, for a process that is told its environment.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        let text = |it: &OsStr| it.to_string_lossy().into_owned();
+        self.clean().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
     /// Finds the program of a command, with its whole path.
     ///
     /// A bare name is searched in the `PATH` that the program itself will have; a

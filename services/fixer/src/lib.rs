@@ -42,16 +42,18 @@
 //!
 //! # Processes
 //!
-//! A process that is started outlives its fixer: it has a group of its own, and prints
+//! A process that is started outlives its fixer: it has a session of its own, and prints
 //! into a file. (A service manager that kills whole control groups must be told not to:
 //! `KillMode=process` for systemd. In a container, all ends with the container.) It is
-//! known again by its pid file and by `SELFHEAL_TARGET` in its environment; a number in
-//! a file alone is not trusted, as process ids are used again. In the state directory
-//! lie, for a target `shop`, the files that others read as evidence:
+//! known again by its id and start time, which are noted before it begins, or by the pid
+//! file that it writes; a number in a file alone is not trusted, as process ids are used
+//! again. See `host::process`. In the state directory lie, for a target `shop`, the files
+//! that others read as evidence:
 //!
 //! | file | content |
 //! |---|---|
-//! | `shop.pid` | the process id, as a decimal line |
+//! | `shop.run.json` | which run: `{"pid":1,"start_ticks":2,"boot_id":"…",…}` |
+//! | `shop.pid` | the process id, as a decimal line, for people |
 //! | `shop.log` | what it prints |
 //! | `shop.exit.json` | `{"pid":1,"exit_code":null,"signal":9,"at":"RFC 3339"}` |
 //! | `shop.starts.jsonl` | the last 200 starts: `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` |
@@ -86,7 +88,7 @@ mod turns;
 mod testing;
 
 pub use crate::{
-    actions::Tools,
+    actions::{KnownTargets, Tools},
     allow::AllowList,
     args::Args,
     lease::{Lease, Lost},

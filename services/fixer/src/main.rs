@@ -2,5 +2,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::run("fixer", fixer::start)
+    host::process::start::starter().unwrap_or_else(|| service::run("fixer", fixer::start))
 }

@@ -7,12 +7,13 @@ use domain::{
     check::{Check, Probe},
     wire::CheckResult,
 };
+use host::process::{Files, Found, Search, find::find, scan};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     actions::{Attempt, Failure, Tools, http_client},
     output::last_part,
-    process::{files::Files, find::find, reap::describe},
+    process::reap::describe,
     program::Program,
 };
 
@@ -54,7 +55,7 @@ async fn probe(
             Ok(_) => Ok(format!("{address} accepts connections")),
             Err(error) => Err(Failure::new(format!("cannot connect to {address}: {error}"))),
         },
-        Ok(Probe::Process) => process(action, tools).await,
+        Ok(Probe::Process) => process(action, tools, attempt).await,
         Ok(Probe::Docker) => container(action, tools).await,
         Ok(Probe::Command(command)) => program(command, tools, attempt, deadline).await,
         Ok(Probe::Disk(_) | Probe::Memory | Probe::Cpu | Probe::Prometheus(_)) => {
@@ -95,19 +96,26 @@ async fn http(check: &Check, url: &str, tools: &Tools) -> Result<String, Failure
     Ok(format!("{url} answered {status}"))
 }
 
-async fn process(action: &Action, tools: &Tools) -> Result<String, Failure> {
+async fn process(action: &Action, tools: &Tools, attempt: &Attempt) -> Result<String, Failure> {
     let Action::ProcessRestart { target, process } = action else {
         return Err(Failure::new("the step has no process to look at"));
     };
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
-    let process = process.clone();
-    let living = tokio::task::spawn_blocking(move || find(&files, &process))
+    let (process, configured) = (process.clone(), tools.targets.get());
+    let checks = attempt.checks.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let configured = configured.as_deref();
+        let (files, handle, checks) = (&files, &process, checks.as_slice());
+        find(Search { files, handle, checks, configured }, scan::scan)
+    });
+    let found = found
         .await
         .map_err(|error| Failure::of(&error, "this is a fault of the fixer: please report it"))?;
-    match living.first() {
-        Some(it) => Ok(format!("process {} is alive", it.pid.as_raw_nonzero())),
-        None => Err(Failure::new("the process is not alive")),
+    match found {
+        Found::Running(running) => Ok(format!("process {} is alive", running.main.pid)),
+        Found::Unclear { reason, .. } => Err(Failure::new(reason)),
+        Found::NotRunning { .. } => Err(Failure::new("the process is not alive")),
     }
 }
 

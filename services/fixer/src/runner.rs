@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{
     action::Action,
     plan::{OVERTIME, Step},
-    wire::{FixMode, FixOrder, FixOutcome, StepReport},
+    wire::{FixMode, FixOrder, FixOutcome, Refusal, StepReport},
 };
 use metrics::{counter, histogram};
 use service::trace::{KeyValue, Open, Role};
@@ -93,12 +93,17 @@ impl Work<'_> {
                 Ok(()) => continue,
                 Err(Stop::Lost(lost)) => return (self.lost(&step.name, &lost), false),
                 Err(Stop::NotBegun(failure)) => (failure, idx, idx),
+                // It has touched nothing.
+                Err(Stop::Failed(failure)) if failure.is_refusal => (failure, idx, idx),
                 Err(Stop::Failed(failure)) => (failure, idx + 1, idx),
                 Err(Stop::TimedOut(failure)) => (failure, idx + 1, idx + 1),
             };
             let first = |n: usize| steps.get(..n).unwrap_or_default();
             let whole = first(n_changed).iter().all(|it| it.undo.is_some());
             let reason = format!("step `{}`: {}", step.name, failure.reason);
+            if failure.is_refusal && n_begun == 0 {
+                return (FixOutcome::Refused { reason, code: Refusal::Other }, false);
+            }
             let (reason, undone) = self.take_back(reason, first(n_begun), whole).await;
             return (FixOutcome::Failed { reason }, undone);
         }
@@ -167,7 +172,8 @@ impl Work<'_> {
 
     fn begin(&self, timeout: Duration) -> Attempt {
         let work = self.order.work;
-        Attempt::begin(work.incident.to_string(), work.attempt, timeout)
+        let checks = self.order.plan.success.checks.clone();
+        Attempt::begin(work.incident.to_string(), work.attempt, timeout).with_checks(checks)
     }
 
     async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Stop> {

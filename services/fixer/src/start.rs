@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bus::Bus;
 use bytes::Bytes;
-use domain::{id::IncidentId, wire::WorkKind};
+use domain::{config::Config, id::IncidentId, wire::WorkKind};
+use host::process::Configured;
 use service::{BoxError, Chain, Context, Metric};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
-    AllowList, Args, Progress, Tools, alive::Alive, memory::Memory, orders::Orders, turns::Turns,
+    AllowList, Args, KnownTargets, Progress, Tools, alive::Alive, memory::Memory, orders::Orders,
+    process::keep_bounded, turns::Turns,
 };
 
 /// Runs the fixer until it is told to stop; orders under way are carried out to their end.
@@ -26,7 +28,10 @@ pub async fn start(ctx: Context<Args>) -> Result<(), BoxError> {
     if ctx.stop.run_until_cancelled(ctx.bus.wait_for_topology()).await.transpose()?.is_none() {
         return Ok(());
     }
+    ctx.tasks.spawn(keep_bounded(ctx.args.state_dir.clone(), ctx.stop.clone()));
     let tools = Tools::new(allow, ctx.args.state_dir, ctx.tasks.clone(), ctx.stop.clone());
+    ctx.tasks.spawn(follow(ctx.bus.clone(), tools.targets(), ctx.stop.clone()));
+    let tools = Arc::new(tools);
     let hand = Hand {
         bus: ctx.bus,
         id: ctx.member_id,
@@ -87,6 +92,21 @@ pub async fn serve(hand: Hand, tools: Arc<Tools>) {
             orders.handle(job).await;
             drop(slot);
         });
+    }
+}
+
+/// Keeps what is known of all targets as the configuration says, until told to stop.
+async fn follow(bus: Bus, targets: KnownTargets, stop: CancellationToken) {
+    let mut config = bus.config_store().watch();
+    config.mark_changed();
+    while let Some(Ok(())) = stop.run_until_cancelled(config.changed()).await {
+        let Some((revision, text)) = config.borrow_and_update().clone() else { continue };
+        match serde_json::from_slice::<Config>(&text) {
+            Ok(config) => targets.set(Configured::of(&config.targets)),
+            Err(error) => {
+                warn!(revision, %error, "configuration cannot be read, the former one stays");
+            }
+        }
     }
 }
 

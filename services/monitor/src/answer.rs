@@ -7,20 +7,22 @@ use std::{
 
 use bus::{ServeError, Served};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use domain::{
+    check::Check,
     measure::MEASURES_MAX,
     target::Target,
     wire::{CheckResult, ContainerState, ProbeReply, ProbeRequest, TargetProbe},
 };
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, error::Elapsed, timeout};
 
 use crate::{
     host,
     instruments::Instruments,
+    listeners::{self, Answering, Owner},
     measure,
     probes::{self, Question},
+    program,
     roster::Standings,
     sample::{Outcome, Sample},
 };
@@ -33,6 +35,12 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// Lines of a log that are told.
 const LOG_LINES: usize = 30;
+
+/// The type of the event of a target that does not work.
+const SERVICE_DOWN: &str = "service_down";
+
+/// In the evidence of a process check: processes that may be the target's.
+const UNCLEAR: &str = "unclear_pids";
 
 /// Answers questions.
 #[derive(Clone, Debug)]
@@ -76,23 +84,30 @@ impl Answerer {
     }
 
     async fn target(&self, target: Arc<Target>, logs: bool, limit: Duration) -> TargetProbe {
-        let checks = self.checks(&target, limit);
-        // What is not known in time is left out: the checks are what counts.
-        let around = timeout(limit, self.around(&target, logs));
-        let (checks, around) = tokio::join!(checks, around);
-        let (process, container, log_tail, recent_starts) = around.unwrap_or_default();
-        TargetProbe {
+        let around = self.around(&target, logs, limit);
+        let (looks, around) = tokio::join!(self.looks(&target, limit), around);
+        let mut probe = TargetProbe {
             target: target.name.clone(),
-            healthy: checks.iter().all(|check| check.ok),
-            checks,
-            process,
-            container,
-            log_tail,
-            recent_starts,
+            healthy: looks.iter().all(|look| look.result.ok),
+            ..around
+        };
+        if target.handle().is_some() && looks.iter().any(Look::is_handle_down) {
+            probe.answered_by = answered_by(&looks).await;
+            probe.program_missing = program_missing(&target).await;
         }
+        for Look { check: _, result, sample } in looks {
+            match sample.finding.outcome {
+                Outcome::Passed | Outcome::Failed | Outcome::Between => {}
+                Outcome::Unseen => probe.unseen_checks.push(result.check.clone()),
+                Outcome::NotAsked => probe.not_asked.push(result.check.clone()),
+            }
+            complete(&mut probe, &sample);
+            probe.checks.push(result);
+        }
+        probe
     }
 
-    async fn checks(&self, target: &Arc<Target>, limit: Duration) -> Vec<CheckResult> {
+    async fn looks(&self, target: &Arc<Target>, limit: Duration) -> Vec<Look> {
         let looks = target.all_checks().into_iter().map(|check| {
             let instruments = self.instruments.clone();
             let question = Question { target: Arc::clone(target), check, instruments };
@@ -100,7 +115,7 @@ impl Answerer {
                 let limit = limit.min(question.check.timeout.to_std());
                 let sample = probes::look_within(&question, limit).await;
                 let ok = self.is_ok(&question, &sample);
-                sample.result(&question.check, ok)
+                Look { result: sample.result(&question.check, ok), sample, check: question.check }
             }
         });
         join_all(looks).await
@@ -109,7 +124,7 @@ impl Answerer {
     fn is_ok(&self, question: &Question, sample: &Sample) -> bool {
         match sample.finding.outcome {
             Outcome::Passed => true,
-            Outcome::Failed => false,
+            Outcome::Failed | Outcome::Unseen | Outcome::NotAsked => false,
             Outcome::Between => {
                 let standings = self.standings.read().unwrap_or_else(PoisonError::into_inner);
                 let standing = standings.get(&question.target.name);
@@ -118,28 +133,113 @@ impl Answerer {
         }
     }
 
-    async fn around(&self, target: &Target, logs: bool) -> Around {
+    /// Looks at what stands around the checks. What does not answer within `limit` is named.
+    async fn around(&self, target: &Target, logs: bool, limit: Duration) -> TargetProbe {
+        let mut around = TargetProbe::default();
         if target.process.is_some() {
             let processes = &self.instruments.processes;
             let log = async {
                 if logs { processes.log_tail(target, LOG_LINES).await } else { Vec::new() }
             };
-            let (state, log, starts) =
-                tokio::join!(processes.state(target), log, processes.recent_starts(target));
-            return (state, None, log, starts);
+            let (state, log, starts) = tokio::join!(
+                timeout(limit, processes.state(target)),
+                timeout(limit, log),
+                timeout(limit, processes.recent_starts(target)),
+            );
+            around.process = known("process", state, &mut around.unseen).flatten();
+            around.log_tail = known("log", log, &mut around.unseen).unwrap_or_default();
+            around.recent_starts = known("starts", starts, &mut around.unseen).unwrap_or_default();
+            return around;
         }
-        let Some(docker) = &target.docker else { return Around::default() };
+        let Some(docker) = &target.docker else { return around };
+        let begun = Instant::now();
         let engine = &self.instruments.engine;
-        let Ok(found) = engine.find(&docker.container).await else { return Around::default() };
-        let Some(container) = found else {
-            return (None, Some(ContainerState::default()), Vec::new(), Vec::new());
+        let found = timeout(limit, engine.find(&docker.container)).await;
+        let container = match known("container", found, &mut around.unseen) {
+            Some(Ok(Some(container))) => container,
+            Some(Ok(None)) => {
+                around.container = Some(ContainerState::default());
+                return around;
+            }
+            // The engine cannot be asked; its check says why.
+            Some(Err(_)) | None => return around,
         };
-        let log = if logs { engine.log_tail(&container, LOG_LINES).await } else { Vec::new() };
-        let starts = container.state.started_at.into_iter().collect();
-        (None, Some(container.state), log, starts)
+        if logs {
+            let left = limit.saturating_sub(begun.elapsed());
+            let log = timeout(left, engine.log_tail(&container, LOG_LINES)).await;
+            around.log_tail = known("log", log, &mut around.unseen).unwrap_or_default();
+        }
+        around.recent_starts = container.state.started_at.into_iter().collect();
+        around.container = Some(container.state);
+        around
     }
 }
 
-/// Process, container, log, starts.
-type Around =
-    (Option<domain::wire::ProcessState>, Option<ContainerState>, Vec<String>, Vec<DateTime<Utc>>);
+/// One check, looked at.
+struct Look {
+    check: Check,
+    result: CheckResult,
+    sample: Sample,
+}
+
+impl Look {
+    /// Returns whether this says that no process of the target runs.
+    fn is_handle_down(&self) -> bool {
+        let is_handle = self.check.process == Some(true) || self.check.docker == Some(true);
+        is_handle && self.sample.finding.outcome == Outcome::Failed
+    }
+
+    /// Returns who answers this check, in words, if something on this host does.
+    async fn answered_by(&self) -> Option<String> {
+        // A process runs, and whether it is the target's cannot be told: no second copy.
+        if self.sample.finding.evidence.contains_key(UNCLEAR) {
+            return Some(self.sample.finding.detail.clone());
+        }
+        if self.sample.finding.outcome != Outcome::Passed {
+            return None;
+        }
+        let label = &self.result.check;
+        if self.check.command.is_some() && self.check.event_type().as_str() == SERVICE_DOWN {
+            return Some(format!("check `{label}` passes"));
+        }
+        match listeners::answering(&self.check, Owner::Nobody).await {
+            Answering::Another { port, who } => {
+                Some(format!("check `{label}` passes: port {port} is answered by {who}"))
+            }
+            Answering::Owner | Answering::Unseen => {
+                Some(format!("check `{label}` passes, answered by a process that cannot be seen"))
+            }
+            Answering::Elsewhere => None,
+        }
+    }
+}
+
+/// Returns what the start of a target needs and is not there.
+async fn program_missing(target: &Target) -> Option<String> {
+    let handle = target.process.clone()?;
+    tokio::task::spawn_blocking(move || program::missing(&handle)).await.ok().flatten()
+}
+
+/// Returns who answers the checks of a target that does not run.
+async fn answered_by(looks: &[Look]) -> Vec<String> {
+    join_all(looks.iter().map(Look::answered_by)).await.into_iter().flatten().collect()
+}
+
+/// Returns what was seen in time; names what was not.
+fn known<T>(what: &str, seen: Result<T, Elapsed>, unseen: &mut Vec<String>) -> Option<T> {
+    if seen.is_err() {
+        unseen.push(what.to_owned());
+    }
+    seen.ok()
+}
+
+/// Takes the state of the container from its check, if that was quicker than the look at it.
+fn complete(probe: &mut TargetProbe, sample: &Sample) {
+    let described = sample.finding.evidence.get("container").cloned();
+    if probe.container.is_none()
+        && let Some(Ok(state)) = described.map(serde_json::from_value::<ContainerState>)
+    {
+        probe.container = Some(state);
+        probe.unseen.retain(|it| it != "container");
+    }
+}

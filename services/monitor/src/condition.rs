@@ -107,6 +107,12 @@ impl Condition {
         self.judges.iter().filter(|(_, it)| it.health() == Health::Unknown).map(|(idx, _)| *idx)
     }
 
+    /// Returns whether one of its checks can be asked.
+    #[must_use]
+    pub fn is_asked(&self, check_idx: usize) -> bool {
+        self.judges.get(&check_idx).is_none_or(Judge::is_asked)
+    }
+
     /// Returns all of its checks.
     pub fn checks(&self) -> impl Iterator<Item = usize> {
         self.judges.keys().copied()
@@ -125,7 +131,7 @@ impl Condition {
         if after == Health::Sick && self.state != Health::Sick {
             self.state = Health::Sick;
             self.culprit_idx = Some(check_idx);
-        } else if self.judges.values().all(|judge| judge.health() == Health::Well) {
+        } else if self.all_well() {
             self.state = Health::Well;
             self.repeat_wait = Duration::ZERO;
             self.not_before = None;
@@ -133,6 +139,12 @@ impl Condition {
         self.settle_over();
         let recovered = before != Health::Well && after == Health::Well;
         Taken { recovering: recovered && self.state == Health::Sick }
+    }
+
+    /// Returns whether all checks that can be asked count as passed, and there is one.
+    fn all_well(&self) -> bool {
+        let mut asked = self.judges.values().filter(|judge| judge.is_asked()).peekable();
+        asked.peek().is_some() && asked.all(|judge| judge.health() == Health::Well)
     }
 
     /// Decides what the end of an incident means, once there are samples newer than it.
@@ -241,6 +253,21 @@ mod tests {
             condition.sent(status, Instant::now());
         }
         due
+    }
+
+    #[test]
+    fn a_check_that_cannot_be_asked_neither_hides_trouble_nor_recovery() {
+        let mut it = condition(None);
+        let not_asked = || Begun::now().ended(Finding::not_asked("no such program"));
+        it.take(HTTP, not_asked());
+        assert_eq!(report(&mut it), None);
+        for _ in 0..2 {
+            it.take(PROCESS, failed());
+            it.take(HTTP, not_asked());
+            assert_eq!(report(&mut it), Some(Status::Firing));
+            it.take(PROCESS, passed());
+            assert_eq!(report(&mut it), Some(Status::Resolved));
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ mod container;
 mod listen;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -12,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bollard::{
-    Docker,
-    query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder},
-};
+use bollard::{Docker, query_parameters::LogsOptionsBuilder};
 use futures_util::StreamExt as _;
 use tokio::{
     sync::{Notify, OnceCell, broadcast},
@@ -24,9 +20,6 @@ use tokio::{
 
 pub use container::Container;
 pub use listen::{Change, Happened};
-
-/// Containers of one compose service that are looked at.
-const REPLICAS_MAX: usize = 32;
 
 /// Events that wait for a slow reader; one that has missed some looks for itself.
 const EVENTS_WAITING: usize = 256;
@@ -40,11 +33,9 @@ const LOGS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Why the engine did not tell.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be reached.
-    #[error(
-        "cannot reach the Docker engine; it must run, and its socket (/var/run/docker.sock, or DOCKER_HOST) must be open to the monitor"
-    )]
-    Unreachable(#[source] bollard::errors::Error),
+    /// It cannot be reached, or a name means nothing that can be looked at.
+    #[error("{hint}", hint = .0.hint())]
+    NotFound(#[from] host::container::Error),
     /// It answered with an error.
     #[error("the Docker engine cannot describe container {container}")]
     Refused {
@@ -54,6 +45,19 @@ pub enum Error {
         #[source]
         source: bollard::errors::Error,
     },
+}
+
+impl Error {
+    /// Returns whether the engine itself did not answer.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        match self {
+            Self::NotFound(host::container::Error::Unreachable(_)) | Self::Refused { .. } => true,
+            Self::NotFound(
+                host::container::Error::Name(_) | host::container::Error::TooMany { .. },
+            ) => false,
+        }
+    }
 }
 
 /// The container engine of this host. Cheap to clone; connects at its first use.
@@ -76,8 +80,7 @@ impl Default for Engine {
 
 impl Engine {
     async fn docker(&self) -> Result<&Docker, Error> {
-        let connect = || async { Docker::connect_with_local_defaults()?.negotiate_version().await };
-        self.docker.get_or_try_init(connect).await.map_err(Error::Unreachable)
+        Ok(self.docker.get_or_try_init(host::container::connect).await?)
     }
 
     /// Returns what happens to containers from now on.
@@ -99,12 +102,9 @@ impl Engine {
     ///
     /// When the engine cannot be reached, or refuses to answer.
     pub async fn find(&self, name: &str) -> Result<Option<Container>, Error> {
-        let Some((project, service)) = name.split_once('/') else {
-            return self.inspect(name).await;
-        };
         let mut found: Option<Container> = None;
-        for id in self.replicas(project, service).await? {
-            match self.inspect(&id).await? {
+        for replica in host::container::resolve(self.docker().await?, name).await? {
+            match self.inspect(&replica.name).await? {
                 Some(sick) if sick.sickness().is_some() => return Ok(Some(sick)),
                 Some(well) => {
                     found = Some(match found {
@@ -127,20 +127,8 @@ impl Engine {
             Err(source @ DockerResponseServerError { .. }) => {
                 Err(Error::Refused { container: name.to_owned(), source })
             }
-            Err(error) => Err(Error::Unreachable(error)),
+            Err(error) => Err(host::container::Error::Unreachable(error).into()),
         }
-    }
-
-    async fn replicas(&self, project: &str, service: &str) -> Result<Vec<String>, Error> {
-        let labels = vec![
-            format!("com.docker.compose.project={project}"),
-            format!("com.docker.compose.service={service}"),
-        ];
-        let filters = HashMap::from([("label".to_owned(), labels)]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let listed = self.docker().await?.list_containers(Some(options)).await;
-        let listed = listed.map_err(Error::Unreachable)?;
-        Ok(listed.into_iter().filter_map(|it| it.id).take(REPLICAS_MAX).collect())
     }
 
     /// Returns the last lines that a container has printed; none when the engine does not

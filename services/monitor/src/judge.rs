@@ -4,6 +4,10 @@ use tokio::time::Instant;
 
 use crate::sample::{Outcome, Sample};
 
+/// So many looks in a row may see nothing; one more counts as failed, as people must hear of a
+/// target that cannot be watched.
+const N_UNSEEN_MAX: u32 = 4;
+
 /// What is thought of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -22,6 +26,8 @@ pub struct Judge {
     pass_after: u32,
     n_failed: u32,
     n_passed: u32,
+    n_unseen: u32,
+    is_asked: bool,
     health: Health,
     first_failed: Option<Sample>,
     last: Option<Sample>,
@@ -37,6 +43,8 @@ impl Judge {
             pass_after: pass_after.max(1),
             n_failed: 0,
             n_passed: 0,
+            n_unseen: 0,
+            is_asked: true,
             health: Health::Unknown,
             first_failed: None,
             last: None,
@@ -46,10 +54,22 @@ impl Judge {
 
     /// Takes one more sample and returns what is thought now.
     pub fn take(&mut self, sample: Sample) -> Health {
+        let n_unseen = self.n_unseen;
+        self.n_unseen = 0;
+        self.is_asked = sample.finding.outcome != Outcome::NotAsked;
         let failed = match sample.finding.outcome {
             Outcome::Failed => true,
             Outcome::Passed => false,
             Outcome::Between => self.health == Health::Sick,
+            Outcome::Unseen => {
+                self.n_unseen = n_unseen.saturating_add(1);
+                if self.n_unseen <= N_UNSEEN_MAX {
+                    return self.health;
+                }
+                true
+            }
+            // Nobody but the operator can change that; it is no fault of the target.
+            Outcome::NotAsked => return self.health,
         };
         if failed {
             if self.n_failed == 0 {
@@ -93,6 +113,12 @@ impl Judge {
         self.health
     }
 
+    /// Returns whether the check can be asked; one that cannot says nothing.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.is_asked
+    }
+
     /// Returns how many samples in a row have failed.
     #[must_use]
     pub const fn n_failed(&self) -> u32 {
@@ -131,6 +157,8 @@ mod tests {
             finding.outcome = match letter {
                 'p' => Outcome::Passed,
                 'f' => Outcome::Failed,
+                'u' => Outcome::Unseen,
+                'n' => Outcome::NotAsked,
                 _ => Outcome::Between,
             };
             match judge.take(Begun::now().ended(finding)) {
@@ -161,6 +189,22 @@ mod tests {
         for (samples, thought) in
             [("pbb", "www"), ("fbb", "sss"), ("fbpb", "ssww"), ("b", "w"), ("pbfbpb", "wwssww")]
         {
+            assert_eq!(run(1, 1, samples), thought, "{samples}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_seen_or_not_asked_is_neither_failed_nor_passed() {
+        for (samples, thought) in [
+            ("n", "?"),
+            ("nnnnnnnn", "????????"),
+            ("pnnnnnnn", "wwwwwwww"),
+            ("fnnpn", "sssww"),
+            ("u", "?"),
+            ("uuuuu", "????s"),
+            ("puuuupuuuu", "wwwwwwwwww"),
+            ("fuuup", "ssssw"),
+        ] {
             assert_eq!(run(1, 1, samples), thought, "{samples}");
         }
     }

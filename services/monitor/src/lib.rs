@@ -10,6 +10,7 @@
 //! Any monitor of the zone may be asked to [`verify`] a fix, or how a target is
 //! ([`answer`]).
 
+mod age;
 pub mod answer;
 pub mod condition;
 pub mod engine;
@@ -17,15 +18,19 @@ pub mod host;
 pub mod incidents;
 pub mod instruments;
 pub mod judge;
+mod listeners;
 mod measure;
 mod metrics;
+mod own;
 pub mod probes;
 pub mod processes;
+mod program;
 mod prometheus;
 pub mod report;
 pub mod roster;
 pub mod sample;
 pub mod share;
+mod startup;
 pub mod trial;
 pub mod verify;
 pub mod verify_work;

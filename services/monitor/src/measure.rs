@@ -35,13 +35,13 @@ pub(crate) async fn measure(
     let asking = prometheus::ask(instruments, &asked.url, &asked.query, &measure.headers);
     let answer = timeout(limit, asking).await.unwrap_or_else(|_elapsed| {
         let limit = Span::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        Err(format!("no answer within {limit}"))
+        Err(prometheus::Failure::Unanswered(format!("no answer within {limit}")))
     });
     match answer {
         Ok(series) => told(measure, &series),
         Err(why) => Measured {
             name: measure.name.clone(),
-            failure: Some(cut(&why, FAILURE_CHARS_MAX)),
+            failure: Some(cut(&why.to_string(), FAILURE_CHARS_MAX)),
             ..Measured::default()
         },
     }

@@ -86,6 +86,7 @@ pub struct Follower {
 
 impl Follower {
     async fn tell(&self, sample: Sample) {
+        let sample = Sample { finding: sample.finding.aged(), ..sample };
         // The receiver is gone when nobody is interested any more; then this ends too.
         let seen = Seen { check_idx: self.check_idx, sample };
         if self.samples.send(seen).await.is_err() {
@@ -130,16 +131,31 @@ pub async fn look(question: &Question) -> Sample {
 pub async fn look_within(question: &Question, limit: Duration) -> Sample {
     let begun = Begun::now();
     let finding = match entry(&question.check) {
-        Ok(entry) => {
-            tokio::time::timeout(limit, (entry.sample)(question)).await.unwrap_or_else(|_elapsed| {
-                Finding::failed(format!("no answer within {} ms", limit.as_millis()))
-            })
-        }
-        Err(why) => Finding::failed(why),
+        Ok(entry) => tokio::time::timeout(limit, (entry.sample)(question))
+            .await
+            .unwrap_or_else(|_elapsed| no_answer(&question.check, limit)),
+        Err(why) => Finding::not_asked(why),
     };
     let sample = begun.ended(finding);
     count(question, &sample);
     sample
+}
+
+/// Returns what it means that there was no answer within `limit`.
+///
+/// A target that does not answer in the time that its check allows has failed. What this host or
+/// its container engine does not tell in time says nothing about the target, and neither does a
+/// look that was cut short.
+fn no_answer(check: &Check, limit: Duration) -> Finding {
+    let detail = format!("no answer within {} ms", limit.as_millis());
+    match check.probe() {
+        Ok(Probe::Docker) => {
+            Finding::unseen(detail).with(docker::UNREACHABLE, serde_json::json!(true))
+        }
+        Ok(Probe::Process) => Finding::unseen(detail),
+        Ok(_) | Err(_) if limit < check.timeout.to_std() => Finding::unseen(detail),
+        Ok(_) | Err(_) => Finding::failed(detail),
+    }
 }
 
 /// Looks again and again, until dropped.
@@ -154,6 +170,8 @@ fn count(question: &Question, sample: &Sample) {
         Outcome::Passed => "passed",
         Outcome::Failed => "failed",
         Outcome::Between => "between",
+        Outcome::Unseen => "unseen",
+        Outcome::NotAsked => "not_asked",
     };
     let probe = name_of(&question.check);
     metrics::counter!("selfheal_checks_total", "probe" => probe, "result" => result).increment(1);

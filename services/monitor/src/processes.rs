@@ -1,68 +1,31 @@
-//! Processes of this host: finding the one of a target, and knowing how it ended.
+//! Processes of this host: the one of a target, and how it ended.
 
 #[doc(hidden)]
 pub mod edges;
-mod ending;
-mod identity;
-mod oom;
-mod pidfd;
 mod record;
-mod scan;
-mod stat;
 mod state;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use chrono::{DateTime, Utc};
 use domain::target::{ProcessHandle, Target};
-use rustix::process::Pid;
+use host::process::{
+    Configured, Files, Found, Running, Scanner, Search,
+    find::{find, find_recorded},
+};
+
+pub use host::process::{Ending, OomCount, PidFd, Run};
 
 use crate::sample::RunId;
 
-use scan::Scanner;
-
-pub use ending::Ending;
-pub use oom::OomCount;
-pub use pidfd::PidFd;
-pub use stat::Stat;
-
-/// A living process of a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Living {
-    /// Its id.
-    pub pid: Pid,
-    /// Clock ticks from the host's start to its own: with the id, it names one run.
-    pub start_ticks: u64,
-}
-
-impl Living {
-    /// Returns the id as a number.
-    #[must_use]
-    pub fn number(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    /// Returns whether this very run is still alive.
-    #[must_use]
-    pub fn still_runs(&self) -> bool {
-        Stat::read(self.pid).is_some_and(|it| it.is_living() && it.start_ticks == self.start_ticks)
-    }
-
-    /// Returns what tells this run from the next.
-    #[must_use]
-    pub fn run(&self) -> RunId {
-        RunId(format!("pid {} from tick {}", self.number(), self.start_ticks))
-    }
-
-    /// Returns when it was started.
-    #[must_use]
-    pub fn started_at(&self) -> Option<DateTime<Utc>> {
-        stat::time_of_ticks(self.start_ticks)
-    }
+/// Returns what tells a run from the next.
+#[must_use]
+pub fn run_id(run: &Run) -> RunId {
+    RunId(run.to_string())
 }
 
 /// The processes of all targets, with what was seen of their last runs.
@@ -71,37 +34,82 @@ pub struct Processes {
     state_dir: Arc<Path>,
     last_endings: Arc<Mutex<HashMap<String, Ending>>>,
     scanner: Arc<Scanner>,
+    /// What is known of all targets, once there is a configuration.
+    configured: Arc<RwLock<Option<Arc<Configured>>>>,
+    /// Runs that were adopted, by target: each is reported once.
+    adopted: Arc<Mutex<HashMap<String, Run>>>,
 }
 
 impl Processes {
     /// Reads what fixers leave in `state_dir`.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir: state_dir.into(), last_endings: Arc::default(), scanner: Arc::default() }
+        Self {
+            state_dir: state_dir.into(),
+            last_endings: Arc::default(),
+            scanner: Arc::default(),
+            configured: Arc::default(),
+            adopted: Arc::default(),
+        }
     }
 
-    /// Returns the living process of a target: the one in its pid file, else, when
-    /// `scan` is set, the one that carries its name in its environment.
-    pub async fn find(&self, target: &Target, scan: bool) -> Option<Living> {
+    /// Takes the targets of a new configuration.
+    pub fn configure(&self, configured: Configured) {
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Some(configured.into());
+    }
+
+    /// Returns the living process of a target: the one that was recorded or that its pid file
+    /// names, else, when `scan` is set, one that is found among all processes.
+    pub async fn find(&self, target: &Target, scan: bool) -> Option<Run> {
+        if scan {
+            return self.look(target).await?.main();
+        }
+        let running = self.asked(target, |search, _| find_recorded(search)).await??;
+        Some(running.main)
+    }
+
+    /// Looks for a target's process by all that is known; `None` without a process handle.
+    pub async fn look(&self, target: &Target) -> Option<Found> {
+        self.asked(target, |search, scanner| find(search, || scanner.scan())).await
+    }
+
+    async fn asked<T>(
+        &self,
+        target: &Target,
+        ask: impl FnOnce(Search<'_>, &Scanner) -> T + Send + 'static,
+    ) -> Option<T>
+    where
+        T: Adopts + Send + 'static,
+    {
         let handle = target.process.clone()?;
-        let name = target.name.clone();
-        let pid_file = self.pid_file(&name, &handle);
-        let (scanner, state_dir) = (Arc::clone(&self.scanner), Arc::clone(&self.state_dir));
-        let found = tokio::task::spawn_blocking(move || {
-            identity::of_file(&pid_file, &name, &handle)
-                .or_else(|| if scan { scanner.find(&name, &state_dir) } else { None })
+        let files = self.files(&target.name, &handle)?;
+        let (scanner, it) = (Arc::clone(&self.scanner), self.clone());
+        let checks = target.checks.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let configured = it.configured.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let configured = configured.as_deref();
+            let search = Search { files: &files, handle: &handle, checks: &checks, configured };
+            let answer = ask(search, &scanner);
+            if let Some(running) = answer.running() {
+                it.report_adoption(files.target(), running);
+            }
+            answer
         });
-        found.await.ok().flatten()
+        answer.await.ok()
     }
 
-    fn pid_file(&self, name: &str, handle: &ProcessHandle) -> PathBuf {
-        let named = handle.pid_file.as_ref().map(PathBuf::from);
-        named.unwrap_or_else(|| self.of_target(name, "pid"))
+    fn report_adoption(&self, target: &str, running: &Running) {
+        let Some(how) = running.by.adoption() else { return };
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if adopted.insert(target.to_owned(), running.main) != Some(running.main) {
+            let pid = running.main.pid;
+            tracing::info!(target.name = target, pid, how, "a running process is adopted");
+        }
     }
 
-    fn log_file(&self, name: &str, handle: &ProcessHandle) -> PathBuf {
-        let named = handle.log.as_ref().map(PathBuf::from);
-        named.unwrap_or_else(|| self.of_target(name, "log"))
+    fn files(&self, name: &str, handle: &ProcessHandle) -> Option<Files> {
+        // A name that cannot be part of a file name has no files, and no fixer starts it.
+        Files::new(&self.state_dir, name, handle).ok()
     }
 
     fn of_target(&self, name: &str, ending: &str) -> PathBuf {
@@ -112,7 +120,7 @@ impl Processes {
     ///
     /// Reads a few small files; the event about the exit waits for it.
     #[must_use]
-    pub fn note_ending(&self, name: &str, run: &Living, oom_before: Option<&OomCount>) -> Ending {
+    pub fn note_ending(&self, name: &str, run: &Run, oom_before: Option<&OomCount>) -> Ending {
         let ending = Ending::of(run, &self.of_target(name, "exit.json"), oom_before);
         let mut endings = self.last_endings.lock().unwrap_or_else(PoisonError::into_inner);
         endings.insert(name.to_owned(), ending.clone());
@@ -138,18 +146,19 @@ impl Processes {
     /// Returns how the last run of a dead target has ended, as far as it is known.
     pub async fn how_it_ended(&self, target: &Target) -> Option<Ending> {
         let handle = target.process.clone()?;
+        let files = self.files(&target.name, &handle)?;
         let (it, name) = (self.clone(), target.name.clone());
-        let ending = tokio::task::spawn_blocking(move || {
-            state::of_last_run(&it.pid_file(&name, &handle), it.last_ending(&name))
-        });
+        let ending =
+            tokio::task::spawn_blocking(move || state::of_last_run(&files, it.last_ending(&name)));
         ending.await.ok().flatten()
     }
 
     /// Returns the last lines of what the target's process has printed.
     pub async fn log_tail(&self, target: &Target, n_lines: usize) -> Vec<String> {
-        let Some(handle) = &target.process else { return Vec::new() };
-        let path = self.log_file(&target.name, handle);
-        let lines = tokio::task::spawn_blocking(move || record::last_lines(&path, n_lines));
+        let files = target.process.as_ref().and_then(|it| self.files(&target.name, it));
+        let Some(files) = files else { return Vec::new() };
+        let lines =
+            tokio::task::spawn_blocking(move || record::last_lines(files.log_path(), n_lines));
         lines.await.unwrap_or_default()
     }
 
@@ -163,12 +172,32 @@ impl Processes {
     /// Returns the state of a target's process as others see it.
     pub async fn state(&self, target: &Target) -> Option<domain::wire::ProcessState> {
         let handle = target.process.clone()?;
+        let files = self.files(&target.name, &handle)?;
         let living = self.find(target, true).await;
         let (it, name) = (self.clone(), target.name.clone());
         let state = tokio::task::spawn_blocking(move || {
-            let pid_file = it.pid_file(&name, &handle);
-            state::of(living.as_ref(), &pid_file, it.last_ending(&name))
+            state::of(living.as_ref(), &files, it.last_ending(&name))
         });
         state.await.ok()
+    }
+}
+
+/// What may have found a target that runs.
+trait Adopts {
+    fn running(&self) -> Option<&Running>;
+}
+
+impl Adopts for Found {
+    fn running(&self) -> Option<&Running> {
+        match self {
+            Self::Running(running) => Some(running),
+            Self::Unclear { .. } | Self::NotRunning { .. } => None,
+        }
+    }
+}
+
+impl Adopts for Option<Running> {
+    fn running(&self) -> Option<&Running> {
+        self.as_ref()
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use domain::{config::Config, target::Target, wire::Member};
+use host::process::Configured;
 use tokio::sync::mpsc;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -84,6 +85,7 @@ impl Roster {
                 return false;
             }
         };
+        self.post.instruments.processes.configure(Configured::of(&config.targets));
         let ours = config.targets.into_iter().filter(|target| self.zones.contains(&target.zone));
         self.configured = ours.map(Arc::new).collect();
         self.revision = revision;

@@ -7,6 +7,8 @@ use domain::{check::Check, wire::CheckResult};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::age;
+
 /// Longest text of a sample; what others print must not fill the inbox.
 const DETAIL_MAX: usize = 500;
 
@@ -20,6 +22,10 @@ pub enum Outcome {
     /// Below the threshold of sickness, but not yet down at the one of health: what was
     /// thought before still holds.
     Between,
+    /// It was not seen in time, for reasons of ours. Says nothing about the target.
+    Unseen,
+    /// The check cannot be asked: a mistake of the configuration. Says nothing about the target.
+    NotAsked,
 }
 
 /// Tells one run of a process or container from the next.
@@ -37,6 +43,8 @@ pub struct Finding {
     pub evidence: Map<String, Value>,
     /// The run that was seen, by probes that see one.
     pub run: Option<RunId>,
+    /// For how long that run has been going on, where it is known.
+    pub age: Option<Duration>,
 }
 
 impl Finding {
@@ -48,6 +56,16 @@ impl Finding {
     /// Returns a finding that something is wrong.
     pub fn failed(detail: impl Into<String>) -> Self {
         Self::new(Outcome::Failed, &detail.into())
+    }
+
+    /// Returns a finding that it could not be seen in time.
+    pub fn unseen(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Unseen, &detail.into())
+    }
+
+    /// Returns a finding that the check cannot be asked, and why.
+    pub fn not_asked(why: impl AsRef<str>) -> Self {
+        Self::new(Outcome::NotAsked, &format!("this check cannot be asked: {}", why.as_ref()))
     }
 
     /// Judges a percentage by the thresholds of the check.
@@ -68,7 +86,7 @@ impl Finding {
     }
 
     fn new(outcome: Outcome, detail: &str) -> Self {
-        Self { outcome, detail: one_line(detail), evidence: Map::new(), run: None }
+        Self { outcome, detail: one_line(detail), evidence: Map::new(), run: None, age: None }
     }
 
     /// Adds something that is known.
@@ -85,6 +103,13 @@ impl Finding {
     pub fn of_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
         self
+    }
+
+    /// Says for how long the run has been going on, where that is known.
+    #[must_use]
+    pub fn aged(self) -> Self {
+        let age = self.run.is_some().then(|| age::of(&self.evidence)).flatten();
+        Self { age: age.or(self.age), ..self }
     }
 }
 

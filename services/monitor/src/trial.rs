@@ -41,6 +41,8 @@ pub struct Look {
     begun: Begun,
     results: Vec<CheckResult>,
     passed: bool,
+    /// Something was not seen in time, so that it does not run is not known.
+    unseen: bool,
     run: Option<RunId>,
 }
 
@@ -74,15 +76,19 @@ impl Look {
     pub fn new(work: &VerifyWork, begun: Begun, checks: &[Check], samples: &[Sample]) -> Self {
         let run = samples.iter().find_map(|sample| sample.finding.run.clone());
         let ok = |outcome| outcome == Outcome::Passed;
+        // What cannot be asked is neither health nor a failure; the others decide.
+        let asked = |(sample, _): &(&Sample, &Check)| sample.finding.outcome != Outcome::NotAsked;
         let results: Vec<CheckResult> = samples
             .iter()
             .zip(checks)
+            .filter(asked)
             .map(|(sample, check)| sample.result(check, ok(sample.finding.outcome)))
             .collect();
         // Without anything to look at there is no proof, and a handle without a run is dead.
         let has_run = work.target.handle().is_none() || run.is_some();
         let passed = has_run && !results.is_empty() && results.iter().all(|result| result.ok);
-        Self { begun, results, passed, run }
+        let unseen = samples.iter().any(|it| it.finding.outcome == Outcome::Unseen);
+        Self { begun, results, passed, unseen, run }
     }
 
     fn waited(&self, now: Instant) -> Duration {
@@ -161,7 +167,7 @@ impl Trial {
 
     /// Takes a look, which ended `now`.
     pub fn take(&mut self, look: Look, now: Instant) -> Next {
-        if look.run.is_some() || self.work.target.handle().is_none() {
+        if look.run.is_some() || look.unseen || self.work.target.handle().is_none() {
             self.alive_at = look.begun.at;
         }
         if DEAD_MAX < look.begun.at - self.alive_at {
@@ -312,6 +318,7 @@ mod tests {
             target: Target::named("database"),
             checks: vec![check],
             neighbours: Vec::new(),
+            passed_before: Vec::new(),
             since: Utc::now(),
             soak: Span::from_millis(soak_ms),
             within: Span::from_millis(60_000),
@@ -342,6 +349,25 @@ mod tests {
         let verdict = pass(&mut trial, 751, 752).unwrap();
         assert!(verdict.passed);
         assert_eq!(verdict.summary, "well for 351 ms, 5 looks at 1 checks");
+    }
+
+    /// On a busy host the state of its process does not arrive in time.
+    #[test]
+    fn a_target_that_is_not_seen_is_not_taken_for_dead() {
+        for (finding, is_dead) in [
+            (Finding::unseen("no answer within 2000 ms"), false),
+            (Finding::failed("no process of the target runs"), true),
+        ] {
+            let mut trial = trial(300);
+            trial.work.target.docker =
+                Some(domain::target::DockerHandle { container: "database".to_owned() });
+            let after = trial.received.at + DEAD_MAX + Duration::from_millis(1);
+            let begun = Begun { at: after, utc: Utc::now() };
+            let sample = begun.ended_after(Duration::from_secs(2), finding);
+            let look = Look::new(&trial.work, begun, &trial.checks, &[sample]);
+            let ended = matches!(trial.take(look, after), Next::Ended(_));
+            assert_eq!(ended, is_dead);
+        }
     }
 
     /// It answered in time for its check, and was not well while it hung.

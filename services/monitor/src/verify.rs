@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     instruments::Instruments,
+    own::Own,
     probes::{self, Question},
     sample::{Begun, Outcome},
     trial::{Look, Next, Trial},
@@ -36,9 +37,11 @@ pub async fn verify(
 ) -> VerificationReport {
     let mut trial = Trial::new(work.clone(), received);
     let questions = questions(&trial, instruments);
+    let mut own = Own::default();
     let verdict = loop {
         let begun = Begun::now();
-        let samples = join_all(questions.iter().map(probes::look)).await;
+        let mut samples = join_all(questions.iter().map(probes::look)).await;
+        own.judge(work, &questions, &mut samples).await;
         let look = Look::new(work, begun, trial.checks(), &samples);
         match trial.take(look, Instant::now()) {
             Next::LookAt(time) => sleep_until(time).await,

@@ -9,13 +9,14 @@ use domain::{
     target::Target,
 };
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     condition::Condition,
     judge::Judge,
     report::Change,
     sample::Sample,
+    startup::Startup,
     watch::{Note, Standing},
 };
 
@@ -27,6 +28,7 @@ pub struct Vigil {
     standing: Arc<Standing>,
     checks: Vec<Check>,
     conditions: Vec<Condition>,
+    startup: Startup,
 }
 
 impl Vigil {
@@ -45,7 +47,7 @@ impl Vigil {
             Condition::new(kind, judges, before)
         });
         let conditions = conditions.collect();
-        Self { member, target, standing, checks, conditions }
+        Self { member, target, standing, checks, conditions, startup: Startup::default() }
     }
 
     /// Returns the checks; samples name them by index.
@@ -56,16 +58,24 @@ impl Vigil {
 
     /// Takes a sample. Returns the checks that are to be looked at at once.
     pub fn take(&mut self, check_idx: usize, sample: Sample) -> Vec<usize> {
+        let Some(check) = self.checks.get(check_idx) else { return Vec::new() };
+        if !self.startup.counts(&self.target, check, check_idx, &sample) {
+            return Vec::new();
+        }
         let Some(condition) = self.conditions.iter_mut().find(|it| it.has(check_idx)) else {
             return Vec::new();
         };
         let before = condition.health_of(check_idx);
+        let was_asked = condition.is_asked(check_idx);
+        let detail = sample.finding.detail.clone();
         let taken = condition.take(check_idx, sample);
         let after = condition.health_of(check_idx);
+        if was_asked && !condition.is_asked(check_idx) {
+            let name = &self.target.name;
+            warn!(target = %name, check = check.label(), detail, "a check cannot be asked and is left out; correct its configuration");
+        }
         let doubted = if taken.recovering { condition.doubted().collect() } else { Vec::new() };
-        if before != after
-            && let Some(check) = self.checks.get(check_idx)
-        {
+        if before != after {
             let name = &self.target.name;
             debug!(target = %name, check = check.label(), health = ?after, "check has changed");
             self.standing.note(check.label(), after);

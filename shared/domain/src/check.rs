@@ -1,5 +1,6 @@
 //! Checks: how one sees whether a target is well.
 
+mod address;
 mod prometheus;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::EventType, span::Span};
+use crate::{event::EventType, span::Span, target::Target};
 
+/// The longest start period: what takes longer is a failed start.
+pub(crate) const START_PERIOD_MAX: Span = Span::from_secs(60 * 60);
+
+pub(crate) use address::{headers_mistake, url_mistake};
 pub use prometheus::{Comparison, PrometheusCheck};
 
 /// One check of a target, as written in the configuration.
@@ -84,6 +89,10 @@ pub struct Check {
     #[serde(default = "pass_after")]
     #[schemars(range(min = 1))]
     pub pass_after: u32,
+    /// How long after a start of the target its failures do not count, unless it has passed since
+    /// the start (default: the target's).
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub start_period: Span,
     /// Type of the event that is reported (default: by probe, see [`Check::event_type`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventType>,
@@ -143,6 +152,32 @@ pub enum Error {
     },
 }
 
+/// Returns why what a check looks at cannot be asked: the field, and the reason.
+fn mistake(probe: Probe<'_>) -> Option<(&'static str, String)> {
+    let wrong = |field, why: &str| Some((field, why.to_owned()));
+    match probe {
+        Probe::Http(url) => url_mistake(url).map(|why| ("http", why)),
+        Probe::Tcp(address) => address::host_and_port_mistake(address).map(|why| ("tcp", why)),
+        Probe::Command([]) => wrong("command", "must name a program"),
+        Probe::Command([program, ..]) if program.trim().is_empty() => {
+            wrong("command", "must name a program")
+        }
+        Probe::Command(words) if words.iter().any(|it| it.contains('\0')) => {
+            wrong("command", "must not contain a NUL character")
+        }
+        Probe::Disk(path) if !path.starts_with('/') || path.contains('\0') => {
+            wrong("disk", "must be an absolute path")
+        }
+        Probe::Prometheus(asked) => asked.mistake(),
+        Probe::Process
+        | Probe::Docker
+        | Probe::Command(_)
+        | Probe::Disk(_)
+        | Probe::Memory
+        | Probe::Cpu => None,
+    }
+}
+
 impl Check {
     /// Returns a check without a probe, with all defaults; the caller sets one.
     #[must_use]
@@ -167,6 +202,7 @@ impl Check {
             timeout: timeout(),
             fail_after: fail_after(),
             pass_after: pass_after(),
+            start_period: Span::ZERO,
             event: None,
         }
     }
@@ -206,34 +242,14 @@ impl Check {
 
     fn validate(&self, probe: Probe<'_>) -> Result<(), Error> {
         let wrong = |field, why: &str| Err(Error::Field { field, why: why.to_owned() });
-        match probe {
-            Probe::Http(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
-                return wrong("http", "must begin with http:// or https://");
-            }
-            Probe::Tcp(address)
-                if address
-                    .rsplit_once(':')
-                    .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) =>
-            {
-                return wrong("tcp", "must be host:port, such as 127.0.0.1:5432");
-            }
-            Probe::Command([]) => return wrong("command", "must name a program"),
-            Probe::Disk(path) if !path.starts_with('/') => {
-                return wrong("disk", "must be an absolute path");
-            }
-            Probe::Prometheus(asked) => {
-                if let Some((field, why)) = asked.mistake() {
-                    return wrong(field, &why);
-                }
-            }
-            Probe::Http(_)
-            | Probe::Tcp(_)
-            | Probe::Process
-            | Probe::Docker
-            | Probe::Command(_)
-            | Probe::Disk(_)
-            | Probe::Memory
-            | Probe::Cpu => {}
+        if let Some((field, why)) = mistake(probe) {
+            return wrong(field, &why);
+        }
+        if let Some(why) = headers_mistake(&self.headers) {
+            return wrong("headers", &why);
+        }
+        if let Some(status) = self.status.iter().find(|it| !(100..=999).contains(*it)) {
+            return wrong("status", &format!("{status} is not a status: it has three digits"));
         }
         if self.above.is_some_and(|above| !(1..=100).contains(&above)) {
             return wrong("above", "must be a percentage from 1 to 100");
@@ -250,10 +266,19 @@ impl Check {
         if self.fail_after == 0 {
             return wrong("fail_after", "must be at least 1");
         }
+        if START_PERIOD_MAX < self.start_period {
+            return wrong("start_period", &format!("must be at most {START_PERIOD_MAX}"));
+        }
         if self.pass_after == 0 {
             return wrong("pass_after", "must be at least 1");
         }
         Ok(())
+    }
+
+    /// Returns how long after a start of its target failures do not count.
+    #[must_use]
+    pub fn start_period_in(&self, target: &Target) -> Span {
+        if self.start_period.is_zero() { target.start_period } else { self.start_period }
     }
 
     /// Returns the percentages above which the check is sick, and up to which it is

@@ -8,6 +8,7 @@ mod cut;
 mod integration;
 mod lenient;
 mod locate;
+mod lookup;
 mod parts;
 mod people;
 mod quiet;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::Access,
-    event::{Event, TARGET_KEYS},
+    event::Event,
     id::sha256_hex,
     notify::Notify,
     policy::Policy,
@@ -27,6 +28,8 @@ use crate::{
     span::Span,
     target::Target,
 };
+
+pub(crate) use lookup::{Lookup, selects, target_of};
 
 pub use integration::{BUILT_IN, Basic, Hmac, Integration, Lock, Mapping, Named, Wrapping};
 pub use lenient::Unknown;
@@ -206,21 +209,7 @@ impl Config {
     /// selector or container fits, else one that a label names ([`TARGET_KEYS`]).
     #[must_use]
     pub fn target_of(&self, event: &Event) -> Option<&Target> {
-        let named = event.target.as_deref();
-        let by_name = named.and_then(|name| self.target(name));
-        let by_select =
-            || self.targets.iter().find(|it| it.select.iter().any(|one| event.matches(one)));
-        let by_container = || {
-            let named = named?;
-            let is_container =
-                |it: &&Target| it.docker.as_ref().is_some_and(|docker| docker.container == named);
-            self.targets.iter().find(is_container)
-        };
-        let by_label = || {
-            let named = TARGET_KEYS.iter().filter_map(|key| event.labels.get(*key));
-            named.filter_map(|name| self.target(name)).next()
-        };
-        by_name.or_else(by_select).or_else(by_container).or_else(by_label)
+        target_of(self, event)
     }
 
     /// Returns everything that a target needs, directly and indirectly, the nearest first.

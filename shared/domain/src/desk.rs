@@ -17,6 +17,7 @@ mod given;
 mod incidents;
 mod load;
 mod news;
+mod observable;
 mod pace;
 mod query;
 mod quiet;

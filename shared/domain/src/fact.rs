@@ -430,11 +430,14 @@ pub enum Escalation {
     Regression,
     /// It waited too long for its cause.
     CauseNotHealed,
+    /// All checks of the target pass, and none measures the type of the event. The incident
+    /// ends on its sender's word.
+    NotObservable,
 }
 
 impl Escalation {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UnknownTarget,
         Self::NoCause,
         Self::NoPlan,
@@ -448,6 +451,7 @@ impl Escalation {
         Self::NotVerified,
         Self::Regression,
         Self::CauseNotHealed,
+        Self::NotObservable,
     ];
 
     /// Returns the name as in JSON.
@@ -467,6 +471,7 @@ impl Escalation {
             Self::NotVerified => "not_verified",
             Self::Regression => "regression",
             Self::CauseNotHealed => "cause_not_healed",
+            Self::NotObservable => "not_observable",
         }
     }
 }

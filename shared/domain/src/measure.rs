@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::span::Span;
+use crate::{check, span::Span};
 
 /// Measures of one target: more would delay its diagnosis, and more than anybody reads.
 pub const MEASURES_MAX: usize = 16;
@@ -59,13 +59,14 @@ impl Measure {
     pub(crate) fn mistake(&self) -> Option<(&'static str, String)> {
         let wrong = |field, why: &str| Some((field, why.to_owned()));
         let PrometheusQuery { url, query } = &self.prometheus;
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let is_url = rest.is_some_and(|it| !it.starts_with('/') && !it.is_empty());
         if self.name.trim().is_empty() || NAME_CHARS_MAX < self.name.chars().count() {
             return Some(("name", format!("must have 1 to {NAME_CHARS_MAX} characters")));
         }
-        if !is_url || url.contains(char::is_whitespace) {
-            return wrong("prometheus.url", "must be a http or https URL");
+        if let Some(why) = check::url_mistake(url) {
+            return Some(("prometheus.url", why));
+        }
+        if let Some(why) = check::headers_mistake(&self.headers) {
+            return Some(("headers", why));
         }
         if query.trim().is_empty() {
             return wrong("prometheus.query", "must not be empty");

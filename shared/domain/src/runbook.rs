@@ -175,7 +175,8 @@ impl Runbook {
             success: Success {
                 checks,
                 soak: self.verify.soak.or(target.soak).unwrap_or(soak),
-                within: self.verify.within.unwrap_or(within),
+                // A check may need all of its start period before it passes.
+                within: self.verify.within.unwrap_or(within).plus(target.longest_start()),
             },
         })
         .map_err(|source| Error::Plan(self.name.clone(), source))

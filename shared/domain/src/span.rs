@@ -41,6 +41,12 @@ impl Span {
         Self { ms: s.saturating_mul(1000) }
     }
 
+    /// Returns whether it is no time at all.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.as_millis() == 0
+    }
+
     /// Returns the whole span in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{autonomy::Autonomy, check::Check, measure::Measure, span::Span};
+use crate::{autonomy::Autonomy, check::Check, event::EventType, measure::Measure, span::Span};
 
 /// The zone of targets and agents that name none.
 pub const ZONE_DEFAULT: &str = "default";
@@ -48,6 +48,10 @@ pub struct Target {
     /// What may be done without asking, instead of the policy's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autonomy: Option<Autonomy>,
+    /// How long after a start failures of its checks do not count, unless the check has passed
+    /// since the start. That its process or container ends counts at once.
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub start_period: Span,
     /// How long it must stay well after a fix, instead of the policy's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Span>,
@@ -70,8 +74,9 @@ pub struct ProcessHandle {
     /// Environment besides `PATH`, `HOME` and `LANG`, which are passed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// File that holds the process id (default: `<state dir>/<target>.pid`). Written
-    /// at each start by the fixer; may be written by whoever started it first.
+    /// File that holds the process id: its first number counts (default:
+    /// `<state dir>/<target>.pid`). If the program writes it itself, nobody else does; else
+    /// the fixer writes it after a start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_file: Option<String>,
     /// File that takes what the process prints (default: `<state dir>/<target>.log`).
@@ -130,6 +135,7 @@ impl Target {
             evidence: Vec::new(),
             select: Vec::new(),
             autonomy: None,
+            start_period: Span::ZERO,
             soak: None,
         }
     }
@@ -148,6 +154,13 @@ impl Target {
         process.or_else(|| self.docker.as_ref().map(Handle::Docker))
     }
 
+    /// Returns the longest start period of its checks.
+    #[must_use]
+    pub fn longest_start(&self) -> Span {
+        let of_checks = self.checks.iter().map(|check| check.start_period_in(self));
+        of_checks.max().unwrap_or_default().max(self.start_period)
+    }
+
     /// Returns all checks: the one that the handle implies first, then the declared ones.
     #[must_use]
     pub fn all_checks(&self) -> Vec<Check> {
@@ -164,5 +177,12 @@ impl Target {
         }
         checks.extend(self.checks.iter().cloned());
         checks
+    }
+
+    /// Returns whether one of its checks measures events of this type. What no check measures,
+    /// no passing check disproves.
+    #[must_use]
+    pub fn measures(&self, kind: &EventType) -> bool {
+        self.all_checks().iter().any(|check| check.event_type() == *kind)
     }
 }

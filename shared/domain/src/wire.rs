@@ -310,6 +310,18 @@ pub mod cause {
     pub const HEALTHY: &str = "healthy";
     /// A target that this one needs is sick ([`super::Hypothesis::elsewhere`]).
     pub const DEPENDENCY_DOWN: &str = "dependency_down";
+    /// The program of the process handle does not exist: probably a deployment in progress.
+    pub const PROGRAM_MISSING: &str = "program_missing";
+    /// The image of the container does not exist on its engine.
+    pub const IMAGE_MISSING: &str = "image_missing";
+    /// No process of the target runs, and something else answers one of its checks.
+    pub const ANSWERED_BY_ANOTHER: &str = "answered_by_another";
+    /// All checks pass, and none of them measures the type of the event.
+    pub const NOT_OBSERVABLE: &str = "not_observable";
+    /// Part of the evidence did not arrive in time, and the rest explains nothing.
+    pub const EVIDENCE_INCOMPLETE: &str = "evidence_incomplete";
+    /// The target was started lately and is within its start period.
+    pub const STARTING: &str = "starting";
 }
 
 /// Something that was looked at.
@@ -329,6 +341,8 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The source of what a check gave; its detail names the check and says whether it passed.
+    pub const CHECK: &str = "check";
     /// The source of what a measure gave. It is for people: no guard counts it as a look.
     pub const METRIC: &str = "metric";
 }
@@ -517,6 +531,10 @@ pub struct VerifyWork {
     pub target: Target,
     /// All must pass on every sample of the soak time.
     pub checks: Vec<Check>,
+    /// Labels of checks that passed before the fix. That they pass proves something only if it
+    /// is the target itself that answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_before: Vec<String>,
     /// Targets that were well before the fix and must be well after it.
     pub neighbours: Vec<Target>,
     /// Broker's time at which the fix had ended. Samples must be newer: the monitor
@@ -891,7 +909,7 @@ pub struct ProbeRequest {
     pub measures: Vec<Measure>,
     /// Whether the last lines of their logs are wanted.
     pub logs: bool,
-    /// Time for all of it; checks that have not answered then count as failed.
+    /// Time for all of it; what has not answered then is named in [`TargetProbe::unseen`].
     pub timeout_ms: u64,
 }
 
@@ -927,6 +945,23 @@ pub struct TargetProbe {
     pub log_tail: Vec<String>,
     /// Starts seen lately by time, the newest last (process or container).
     pub recent_starts: Vec<DateTime<Utc>>,
+    /// What did not arrive in time: `process`, `container`, `log`, `starts`. Nothing follows from
+    /// its absence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+    /// Labels of checks that were not seen in time, for reasons of the monitor. They did not fail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unseen_checks: Vec<String>,
+    /// Labels of checks that cannot be asked, as by a mistake of the configuration. They say
+    /// nothing about the target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
+    /// While no process of the target runs: what its start needs and is not there, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_missing: Option<String>,
+    /// While no process of the target runs: who answers its checks instead, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answered_by: Vec<String>,
 }
 
 /// The state of a process.

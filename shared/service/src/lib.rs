@@ -22,6 +22,7 @@ mod member;
 mod metrics;
 mod process;
 mod readiness;
+mod reaper;
 mod run;
 mod secret;
 mod signals;
@@ -37,6 +38,7 @@ pub use exit::ConfigError;
 pub use flags::{Common, LogFormat};
 pub use health::Probe;
 pub use readiness::{Latch, Readiness};
+pub use reaper::reap_orphans;
 pub use run::run;
 pub use secret::{Secret, SecretError, read_secret};
 

@@ -63,6 +63,7 @@ where
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         warn!("another TLS provider was installed first");
     }
+    crate::reaper::reap_orphans();
     let runtime =
         runtime(worker_threads()).max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build();
     let outcome = match runtime {

@@ -68,7 +68,10 @@ fn kill_and_time(
     // Nobody waits for the first one but us: reaped, it does not stay as a zombie.
     let mut first = Some(first);
     for run in 1..=setting.runs {
-        let pid = read_pid(pid_file).context("the pid file is not readable")?;
+        // The program does not write it: the fixer does, a moment after the start.
+        let pid = eventually("the pid file names the store", CLOSE_LIMIT, || {
+            read_pid(pid_file).filter(|pid| is_alive(*pid))
+        })?;
         let begun = Instant::now();
         kill_process(pid, Signal::KILL).context("cannot kill the store")?;
         if let Some(mut child) = first.take() {

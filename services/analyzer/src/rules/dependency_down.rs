@@ -89,6 +89,10 @@ fn look<'a>(case: &Case<'_>, dependency: &'a Target) -> Option<Sick<'a>> {
             let sickness = if is_certain { Sickness::Certain } else { Sickness::Doubtful };
             sick(sickness, format!("{name}: {}", failed.say()))
         }
+        None if has_incident && !case::is_complete(probe) => {
+            let because = format!("{name} has an open incident, and its state is not known");
+            sick(Sickness::Certain, because)
+        }
         None if is_dead => sick(Sickness::Certain, format!("{name} does not run")),
         None if has_incident => sick(
             Sickness::Recovering,

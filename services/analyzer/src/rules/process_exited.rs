@@ -15,6 +15,10 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     }
     let ending = case.ending();
     let Some(process) = case.process() else {
+        if let Some(failed) = case.failed_by(&[Failure::Handle]) {
+            let summary = format!("{} is not running: {ending}", case.name());
+            return Some(Suspicion::new(90, summary, failed.say()));
+        }
         let because = format!("the event says that it {ending}; no monitor could look again");
         return Some(Suspicion::new(70, format!("{} has ended", case.name()), because));
     };
@@ -55,6 +59,14 @@ mod tests {
             (
                 Scene::process("no monitor, but the event tells").unseen().says("signal", 9),
                 Some(70),
+            ),
+            (Scene::process("only its check says so").vanished().unseen_part("process"), Some(90)),
+            (
+                Scene::process("nothing says so")
+                    .vanished()
+                    .unseen_part("process")
+                    .unseen_check("process"),
+                None,
             ),
             (Scene::process("the event is old, it runs again").says("signal", 9), None),
             (Scene::process("no monitor, no word").unseen(), None),

@@ -231,6 +231,58 @@ async fn one_failed_sample_of_an_outside_event_is_taken_again() {
     assert_eq!(runbooks(&report), Vec::<&str>::new());
 }
 
+/// A busy host: the state of the process does not arrive in time, and then it does.
+#[tokio::test]
+async fn a_look_that_is_not_complete_is_taken_again_with_more_patience() {
+    let (broker, bus) = set_up().await;
+    let monitor = Monitor::default();
+    let questions = Arc::clone(&monitor.questions);
+    let busy = move |target: &Target| {
+        let n_asked = questions.lock().unwrap().len();
+        let unseen_checks = vec!["process".to_owned()];
+        let incomplete = TargetProbe {
+            checks: vec![result("process", false, "no answer within 2000 ms")],
+            process: None,
+            unseen: vec!["process".to_owned()],
+            unseen_checks,
+            ..dead(target)
+        };
+        if n_asked < 2 { incomplete } else { dead(target) }
+    };
+    let _server = monitor.serve(&bus, "default", busy).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    let (_, report) = reports.next().await;
+    assert_eq!(runbooks(&report), ["restart-process"], "{report:#?}");
+    let allowed: Vec<u64> =
+        monitor.questions.lock().unwrap().iter().map(|it| it.timeout_ms).collect();
+    assert_eq!(*allowed, [3000, 6000, 12000]);
+}
+
+#[tokio::test]
+async fn what_is_missing_to_the_end_is_the_reason_and_no_cause() {
+    let (broker, bus) = set_up().await;
+    let blind = |target: &Target| TargetProbe {
+        checks: vec![result("process", false, "no answer within 2000 ms")],
+        process: None,
+        unseen: vec!["process".to_owned()],
+        unseen_checks: vec!["process".to_owned()],
+        ..dead(target)
+    };
+    let _server = Monitor::default().serve(&bus, "default", blind).await;
+    let _analyzer = Analyzer::start(&broker);
+    let mut reports = Reports::of(&bus).await;
+    publish(&bus, &work(1)).await;
+    let (_, report) = reports.next().await;
+    let causes: Vec<_> = report.hypotheses.iter().map(|it| it.cause.as_str()).collect();
+    assert_eq!(causes, ["evidence_incomplete"], "{report:#?}");
+    let told = &report.hypotheses[0].because[0];
+    let wanted = "evidence incomplete: process, check `process` did not answer within 20s";
+    assert_eq!(told, wanted);
+    assert!(report.evidence.iter().any(|it| it.summary == wanted), "{report:#?}");
+}
+
 #[tokio::test]
 async fn a_target_that_keeps_its_monitor_waiting_delays_no_other() {
     let (broker, bus) = set_up().await;

@@ -29,7 +29,7 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
         if ended.status.success() {
             Ok(Done { summary: what, output: ended.output })
         } else {
-            Err(Failure { reason: what, output: ended.output })
+            Err(Failure { output: ended.output, ..Failure::new(what) })
         }
     })
 }

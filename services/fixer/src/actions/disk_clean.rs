@@ -219,10 +219,10 @@ impl Sweep {
         match ended {
             Err(error) => {
                 let failure = Failure::of(&error, error.hint());
-                Err(Failure { reason: format!("{}; {summary}", failure.reason), output })
+                Err(Failure { output, ..Failure::new(format!("{}; {summary}", failure.reason)) })
             }
             Ok(()) if found.n_files == 0 && 0 < found.n_failed => {
-                Err(Failure { reason: summary, output })
+                Err(Failure { output, ..Failure::new(summary) })
             }
             Ok(()) => Ok(Done { summary, output }),
         }

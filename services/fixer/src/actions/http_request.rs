@@ -61,7 +61,7 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
             // Writing to a string cannot fail.
             some => drop(write!(reason, "{some:?}")),
         }
-        Err(Failure { reason, output })
+        Err(Failure { output, ..Failure::new(reason) })
     })
 }
 

@@ -1,24 +1,30 @@
 //! `process.restart`: stops a process if it lives, and starts it.
 
-use std::{path::PathBuf, process::ExitStatus, sync::Arc};
+use std::{path::PathBuf, process::ExitStatus};
 
 use domain::{
     action::{Action, ActionName},
     target::ProcessHandle,
 };
 
+use host::process::{
+    Files,
+    start::{Launch, Started, start},
+};
+
+use self::present::Case;
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
     allow::{AllowList, Denied},
     environment::Environment,
+    output::printable,
     process::{
-        files::Files,
-        find::{Living, find},
         reap::{describe, reap, record},
-        start::{Started, start},
-        stop::stop,
+        settle,
     },
 };
+
+mod present;
 
 /// Most bytes of a log that tell why a process ended at once.
 const LOG_BYTES: u64 = 4096;
@@ -54,48 +60,35 @@ async fn restart(
         .map_err(|error| Failure::of(&error, error.hint()))?;
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
-    let seek = (files.clone(), process.clone());
-    let (_lock, living) = blocking(move || {
-        let (files, process) = seek;
-        let lock = files.lock().map_err(|error| Failure::of(&error, error.hint()))?;
-        Ok((lock, find(&files, &process)))
+    let case = Case {
+        files: files.clone(),
+        process: process.clone(),
+        configured: tools.targets.get(),
+        checks: attempt.checks.clone(),
+    };
+    let (_lock, case, present) = blocking(move || {
+        let lock = case.files.lock().map_err(|error| Failure::of(&error, error.hint()))?;
+        let present = case.look()?;
+        Ok((lock, case, present))
     })
     .await?;
-    let stopped = stop_all(living, process, attempt).await?;
+    let stopped = present.stop(process, attempt).await?;
+    if let Some(pid) = blocking(move || case.look_again()).await? {
+        return Ok(Done::silently(format!(
+            "{stopped}found it started again by somebody else, as process {pid}"
+        )));
+    }
     // This process may have been stopped meanwhile, and another one be at work by now.
     attempt.in_time()?;
     let started = begin(program, process, &files, tools, attempt).await?;
-    let pid = started.pid;
+    let pid = started.run.pid;
     if let Some(status) = started.exited {
         record(pid, status, files.clone()).await;
         return exited(pid, status, &stopped, files).await;
     }
+    tools.tasks.spawn(settle(started.pid_file, files.clone(), started.run));
     tools.tasks.spawn(reap(started.child, pid, files, tools.stop.clone()));
     Ok(Done::silently(format!("{stopped}started process {pid}")))
-}
-
-/// Ends what lives of the target; returns the beginning of the summary.
-async fn stop_all(
-    living: Vec<Living>,
-    process: &ProcessHandle,
-    attempt: &Attempt,
-) -> Result<String, Failure> {
-    if living.is_empty() {
-        return Ok(String::new());
-    }
-    let pids: Vec<_> = living.iter().map(|it| it.pid.as_raw_nonzero().to_string()).collect();
-    let pids = pids.join(", ");
-    let patience = process.stop_timeout.to_std().min(attempt.remaining());
-    let stopped =
-        stop(living, patience).await.map_err(|error| Failure::of(&error, error.hint()))?;
-    Ok(if stopped.killed {
-        format!(
-            "killed process {pids}, which had not ended {} after SIGTERM, and ",
-            process.stop_timeout
-        )
-    } else {
-        format!("stopped process {pids} and ")
-    })
 }
 
 async fn begin(
@@ -106,10 +99,18 @@ async fn begin(
     attempt: &Attempt,
 ) -> Result<Started, Failure> {
     let (process, files) = (process.clone(), files.clone());
-    let (environment, cause) = (Arc::new(tools.environment.clone()), attempt.cause.clone());
+    let (env, cause, starter) =
+        (tools.environment.pairs(), attempt.cause.clone(), tools.starter.clone());
     blocking(move || {
-        start(&program, &process, &files, &environment, &cause)
-            .map_err(|error| Failure::of(&error, error.hint()))
+        let launch = Launch {
+            starter: &starter,
+            program: &program,
+            handle: &process,
+            files: &files,
+            env: &env,
+            cause: &cause,
+        };
+        start(launch).map_err(|error| Failure::of(&error, error.hint()))
     })
     .await
 }
@@ -124,11 +125,11 @@ async fn exited(
 ) -> Result<Done, Failure> {
     let what =
         format!("{stopped}started process {pid}, which ended at once with {}", describe(status));
-    let output = blocking(move || Ok(files.log_tail(LOG_BYTES))).await?;
+    let output = blocking(move || Ok(printable(&files.log_tail(LOG_BYTES)))).await?;
     if status.success() {
         return Ok(Done { summary: what, output });
     }
-    Err(Failure { reason: format!("{what}; its log tells why"), output })
+    Err(Failure { output, ..Failure::new(format!("{what}; its log tells why")) })
 }
 
 /// Runs what blocks for a moment where it holds nobody up.

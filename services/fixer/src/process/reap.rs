@@ -3,11 +3,10 @@
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use chrono::{SecondsFormat, Utc};
+use host::process::files::{Exit, Files};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-use super::files::{Exit, Files};
 
 /// Waits until the process ends, and writes down how.
 ///

@@ -65,11 +65,21 @@ impl Place {
         self.tools_with(&Args { allow: Some("all".to_owned()), ..Args::default() })
     }
 
+    /// Returns the same, which starts processes by this program.
+    pub(crate) fn tools_started_by(&self, starter: &std::path::Path) -> Arc<Tools> {
+        let allow = AllowList::load(&Args { allow: Some("all".to_owned()), ..Args::default() });
+        let tasks = TaskTracker::new();
+        let tools = Tools::new(allow.unwrap(), self.state(), tasks, CancellationToken::new());
+        Arc::new(tools.with_starter(starter.to_path_buf()))
+    }
+
     pub(crate) fn tools_with(&self, args: &Args) -> Arc<Tools> {
         // Another test of this binary may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
         let allow = AllowList::load(args).unwrap();
-        Tools::new(allow, self.state(), TaskTracker::new(), CancellationToken::new())
+        let tools = Tools::new(allow, self.state(), TaskTracker::new(), CancellationToken::new());
+        // The binary of these tests is none that becomes what is started.
+        Arc::new(tools.with_starter(env!("CARGO_BIN_EXE_selfheal-fixer").into()))
     }
 }
 
@@ -204,6 +214,11 @@ pub(crate) fn step(name: &str, action: Action) -> Step {
 }
 
 pub(crate) fn plan(steps: Vec<Step>) -> Plan {
+    plan_with(steps, vec![Check::of_process()])
+}
+
+/// Returns a plan after which these checks are to pass.
+pub(crate) fn plan_with(steps: Vec<Step>, checks: Vec<Check>) -> Plan {
     Plan::new(Parts {
         runbook: "test".to_owned(),
         title: "a test".to_owned(),
@@ -213,19 +228,18 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         risk: Risk::Low,
         autonomy: None,
         steps,
-        success: Success {
-            checks: vec![Check::of_process()],
-            soak: Span::ZERO,
-            within: Span::from_secs(1),
-        },
+        success: Success { checks, soak: Span::ZERO, within: Span::from_secs(1) },
     })
     .unwrap()
 }
 
 pub(crate) fn order(steps: Vec<Step>) -> FixOrder {
+    order_of(plan(steps))
+}
+
+pub(crate) fn order_of(plan: Plan) -> FixOrder {
     static N: AtomicU64 = AtomicU64::new(1);
     let n = N.fetch_add(1, Ordering::Relaxed);
-    let plan = plan(steps);
     let now = chrono::Utc::now();
     FixOrder {
         work: WorkRef {

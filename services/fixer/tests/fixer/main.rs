@@ -14,3 +14,5 @@ mod orders;
 mod plans;
 #[cfg(test)]
 mod process_restart;
+#[cfg(test)]
+mod starting;

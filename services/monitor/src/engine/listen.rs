@@ -126,7 +126,7 @@ impl Engine {
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         let mut events = Box::pin(self.docker().await?.events(Some(options)));
         while let Some(message) = events.next().await {
-            let message = message.map_err(Error::Unreachable)?;
+            let message = message.map_err(host::container::Error::Unreachable)?;
             if let Some(at) = message.time_nano {
                 self.since.fetch_max(at + 1, Ordering::Relaxed);
             }

@@ -1,9 +1,15 @@
 //! A program ends with 0. No shell; its whole process group ends with its time limit.
 
-use std::process::{ExitStatus, Stdio};
+use std::{
+    io::{self, ErrorKind},
+    process::{ExitStatus, Stdio},
+};
 
 use futures_util::future::BoxFuture;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use serde_json::json;
 use std::os::unix::process::ExitStatusExt;
 use tokio::{
@@ -28,7 +34,7 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
 
 async fn run(question: &Question) -> Finding {
     let Some([program, arguments @ ..]) = question.check.command.as_deref() else {
-        return Finding::failed("no program is named");
+        return Finding::not_asked("no program is named");
     };
     let spawned = Command::new(program)
         .args(arguments)
@@ -42,7 +48,7 @@ async fn run(question: &Question) -> Finding {
         .spawn();
     let mut child = match spawned {
         Ok(child) => child,
-        Err(error) => return Finding::failed(format!("cannot start {program}: {error}")),
+        Err(error) => return not_started(program, &error),
     };
     let group = Group::of(&child);
     let (mut printed, mut complained) = (Tail::default(), Tail::default());
@@ -72,6 +78,21 @@ async fn run(question: &Question) -> Finding {
     };
     let output = [printed.text(), complained.text()].concat();
     finding.with("output", json!((!output.is_empty()).then_some(output)))
+}
+
+/// A check whose program is not there, or may not be run, says nothing about the target.
+fn not_started(program: &str, error: &io::Error) -> Finding {
+    let why = format!("cannot start {program}: {error}");
+    if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
+        return Finding::not_asked(why);
+    }
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput => {
+            Finding::not_asked(why)
+        }
+        // Such as no memory, or too many processes: a matter of this host.
+        _ => Finding::unseen(why),
+    }
 }
 
 fn words(status: ExitStatus, last_line: &str) -> String {

@@ -1,5 +1,7 @@
 //! A file system has room.
 
+use std::io::ErrorKind::{InvalidInput, NotFound};
+
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
@@ -12,6 +14,9 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
         match question.instruments.disk_percent(path.clone()).await {
             Ok(percent) => Finding::percent(&question.check, percent, &format!("{path} used"))
                 .with("path", json!(path)),
+            Err(error) if matches!(error.kind(), NotFound | InvalidInput) => {
+                Finding::not_asked(format!("cannot look at {path}: {error}"))
+            }
             Err(error) => Finding::failed(format!("cannot look at {path}: {error}")),
         }
     })

@@ -21,7 +21,7 @@ use crate::{
 const N_UNREACHABLE_MAX: u32 = 3;
 
 /// Marks a finding that tells nothing about the container itself.
-const UNREACHABLE: &str = "engine_unreachable";
+pub(super) const UNREACHABLE: &str = "engine_unreachable";
 
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async {
@@ -32,7 +32,12 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
             Ok(Some(container)) => container,
             Ok(None) => return Finding::failed(format!("there is no container {name}")),
             Err(error) => {
-                return Finding::failed(Chain(&error).to_string()).with(UNREACHABLE, json!(true));
+                let finding = Finding::failed(Chain(&error).to_string());
+                return if error.is_unreachable() {
+                    finding.with(UNREACHABLE, json!(true))
+                } else {
+                    finding
+                };
             }
         };
         let finding = match container.sickness() {

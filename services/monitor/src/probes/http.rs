@@ -23,7 +23,9 @@ async fn get(question: &Question) -> Finding {
     let check = &question.check;
     let client = match question.instruments.http().await {
         Ok(client) => client,
-        Err(error) => return Finding::failed(format!("cannot set up HTTP: {}", root(&error))),
+        Err(error) => {
+            return Finding::not_asked(format!("cannot set up HTTP: {}", root(&error)));
+        }
     };
     let url = check.http.as_deref().unwrap_or_default();
     let mut request = client.get(url).header(header::CONNECTION, "close");
@@ -32,6 +34,7 @@ async fn get(question: &Question) -> Finding {
     }
     let mut response = match request.send().await {
         Ok(response) => response,
+        Err(error) if error.is_builder() => return Finding::not_asked(root(&error)),
         Err(error) => return Finding::failed(why(&error)),
     };
     let status = response.status().as_u16();

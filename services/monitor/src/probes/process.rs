@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use host::process::{Found, KnownBy, Running};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Follower, Question, count};
 use crate::{
-    processes::{Ending, Living, OomCount, PidFd},
+    processes::{Ending, OomCount, PidFd, Run, run_id},
     sample::{Begun, Finding, Sample},
 };
 
@@ -31,21 +32,26 @@ const WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(100);
 
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async {
-        match question.instruments.processes.find(&question.target, true).await {
-            Some(living) => alive(&living),
-            None => absent(question).await,
+        match question.instruments.processes.look(&question.target).await {
+            Some(Found::Running(running)) => alive(&running.main),
+            found => absent(question, found).await,
         }
     })
 }
 
-fn alive(living: &Living) -> Finding {
-    let pid = living.number();
-    Finding::passed(format!("process {pid} runs")).with("pid", json!(pid)).of_run(living.run())
+fn alive(living: &Run) -> Finding {
+    let pid = living.pid;
+    Finding::passed(format!("process {pid} runs")).with("pid", json!(pid)).of_run(run_id(living))
 }
 
-async fn absent(question: &Question) -> Finding {
+/// Says why no process can be called the target's.
+async fn absent(question: &Question, found: Option<Found>) -> Finding {
     if question.target.process.is_none() {
         return Finding::failed("the target has no process handle");
+    }
+    if let Some(Found::Unclear { processes, reason }) = found {
+        let pids: Vec<i32> = processes.iter().map(|it| it.pid).collect();
+        return Finding::failed(reason).with("unclear_pids", json!(pids));
     }
     match question.instruments.processes.how_it_ended(&question.target).await {
         Some(ending) => dead(&ending),
@@ -70,7 +76,7 @@ pub(super) fn follow(question: Arc<Question>, follower: Follower) -> BoxFuture<'
 }
 
 /// Looks for a living process; tells each `every` that there is none.
-async fn search(question: &Question, follower: &Follower, tell_after: Duration) -> Living {
+async fn search(question: &Question, follower: &Follower, tell_after: Duration) -> Run {
     let every = question.check.every.to_std();
     let since = Instant::now();
     let mut scan_step = SCAN_STEP_MIN;
@@ -80,15 +86,16 @@ async fn search(question: &Question, follower: &Follower, tell_after: Duration) 
         let now = Instant::now();
         let scan = scan_at <= now;
         let begun = Begun::now();
-        if let Some(living) = question.instruments.processes.find(&question.target, scan).await {
-            return living;
+        let found = seek(question, scan).await;
+        if let Some(Found::Running(running)) = found {
+            return running.main;
         }
         if scan {
             scan_at = now + scan_step;
             scan_step = (scan_step * 2).min(SCAN_STEP_MAX);
         }
         if tell_at <= now {
-            tell(question, follower, begun.ended(absent(question).await)).await;
+            tell(question, follower, begun.ended(unfound(question, found).await)).await;
             tell_at = now + every;
         }
         let eager = now - since < SEARCH_EAGER;
@@ -100,17 +107,36 @@ async fn search(question: &Question, follower: &Follower, tell_after: Duration) 
     }
 }
 
+/// Looks for the target; through all processes only when `scan` is set.
+async fn seek(question: &Question, scan: bool) -> Option<Found> {
+    let processes = &question.instruments.processes;
+    if scan {
+        return processes.look(&question.target).await;
+    }
+    let main = processes.find(&question.target, false).await?;
+    let by = KnownBy::Record;
+    Some(Found::Running(Running { main, by, starter: None }))
+}
+
+/// The same as [`absent`], after a look that may not have gone through all processes.
+async fn unfound(question: &Question, found: Option<Found>) -> Finding {
+    match found {
+        Some(found) => absent(question, Some(found)).await,
+        None => absent(question, question.instruments.processes.look(&question.target).await).await,
+    }
+}
+
 async fn tell(question: &Question, follower: &Follower, sample: Sample) {
     count(question, &sample);
     follower.tell(sample).await;
 }
 
 /// Stays with one run until it has ended, or another one has taken its place.
-async fn stay(question: &Question, follower: &Follower, living: Living) {
+async fn stay(question: &Question, follower: &Follower, living: Run) {
     let processes = &question.instruments.processes;
     let every = question.check.every.to_std();
     let name = &question.target.name;
-    let oom_before = OomCount::read(living.pid);
+    let oom_before = living.id().and_then(OomCount::read);
     let fd = match PidFd::open(&living) {
         Ok(Some(fd)) => Some(fd),
         // It ended between the look and this one.
@@ -120,7 +146,7 @@ async fn stay(question: &Question, follower: &Follower, living: Living) {
             return tell(question, follower, begun.ended(dead(&ending))).await;
         }
         Err(error) => {
-            tracing::warn!(target = %name, pid = living.number(), %error, "the kernel gives no descriptor for this process, its end is noticed by looking");
+            tracing::warn!(target = %name, pid = living.pid, %error, "the kernel gives no descriptor for this process, its end is noticed by looking");
             None
         }
     };
@@ -146,13 +172,13 @@ async fn stay(question: &Question, follower: &Follower, living: Living) {
 }
 
 /// Waits for the end of a run.
-async fn ended(fd: Option<&PidFd>, living: &Living) {
+async fn ended(fd: Option<&PidFd>, living: &Run) {
     if let Some(fd) = fd
         && fd.ended().await.is_ok()
     {
         return;
     }
-    while living.still_runs() {
+    while living.is_alive() {
         sleep(WITHOUT_DESCRIPTOR).await;
     }
 }

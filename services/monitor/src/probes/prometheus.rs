@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Question;
 use crate::{
-    prometheus::{self, Series},
+    prometheus::{self, Failure, Series},
     sample::Finding,
 };
 
@@ -16,22 +16,29 @@ const SERIES_SHOWN: usize = 5;
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async move {
         let Some(asked) = &question.check.prometheus else {
-            return Finding::failed("there is no query");
+            return Finding::not_asked("there is no query");
         };
         let headers = &question.check.headers;
         let answer =
             prometheus::ask(&question.instruments, &asked.url, &asked.query, headers).await;
         match answer {
             Ok(series) => judge(asked, &series),
-            Err(why) => Finding::failed(why),
+            Err(failure) => unanswered(&failure),
         }
     })
+}
+
+fn unanswered(failure: &Failure) -> Finding {
+    match failure {
+        Failure::Mistake(why) => Finding::not_asked(why),
+        Failure::Unanswered(why) => Finding::failed(why),
+    }
 }
 
 fn judge(asked: &PrometheusCheck, series: &[Series]) -> Finding {
     let comparison = match asked.comparison() {
         Ok(comparison) => comparison,
-        Err(why) => return Finding::failed(why),
+        Err(why) => return Finding::not_asked(why),
     };
     let is_sick = |it: &&Series| sick(comparison, &it.value.1);
     let n_sick = series.iter().filter(is_sick).count();
@@ -83,7 +90,8 @@ mod tests {
             query: "up".to_owned(),
             sick: sick.map(str::to_owned),
         };
-        prometheus::read(kind, result).map_or_else(Finding::failed, |it| judge(&asked, &it))
+        let read = prometheus::read(kind, result);
+        read.map_or_else(|failure| unanswered(&failure), |it| judge(&asked, &it))
     }
 
     fn up(values: &[&str]) -> Value {
@@ -102,8 +110,8 @@ mod tests {
             (Some("> 5"), "scalar", json!([1.5, "6"]), Outcome::Failed),
             (None, "vector", up(&[]), Outcome::Passed),
             (None, "vector", up(&["0"]), Outcome::Failed),
-            (None, "matrix", json!([]), Outcome::Failed),
-            (None, "string", json!([1.5, "x"]), Outcome::Failed),
+            (None, "matrix", json!([]), Outcome::NotAsked),
+            (None, "string", json!([1.5, "x"]), Outcome::NotAsked),
             (None, "vector", json!({"a": 1}), Outcome::Failed),
         ] {
             let finding = answered(sick, kind, result.clone());

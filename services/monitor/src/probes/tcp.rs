@@ -1,5 +1,7 @@
 //! A TCP connection can be made.
 
+use std::io::ErrorKind;
+
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
@@ -16,6 +18,9 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
                 Finding::failed(format!("nobody listens on {address}"))
             }
             Ok(_) => Finding::passed("connected"),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Finding::not_asked(format!("{address}: {error}"))
+            }
             Err(error) => Finding::failed(format!("cannot connect to {address}: {error}")),
         }
     })

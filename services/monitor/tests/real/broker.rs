@@ -257,6 +257,7 @@ async fn a_fix_is_verified_on_request_and_reported_before_it_is_acknowledged() {
         checks: target.all_checks(),
         target: target.clone(),
         neighbours: Vec::new(),
+        passed_before: Vec::new(),
         since: Utc::now(),
         soak: Span::from_millis(200),
         within: Span::from_secs(10),

@@ -31,7 +31,7 @@ async fn a_command_is_well_when_it_ends_with_0() {
     assert_eq!(sample.finding.detail, "exit code 3: why");
     assert_eq!(sample.finding.evidence["output"], "first\nwhy\n");
     let sample = look(&dir, command(&["/no/such/program"])).await;
-    assert!(sample.finding.detail.starts_with("cannot start /no/such/program"));
+    assert!(sample.finding.detail.contains("cannot start /no/such/program"));
 }
 
 #[tokio::test]
@@ -100,8 +100,28 @@ async fn a_disk_is_judged_by_its_present_usage() {
         let sample = look(&dir, disk(above, clear)).await;
         assert_eq!(sample.finding.outcome, outcome, "{above} {clear}: {}", sample.finding.detail);
     }
-    let sample = look(&dir, Check { disk: Some("/no/such/place".to_owned()), ..Check::blank() });
-    assert_eq!(sample.await.finding.outcome, Outcome::Failed);
+}
+
+/// A mistake of the configuration is no failure of the target, and no health either.
+#[tokio::test]
+async fn a_check_that_cannot_be_asked_says_nothing_about_its_target() {
+    let dir = Dir::new();
+    let blank = Check::blank;
+    let server = Server::start().await;
+    let header = ("a".to_owned(), "x\ny".to_owned());
+    for check in [
+        Check { disk: Some("/no/such/place".to_owned()), ..blank() },
+        Check { command: Some(vec!["no-such-program".to_owned()]), ..blank() },
+        Check { command: Some(vec!["/etc/hostname".to_owned()]), ..blank() },
+        Check { tcp: Some("127.0.0.1:99999".to_owned()), ..blank() },
+        Check { http: Some("http://127.0.0.1:99999/".to_owned()), ..blank() },
+        Check { http: Some(server.url()), headers: [header].into(), ..blank() },
+        blank(),
+    ] {
+        let finding = look(&dir, check.clone()).await.finding;
+        assert_eq!(finding.outcome, Outcome::NotAsked, "{check:?}: {}", finding.detail);
+        assert!(finding.detail.starts_with("this check cannot be asked: "), "{}", finding.detail);
+    }
 }
 
 #[tokio::test]
@@ -153,5 +173,51 @@ async fn a_probe_tells_at_once_that_a_process_is_dead_and_what_is_known_of_it() 
     let short = ProbeRequest { timeout_ms: 200, ..request(vec![hanging]) };
     let reply = tokio::time::timeout(Duration::from_secs(20), answerer.answer(short)).await;
     let reply = reply.unwrap();
-    assert_eq!(reply.targets[0].checks[0].detail, "no answer within 200 ms");
+    let hanging = &reply.targets[0];
+    assert_eq!(hanging.checks[0].detail, "no answer within 200 ms");
+    assert_eq!(hanging.unseen_checks, [hanging.checks[0].check.clone()], "it was cut short");
+}
+
+#[tokio::test]
+async fn what_answers_in_place_of_a_dead_target_is_named() {
+    let dir = Dir::new();
+    let server = Server::start().await;
+    let tcp = Check { tcp: Some(server.address.to_string()), ..every(1000) };
+    let target = Target { checks: vec![tcp], ..process_target(&unique("replaced")) };
+    let mut process = Process::start(&dir, &target);
+    let answerer = Answerer {
+        member: "monitor-test".into(),
+        instruments: dir.instruments(),
+        standings: Arc::default(),
+    };
+    let request = || ProbeRequest {
+        targets: vec![target.clone()],
+        measures: Vec::new(),
+        logs: false,
+        timeout_ms: 5000,
+    };
+    let reply = answerer.answer(request()).await;
+    assert!(reply.targets[0].answered_by.is_empty(), "it runs: {reply:#?}");
+    process.kill();
+    let reply = answerer.answer(request()).await;
+    let [told] = reply.targets[0].answered_by.as_slice() else { panic!("{reply:#?}") };
+    let (port, us) = (server.address.port(), std::process::id());
+    assert!(told.contains(&format!("port {port} is answered by pid {us} (")), "{told}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_of_a_dead_target() {
+    let dir = Dir::new();
+    let mut target = process_target(&unique("undeployed"));
+    target.process.as_mut().unwrap().command = vec!["/no/such/program".to_owned()];
+    let answerer = Answerer {
+        member: "monitor-test".into(),
+        instruments: dir.instruments(),
+        standings: Arc::default(),
+    };
+    let request =
+        ProbeRequest { targets: vec![target], measures: Vec::new(), logs: false, timeout_ms: 5000 };
+    let reply = answerer.answer(request).await;
+    let told = reply.targets[0].program_missing.as_deref();
+    assert_eq!(told, Some("the program /no/such/program does not exist"));
 }

@@ -17,6 +17,7 @@ fn work(target: Target, soak_ms: u64, within_ms: u64) -> VerifyWork {
         checks: target.all_checks(),
         target,
         neighbours: Vec::new(),
+        passed_before: Vec::new(),
         since: Utc::now() - TimeDelta::hours(5),
         soak: Span::from_millis(soak_ms),
         within: Span::from_millis(within_ms),
@@ -189,4 +190,33 @@ async fn a_disk_must_be_down_at_its_clearing_threshold() {
         let report = verify(&dir, &work(target, 30, 100)).await;
         assert_eq!(report.passed, passed, "{report:#?}");
     }
+}
+
+/// The test's own server answers, as what outlived the target would.
+#[tokio::test]
+async fn a_check_that_passed_before_the_fix_proves_nothing_if_another_process_answers() {
+    let dir = Dir::new();
+    let (target, _process, server) = served(&dir, "outlived").await;
+    let label = target.checks[0].label();
+    let work = VerifyWork { passed_before: vec![label], ..work(target, 50, 500) };
+    let report = verify(&dir, &work).await;
+    assert!(!report.passed, "{report:#?}");
+    let (port, us) = (server.address.port(), std::process::id());
+    let wanted = format!("port {port} is answered by pid {us} (");
+    assert!(report.summary.contains(&wanted), "{}", report.summary);
+    assert!(report.summary.ends_with("not by the target's process"), "{}", report.summary);
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_be_asked_fails_no_verification_and_proves_nothing() {
+    let dir = Dir::new();
+    let (mut target, _process, _server) = served(&dir, "unasked").await;
+    let unasked = Check { command: Some(vec!["no-such-program".to_owned()]), ..every(50) };
+    target.checks.push(unasked.clone());
+    let report = verify(&dir, &work(target, 50, 5_000)).await;
+    assert!(report.passed, "the others decide: {report:#?}");
+    assert_eq!(report.checks.len(), 2, "{report:#?}");
+    let bare = Target { checks: vec![unasked], ..Target::named(&unique("nothing else")) };
+    let report = verify(&dir, &work(bare, 50, 300)).await;
+    assert!(!report.passed, "{report:#?}");
 }

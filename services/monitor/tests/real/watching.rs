@@ -75,7 +75,7 @@ async fn a_process_without_a_pid_file_is_found_by_the_name_that_it_carries() {
     let processes = dir.instruments().processes;
     // A process that was started this moment shows its environment a moment later.
     let found = eventually("the process is found", || processes.find(&target, true)).await;
-    assert_eq!(u32::try_from(found.number()), Ok(process.pid()));
+    assert_eq!(u32::try_from(found.pid), Ok(process.pid()));
     let mut watched = Watched::start(&dir, &target);
     watched.until_well("process").await;
     process.kill();

@@ -176,7 +176,8 @@ fn escalated(why: Escalation, reason: &str) {
         | Escalation::AttemptsExhausted
         | Escalation::NotVerified
         | Escalation::Regression
-        | Escalation::CauseNotHealed => {}
+        | Escalation::CauseNotHealed
+        | Escalation::NotObservable => {}
     }
 }
 

@@ -49,9 +49,8 @@ impl PrometheusCheck {
 
     /// Returns what is wrong with it: the field, and why.
     pub(super) fn mistake(&self) -> Option<(&'static str, String)> {
-        let is_url = self.url.starts_with("http://") || self.url.starts_with("https://");
-        if !is_url {
-            return Some(("prometheus.url", "must begin with http:// or https://".to_owned()));
+        if let Some(why) = super::url_mistake(&self.url) {
+            return Some(("prometheus.url", why));
         }
         if self.query.trim().is_empty() {
             return Some(("prometheus.query", "must not be empty".to_owned()));

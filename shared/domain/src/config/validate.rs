@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Config, Watchdog, people};
 use crate::{
     autonomy::Risk,
-    check::Check,
+    check::{self, Check},
     measure::MEASURES_MAX,
     policy::{Limit, Policy},
     runbook::Runbook,
@@ -175,6 +175,11 @@ fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec
         let hint = "give the container's name, or `project/service` for compose";
         found.push(finding(format!("{path}.docker.container"), "the name is empty", hint));
     }
+    if check::START_PERIOD_MAX < target.start_period {
+        let hint = "such as `30s`; what takes longer to start is a failed start";
+        let message = format!("must be at most {}", check::START_PERIOD_MAX);
+        found.push(finding(format!("{path}.start_period"), message, hint));
+    }
     if target.handle().is_none() && target.checks.is_empty() {
         found.push(finding(
             path,
@@ -210,8 +215,16 @@ fn measure_findings(target: &Target, path: &str, found: &mut Vec<Finding>) {
 }
 
 fn check_findings(check: &Check, target: &Target, path: &str, found: &mut Vec<Finding>) {
-    if let Err(error) = check.probe() {
-        found.push(finding(path, error.to_string(), "see the list of checks in the documentation"));
+    match check.probe() {
+        Ok(_) => {}
+        Err(check::Error::Field { field, why }) => {
+            let hint = "correct it: a check that cannot be asked says nothing about its target";
+            found.push(finding(format!("{path}.{field}"), why, hint));
+        }
+        Err(error @ check::Error::NotOneProbe(_)) => {
+            let hint = "see the list of checks in the documentation";
+            found.push(finding(path, error.to_string(), hint));
+        }
     }
     if check.process == Some(true) && target.process.is_none() {
         let message = "a `process` check needs a target with a `process` handle";
@@ -388,8 +401,7 @@ fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
 }
 
 pub(super) fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|it| !it.is_empty())
+    check::url_mistake(text).is_none()
 }
 
 /// Says which of the known names may have been meant.

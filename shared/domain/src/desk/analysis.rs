@@ -1,6 +1,6 @@
 //! What is done about a diagnosis.
 
-use super::{Desk, Turn, reopen};
+use super::{Desk, Turn, observable::Proof, reopen};
 use crate::{
     fact::{Escalation, Fact},
     id::IncidentId,
@@ -12,6 +12,12 @@ use crate::{
 const CONFIDENCE_MIN_PERCENT: u8 = 30;
 /// Verifications without a fix that may fail before a person is asked.
 const RECHECKS_MAX: u32 = 5;
+
+/// Returns whether a diagnosis says that all checks pass: those that measure the event, or
+/// those that there are.
+fn is_well(found: &str) -> bool {
+    found == cause::HEALTHY || found == cause::NOT_OBSERVABLE
+}
 
 impl Desk {
     pub(super) fn on_analysis(&mut self, turn: &mut Turn, report: &AnalysisReport) {
@@ -25,9 +31,7 @@ impl Desk {
         let usable = |it: &&Hypothesis| {
             CONFIDENCE_MIN_PERCENT <= it.confidence_percent
                 && !it.because.is_empty()
-                && (it.plan.is_some()
-                    || it.cause == cause::HEALTHY
-                    || it.cause == cause::DEPENDENCY_DOWN)
+                && (it.plan.is_some() || is_well(&it.cause) || it.cause == cause::DEPENDENCY_DOWN)
         };
         let chosen = report.hypotheses.iter().position(|it| usable(&it));
         let hypothesis = chosen.and_then(|idx| report.hypotheses.get(idx)).cloned();
@@ -43,8 +47,8 @@ impl Desk {
         );
         self.record(turn, Some(id), fact, why);
         match hypothesis {
-            Some(it) if it.cause == cause::HEALTHY && has_target => self.recheck(turn, id),
-            Some(it) if it.cause == cause::HEALTHY => {
+            Some(it) if is_well(&it.cause) && has_target => self.recheck(turn, id),
+            Some(it) if is_well(&it.cause) => {
                 self.escalate_without_plan(turn, id, report, has_target, n_tried);
             }
             Some(it) if it.cause == cause::DEPENDENCY_DOWN && it.plan.is_none() => {
@@ -99,7 +103,13 @@ impl Desk {
         self.escalate(turn, id, why, text);
     }
 
+    /// Has fresh samples prove that all is well; what they cannot prove is for people.
     fn recheck(&mut self, turn: &mut Turn, id: IncidentId) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if let Proof::Sender(unproven) = self.proof_of(incident) {
+            let text = format!("{unproven}; watching for the resolve of {}", incident.event.source);
+            return self.escalate(turn, id, Escalation::NotObservable, text);
+        }
         if !self.flaps(turn, id) {
             let why = "all checks pass; fresh samples must prove it";
             self.record(turn, Some(id), Fact::RecheckStarted, why);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     Desk, Turn,
+    observable::Proof,
     settle::{CONFIGURATION, MOVES_MAX},
 };
 use crate::{
@@ -277,8 +278,7 @@ impl Desk {
 
     fn may_be_over(&mut self, turn: &mut Turn, id: IncidentId, because: &str) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        let target = incident.target.as_deref().and_then(|name| self.config.target(name));
-        let can_look = target.is_some_and(|it| !it.all_checks().is_empty());
+        let proof = self.proof_of(incident);
         let cause = incident.symptom_of().and_then(|of| self.incidents.get(&of));
         let cause_waits =
             cause.is_some_and(|it| !it.is_over() && !matches!(it.phase, Phase::Escalated(_)));
@@ -291,15 +291,16 @@ impl Desk {
             | Phase::Proposed { .. }
             | Phase::AwaitingApproval { .. }
             | Phase::Symptom { .. }
-            | Phase::Escalated(_) => {
-                if can_look {
+            | Phase::Escalated(_) => match proof {
+                Proof::Checks => {
                     let why = format!("{because}; fresh samples must prove it");
                     self.record(turn, Some(id), Fact::RecheckStarted, why);
-                } else {
-                    let why = format!("{because}; there is no check that could prove it");
+                }
+                Proof::Sender(unproven) => {
+                    let why = format!("{because}; {unproven}");
                     self.record(turn, Some(id), Fact::SelfResolved, why);
                 }
-            }
+            },
         }
     }
 }

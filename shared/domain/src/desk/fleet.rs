@@ -6,7 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::{config::Config, event::Event, notify::Notify, target::Target};
+use crate::{
+    config::{self, Config, Lookup},
+    event::Event,
+    notify::Notify,
+    target::Target,
+};
 
 /// The configuration in force. Reads like one; names, containers and dependents are
 /// looked up, so that the cost of an event does not grow with the number of targets.
@@ -88,16 +93,9 @@ impl Fleet {
         self.at(*self.0.by_name.get(name)?)
     }
 
-    /// As [`Config::target_of`].
+    /// As [`Config::target_of`]: the same order of precedence, over an index.
     pub(super) fn target_of(&self, event: &Event) -> Option<&Target> {
-        let named = event.target.as_deref();
-        let by_name = named.and_then(|name| self.target(name));
-        let by_select = || {
-            let mut selecting = self.0.selecting.iter().filter_map(|idx| self.at(*idx));
-            selecting.find(|it| it.select.iter().any(|one| event.matches(one)))
-        };
-        let by_container = || self.at(*self.0.by_container.get(named?)?);
-        by_name.or_else(by_select).or_else(by_container)
+        config::target_of(self, event)
     }
 
     /// As [`Config::dependencies`].
@@ -139,13 +137,92 @@ impl Fleet {
     }
 }
 
+impl Lookup for Fleet {
+    fn named(&self, name: &str) -> Option<&Target> {
+        self.target(name)
+    }
+
+    fn of_container(&self, container: &str) -> Option<&Target> {
+        self.at(*self.0.by_container.get(container)?)
+    }
+
+    fn selecting(&self, event: &Event) -> Option<&Target> {
+        let mut selecting = self.0.selecting.iter().filter_map(|idx| self.at(*idx));
+        selecting.find(|target| config::selects(target, event))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+    use crate::{
+        event::{EventType, TARGET_KEYS},
+        target::DockerHandle,
+    };
+
+    /// Names of targets and containers, and one that is neither.
+    fn name() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["t0", "t1", "t2", "c0", "c1", "none"]).prop_map(str::to_owned)
+    }
+
+    /// Pairs as labels and selectors have them.
+    fn pairs() -> impl Strategy<Value = BTreeMap<String, String>> {
+        let keys = prop::sample::select([&TARGET_KEYS[..], &["team"]].concat());
+        prop::collection::btree_map(keys.prop_map(str::to_owned), name(), 0..4)
+    }
+
+    prop_compose! {
+        fn targets()(
+            all in prop::collection::vec((name(), prop::option::of(name()), pairs()), 0..5),
+        ) -> Vec<Target> {
+            let target = |(name, container, select): (String, Option<String>, BTreeMap<_, _>)| {
+                Target {
+                    docker: container.map(|container| DockerHandle { container }),
+                    select: vec![select],
+                    ..Target::named(&name)
+                }
+            };
+            all.into_iter().map(target).collect()
+        }
+    }
+
+    prop_compose! {
+        fn event()(
+            target in prop::option::of(name()),
+            labels in pairs(),
+            payload in pairs(),
+        ) -> Event {
+            let mut event = Event::new("1", EventType::known("service_down"), "test");
+            (event.target, event.labels, event.payload) = (target, labels, json!(payload));
+            event
+        }
+    }
+
+    /// What a pod's alert says: the subject is the pod, and a label names the target.
+    #[test]
+    fn a_label_names_the_target_when_the_subject_is_none() {
+        let config = Config { targets: vec![Target::named("t1")], ..Config::default() };
+        let mut event = Event::new("1", EventType::known("service_down"), "test");
+        event.target = Some("pod-x-1".to_owned());
+        event.labels.insert("service".to_owned(), "t1".to_owned());
+        assert_eq!(Fleet::new(config).target_of(&event).map(|it| it.name.as_str()), Some("t1"));
+    }
 
     proptest! {
+        /// By name, selector, container or label: the index changes nothing.
+        #[test]
+        fn a_fleet_finds_the_target_that_its_configuration_finds(
+            targets in targets(),
+            event in event(),
+        ) {
+            let config = Config { targets, ..Config::default() };
+            let fleet = Fleet::new(config.clone());
+            prop_assert_eq!(fleet.target_of(&event), config.target_of(&event));
+        }
+
         /// Whatever is configured, circles too, both find the same.
         #[test]
         fn a_fleet_finds_what_its_configuration_finds(

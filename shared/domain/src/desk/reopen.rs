@@ -11,13 +11,20 @@ use crate::{
     fact::{Escalation, Fact, Trigger},
     id::IncidentId,
     incident::{Incident, Phase},
+    wire::cause,
 };
 
 /// Who reports that agents are missing or back.
 const SUPERVISOR: &str = "selfheal/supervisor";
 
 /// Causes without a cure that may pass by themselves.
-const MAY_PASS: [&str; 2] = ["program_missing", "image_missing"];
+const MAY_PASS: [&str; 5] = [
+    cause::PROGRAM_MISSING,
+    cause::IMAGE_MISSING,
+    cause::ANSWERED_BY_ANOTHER,
+    cause::EVIDENCE_INCOMPLETE,
+    cause::STARTING,
+];
 
 /// Returns whether a cause may pass without anything that we could do.
 pub(super) fn may_pass(cause: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What follows by itself after a decision: guards are asked, symptoms are released.
 
-use super::{Desk, Turn, incidents::Fate};
+use super::{Desk, Turn, incidents::Fate, observable::Proof};
 use crate::{
     fact::{Escalation, Fact},
     guard::{self, Authorized, Opinion, Situation, Verdict},
@@ -81,9 +81,7 @@ impl Desk {
                     let why = format!("its cause {of} is over; fresh samples must prove it");
                     self.start_recheck_of_symptom(turn, id, &why);
                 }
-                Fate::Circle => {
-                    self.record(turn, Some(id), Fact::RecheckStarted, "its cause waits for itself");
-                }
+                Fate::Circle => self.leave_circle(turn, id),
                 Fate::News => {
                     let news = self.incidents.get(&id).and_then(|it| it.news.clone());
                     let news = news.map_or_else(String::new, |it| it.text);
@@ -99,12 +97,27 @@ impl Desk {
     }
 
     fn start_recheck_of_symptom(&mut self, turn: &mut Turn, id: IncidentId, why: &str) {
-        let target = self.incidents.get(&id).and_then(|it| it.target.clone());
-        let target = target.and_then(|name| self.config.target(&name));
-        if target.is_some_and(|it| !it.all_checks().is_empty()) {
-            self.record(turn, Some(id), Fact::RecheckStarted, why);
-        } else {
-            self.record(turn, Some(id), Fact::Released, "its cause is over");
+        match self.incidents.get(&id).map(|it| self.proof_of(it)) {
+            Some(Proof::Checks) => self.record(turn, Some(id), Fact::RecheckStarted, why),
+            Some(Proof::Sender(unproven)) => {
+                let why = format!("its cause is over; {unproven}");
+                self.record(turn, Some(id), Fact::Released, why);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the wait of a symptom whose cause waits for it.
+    fn leave_circle(&mut self, turn: &mut Turn, id: IncidentId) {
+        let why = "its cause waits for itself";
+        match self.incidents.get(&id).map(|it| self.proof_of(it)) {
+            Some(Proof::Checks) => self.record(turn, Some(id), Fact::RecheckStarted, why),
+            // A new diagnosis would find the same cause again.
+            Some(Proof::Sender(unproven)) => {
+                let why = format!("{why}; {unproven}");
+                self.escalate(turn, id, Escalation::NotObservable, why);
+            }
+            None => {}
         }
     }
 

@@ -19,6 +19,7 @@ mod histories;
 mod limits;
 mod measures;
 mod news;
+mod observable;
 mod order;
 mod portions;
 mod quiet;

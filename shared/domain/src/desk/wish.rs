@@ -99,6 +99,20 @@ impl Wish {
     }
 }
 
+/// Returns the labels of checks that passed in the diagnosis before a fix.
+fn passed_before(incident: &Incident, purpose: &Purpose) -> Vec<String> {
+    let passed = |it: &Evidence| {
+        let is_own = it.source == Evidence::CHECK && it.target == incident.target;
+        let ok = it.detail.get("ok").and_then(Value::as_bool) == Some(true);
+        let label = it.detail.get("check").and_then(Value::as_str);
+        label.filter(|_| is_own && ok).map(str::to_owned)
+    };
+    match purpose {
+        Purpose::Fix { .. } => incident.evidence.iter().filter_map(passed).collect(),
+        Purpose::Recheck { .. } | Purpose::Symptom { .. } => Vec::new(),
+    }
+}
+
 impl Desk {
     /// Returns all work that is wanted now, the oldest incident first.
     #[must_use]
@@ -223,6 +237,7 @@ impl Desk {
             work: incident.work(),
             target,
             checks,
+            passed_before: passed_before(incident, purpose),
             neighbours: neighbours.iter().filter_map(known).collect(),
             since,
             soak,

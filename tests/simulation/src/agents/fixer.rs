@@ -89,7 +89,8 @@ fn tools() -> std::sync::Arc<Tools> {
     };
     let allow = AllowList::load(&args).unwrap_or_default();
     let tasks = tokio_util::task::TaskTracker::new();
-    Tools::new(allow, args.state_dir, tasks, tokio_util::sync::CancellationToken::new())
+    let stop = tokio_util::sync::CancellationToken::new();
+    std::sync::Arc::new(Tools::new(allow, args.state_dir, tasks, stop))
 }
 
 impl Bench {

@@ -234,6 +234,7 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
         container: matches!(target.handle(), Some(Handle::Docker(_))).then_some(container),
         log_tail: Vec::new(),
         recent_starts: starts.into_iter().skip(from).map(utc).collect(),
+        ..TargetProbe::default()
     };
     (told, slowest)
 }

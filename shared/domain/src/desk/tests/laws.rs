@@ -70,6 +70,8 @@ struct Case {
     sick_since: Option<DateTime<Utc>>,
     was_never_well: bool,
     is_acknowledged: bool,
+    /// Its sender said last that it is over, or says nothing any more.
+    is_said_over: bool,
 }
 
 /// A fix, as the laws saw it begin.
@@ -174,7 +176,7 @@ impl Laws {
             let by = approved_by.as_deref();
             self.fix_started(id, decision.at, (*attempt, *bring_up), plan, by);
         }
-        let has_check = self.has_check(id);
+        let is_measured = self.is_measured(id);
         let all_sick_before = self.all_sick_before(id, fact);
         if let Fact::BecameSymptom { of } = fact {
             let cause = self.cases.get(of).expect("a symptom of nothing");
@@ -194,7 +196,10 @@ impl Laws {
         match fact {
             Fact::BecameSymptom { .. } => case.is_symptom = true,
             Fact::Released => case.is_symptom = false,
-            Fact::Repeated { event, .. } => case.seen(event, decision.at),
+            Fact::Repeated { event, .. } => {
+                case.is_said_over = false;
+                case.seen(event, decision.at);
+            }
             Fact::Diagnosed { .. } => case.diagnosed_at = Some(decision.at),
             Fact::ApprovalRequested { plan_hash, expires_at } => {
                 case.asked = Some((plan_hash.clone(), *expires_at));
@@ -205,6 +210,7 @@ impl Laws {
                 assert!(decision.at < *expires_at, "approved too late");
                 case.approved = Some((by.clone(), plan_hash.clone(), decision.at));
             }
+            Fact::RecoveryReported { .. } | Fact::LeaseEnded => case.is_said_over = true,
             Fact::RecallRequested { .. } => {
                 assert!(case.is_at_work && !case.is_recalled, "{decision:?}");
                 case.is_recalled = true;
@@ -220,6 +226,8 @@ impl Laws {
                 self.starts.remove(last);
             }
             Fact::FixEnded { .. } | Fact::RecheckStarted => {
+                let is_recheck = matches!(fact, Fact::RecheckStarted);
+                assert!(!is_recheck || is_measured, "no check measures it: {decision:?}");
                 case.is_recalled = false;
                 case.is_at_work = false;
                 case.is_symptom = false;
@@ -243,7 +251,8 @@ impl Laws {
             }
             Fact::Resolved => assert!(case.is_proven, "resolved without a proof"),
             Fact::SelfResolved => {
-                assert!(case.is_proven || !has_check, "closed without a proof");
+                let on_word = case.is_said_over && !is_measured;
+                assert!(case.is_proven || on_word, "closed without a proof");
             }
             Fact::RediagnosisStarted { trigger: Trigger::News } => {
                 (case.attempts_before_retry, case.attempts_returned) = (case.attempt, 0);
@@ -325,10 +334,14 @@ impl Laws {
             || windows.iter().any(|it| it.active_until(at).is_some() && it.matchers.fit(&subject))
     }
 
-    fn has_check(&self, id: IncidentId) -> bool {
-        let name = self.cases.get(&id).and_then(|it| it.target.as_deref());
-        let target = name.and_then(|name| self.config.target(name));
-        target.is_some_and(|it| !it.all_checks().is_empty())
+    /// Returns whether a check of its target measures what an incident is about.
+    fn is_measured(&self, id: IncidentId) -> bool {
+        let Some(case) = self.cases.get(&id) else { return false };
+        let Some(event) = &case.event else { return false };
+        let target = case.target.as_deref().and_then(|name| self.config.target(name));
+        let is_ours = event.source.starts_with("selfheal/");
+        target
+            .is_some_and(|it| !it.all_checks().is_empty() && (is_ours || it.measures(&event.kind)))
     }
 
     fn opened(

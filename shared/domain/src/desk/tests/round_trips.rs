@@ -324,7 +324,8 @@ fn the_hash_of_a_plan_survives_the_wire_and_tells_every_change() {
 #[test]
 fn work_of_every_kind_is_read_back() {
     let mut world = World::new(full_config());
-    let event = Event { status: Status::Firing, fingerprint: None, ..full_event() };
+    let source = "selfheal/monitor".to_owned();
+    let event = Event { status: Status::Firing, fingerprint: None, source, ..full_event() };
     let id = world.send(Input::Event(event)).answer.unwrap().incident_id.unwrap();
     let mut kinds = Vec::new();
     let mut read = |world: &World| {

@@ -1,8 +1,8 @@
 //! What counts as proof, and what happens when there is none.
 
 use super::world::{
-    World, command, config, cure, fix, generous, healthy, hypothesis, plan, plan_with_undo, secs,
-    target, verification,
+    World, analysis, command, config, cure, evidence, fix, generous, healthy, hypothesis, plan,
+    plan_with_undo, secs, target, verification,
 };
 use crate::{
     fact::{Escalation, Fact},
@@ -11,7 +11,10 @@ use crate::{
     policy::Notifier,
     span::Span,
     view::Status,
-    wire::{AnswerStatus, FixMode, FixOutcome, Input, Verb, VerificationReport, WorkKind},
+    wire::{
+        AnalysisReport, AnswerStatus, Evidence, FixMode, FixOutcome, Input, Verb,
+        VerificationReport, WorkKind,
+    },
 };
 
 fn escalation(world: &World, id: IncidentId) -> Option<Escalation> {
@@ -68,6 +71,30 @@ fn verification_asks_for_the_soak_time_of_the_plan_and_of_the_target() {
     assert_eq!(work.soak, Span::from_secs(300));
     assert!(world.at + secs(330) < work.not_after, "a deadline that leaves time for it");
     assert_eq!(world.due(), [(work.not_after, id)]);
+}
+
+#[test]
+fn verification_is_told_which_checks_passed_before_the_fix() {
+    let mut world = World::with(&["db"]);
+    let id = world.down("db");
+    let check = |label: &str, ok: bool, target: &str| Evidence {
+        target: Some(target.to_owned()),
+        detail: serde_json::json!({"check": label, "ok": ok}),
+        ..evidence("check")
+    };
+    let Input::Analysis(report) = analysis(world.work(id), cure(plan("db"))) else {
+        panic!("another one")
+    };
+    let evidence = vec![
+        check("tcp 127.0.0.1:5432", true, "db"),
+        check("http", false, "db"),
+        check("of another target", true, "api"),
+    ];
+    world.send(Input::Analysis(AnalysisReport { evidence, ..report }));
+    world.fixed(id);
+    let wish = world.desk.wishes_of(id).pop().unwrap();
+    let work: crate::wire::VerifyWork = serde_json::from_slice(&wish.payload().unwrap()).unwrap();
+    assert_eq!(work.passed_before, ["tcp 127.0.0.1:5432"]);
 }
 
 #[test]

@@ -1,22 +1,25 @@
 //! Stopping: asked first, killed if that does not help, waited for in any case.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, Signal, kill_process_group, pidfd_send_signal, test_kill_process_group},
+    process::{
+        Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal,
+        test_kill_process_group,
+    },
 };
 use tokio::time::Instant;
 
-use super::find::{Living, members};
+use super::{Run, Running, find, scan};
 
 /// How long a killed process may take to go: the kernel frees its memory and closes its files.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a process could not be stopped.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// It could not be signalled.
     #[error("cannot signal process {pid}")]
     Signal {
@@ -48,7 +51,7 @@ pub(crate) enum Error {
 impl Error {
     /// Returns what the reader can do.
     #[must_use]
-    pub(crate) const fn hint(&self) -> &'static str {
+    pub const fn hint(&self) -> &'static str {
         match self {
             Self::Signal { .. } => "run the fixer as the user of the process, or as root",
             Self::Wait { .. } => "see the limits of the fixer (`ulimit -n`)",
@@ -61,27 +64,82 @@ impl Error {
 
 /// How a stop went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stopped {
+pub struct Stopped {
     /// Whether it had to be killed.
-    pub(crate) killed: bool,
+    pub killed: bool,
 }
 
-/// Ends processes with their groups, and returns when they are gone.
-pub(crate) async fn stop(living: Vec<Living>, patience: Duration) -> Result<Stopped, Error> {
+/// A living process that is held by a descriptor, which stands for this process, whoever
+/// gets its number later.
+#[derive(Debug)]
+pub struct Held {
+    run: Run,
+    /// Its group, when that is the target's alone.
+    group: Option<Pid>,
+    fd: OwnedFd,
+}
+
+impl Held {
+    /// Takes hold of a run; `None` when it is over. `group` is signalled with it.
+    #[must_use]
+    pub fn of(run: Run, group: Option<Pid>) -> Option<Self> {
+        let fd = pidfd_open(run.id()?, PidfdFlags::empty()).ok()?;
+        // Only now is it certain whose descriptor it is.
+        run.is_alive().then_some(Self { run, group, fd })
+    }
+
+    /// Returns which run it is.
+    #[must_use]
+    pub const fn run(&self) -> Run {
+        self.run
+    }
+}
+
+/// Takes hold of a target that runs, and of its recorded starter.
+#[must_use]
+pub fn hold(running: &Running) -> Vec<Held> {
+    let starter = running.starter.as_ref();
+    let heads = [Some(&running.main), starter].into_iter().flatten();
+    heads.filter_map(|it| Held::of(*it, find::own_group(it, starter))).collect()
+}
+
+/// Takes hold of what belongs to a target.
+#[must_use]
+pub fn hold_each(runs: &[Run]) -> Vec<Held> {
+    runs.iter().filter_map(|it| Held::of(*it, None)).collect()
+}
+
+/// Ends processes with their groups, then the `rest`, and returns when all are gone.
+///
+/// # Errors
+///
+/// When one cannot be ended.
+pub async fn stop(heads: Vec<Held>, rest: Vec<Held>, patience: Duration) -> Result<Stopped, Error> {
     let deadline = Instant::now() + patience;
-    let groups = groups(&living);
-    let mut stopped = end(living, deadline).await?;
+    let groups = groups(&heads);
+    let mut stopped = end(heads, deadline).await?;
     // What a leader leaves behind would hold its port and its files.
+    let mut left = rest;
     for group in groups {
         if test_kill_process_group(group).is_ok() {
-            let left = members(group, |_| true);
-            stopped.killed |= end(left, deadline).await?.killed;
+            left.extend(members(group));
         }
+    }
+    left.retain(|it| it.run.is_alive());
+    if !left.is_empty() {
+        stopped.killed |= end(left, deadline).await?.killed;
     }
     Ok(stopped)
 }
 
-async fn end(living: Vec<Living>, deadline: Instant) -> Result<Stopped, Error> {
+/// Takes hold of the living members of a group.
+fn members(group: Pid) -> Vec<Held> {
+    let number = group.as_raw_nonzero().get();
+    let in_group = scan::scan().into_iter().filter(|it| it.group == number);
+    in_group.filter_map(|it| Held::of(it.run, None)).collect()
+}
+
+async fn end(living: Vec<Held>, deadline: Instant) -> Result<Stopped, Error> {
     signal(&living, Signal::TERM)?;
     let left = still_there(living, deadline).await?;
     if left.is_empty() {
@@ -90,11 +148,11 @@ async fn end(living: Vec<Living>, deadline: Instant) -> Result<Stopped, Error> {
     signal(&left, Signal::KILL)?;
     match still_there(left, Instant::now() + KILL_WAIT).await?.first() {
         None => Ok(Stopped { killed: true }),
-        Some(it) => Err(Error::Immortal { pid: raw(it.pid), seconds: KILL_WAIT.as_secs() }),
+        Some(it) => Err(Error::Immortal { pid: it.run.pid, seconds: KILL_WAIT.as_secs() }),
     }
 }
 
-fn groups(living: &[Living]) -> Vec<Pid> {
+fn groups(living: &[Held]) -> Vec<Pid> {
     let mut groups: Vec<_> = living.iter().filter_map(|it| it.group).collect();
     groups.sort_by_key(|it| it.as_raw_nonzero());
     groups.dedup();
@@ -102,34 +160,37 @@ fn groups(living: &[Living]) -> Vec<Pid> {
 }
 
 /// Signals each group once, and each process that has no group of its own.
-fn signal(living: &[Living], signal: Signal) -> Result<(), Error> {
+fn signal(living: &[Held], signal: Signal) -> Result<(), Error> {
     for group in groups(living) {
-        sent(group, kill_process_group(group, signal))?;
+        sent(Some(group), kill_process_group(group, signal))?;
     }
     for it in living.iter().filter(|it| it.group.is_none()) {
-        sent(it.pid, pidfd_send_signal(&it.fd, signal))?;
+        sent(it.run.id(), pidfd_send_signal(&it.fd, signal))?;
     }
     Ok(())
 }
 
-fn sent(pid: Pid, result: Result<(), Errno>) -> Result<(), Error> {
+fn sent(pid: Option<Pid>, result: Result<(), Errno>) -> Result<(), Error> {
     match result {
         // Gone already is what was wanted.
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(source) => Err(Error::Signal { pid: raw(pid), source: source.into() }),
+        Err(source) => {
+            let pid = pid.map_or(0, |it| it.as_raw_nonzero().get());
+            Err(Error::Signal { pid, source: source.into() })
+        }
     }
 }
 
 /// Waits until all have ended or the time is over; returns those that are still there.
-async fn still_there(living: Vec<Living>, deadline: Instant) -> Result<Vec<Living>, Error> {
-    let first = living.first().map_or(0, |it| raw(it.pid));
+async fn still_there(living: Vec<Held>, deadline: Instant) -> Result<Vec<Held>, Error> {
+    let first = living.first().map_or(0, |it| it.run.pid);
     let waited = tokio::task::spawn_blocking(move || wait(living, deadline.into_std())).await;
     let waited = waited.map_err(io::Error::other).and_then(|it| it);
     waited.map_err(|source| Error::Wait { pid: first, source })
 }
 
 /// Blocks until all have ended: a descriptor of a process can be read from then on.
-fn wait(mut living: Vec<Living>, deadline: std::time::Instant) -> io::Result<Vec<Living>> {
+fn wait(mut living: Vec<Held>, deadline: std::time::Instant) -> io::Result<Vec<Held>> {
     while !living.is_empty() {
         let mut fds: Vec<_> = living.iter().map(|it| PollFd::new(&it.fd, PollFlags::IN)).collect();
         let left = deadline.saturating_duration_since(std::time::Instant::now());
@@ -146,8 +207,4 @@ fn wait(mut living: Vec<Living>, deadline: std::time::Instant) -> io::Result<Vec
         }
     }
     Ok(living)
-}
-
-fn raw(pid: Pid) -> i32 {
-    pid.as_raw_nonzero().get()
 }

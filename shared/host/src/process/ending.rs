@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{Living, OomCount, Stat, oom, stat};
+use super::{OomCount, Run, Stat, oom, stat};
 
 /// SIGKILL, by which the kernel ends a process for want of memory.
 const SIGKILL: i32 = 9;
@@ -31,16 +31,12 @@ pub struct Ending {
 
 impl Ending {
     /// Finds out how a run has ended: from the zombie, or from what its parent wrote.
-    pub(super) fn of(run: &Living, record: &Path, oom_before: Option<&OomCount>) -> Self {
-        let unknown = Self {
-            pid: run.number(),
-            exit_code: None,
-            signal: None,
-            oom_killed: None,
-            at: Utc::now(),
-        };
+    #[must_use]
+    pub fn of(run: &Run, record: &Path, oom_before: Option<&OomCount>) -> Self {
+        let unknown =
+            Self { pid: run.pid, exit_code: None, signal: None, oom_killed: None, at: Utc::now() };
         let left = Self::of_zombie(run);
-        let recorded = || Self::recorded(record).filter(|it| it.pid == run.number());
+        let recorded = || Self::recorded(record).filter(|it| it.pid == run.pid);
         let mut ending = left.or_else(recorded).unwrap_or(unknown);
         if ending.oom_killed.is_none() {
             ending.oom_killed = match (ending.signal, ending.exit_code) {
@@ -51,13 +47,15 @@ impl Ending {
         ending
     }
 
-    fn of_zombie(run: &Living) -> Option<Self> {
-        let is_it = Stat::read(run.pid).is_some_and(|stat| stat.start_ticks == run.start_ticks);
-        if is_it { Self::of_dead(run.pid) } else { None }
+    fn of_zombie(run: &Run) -> Option<Self> {
+        let pid = run.id()?;
+        let is_it = Stat::read(pid).is_some_and(|stat| stat.start_ticks == run.start_ticks);
+        if is_it { Self::of_dead(pid) } else { None }
     }
 
     /// Reads the exit status of a process that has ended but was not yet reaped.
-    pub(super) fn of_dead(pid: Pid) -> Option<Self> {
+    #[must_use]
+    pub fn of_dead(pid: Pid) -> Option<Self> {
         let stat = Stat::read(pid).filter(|stat| !stat.is_living())?;
         stat::may_see_exit(pid).then(|| {
             let (exit_code, signal) = of_wait_status(stat.wait_status);
@@ -67,12 +65,14 @@ impl Ending {
     }
 
     /// Reads what the parent wrote when its child had ended.
-    pub(super) fn recorded(record: &Path) -> Option<Self> {
+    #[must_use]
+    pub fn recorded(record: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(record).ok()?).ok()
     }
 
     /// Adds what another account of the same end knows.
-    pub(super) fn joined(self, other: &Self) -> Self {
+    #[must_use]
+    pub fn joined(self, other: &Self) -> Self {
         let is_told = self.exit_code.is_some() || self.signal.is_some();
         let (exit_code, signal) =
             if is_told { (self.exit_code, self.signal) } else { (other.exit_code, other.signal) };
@@ -80,7 +80,8 @@ impl Ending {
     }
 
     /// Looks for the kernel's own words where nothing else has told.
-    pub(super) fn with_kernel_log(mut self) -> Self {
+    #[must_use]
+    pub fn with_kernel_log(mut self) -> Self {
         let may_be_oom = match (self.signal, self.exit_code) {
             (Some(signal), _) => signal == SIGKILL,
             (None, code) => code.is_none(),

@@ -4,39 +4,38 @@
 //!
 //! | file | content | written |
 //! |---|---|---|
-//! | `shop.pid` | the process id, as a decimal line | at each start, whole or not at all |
+//! | `shop.run.json` | which run was started: id and start time, see [`Record`] | before the program itself begins |
+//! | `shop.pid` | the process id, as a decimal line, for people | at each start; not where the handle names another file |
 //! | `shop.log` | what it prints | appended by the process itself |
 //! | `shop.exit.json` | `{"pid":1,"exit_code":null,"signal":9,"at":"RFC 3339"}` | when it ends while its fixer lives |
 //! | `shop.starts.jsonl` | `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` a line | at each start; the last 200 are kept |
-//! | `shop.starting` | nothing | there from before a start until its process id is written |
+//! | `shop.starting` | the mark of the run | there from before a start until its record is written |
 //! | `shop.lock` | nothing | locked while a fixer works on the target |
 //!
-//! The first four are read by others, such as monitors, as evidence.
+//! All but the last two are read by others, such as monitors, as evidence.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
 };
 
 use domain::target::ProcessHandle;
-use rustix::{
-    fs::{FlockOperation, flock},
-    process::Pid,
-};
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
+
+use super::{Record, logs, pid_file::Content};
+
+/// Records of other targets that are read to see whether one was renamed.
+const RECORDS_MAX: usize = 10_000;
 
 /// Starts that are remembered of one target: days of a target that crashes each hour.
 const STARTS_MAX: usize = 200;
 
-/// Size from which a log is set aside, as `<log>.1`, at the next start.
-const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
 /// Why the files of a process cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// The name cannot be part of a file name.
     #[error("`{0}` cannot be part of a file name")]
     Name(String),
@@ -57,7 +56,7 @@ pub(crate) enum Error {
 impl Error {
     /// Returns what the reader can do.
     #[must_use]
-    pub(crate) const fn hint(&self) -> &'static str {
+    pub const fn hint(&self) -> &'static str {
         match self {
             Self::Name(_) => "name the target with letters, digits, `-`, `_` and `.`",
             Self::Write { .. } => {
@@ -70,34 +69,43 @@ impl Error {
 
 /// How a process ended.
 #[derive(Debug, Serialize)]
-pub(crate) struct Exit {
-    pub(crate) pid: i32,
-    pub(crate) exit_code: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    pub(crate) at: String,
+pub struct Exit {
+    /// The process.
+    pub pid: i32,
+    /// Its exit code, when it ended by itself.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// When.
+    pub at: String,
 }
 
 /// That a process was started.
 #[derive(Debug, Serialize)]
-pub(crate) struct Start<'a> {
-    pub(crate) pid: i32,
-    pub(crate) at: String,
-    pub(crate) incident: &'a str,
-    pub(crate) attempt: u32,
+pub struct Start<'a> {
+    /// The process.
+    pub pid: i32,
+    /// When.
+    pub at: String,
+    /// The incident.
+    pub incident: &'a str,
+    /// The attempt.
+    pub attempt: u32,
 }
 
 /// The files of one target.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub struct Files {
     target: String,
     state_dir: PathBuf,
     pid: PathBuf,
+    pid_is_named: bool,
     log: PathBuf,
 }
 
 /// Held while one works on a target; freed when dropped, also by death.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
 }
 
@@ -113,11 +121,11 @@ impl Drop for Lock {
 
 impl Files {
     /// Names the files. Relative paths of the handle count from our working directory.
-    pub(crate) fn new(
-        state_dir: &Path,
-        target: &str,
-        handle: &ProcessHandle,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn new(state_dir: &Path, target: &str, handle: &ProcessHandle) -> Result<Self, Error> {
         let plain = |it: char| it.is_alphanumeric() || matches!(it, '-' | '_' | '.');
         if target.is_empty() || target.starts_with('.') || !target.chars().all(plain) {
             return Err(Error::Name(target.to_owned()));
@@ -131,16 +139,21 @@ impl Files {
         Ok(Self {
             target: target.to_owned(),
             pid: own(&handle.pid_file, "pid"),
+            pid_is_named: handle.pid_file.is_some(),
             log: own(&handle.log, "log"),
             state_dir,
         })
     }
 
-    pub(crate) fn target(&self) -> &str {
+    /// Returns the name of the target.
+    #[must_use]
+    pub fn target(&self) -> &str {
         &self.target
     }
 
-    pub(crate) fn state_dir(&self) -> &Path {
+    /// Returns the directory, as a whole path.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 
@@ -149,7 +162,11 @@ impl Files {
     }
 
     /// Takes the target, or says that another one has it.
-    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn lock(&self) -> Result<Lock, Error> {
         create_dir(&self.state_dir)?;
         let path = self.beside("lock");
         let refused = |source| Error::Write { path: path.clone(), source };
@@ -161,56 +178,120 @@ impl Files {
         }
     }
 
-    /// Reads the process id and when it was written.
-    pub(crate) fn read_pid(&self) -> Option<(Pid, SystemTime)> {
-        let pid = fs::read_to_string(&self.pid).ok()?.trim().parse().ok()?;
-        let written = fs::metadata(&self.pid).ok()?.modified().ok()?;
-        // 1 is init, and 0 would be a whole group.
-        (1 < pid).then(|| Pid::from_raw(pid)).flatten().map(|pid| (pid, written))
+    /// Returns where the pid file is.
+    #[must_use]
+    pub fn pid_path(&self) -> &Path {
+        &self.pid
     }
 
-    /// Tells whether a start was begun whose process id was never written.
-    pub(crate) fn has_unfinished_start(&self) -> bool {
-        self.beside("starting").exists()
+    /// Returns whether the handle names the pid file, so that the program may write it.
+    #[must_use]
+    pub const fn has_named_pid_file(&self) -> bool {
+        self.pid_is_named
     }
 
-    /// Notes that a start begins.
-    pub(crate) fn begin_start(&self) -> Result<(), Error> {
-        create_dir(&self.state_dir)?;
-        let path = self.beside("starting");
-        File::create(&path).map(drop).map_err(|source| Error::Write { path, source })
+    /// Returns where the log is.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
-    /// Writes the process id, and that the start is no longer under way.
-    pub(crate) fn write_pid(&self, pid: i32) -> Result<(), Error> {
-        replace(&self.pid, format!("{pid}\n").as_bytes())?;
+    /// Reads the pid file.
+    #[must_use]
+    pub fn read_pid(&self) -> Option<Content> {
+        Content::read(&self.pid)
+    }
+
+    /// Reads what was noted at the last start.
+    #[must_use]
+    pub fn read_record(&self) -> Option<Record> {
+        Record::read(&self.beside("run.json"))
+    }
+
+    /// Notes which run was started, and that no start is under way any more.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_record(&self, record: &Record) -> Result<(), Error> {
+        replace(&self.beside("run.json"), json(record).as_bytes())?;
         self.end_start();
         Ok(())
     }
 
+    /// Reads the records of other targets in the same directory, with their names.
+    #[must_use]
+    pub fn other_records(&self) -> Vec<(String, Record)> {
+        let entries = fs::read_dir(&self.state_dir).into_iter().flatten().flatten();
+        let other = |entry: fs::DirEntry| {
+            let file = entry.file_name();
+            let name = file.to_str()?.strip_suffix(".run.json")?;
+            if name == self.target {
+                return None;
+            }
+            Some((name.to_owned(), Record::read(&entry.path())?))
+        };
+        entries.take(RECORDS_MAX).filter_map(other).collect()
+    }
+
+    /// Reads how the last run ended, if its fixer has seen it.
+    #[must_use]
+    pub fn read_exit(&self) -> Option<super::Ending> {
+        super::Ending::recorded(&self.exit_path())
+    }
+
+    /// Returns where the fixer writes how a run ended.
+    #[must_use]
+    pub fn exit_path(&self) -> PathBuf {
+        self.beside("exit.json")
+    }
+
+    /// Returns where the starts are listed.
+    #[must_use]
+    pub fn starts_path(&self) -> PathBuf {
+        self.beside("starts.jsonl")
+    }
+
+    /// Returns the mark of a start that was begun and whose record was never written; empty
+    /// if a former version began it.
+    #[must_use]
+    pub fn unfinished_start(&self) -> Option<String> {
+        fs::read_to_string(self.beside("starting")).ok().map(|it| it.trim().to_owned())
+    }
+
+    /// Notes that a start begins.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn begin_start(&self, mark: &str) -> Result<(), Error> {
+        replace(&self.beside("starting"), mark.as_bytes())
+    }
+
     /// Notes that no start is under way. One that cannot be removed costs a search.
-    pub(crate) fn end_start(&self) {
+    pub fn end_start(&self) {
         if let Err(error) = fs::remove_file(self.beside("starting")) {
             tracing::debug!(%error, target.name = self.target, "no mark of a start to remove");
         }
     }
 
     /// Opens the log for appending; one that is too large is set aside first.
-    pub(crate) fn open_log(&self) -> Result<File, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn open_log(&self) -> Result<File, Error> {
         if let Some(parent) = self.log.parent() {
             create_dir(parent)?;
         }
+        logs::cut(&self.log)?;
         let refused = |source| Error::Write { path: self.log.clone(), source };
-        if fs::metadata(&self.log).is_ok_and(|it| LOG_BYTES_MAX < it.len()) {
-            let mut aside = self.log.clone().into_os_string();
-            aside.push(".1");
-            fs::rename(&self.log, aside).map_err(refused)?;
-        }
         OpenOptions::new().create(true).append(true).open(&self.log).map_err(refused)
     }
 
     /// Reads the last part of the log.
-    pub(crate) fn log_tail(&self, bytes_max: u64) -> String {
+    #[must_use]
+    pub fn log_tail(&self, bytes_max: u64) -> Vec<u8> {
         use std::io::{Read, Seek, SeekFrom};
         let mut tail = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
@@ -218,11 +299,15 @@ impl Files {
             file.seek(SeekFrom::Start(size.saturating_sub(bytes_max)))?;
             file.take(bytes_max).read_to_end(&mut tail)
         });
-        read.map(|_| crate::output::printable(&tail)).unwrap_or_default()
+        read.map(|_| tail).unwrap_or_default()
     }
 
     /// Adds a start to the list, which keeps the last [`STARTS_MAX`].
-    pub(crate) fn add_start(&self, start: &Start<'_>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn add_start(&self, start: &Start<'_>) -> Result<(), Error> {
         let path = self.beside("starts.jsonl");
         let mut line = json(start);
         line.push('\n');
@@ -244,7 +329,11 @@ impl Files {
     }
 
     /// Writes how the process ended.
-    pub(crate) fn write_exit(&self, exit: &Exit) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn write_exit(&self, exit: &Exit) -> Result<(), Error> {
         replace(&self.beside("exit.json"), json(exit).as_bytes())
     }
 }
@@ -261,7 +350,7 @@ fn create_dir(path: &Path) -> Result<(), Error> {
 /// Writes a file whole or not at all.
 ///
 /// Not synced: after a crash of the machine no process of ours lives either.
-fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     static N_REPLACED: AtomicU64 = AtomicU64::new(0);
     let n = N_REPLACED.fetch_add(1, Ordering::Relaxed);
     let mut new = path.as_os_str().to_owned();
@@ -282,7 +371,8 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{TempDir, handle};
+    use crate::process::find::testing::handle;
+    use tempfile::TempDir;
 
     fn files(dir: &TempDir) -> Files {
         Files::new(dir.path(), "shop", &handle(&["sleep"])).unwrap()
@@ -290,7 +380,7 @@ mod tests {
 
     #[test]
     fn only_the_last_starts_are_kept() {
-        let dir = TempDir::new();
+        let dir = TempDir::new().unwrap();
         let files = files(&dir);
         fs::create_dir_all(dir.path()).unwrap();
         for attempt in 0..250 {
@@ -306,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_line_torn_by_a_crash_does_not_spoil_the_next() {
-        let dir = TempDir::new();
+        let dir = TempDir::new().unwrap();
         let files = files(&dir);
         fs::write(dir.path().join("shop.starts.jsonl"), "{\"pid\":1").unwrap();
         files
@@ -318,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_target_is_worked_on_by_one_at_a_time() {
-        let dir = TempDir::new();
+        let dir = TempDir::new().unwrap();
         let files = files(&dir);
         let first = files.lock().unwrap();
         assert!(matches!(files.lock(), Err(Error::Locked(_))));
@@ -332,34 +422,5 @@ mod tests {
             let found = Files::new(Path::new("/tmp"), name, &handle(&["sleep"]));
             assert!(matches!(found, Err(Error::Name(_))), "{name}");
         }
-    }
-
-    #[test]
-    fn a_pid_file_by_somebody_else_may_be_a_bare_number() {
-        let dir = TempDir::new();
-        let files = files(&dir);
-        for (text, expected) in [
-            ("4711", Some(4711)),
-            (" 12\n", Some(12)),
-            ("1", None),
-            ("0", None),
-            ("-5", None),
-            ("x", None),
-        ] {
-            fs::write(dir.path().join("shop.pid"), text).unwrap();
-            let found = files.read_pid().map(|(pid, _)| pid.as_raw_nonzero().get());
-            assert_eq!(found, expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_log_that_grew_too_large_is_set_aside() {
-        let dir = TempDir::new();
-        let files = files(&dir);
-        let log = dir.path().join("shop.log");
-        File::create(&log).unwrap().set_len(LOG_BYTES_MAX + 1).unwrap();
-        drop(files.open_log().unwrap());
-        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
-        assert!(dir.path().join("shop.log.1").exists());
     }
 }

@@ -34,13 +34,15 @@ impl OomCount {
     }
 
     /// Returns whether somebody was killed in the group since it was read.
-    pub(super) fn has_grown(&self) -> Option<bool> {
+    #[must_use]
+    pub fn has_grown(&self) -> Option<bool> {
         Some(self.n_kills < n_kills(&self.file)?)
     }
 }
 
 /// Returns where the counts may stand for the lines of `/proc/<pid>/cgroup`.
-pub(super) fn files(groups: &str) -> Vec<PathBuf> {
+#[must_use]
+pub fn files(groups: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -52,7 +54,10 @@ pub(super) fn files(groups: &str) -> Vec<PathBuf> {
         };
         let path = path.trim_start_matches('/');
         if number == "0" && controllers.is_empty() {
-            files.push(root.join(path).join("memory.events"));
+            // A group without the memory controller is counted in one above it.
+            let own = root.join(path);
+            let above = own.ancestors().take_while(|it| it.starts_with(root));
+            files.extend(above.map(|it| it.join("memory.events")));
         } else if controllers.split(',').any(|name| name == "memory") {
             files.push(root.join("memory").join(path).join("memory.oom_control"));
         }
@@ -68,7 +73,8 @@ fn n_kills(file: &Path) -> Option<u64> {
 
 /// Returns `Some(true)` when the kernel's log says that it killed this process for want
 /// of memory. Where the log cannot be read, or does not name it, nothing is known.
-pub(super) fn in_kernel_log(pid: i32) -> Option<bool> {
+#[must_use]
+pub fn in_kernel_log(pid: i32) -> Option<bool> {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).ok()?;
     let mut log: File =
         fs::OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg").ok()?;
@@ -99,7 +105,11 @@ mod tests {
     fn the_count_is_found_in_both_versions_of_control_groups() {
         assert_eq!(
             files("0::/system.slice/shop.service\n"),
-            [Path::new("/sys/fs/cgroup/system.slice/shop.service/memory.events")]
+            [
+                Path::new("/sys/fs/cgroup/system.slice/shop.service/memory.events"),
+                Path::new("/sys/fs/cgroup/system.slice/memory.events"),
+                Path::new("/sys/fs/cgroup/memory.events"),
+            ]
         );
         assert_eq!(
             files("9:name=systemd:/\n4:memory:/docker/abc\n3:cpu,memory:/x:y\n"),

@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd};
 use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Living, Stat};
+use super::Run;
 
 /// Watches one run of a process.
 #[derive(Debug)]
@@ -19,16 +19,15 @@ impl PidFd {
     /// # Errors
     ///
     /// When the kernel gives no descriptor, for instance for want of them.
-    pub fn open(run: &Living) -> io::Result<Option<Self>> {
-        let fd = match pidfd_open(run.pid, PidfdFlags::NONBLOCK) {
+    pub fn open(run: &Run) -> io::Result<Option<Self>> {
+        let Some(pid) = run.id() else { return Ok(None) };
+        let fd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         // Only now is it certain whose descriptor it is: the number may have been used again.
-        let stat = Stat::read(run.pid);
-        let is_it = stat.is_some_and(|it| it.is_living() && it.start_ticks == run.start_ticks);
-        if !is_it {
+        if !run.is_alive() {
             return Ok(None);
         }
         #[expect(deprecated, reason = "the other one is unsafe; this owns its descriptor")]

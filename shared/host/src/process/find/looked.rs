@@ -1,0 +1,237 @@
+//! What is looked at when neither record nor pid file tells: all processes.
+
+use std::{fs, path::Path};
+
+use chrono::{DateTime, Utc};
+use rustix::process::Pid;
+
+use super::{Found, KnownBy, Running, Search, members_of_cgroup};
+use crate::process::{Ending, Record, Run, names, pid_file::Content, ports, proc, scan::Entry};
+
+/// A start command that puts its program into the background has ended after so many seconds.
+const STARTER_MAX_S: i64 = 300;
+
+/// What was looked at when neither record nor pid file tells.
+pub(super) struct Looked<'a> {
+    pub(super) search: Search<'a>,
+    pub(super) record: Option<&'a Record>,
+    pub(super) entries: &'a [Entry],
+}
+
+impl Looked<'_> {
+    pub(super) fn found(&self, content: Option<&Content>) -> Found {
+        if let Some(main) = self.unfinished().or_else(|| self.marked()) {
+            return Found::Running(Running { main, by: KnownBy::Mark, starter: None });
+        }
+        if let Some((main, name)) = self.renamed() {
+            let by = KnownBy::FormerName(name);
+            return Found::Running(Running { main, by, starter: None });
+        }
+        let left = self.of_ended_run(content);
+        if self.went_into_background(&left, content) {
+            let suspects = if left.is_empty() { self.of_its_name() } else { left.clone() };
+            if !suspects.is_empty() {
+                return Found::Unclear { reason: in_background(&suspects), processes: suspects };
+            }
+        }
+        let same = self.of_same_command(&left);
+        if let [main] = same.as_slice()
+            && self.is_to_be_adopted(main)
+        {
+            return Found::Running(Running { main: *main, by: KnownBy::Command, starter: None });
+        }
+        if !same.is_empty() {
+            return Found::Unclear { reason: not_known(&same), processes: same };
+        }
+        Found::NotRunning { leftovers: left }
+    }
+
+    /// Returns whether the only process with the target's command is the target: no other
+    /// target has the command, it is no worker whose master has ended, and it holds the
+    /// target's ports, as far as they are known.
+    fn is_to_be_adopted(&self, run: &Run) -> bool {
+        let target = self.search.files.target();
+        let has_leader = |it: &Entry| self.entries.iter().any(|other| other.run.pid == it.group);
+        if !self.search.configured.is_some_and(|it| it.is_alone(target))
+            || !self.entries.iter().any(|it| it.run == *run && has_leader(it))
+        {
+            return false;
+        }
+        let addresses = ports::local_addresses(self.search.checks);
+        let holders = ports::holders(&addresses);
+        addresses.is_empty() || holders.iter().any(|it| it.processes.contains(run))
+    }
+
+    pub(super) fn is_ours(&self, entry: &Entry) -> bool {
+        let state_dir = self.search.files.state_dir().to_string_lossy();
+        entry.target.as_deref() == Some(self.search.files.target())
+            && entry.state_dir.as_deref() == Some(&state_dir)
+    }
+
+    /// Returns the process of a start whose record was never written.
+    fn unfinished(&self) -> Option<Run> {
+        let mark = self.search.files.unfinished_start()?;
+        let started = self.entries.iter().filter(|it| {
+            let is_it =
+                if mark.is_empty() { it.mark.is_none() } else { it.mark.as_ref() == Some(&mark) };
+            self.is_ours(it) && it.leads() && is_it
+        });
+        oldest(started)
+    }
+
+    /// Returns a process that carries the target's mark and was not started by a run that is
+    /// recorded and has ended.
+    fn marked(&self) -> Option<Run> {
+        let since = self.record.filter(|it| it.is_of_this_boot()).map(|it| it.run.start_ticks);
+        let is_new = |it: &Entry| match since {
+            None => true,
+            // Of a run of ours there would be a record.
+            Some(since) => it.mark.is_none() && since < it.run.start_ticks,
+        };
+        let adopted = self.entries.iter().filter(|it| {
+            self.is_ours(it)
+                && it.leads()
+                && is_new(it)
+                && names::goes_by_name(it.pid, self.search.handle)
+        });
+        oldest(adopted)
+    }
+
+    fn renamed(&self) -> Option<(Run, String)> {
+        let configured = self.search.configured?;
+        let former = self
+            .search
+            .files
+            .other_records()
+            .into_iter()
+            .filter(|(name, record)| !configured.has(name) && record.is_of(self.search.handle));
+        let mut living = former.filter_map(|(name, record)| Some((record.living()?, name)));
+        living.next()
+    }
+
+    /// Returns what lives of the run that was recorded, or that the pid file names.
+    fn of_ended_run(&self, content: Option<&Content>) -> Vec<Run> {
+        let record = self.record.filter(|it| it.is_of_this_boot());
+        // While a group has members, its number is not used again for a process.
+        let ended = |pid: &i32| Pid::from_raw(*pid).is_some_and(|pid| Run::of(pid).is_none());
+        let recorded = record.map(|it| it.run.pid).filter(ended);
+        let named = content.filter(|it| it.is_of_this_boot()).and_then(|it| it.pid);
+        let named = named.map(|it| it.as_raw_nonzero().get()).filter(ended);
+        let in_cgroup = record.and_then(|it| it.cgroup.as_deref()).map(members_of_cgroup);
+        let in_cgroup = in_cgroup.unwrap_or_default();
+        let is_left = |it: &&Entry| {
+            let is_in = |pid: Option<i32>| pid == Some(it.group) || pid == Some(it.session);
+            // The number alone is not enough: the group may have ended, and another begun.
+            let of_recorded = is_in(recorded) && (self.is_ours(it) || !it.has_environment);
+            let of_named = is_in(named) && (self.is_ours(it) || self.is_unmarked_namesake(it));
+            let is_marked = record.is_some_and(|record| {
+                !record.mark.is_empty()
+                    && it.mark.as_deref() == Some(&record.mark)
+                    && self.is_ours(it)
+            });
+            of_recorded || of_named || is_marked || in_cgroup.contains(&it.run.pid)
+        };
+        self.entries.iter().filter(is_left).map(|it| it.run).collect()
+    }
+
+    fn is_unmarked_namesake(&self, entry: &Entry) -> bool {
+        self.search.files.has_named_pid_file()
+            && entry.target.is_none()
+            && names::goes_by_name(entry.pid, self.search.handle)
+    }
+
+    /// Returns whether the recorded run was a start command that has put the program into
+    /// the background.
+    ///
+    /// Not if the program has written a pid file since: then that says who the target was.
+    fn went_into_background(&self, left: &[Run], content: Option<&Content>) -> bool {
+        let Some(record) = self.record.filter(|it| it.is_of_this_boot()) else { return false };
+        if content.is_some_and(|it| it.is_since(&record.run) && it.names_another_than(&record.run))
+        {
+            return false;
+        }
+        let exit = self.search.files.read_exit().filter(|it| it.pid == record.run.pid);
+        match exit {
+            Some(exit) => exit.exit_code == Some(0) && ended_within(&exit, &record.run),
+            // Nobody saw it end: what has a session of its own has put itself there.
+            None => {
+                self.entries.iter().any(|it| left.contains(&it.run) && it.session != record.run.pid)
+            }
+        }
+    }
+
+    /// Returns what goes by the target's name, shows no environment, and was started after
+    /// the recorded run.
+    fn of_its_name(&self) -> Vec<Run> {
+        let since = self.record.map_or(0, |it| it.run.start_ticks);
+        let alike = self.entries.iter().filter(|it| {
+            !it.has_environment
+                && since <= it.run.start_ticks
+                && names::goes_by_name(it.pid, self.search.handle)
+                && Run::of(it.pid) == Some(it.run)
+        });
+        alike.map(|it| it.run).collect()
+    }
+
+    /// Returns what runs the very command of the target, in the same directory, and was
+    /// started by somebody else.
+    fn of_same_command(&self, left: &[Run]) -> Vec<Run> {
+        let handle = self.search.handle;
+        let dir = fs::canonicalize(handle.dir.as_deref().unwrap_or("."));
+        let same = self.entries.iter().filter(|it| {
+            it.target.is_none()
+                && !left.contains(&it.run)
+                && names::is_command(&it.arguments, &handle.command)
+                && is_in(it.pid, dir.as_deref().ok())
+                && Run::of(it.pid) == Some(it.run)
+        });
+        let same: Vec<&Entry> = same.collect();
+        // Of a family with the same command, such as a server and its workers, the eldest.
+        let parents: Vec<i32> = same.iter().map(|it| it.run.pid).collect();
+        same.iter().filter(|it| !parents.contains(&it.parent)).map(|it| it.run).collect()
+    }
+}
+
+fn is_in(pid: Pid, dir: Option<&Path>) -> bool {
+    // What may not be looked at may well be it.
+    proc::directory(pid).is_none_or(|it| dir.is_none_or(|dir| dir == it))
+}
+
+fn ended_within(exit: &Ending, run: &Run) -> bool {
+    let lived = exit.at - DateTime::<Utc>::from(run.started_at());
+    // A little less than nothing, for the ticks are coarse.
+    (-1..=STARTER_MAX_S).contains(&lived.num_seconds())
+}
+
+fn in_background(processes: &[Run]) -> String {
+    format!(
+        "it runs in the background: its start command has ended, and which of {} is the target is not known; name a `pid_file` in its handle",
+        described(processes)
+    )
+}
+
+fn not_known(processes: &[Run]) -> String {
+    format!(
+        "{} has the target's command and was started by somebody else; whether it is the target is not known; name its `pid_file` in the handle, or end it",
+        described(processes)
+    )
+}
+
+/// Names a few processes for people.
+fn described(processes: &[Run]) -> String {
+    const SHOWN_MAX: usize = 3;
+    let one = |it: &Run| {
+        let what = it.id().map(proc::describe).unwrap_or_default();
+        format!("process {} ({what})", it.pid)
+    };
+    let mut words: Vec<_> = processes.iter().take(SHOWN_MAX).map(one).collect();
+    if SHOWN_MAX < processes.len() {
+        words.push(format!("{} more", processes.len() - SHOWN_MAX));
+    }
+    words.join(", ")
+}
+
+fn oldest<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<Run> {
+    let living = entries.filter(|it| Run::of(it.pid) == Some(it.run));
+    living.map(|it| it.run).min_by_key(|it| (it.start_ticks, it.pid))
+}

@@ -1,0 +1,86 @@
+//! Whether a process may be what a command names. A name proves nothing; it only keeps
+//! out what cannot be meant.
+
+use std::path::Path;
+
+use domain::target::ProcessHandle;
+use rustix::process::Pid;
+
+use super::proc;
+
+/// Longest name that the kernel keeps of a process.
+const SHORT_NAME_MAX: usize = 15;
+
+/// Returns whether a process goes by the name of the handle's program: its binary, the
+/// name it was called by, the script of an interpreter, or the title it has given itself
+/// (`nginx: master process`, `puma 6.4 (tcp://…)`, `[celeryd: …]`).
+pub(super) fn goes_by_name(pid: Pid, handle: &ProcessHandle) -> bool {
+    let Some(wanted) = handle.command.first().and_then(|it| file_name(it)) else { return false };
+    let arguments = proc::arguments(pid);
+    let program = proc::program(pid);
+    let called = program.iter().chain(arguments.iter().take(2));
+    if called.filter_map(|it| file_name(it)).any(|it| it == wanted) {
+        return true;
+    }
+    let short: String = wanted.chars().take(SHORT_NAME_MAX).collect();
+    if proc::short_name(pid).is_some_and(|it| it == short) {
+        return true;
+    }
+    arguments.first().is_some_and(|title| has_title(title, wanted))
+}
+
+fn has_title(title: &str, wanted: &str) -> bool {
+    let Some(rest) = title.trim_start_matches('[').strip_prefix(wanted) else { return false };
+    // `celery` calls itself `celeryd`.
+    rest.trim_start_matches('d').starts_with([':', ' ', ']'])
+}
+
+/// Returns whether arguments are those of a command, as it is or behind an interpreter.
+pub(super) fn is_command(arguments: &[String], command: &[String]) -> bool {
+    let Some((program, rest)) = command.split_first() else { return false };
+    let same = |at: usize| {
+        let called = arguments.get(at).and_then(|it| file_name(it));
+        called.is_some()
+            && called == file_name(program)
+            && arguments.get(at + 1..).is_some_and(|it| it == rest)
+    };
+    same(0) || same(1)
+}
+
+/// Returns the last part of a path.
+pub(super) fn file_name(path: &str) -> Option<&str> {
+    Path::new(path).file_name().and_then(|it| it.to_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn titles_that_programs_give_themselves_are_known() {
+        for (title, name, expected) in [
+            ("nginx: master process /usr/sbin/nginx", "nginx", true),
+            ("gunicorn: master [app:app]", "gunicorn", true),
+            ("puma 6.4.2 (tcp://0.0.0.0:3000) [shop]", "puma", true),
+            ("[celeryd: celery@host:MainProcess] -active-", "celery", true),
+            ("nginxer: x", "nginx", false),
+            ("redis-server", "redis", false),
+        ] {
+            assert_eq!(has_title(title, name), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_known_behind_its_interpreter() {
+        let command = words("./serve.py --port 80");
+        assert!(is_command(&words("/srv/serve.py --port 80"), &command));
+        assert!(is_command(&words("/usr/bin/python3 ./serve.py --port 80"), &command));
+        assert!(!is_command(&words("python3 ./serve.py --port 81"), &command));
+        assert!(!is_command(&words("python3 ./serve.py"), &command));
+        assert!(!is_command(&[], &command));
+    }
+}

@@ -1,0 +1,117 @@
+//! All processes looked through at once, for whoever asks.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Pid;
+
+use super::{MARK_RUN, MARK_STATE, MARK_TARGET, Run, Stat, proc};
+
+/// A result so young answers the next question too: when many targets are dead, or one is
+/// asked for in several ways, they share one scan. What it found is looked at again.
+const AGE_MAX: Duration = Duration::from_millis(20);
+
+/// Longest command that is compared.
+const ARGUMENTS_MAX: usize = 256;
+
+/// A process that was alive at the time of the scan.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which run.
+    pub run: Run,
+    /// Its id.
+    pub pid: Pid,
+    /// Its parent.
+    pub parent: i32,
+    /// Its group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// The target whose name it carries in its environment.
+    pub target: Option<String>,
+    /// The state directory that it carries.
+    pub state_dir: Option<String>,
+    /// The mark of the run that has started it.
+    pub mark: Option<String>,
+    /// Whether it shows an environment: some programs write their title over it.
+    pub has_environment: bool,
+    /// Its arguments, or the title that it has given itself.
+    pub arguments: Vec<String>,
+}
+
+impl Entry {
+    fn read(pid: Pid) -> Option<Self> {
+        let stat = Stat::of_living(pid)?;
+        let run = Run { pid: pid.as_raw_nonzero().get(), start_ticks: stat.start_ticks };
+        let environment = proc::environment(pid);
+        let mut arguments = proc::arguments(pid);
+        arguments.truncate(ARGUMENTS_MAX);
+        Some(Self {
+            run,
+            pid,
+            parent: stat.parent,
+            group: stat.group,
+            session: stat.session,
+            target: proc::variable_in(&environment, MARK_TARGET),
+            state_dir: proc::variable_in(&environment, MARK_STATE),
+            mark: proc::variable_in(&environment, MARK_RUN),
+            has_environment: environment.contains(&b'='),
+            arguments,
+        })
+    }
+
+    /// Returns whether it leads its group: whatever was started by itself does.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        self.group == self.run.pid
+    }
+}
+
+/// Looks through all processes, for whoever asks.
+#[derive(Debug, Default)]
+pub struct Scanner(Mutex<Option<(Instant, Arc<[Entry]>)>>);
+
+impl Scanner {
+    /// Returns all living processes, as of this moment or [`AGE_MAX`] ago. Those who ask at
+    /// the same time wait for one scan.
+    #[must_use]
+    pub fn scan(&self) -> Arc<[Entry]> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, found)) = last.as_ref().filter(|(begun, _)| begun.elapsed() <= AGE_MAX)
+        {
+            tracing::trace!(age = ?begun.elapsed(), "a scan answers again");
+            return Arc::clone(found);
+        }
+        let begun = Instant::now();
+        let found: Arc<[Entry]> = scan().into();
+        *last = Some((begun, Arc::clone(&found)));
+        found
+    }
+}
+
+/// Returns all living processes of this moment.
+#[must_use]
+pub fn scan() -> Vec<Entry> {
+    proc::all().into_iter().filter_map(Entry::read).collect()
+}
+
+/// Returns the processes of a list that descend from one of these.
+#[must_use]
+pub fn descendants(entries: &[Entry], of: &[i32]) -> Vec<Entry> {
+    let mut known: Vec<i32> = of.to_vec();
+    let mut found = Vec::new();
+    // Each round adds a generation; the list is finite.
+    loop {
+        let next: Vec<&Entry> = entries
+            .iter()
+            .filter(|it| known.contains(&it.parent) && !known.contains(&it.run.pid))
+            .collect();
+        if next.is_empty() {
+            return found;
+        }
+        known.extend(next.iter().map(|it| it.run.pid));
+        found.extend(next.into_iter().cloned());
+    }
+}
