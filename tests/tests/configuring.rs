@@ -1,10 +1,6 @@
 //! The configuration file of running supervisors: held edits, outages, failovers, and size.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "helpers of tests panic as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 use std::{fmt::Write as _, fs, path::Path, process::Command, time::Instant};
 
@@ -47,7 +43,7 @@ async fn followed(bus: &Bus) -> Result<Config, String> {
     let mut configs = bus.config_store().watch();
     let found =
         tokio::time::timeout(std::time::Duration::from_secs(5), configs.wait_for(Option::is_some));
-    let text = found.await.map_err(|_| "none")?.unwrap().clone().unwrap().1;
+    let text = found.await.map_err(|error| error.to_string())?.unwrap().clone().unwrap().1;
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
@@ -66,9 +62,8 @@ async fn is_followed(bus: &Bus, config: &Config) {
 /// Configurations that were ever in force, by the log.
 fn were_in_force(dir: &Path) -> Vec<Config> {
     let facts = log(dir).into_iter().map(|it| it.detail.fact);
-    let configs = facts.filter_map(|it| match it {
-        Fact::Configured { config, .. } => Some(*config),
-        _ => None,
+    let configs = facts.filter_map(|it| {
+        if let Fact::Configured { config, .. } = it { Some(*config) } else { None }
     });
     configs.collect()
 }
@@ -112,8 +107,8 @@ async fn an_edit_that_loosens_is_held_over_restarts_until_a_person_applies_it() 
     assert_eq!(status(&bus).await.unwrap().config_held, None);
     eventually("the report is ended", || async {
         let lines = log(&dir);
-        let of_it = lines.iter().filter(|it| it.incident_type == "selfheal.config_held");
-        let last = of_it.last().and_then(|it| it.status);
+        let mut of_it = lines.iter().filter(|it| it.incident_type == "selfheal.config_held");
+        let last = of_it.next_back().and_then(|it| it.status);
         if last.is_some_and(domain::view::Status::is_over) {
             Ok(())
         } else {

@@ -200,7 +200,7 @@ impl Case {
             let mains = self.mains();
             let last = mains.last().copied().filter(|it| n <= mains.len() && is_alive(*it));
             last.filter(|_| self.answers())
-                .ok_or((mains, fs::read_to_string(self.file("run/shop.log"))))
+                .ok_or_else(|| (mains, fs::read_to_string(self.file("run/shop.log"))))
         })
         .await
     }
@@ -265,9 +265,11 @@ impl Case {
     async fn is_seen_alive_if(&self, is_known: bool, main: i32) {
         if is_known {
             eventually(&format!("{} is found", self.name()), || async {
-                match self.look().await {
-                    Found::Running(running) if running.main.pid == main => Ok(()),
-                    other => Err((main, other)),
+                let found = self.look().await;
+                if matches!(&found, Found::Running(running) if running.main.pid == main) {
+                    Ok(())
+                } else {
+                    Err((main, found))
                 }
             })
             .await;

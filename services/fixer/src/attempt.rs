@@ -9,6 +9,7 @@ use bus::{ClaimRecord, topology::CLAIM_TTL};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     guard::FIX_DELAY_MAX,
+    plan::Step,
     wire::{Claim, ClaimState, FixMode, FixOrder, FixOutcome, FixReport, Refusal, WorkKind},
 };
 
@@ -97,9 +98,9 @@ impl Attempt {
     pub fn first_step(&self) -> Duration {
         let steps = &self.order.plan.steps;
         let longest = match self.order.mode {
-            FixMode::Apply => steps.first().map(|it| it.longest()),
+            FixMode::Apply => steps.first().map(Step::longest),
             FixMode::Undo => {
-                steps.iter().rev().find(|it| it.undo.is_some()).map(|it| it.undo_longest())
+                steps.iter().rev().find(|it| it.undo.is_some()).map(Step::undo_longest)
             }
         };
         longest.unwrap_or_default().to_std()
@@ -139,7 +140,8 @@ impl Attempt {
         let lease = record.claim.lease_ms.map(Duration::from_millis);
         // Who does not renew may be at it for as long as the whole plan takes.
         let lease = lease.unwrap_or_else(|| self.order.plan.timeout().to_std() + CLAIM_TTL);
-        let until = TimeDelta::from_std(lease).map_or(self.ends_at(), |it| record.stored_at + it);
+        let until =
+            TimeDelta::from_std(lease).map_or_else(|_| self.ends_at(), |it| record.stored_at + it);
         match (until - now).to_std() {
             Ok(left) if !is_gone && !left.is_zero() => {
                 Outlook::Wait(left.clamp(LOOK_FIRST, LOOK_LAST))

@@ -36,7 +36,7 @@ async fn up(case: &Case, but: Option<i32>) -> i32 {
         let text = fs::read_to_string(&path).unwrap_or_default();
         let pid: Option<i32> = text.split_whitespace().next().and_then(|it| it.parse().ok());
         let pid = pid.filter(|it| Some(*it) != but && crate::is_alive(*it) && case.answers());
-        pid.ok_or((text, fs::read_to_string(case.file("run/shop.log"))))
+        pid.ok_or_else(|| (text, fs::read_to_string(case.file("run/shop.log"))))
     })
     .await
 }

@@ -83,16 +83,12 @@ async fn run(question: &Question) -> Finding {
 /// A check whose program is not there, or may not be run, says nothing about the target.
 fn not_started(program: &str, error: &io::Error) -> Finding {
     let why = format!("cannot start {program}: {error}");
-    if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
-        return Finding::not_asked(why);
-    }
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput => {
-            Finding::not_asked(why)
-        }
-        // Such as no memory, or too many processes: a matter of this host.
-        _ => Finding::unseen(why),
-    }
+    let is_mistake = matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput
+    ) || error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error());
+    // Otherwise there is no memory, or there are too many processes: a matter of this host.
+    if is_mistake { Finding::not_asked(why) } else { Finding::unseen(why) }
 }
 
 fn words(status: ExitStatus, last_line: &str) -> String {

@@ -56,7 +56,7 @@ pub(crate) async fn follow(
         match look {
             Look::Same => writing = None,
             Look::Writing => {
-                let (since, is_said) = writing.get_or_insert((Instant::now(), false));
+                let (since, is_said) = writing.get_or_insert_with(|| (Instant::now(), false));
                 if SAID_AFTER < since.elapsed() && !std::mem::replace(is_said, true) {
                     warn!("the configuration file is still being written, the old one stays");
                 }

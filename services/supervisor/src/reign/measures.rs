@@ -67,6 +67,7 @@ impl Measures {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each fact that is counted")]
     fn decision(&self, recorded: &Recorded) {
         let decision = &recorded.decision;
         match &decision.fact {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::{Config, cut, validate::built_in_risk};
 use crate::{
     autonomy::{Autonomy, Risk},
-    policy::{Breaker, Budget, Cooldown, Freeze, Limit, Policy},
+    policy::{Breaker, Budget, Cooldown, Freeze, Limit, Policy, Retry},
     silence::{Flapping, InhibitRule, Window},
     span::{Rates, Span},
     target::Target,
@@ -67,6 +67,7 @@ struct Looser<'a> {
 }
 
 impl Looser<'_> {
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values and borrowed ones")]
     fn say(&mut self, is_looser: bool, path: &str, old: impl ToString, new: impl ToString) {
         if is_looser {
             self.found.push(format!("{path}: {} -> {}", old.to_string(), new.to_string()));
@@ -119,6 +120,7 @@ fn policy(old: &Policy, new: &Policy, now: DateTime<Utc>, found: &mut Vec<String
         event_max_age,
         // Nothing is done before the diagnosis is there.
         diagnosis_timeout: _,
+        retry,
         freeze,
         breaker,
         storm,
@@ -142,6 +144,7 @@ fn policy(old: &Policy, new: &Policy, now: DateTime<Utc>, found: &mut Vec<String
     is.raised("policy.approval_timeout", *approval_timeout, new.approval_timeout);
     is.raised("policy.plan_max_age", *plan_max_age, new.plan_max_age);
     is.raised("policy.event_max_age", *event_max_age, new.event_max_age);
+    self::retry(&mut is, *retry, new.retry);
     self::breaker(&mut is, *breaker, new.breaker);
     is.limit("policy.storm", *storm, new.storm);
     freezes(freeze, &new.freeze, now, found);
@@ -160,6 +163,13 @@ fn cooldown(is: &mut Looser<'_>, old: Cooldown, new: Cooldown) {
     is.lowered("policy.cooldown.per_target", per_target, new.per_target);
     is.lowered("policy.cooldown.per_runbook", per_runbook, new.per_runbook);
     is.lowered("policy.cooldown.fleet", fleet, new.fleet);
+}
+
+fn retry(is: &mut Looser<'_>, old: Retry, new: Retry) {
+    let Retry { first, max, lasts } = old;
+    is.lowered("policy.retry.first", first, new.first);
+    is.lowered("policy.retry.max", max, new.max);
+    is.raised("policy.retry.for", lasts, new.lasts);
 }
 
 fn breaker(is: &mut Looser<'_>, old: Breaker, new: Breaker) {

@@ -68,7 +68,9 @@ impl Config {
             }
             bytes += more;
             group.push(target.clone());
-            if PART_BYTES_MIN <= bytes && digest(&["part", &target.name]) % ENDS_ONE_IN == 0 {
+            if PART_BYTES_MIN <= bytes
+                && digest(&["part", &target.name]).is_multiple_of(ENDS_ONE_IN)
+            {
                 parts.push(part(std::mem::take(&mut group)));
                 bytes = 0;
             }

@@ -34,7 +34,7 @@ impl Desk {
         if let Some(why) = fault(config) {
             turn.answer(AnswerStatus::Refused, None, &why);
             if let Some(text) = followed {
-                self.hold(turn, text, by, vec![why]);
+                self.hold(turn, text, by, &[why]);
             }
             return;
         }
@@ -54,7 +54,7 @@ impl Desk {
             if !differences.is_empty() && self.given.is_configured() {
                 let message = format!("It must be confirmed: {}.", differences.join("; "));
                 turn.answer(AnswerStatus::Refused, None, &message);
-                return self.hold(turn, text, by, differences);
+                return self.hold(turn, text, by, &differences);
             }
         }
         let why = format!("{} targets, given by {by}", config.targets.len());
@@ -78,7 +78,7 @@ impl Desk {
         done(turn, None, "The part is stored.");
     }
 
-    fn hold(&mut self, turn: &mut Turn, text: &ConfigText, by: String, differences: Vec<String>) {
+    fn hold(&mut self, turn: &mut Turn, text: &ConfigText, by: String, differences: &[String]) {
         let differences: Vec<_> =
             differences.iter().map(|it| short_text(it, DIFFERENCE_CHARS_MAX)).collect();
         let same = |it: &HeldConfig| it.sha256 == text.sha256 && it.differences == differences;

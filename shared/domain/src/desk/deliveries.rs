@@ -88,7 +88,8 @@ impl Desk {
         let is_worth = known == IncidentId::NONE || {
             let ended_at = |it: &Incident| if it.is_over() { it.closed_at } else { Some(at) };
             // One that is not even shown any more was over long ago.
-            let ended_at = self.incidents.get(&known).map_or(Some(known.opened_at()), ended_at);
+            let ended_at =
+                self.incidents.get(&known).map_or_else(|| Some(known.opened_at()), ended_at);
             ended_at.is_some_and(|it| at < it + WORTH)
         };
         is_worth.then_some(known)

@@ -107,6 +107,7 @@ fn what_loosens_the_policy_is_asked() {
         ("  soak: 5s", "  soak: 5s\n  event_max_age: 1d", "policy.event_max_age: 15m -> 1d"),
         ("  soak: 5s", "  soak: 5s\n  plan_max_age: 1h", "policy.plan_max_age: 1m -> 1h"),
         ("  soak: 5s", "  soak: 5s\n  approval_timeout: 1d", "policy.approval_timeout"),
+        ("  soak: 5s", "  soak: 5s\n  retry: {for: 1d}", "policy.retry.for: 5m -> 1d"),
         ("reason: quarter end", "reason: quarter end ", ""),
         ("until: 2026-04-01", "until: 2026-03-31", "policy.freeze"),
         ("from: 2026-02-20", "from: 2026-03-20", "policy.freeze"),

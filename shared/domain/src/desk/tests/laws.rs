@@ -162,6 +162,7 @@ impl Laws {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each fact that promises something")]
     fn observe_one(&mut self, id: IncidentId, decision: &Decision) {
         let fact = &decision.fact;
         if let Fact::Opened { event, target, fingerprint, previous } = fact {
