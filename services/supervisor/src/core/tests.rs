@@ -265,7 +265,7 @@ fn an_input_that_is_too_large_is_rejected_alone_and_its_neighbours_are_not() {
     let mut lines = String::new();
     for (payload, seq) in payloads.iter().zip(1..) {
         let folded = fresh.fold(seq, payload, 0).unwrap();
-        lines += std::str::from_utf8(folded.text_from(0)).unwrap();
+        lines += std::str::from_utf8(&folded.text_from(0)).unwrap();
     }
     assert!(Position::new(1, 1) < fresh.covered(), "{}", fresh.covered());
     assert_eq!(lines.matches("\"decision\":\"input_rejected\"").count(), 1);
