@@ -47,9 +47,9 @@ const EVERYTHING: &[&str] = &[
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.
 #[rustfmt::skip]
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "base64", "chrono", "chrono-tz", "croner", "minijinja", "regex", "schemars", "serde", "serde-saphyr", "serde_json",
-    "serde_path_to_error", "sha2", "thiserror", "uuid",
+    "serde_path_to_error", "sha2", "thiserror", "url", "uuid",
 ];
 
 /// What would make the pure core look at a clock, at chance or at the world.
