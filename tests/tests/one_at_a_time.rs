@@ -1,6 +1,5 @@
 //! Of all fixers one acts, whoever is frozen when; and what was withdrawn is not begun.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 use std::{
     path::Path,
