@@ -37,7 +37,7 @@ impl Drop for Office {
 /// Reads a configuration, with targets `db` and `api`.
 pub(crate) fn config(notify: &str) -> Config {
     let text = format!(
-        "targets:\n  - {{name: db, labels: {{team: data}}, docker: {{container: db}}}}\n  - {{name: api, docker: {{container: api}}}}\nnotify:\n{notify}"
+        "targets:\n  - {{name: db, labels: {{team: data}}, docker: {{container: db}}}}\n  - {{name: api, docker: {{container: api}}}}\npolicy: {{retry: {{for: 0s}}}}\nnotify:\n{notify}"
     );
     domain::config::parse(&text).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
