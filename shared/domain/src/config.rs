@@ -206,7 +206,7 @@ impl Config {
     }
 
     /// Returns the target that an event is about: the one it names, else the first whose
-    /// selector or container fits, else one that a label names ([`TARGET_KEYS`]).
+    /// selector or container fits, else one that a label names (`TARGET_KEYS`).
     #[must_use]
     pub fn target_of(&self, event: &Event) -> Option<&Target> {
         target_of(self, event)
