@@ -61,7 +61,12 @@ async fn goes_through_it_all(case: Case) {
     case.is_seen_alive(third).await;
 
     // What it has written is still there when a fixer would have written its own.
-    let before = state_of(&case.file("own.pid"));
+    // PostgreSQL itself writes into it until it is ready.
+    let before = eventually("it has written all of its pid file", || async {
+        let state = state_of(&case.file("own.pid"));
+        if state.0.contains("starting") { Err(state) } else { Ok(state) }
+    })
+    .await;
     case.is_seen_alive(third).await;
     case.settled().await;
     assert_eq!(state_of(&case.file("own.pid")), before, "its pid file was touched");
