@@ -149,6 +149,8 @@ fn target_name(world: &World, which: u8) -> String {
 }
 
 fn found(world: &World, on: &str, found: u8) -> Vec<Hypothesis> {
+    // What has no target has nothing that a plan could act on.
+    let found = if on.is_empty() { found.min(4) } else { found };
     let of = |runbook: &str, risk| Plan::new(Parts { risk, ..parts(on, runbook) }).unwrap();
     match found {
         0 => vec![],
@@ -198,6 +200,8 @@ fn served(world: &World, it: &Incident, how: u8) -> Input {
     let on = it.target.clone().unwrap_or_default();
     let work = it.work();
     match &it.phase {
+        // What has no target has nothing that a plan could act on.
+        Phase::Diagnosing if on.is_empty() => analysis(work, vec![]),
         Phase::Diagnosing if 4 <= how => analysis(work, cure(plan_with_undo(&on))),
         Phase::Diagnosing => analysis(work, cure(plan(&on))),
         Phase::AwaitingApproval { .. } => command(verb(it, 0)),
