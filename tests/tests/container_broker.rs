@@ -163,8 +163,14 @@ const RIGHTS: [(Role, &[&str], &[&str]); 7] = [
     (Role::Cli, &["selfheal.frame.command"], &["selfheal.claim.i.2", "selfheal.work.fix.default"]),
     (
         Role::Supervisor,
-        &["selfheal.ledger", "selfheal.work.fix.default", "selfheal.frame.timer"],
-        &["selfheal.claim.i.2"],
+        // It withdraws an order by claiming its attempt before a fixer does.
+        &[
+            "selfheal.ledger",
+            "selfheal.work.fix.default",
+            "selfheal.frame.timer",
+            "selfheal.claim.i.2",
+        ],
+        &["selfheal.event.disk.full", "selfheal.once.i.1", "selfheal.probe.default"],
     ),
 ];
 
