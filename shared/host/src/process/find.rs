@@ -168,7 +168,7 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
             return Some((run, KnownBy::PidFile));
         }
         // Started by a process of another target, or as another target.
-        let recorded = search.files.other_records().into_iter().find(|(_, it)| it.run == run);
+        let recorded = search.files.other_records(|_| true).into_iter().find(|(_, it)| it.run == run);
         let is_same = match recorded {
             Some((name, other)) => {
                 let is_former = search.configured.is_none_or(|it| !it.has(&name));

@@ -9,8 +9,8 @@ use rustix::process::Pid;
 
 use super::{MARK_RUN, MARK_STATE, MARK_TARGET, Run, Stat, proc};
 
-/// A result so young answers the next question too: when many targets are dead, or one is
-/// asked for in several ways, they share one scan. What it found is looked at again.
+/// A scan that began at most so long before a question answers it too: when many targets are
+/// dead, or one is asked for in several ways, they share one. What it found is looked at again.
 const AGE_MAX: Duration = Duration::from_millis(20);
 
 /// Longest command that is compared.
@@ -74,13 +74,19 @@ impl Entry {
 pub struct Scanner(Mutex<Option<(Instant, Arc<[Entry]>)>>);
 
 impl Scanner {
-    /// Returns all living processes, as of this moment or [`AGE_MAX`] ago. Those who ask at
+    /// Returns all living processes, as of this moment or [`AGE_MAX`] before. Those who ask at
     /// the same time wait for one scan.
     #[must_use]
     pub fn scan(&self) -> Arc<[Entry]> {
+        self.answer(Instant::now(), scan)
+    }
+
+    fn answer(&self, asked: Instant, scan: impl FnOnce() -> Vec<Entry>) -> Arc<[Entry]> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((begun, found)) = last.as_ref().filter(|(begun, _)| begun.elapsed() <= AGE_MAX)
-        {
+        // What counts is the age at the question, not after the wait for the lock: on a busy
+        // host a scan takes longer than it may be old, and each who waits would scan anew.
+        let is_young = |begun: &Instant| asked.saturating_duration_since(*begun) <= AGE_MAX;
+        if let Some((begun, found)) = last.as_ref().filter(|(begun, _)| is_young(begun)) {
             tracing::trace!(age = ?begun.elapsed(), "a scan answers again");
             return Arc::clone(found);
         }
@@ -113,5 +119,40 @@ pub fn descendants(entries: &[Entry], of: &[i32]) -> Vec<Entry> {
         }
         known.extend(next.iter().map(|it| it.run.pid));
         found.extend(next.into_iter().cloned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// On a busy host: it takes longer than a result may be old.
+    fn slow_scan() -> Vec<Entry> {
+        let begun = Instant::now();
+        while begun.elapsed() <= AGE_MAX * 2 {
+            std::thread::yield_now();
+        }
+        Vec::new()
+    }
+
+    #[test]
+    fn all_who_ask_while_a_slow_scan_goes_on_share_the_next_one() {
+        let (scanner, n_scans) = (Scanner::default(), Cell::new(0));
+        let ask = |asked: Instant| {
+            scanner.answer(asked, || {
+                n_scans.set(n_scans.get() + 1);
+                slow_scan()
+            });
+        };
+        let asked = Instant::now();
+        ask(asked);
+        for _ in 0..100 {
+            ask(asked);
+        }
+        assert_eq!(n_scans.get(), 1, "what was asked before it began was asked again");
+        ask(Instant::now());
+        assert_eq!(n_scans.get(), 2, "it was too old");
     }
 }
