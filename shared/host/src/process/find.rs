@@ -229,7 +229,8 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     });
     all.extend(below.map(|it| it.run));
     all.retain(|it| !heads.contains(it) || matches!(found, Found::NotRunning { .. }));
-    all.retain(|it| it.id().and_then(Run::of) == Some(*it));
+    // What it has started in a namespace of its own belongs to it, too.
+    all.retain(Run::is_alive);
     all.sort();
     all.dedup();
     all
