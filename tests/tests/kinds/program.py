@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """A target of one of many kinds. Usage: program.py KIND PORT DIR [--inside]
 
 Its main process listens on the port, notes its id in DIR/mains, and serves nothing.
