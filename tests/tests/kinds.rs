@@ -8,7 +8,7 @@ mod real;
 use std::{
     fs,
     net::TcpStream,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -54,25 +54,90 @@ struct Kind {
     known_when_theirs: bool,
 }
 
+impl Kind {
+    /// Returns whether something of it outlives its main process.
+    fn leaves_something(&self) -> bool {
+        const LEAVE: [&str; 5] = ["worker", "listening", "restarts", "children", "below"];
+        LEAVE.iter().any(|it| self.name.contains(it))
+    }
+}
+
 const fn kind(name: &'static str, pid_file: bool, ours: bool, theirs: bool) -> Kind {
     Kind { name, pid_file, known_when_ours: ours, known_when_theirs: theirs }
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 33] = [
     kind("plain", false, true, true),
     kind("own_pid_file", true, true, true),
+    kind("late_pid_file", true, true, true),
     kind("lock_file", true, true, true),
+    kind("locked_pid_file", true, true, true),
     kind("titled", false, true, false),
     kind("titled_pid_file", true, true, true),
+    kind("titled_workers", false, true, false),
     kind("workers", false, true, true),
+    kind("workers_pid_file", true, true, true),
     kind("worker_of_its_own", false, true, true),
+    kind("listening_worker", false, true, true),
+    kind("listening_twins", false, true, true),
+    kind("restarts_its_server", false, true, true),
+    kind("many_children", false, true, true),
+    kind("zombies", false, true, true),
     kind("threads", false, true, true),
-    kind("first_thread_ends", false, true, false),
+    kind("first_thread_ends", false, true, true),
     kind("background_pid_file", true, true, true),
     kind("background", false, false, false),
     kind("script_ends_pid_file", true, true, true),
     kind("script_ends", false, false, false),
+    kind("ignores_sigterm", false, true, true),
+    kind("other_short_name", false, true, true),
+    kind("other_directory", false, true, true),
+    kind("no_directory", false, true, true),
+    kind("below_a_shell", false, true, true),
+    kind("behind_two_shells", false, true, false),
+    kind("behind_env", false, true, false),
+    kind("spaces in its näme", false, true, true),
+    kind("line\nbreak) in its name", false, true, true),
+    kind("replaced_binary", false, true, true),
+    kind("relative", false, true, true),
 ];
+
+/// Returns the command of a kind, and its working directory if the handle names one.
+fn command(kind: &str, port: u16, place: &str) -> (Vec<String>, Option<String>) {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kinds/program.py");
+    // Not a shim of some manager of versions.
+    let python = "/usr/bin/python3";
+    let rest = format!("{kind} {port} {place}");
+    let words = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let port = port.to_string();
+    let copy = |from: &str, name: &str| {
+        let to = format!("{place}/{name}");
+        fs::copy(from, &to).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    match kind {
+        "below_a_shell" => {
+            (words(&["/bin/sh", "-c", &format!("{python} {program} {rest}; exit $?")]), None)
+        }
+        "behind_two_shells" => {
+            let inner = format!("exec {python} {program} {rest}");
+            (words(&["/bin/sh", "-c", &format!("exec /bin/sh -c '{inner}'")]), None)
+        }
+        "behind_env" => {
+            (words(&["/usr/bin/env", "X=1", python, program, kind, &port, place]), None)
+        }
+        "spaces in its näme" | "line\nbreak) in its name" => {
+            (words(&[&copy(program, kind), "named", &port, place]), None)
+        }
+        "replaced_binary" => (words(&[&copy(python, "server"), program, kind, &port, place]), None),
+        "relative" => {
+            copy(program, "server");
+            (words(&["./server", kind, &port, place]), Some(place.to_owned()))
+        }
+        _ => (words(&[python, program, kind, &port, place]), None),
+    }
+}
 
 /// One case: a directory, a target, and both agents.
 struct Case {
@@ -86,15 +151,16 @@ struct Case {
 
 impl Case {
     fn new(kind: Kind, ours: bool) -> Self {
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kinds/program.py");
-        // Not a shim of some manager of versions.
-        let python = "/usr/bin/python3";
+        let mut dir = None;
         let mut case = Self::of(|place, port| {
-            let command = [python, program, kind.name, &port.to_string(), place];
-            (command.map(str::to_owned).into(), format!("{place}/own.pid"))
+            let (words, named) = command(kind.name, port, place);
+            dir = named;
+            (words, format!("{place}/own.pid"))
         });
+        let handle = case.target.process.as_mut().unwrap();
+        handle.dir = dir;
         if !kind.pid_file {
-            case.target.process.as_mut().unwrap().pid_file = None;
+            handle.pid_file = None;
         }
         (case.kind, case.ours) = (kind, ours);
         case
@@ -182,9 +248,13 @@ impl Case {
     }
 
     fn start_by_somebody_else(&self) {
-        let command = &self.target.process.as_ref().unwrap().command;
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
+        let handle = self.target.process.as_ref().unwrap();
+        let mut command = Command::new(&handle.command[0]);
+        if let Some(dir) = &handle.dir {
+            command.current_dir(dir);
+        }
+        let mut child = command
+            .args(&handle.command[1..])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -196,6 +266,17 @@ impl Case {
 
     /// Waits until so many mains have begun, and the last of them is there.
     async fn newest(&self, n: usize) -> i32 {
+        let newest = self.begun(n).await;
+        if self.kind.name == "replaced_binary" {
+            // As when its package is upgraded.
+            let (path, other) = (self.file("server"), self.file("server.new"));
+            fs::copy(&path, &other).unwrap();
+            fs::rename(other, path).unwrap();
+        }
+        newest
+    }
+
+    async fn begun(&self, n: usize) -> i32 {
         eventually(&format!("{} runs", self.name()), || async {
             let mains = self.mains();
             let last = mains.last().copied().filter(|it| n <= mains.len() && is_alive(*it));
@@ -299,7 +380,7 @@ impl Case {
             }
             FixOutcome::Refused { reason, .. } => {
                 // What is left of a run that nobody has recorded may be the target, too.
-                let is_unclear = !self.ours && self.kind.name.starts_with("worker");
+                let is_unclear = !self.ours && self.kind.leaves_something();
                 assert!(!self.is_known() || is_unclear, "{}: {reason}", self.name());
                 assert_eq!(self.living(), [before], "{}: {reason}", self.name());
                 assert!(reason.contains("pid_file"), "{reason}");
@@ -388,7 +469,7 @@ async fn a_dead_process_of_any_kind_is_called_dead_and_started_once() {
             FixOutcome::Succeeded => {}
             // What nobody has recorded may be the target, or what is left of it.
             FixOutcome::Refused { reason, .. } => {
-                assert!(!case.ours && case.kind.name.starts_with("worker"), "{reason}");
+                assert!(!case.ours && case.kind.leaves_something(), "{}: {reason}", case.name());
                 assert!(reason.contains("pid_file"), "{reason}");
                 return;
             }
@@ -454,6 +535,33 @@ async fn a_pid_file_that_is_stale_or_whose_number_is_used_again_names_nobody() {
         case.is_seen_alive(main).await;
         stranger.kill().unwrap();
         stranger.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_its_keeper_starts_again_is_not_started_beside() {
+    let case = Case::new(kind("kept", false, true, true), true);
+    let first = case.start().await;
+    case.is_seen_alive(first).await;
+    kill(first, Signal::KILL);
+    let second = case.newest(2).await;
+    case.is_seen_alive(second).await;
+    // It ends with its keeper, who would else start it once more.
+    case.is_restarted_or_untouched(second).await;
+    case.settled().await;
+    assert_eq!(case.mains().len(), 3);
+}
+
+#[tokio::test]
+async fn a_worker_that_outlives_a_main_process_that_was_adopted_is_not_called_the_target() {
+    for name in ["listening_worker", "workers"] {
+        let case = Case::new(kind(name, false, true, true), false);
+        let main = case.start().await;
+        case.is_seen_alive(main).await;
+        kill(main, Signal::KILL);
+        gone(main).await;
+        assert!(case.answers(), "{name}: no worker is left");
+        case.is_seen_dead().await;
     }
 }
 

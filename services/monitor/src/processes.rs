@@ -14,8 +14,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::target::{ProcessHandle, Target};
 use host::process::{
-    Configured, Files, Found, Running, Scanner, Search,
+    Configured, Files, Found, KnownBy, Running, Scanner, Search,
     find::{find, find_recorded},
+    stat,
 };
 
 pub use host::process::{Ending, OomCount, PidFd, Run};
@@ -37,7 +38,15 @@ pub struct Processes {
     /// What is known of all targets, once there is a configuration.
     configured: Arc<RwLock<Option<Arc<Configured>>>>,
     /// Runs that were adopted, by target: each is reported once.
-    adopted: Arc<Mutex<HashMap<String, Run>>>,
+    adopted: Arc<Mutex<HashMap<String, Adopted>>>,
+}
+
+/// A process that nobody has recorded.
+#[derive(Clone, Copy, Debug)]
+struct Adopted {
+    run: Run,
+    /// When it was last seen alive, in ticks of the host.
+    seen_at: u64,
 }
 
 impl Processes {
@@ -70,7 +79,38 @@ impl Processes {
 
     /// Looks for a target's process by all that is known; `None` without a process handle.
     pub async fn look(&self, target: &Target) -> Option<Found> {
-        self.asked(target, |search, scanner| find(search, || scanner.scan())).await
+        let it = self.clone();
+        let look = move |search: Search<'_>, scanner: &Scanner| {
+            let found = find(search, || scanner.scan());
+            it.without_leftovers(search.files.target(), found)
+        };
+        self.asked(target, look).await
+    }
+
+    /// Notes that a run is alive: what was there beside an adopted one is no successor of it.
+    pub(crate) fn saw_alive(&self, target: &str, run: &Run) {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(it) = adopted.get_mut(target).filter(|it| it.run == *run) {
+            it.seen_at = stat::ticks_now();
+        }
+    }
+
+    /// A process of the target's command that was there while another one was its main process
+    /// is what that one has left behind.
+    fn without_leftovers(&self, target: &str, found: Found) -> Found {
+        let Found::Running(Running { main, by: KnownBy::Command, .. }) = &found else {
+            return found;
+        };
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = adopted.get(target).filter(|it| it.run != *main && !it.run.is_alive());
+        let Some(former) = former.filter(|it| main.start_ticks <= it.seen_at) else {
+            return found;
+        };
+        let (pid, of) = (main.pid, former.run.pid);
+        let reason = format!(
+            "process {pid} has the target's command and was there while process {of} was its main process, which has ended; end it, or name the target's `pid_file`"
+        );
+        Found::Unclear { processes: vec![*main], reason }
     }
 
     async fn asked<T>(
@@ -101,7 +141,9 @@ impl Processes {
     fn report_adoption(&self, target: &str, running: &Running) {
         let Some(how) = running.by.adoption() else { return };
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        if adopted.insert(target.to_owned(), running.main) != Some(running.main) {
+        let now = Adopted { run: running.main, seen_at: stat::ticks_now() };
+        let former = adopted.insert(target.to_owned(), now);
+        if former.is_none_or(|it| it.run != running.main) {
             let pid = running.main.pid;
             tracing::info!(target.name = target, pid, how, "a running process is adopted");
         }

@@ -198,13 +198,18 @@ pub fn storm_limit(policy: &Policy, n_targets: usize) -> usize {
 /// Targets that may be brought up at once, whatever the blast radius: what is down already
 /// cannot be harmed by its first start, but a host can by too many at once.
 pub(crate) const BRING_UP_MAX: usize = 32;
-/// A target is brought up once within this time; then budgets count.
+/// Within this time a target is brought up [`BRING_UPS_MAX`] times at most; then budgets count.
 const BRING_UP_AGAIN: TimeDelta = TimeDelta::hours(1);
+/// A host that is started again brings up all its targets again, and so does the next start.
+const BRING_UPS_MAX: usize = 3;
+/// A start that did not help may have been too slow for a busy host; two are the target's own
+/// trouble.
+const BRING_UPS_FAILED_MAX: usize = 1;
 /// Who is believed that a target was never healthy and does not run.
 const MONITOR: &str = "selfheal/monitor";
 
-/// Returns whether a plan only starts a target for the first time: our own monitor has never
-/// seen it healthy, the diagnosis saw that nothing of it runs, and the plan is of low risk
+/// Returns whether a plan only starts a target for the first time, or for the first time since
+/// its host was started: our own monitor has never seen it healthy, the diagnosis saw that nothing of it runs, and the plan is of low risk
 /// and does nothing but start it. Budgets, blast radius, breaker and storm brake are about
 /// what runs; this touches nothing that does.
 #[must_use]
@@ -232,14 +237,16 @@ pub fn is_bring_up(
             }
     });
     let from = now - BRING_UP_AGAIN;
-    let is_first =
-        !history.iter().any(|it| it.bring_up && it.target == plan.target && from < it.started_at);
+    let earlier =
+        history.iter().filter(|it| it.bring_up && it.target == plan.target && from < it.started_at);
+    let n_failed = earlier.clone().filter(|it| it.failed).count();
+    let may_again = earlier.count() < BRING_UPS_MAX && n_failed <= BRING_UPS_FAILED_MAX;
     &*incident.event.source == MONITOR
         && incident.event.seen_well() == Some(false)
         && plan.risk == Risk::Low
         && only_starts
         && is_down
-        && is_first
+        && may_again
 }
 
 /// A stage: its name, and the question it asks.

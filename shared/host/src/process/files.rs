@@ -219,14 +219,15 @@ impl Files {
         Ok(())
     }
 
-    /// Reads the records of other targets in the same directory, with their names.
+    /// Reads the records of other targets in the same directory whose names are `wanted`, with
+    /// their names.
     #[must_use]
-    pub fn other_records(&self) -> Vec<(String, Record)> {
+    pub fn other_records(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, Record)> {
         let entries = fs::read_dir(&self.state_dir).into_iter().flatten().flatten();
         let other = |entry: fs::DirEntry| {
             let file = entry.file_name();
             let name = file.to_str()?.strip_suffix(".run.json")?;
-            if name == self.target {
+            if name == self.target || !wanted(name) {
                 return None;
             }
             Some((name.to_owned(), Record::read(&entry.path())?))

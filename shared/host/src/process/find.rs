@@ -168,7 +168,7 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
             return Some((run, KnownBy::PidFile));
         }
         // Started by a process of another target, or as another target.
-        let recorded = search.files.other_records().into_iter().find(|(_, it)| it.run == run);
+        let recorded = search.files.other_records(|_| true).into_iter().find(|(_, it)| it.run == run);
         let is_same = match recorded {
             Some((name, other)) => {
                 let is_former = search.configured.is_none_or(|it| !it.has(&name));
@@ -200,8 +200,21 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
 /// started, and what descends from it. It is ended with the target.
 #[must_use]
 pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Run> {
-    let record = search.files.read_record().filter(Record::is_of_this_boot);
-    let looked = Looked { search, record: record.as_ref(), entries };
+    // What a renamed target has started carries its former name.
+    let former = match found {
+        Found::Running(Running { by: KnownBy::FormerName(name), .. }) => Some(name.as_str()),
+        Found::Running(_) | Found::Unclear { .. } | Found::NotRunning { .. } => None,
+    };
+    let record = match former {
+        Some(name) => search.files.other_records(|it| it == name).pop().map(|(_, it)| it),
+        None => search.files.read_record(),
+    };
+    let record = record.filter(Record::is_of_this_boot);
+    let target = former.unwrap_or(search.files.target());
+    let state_dir = search.files.state_dir().to_string_lossy();
+    let is_ours = |it: &Entry| {
+        it.target.as_deref() == Some(target) && it.state_dir.as_deref() == Some(&state_dir)
+    };
     let (heads, recorded) = match found {
         Found::Running(running) => {
             let heads: Vec<Run> =
@@ -216,20 +229,20 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     let cgroup = record.as_ref().filter(|_| recorded).and_then(|it| it.cgroup.as_deref());
     let in_cgroup = cgroup.map(members_of_cgroup).unwrap_or_default();
     let started = entries.iter().filter(|it| {
-        let is_marked = mark.is_some() && it.mark.as_ref() == mark && looked.is_ours(it);
+        let is_marked = mark.is_some() && it.mark.as_ref() == mark && is_ours(it);
         is_marked || in_cgroup.contains(&it.run.pid)
     });
     let mut all: Vec<Run> = heads.clone();
     all.extend(started.map(|it| it.run));
     let pids: Vec<i32> = all.iter().map(|it| it.pid).collect();
-    let target = search.files.target();
     let below = scan::descendants(entries, &pids).into_iter().filter(|it| {
         // What was started as another target is that one's.
         it.target.as_deref().is_none_or(|it| it == target)
     });
     all.extend(below.map(|it| it.run));
     all.retain(|it| !heads.contains(it) || matches!(found, Found::NotRunning { .. }));
-    all.retain(|it| it.id().and_then(Run::of) == Some(*it));
+    // What it has started in a namespace of its own belongs to it, too.
+    all.retain(Run::is_alive);
     all.sort();
     all.dedup();
     all

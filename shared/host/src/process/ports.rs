@@ -9,7 +9,7 @@ use std::{
 use domain::check::{Check, Probe};
 use rustix::process::Pid;
 
-use super::{Run, proc};
+use super::{Run, proc, stat};
 
 /// State of a socket that listens, in the kernel's tables.
 const LISTENS: &str = "0A";
@@ -22,8 +22,8 @@ const FDS_MAX: usize = 100_000;
 pub struct Holder {
     /// The port.
     pub port: u16,
-    /// The processes that have its socket open; none when they may not be looked at, or are
-    /// in a container.
+    /// The processes that have its socket open, those of containers too; none when they may not
+    /// be looked at.
     pub processes: Vec<Run>,
 }
 
@@ -92,20 +92,25 @@ pub fn holders(addresses: &[SocketAddr]) -> Vec<Holder> {
     if addresses.is_empty() {
         return Vec::new();
     }
-    let sockets: Vec<Socket> = ["tcp", "tcp6"]
+    let sockets = listening(addresses);
+    let ports: BTreeSet<u16> = sockets.iter().map(|it| it.address.port()).collect();
+    let of_port = |port: u16| {
+        let own: Vec<_> = sockets.iter().copied().filter(|it| it.address.port() == port).collect();
+        let inodes = Inodes::of(&own);
+        let has = |pid: &Pid| inodes.are_open_in(*pid);
+        let processes = proc::all().into_iter().filter(has).filter_map(Run::of_any).collect();
+        Holder { port, processes }
+    };
+    ports.into_iter().map(of_port).collect()
+}
+
+/// Returns the sockets that listen on one of these addresses.
+fn listening(addresses: &[SocketAddr]) -> Vec<Socket> {
+    ["tcp", "tcp6"]
         .iter()
         .filter_map(|it| fs::read_to_string(format!("/proc/net/{it}")).ok())
         .flat_map(|it| it.lines().filter_map(Socket::parse).collect::<Vec<_>>())
         .filter(|socket| addresses.iter().any(|it| socket.answers(*it)))
-        .collect();
-    let ports: BTreeSet<u16> = sockets.iter().map(|it| it.address.port()).collect();
-    ports
-        .into_iter()
-        .map(|port| {
-            let inodes: Vec<u64> =
-                sockets.iter().filter(|it| it.address.port() == port).map(|it| it.inode).collect();
-            Holder { port, processes: who_has(&inodes) }
-        })
         .collect()
 }
 
@@ -153,24 +158,40 @@ impl Socket {
     }
 }
 
-fn who_has(inodes: &[u64]) -> Vec<Run> {
-    let wanted: Vec<String> = inodes.iter().map(|it| format!("socket:[{it}]")).collect();
-    let is_wanted = |fd: fs::DirEntry| {
+/// Returns whether one of these processes has a socket open that listens on one of these
+/// addresses.
+#[must_use]
+pub fn listen(runs: &[Run], addresses: &[SocketAddr]) -> bool {
+    let wanted = Inodes::of(&listening(addresses));
+    runs.iter().filter_map(Run::id).any(|it| wanted.are_open_in(it))
+}
+
+/// Links of descriptors to sockets, as the kernel writes them.
+struct Inodes(Vec<String>);
+
+impl Inodes {
+    fn of(sockets: &[Socket]) -> Self {
+        Self(sockets.iter().map(|it| format!("socket:[{}]", it.inode)).collect())
+    }
+
+    fn is_one(&self, fd: &fs::DirEntry) -> bool {
         let link = fs::read_link(fd.path()).unwrap_or_default();
-        wanted.iter().any(|it| link.as_os_str() == it.as_str())
-    };
-    let has = |pid: &Pid| {
+        self.0.iter().any(|it| link.as_os_str() == it.as_str())
+    }
+
+    fn are_open_in(&self, pid: Pid) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
         let own = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let mut own = own.take(FDS_MAX).peekable();
         if own.peek().is_some() {
-            return own.any(is_wanted);
+            return own.any(|it| self.is_one(&it));
         }
-        // The first thread has ended: the others have the descriptors.
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let fds = threads.filter_map(|it| fs::read_dir(it.path().join("fd")).ok()).flatten();
-        fds.flatten().take(FDS_MAX).any(is_wanted)
-    };
-    proc::all().into_iter().filter(has).filter_map(Run::of).collect()
+        // The first thread may have ended: the others have the descriptors.
+        let fds = stat::living_thread(pid).and_then(|it| fs::read_dir(it.join("fd")).ok());
+        fds.into_iter().flatten().flatten().take(FDS_MAX).any(|it| self.is_one(&it))
+    }
 }
 
 #[cfg(test)]

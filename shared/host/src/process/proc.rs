@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf};
 
 use rustix::process::Pid;
 
+use super::{Stat, stat};
+
 /// Returns a variable of the environment that the process was started with.
 #[must_use]
 pub fn variable(pid: Pid, name: &str) -> Option<String> {
@@ -11,7 +13,7 @@ pub fn variable(pid: Pid, name: &str) -> Option<String> {
 }
 
 pub(super) fn environment(pid: Pid) -> Vec<u8> {
-    fs::read(path(pid, "environ")).unwrap_or_default()
+    read(pid, "environ")
 }
 
 pub(super) fn variable_in(environment: &[u8], name: &str) -> Option<String> {
@@ -27,7 +29,7 @@ pub(super) fn variable_in(environment: &[u8], name: &str) -> Option<String> {
 /// threads of the kernel, and for an instant at the start of each process.
 #[must_use]
 pub fn arguments(pid: Pid) -> Vec<String> {
-    let line = fs::read(path(pid, "cmdline")).unwrap_or_default();
+    let line = read(pid, "cmdline");
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
     if line.is_empty() {
         return Vec::new();
@@ -38,7 +40,7 @@ pub fn arguments(pid: Pid) -> Vec<String> {
 /// Returns the program that a process runs.
 #[must_use]
 pub fn program(pid: Pid) -> Option<String> {
-    let exe = fs::read_link(path(pid, "exe")).ok()?;
+    let exe = link(pid, "exe")?;
     Some(exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
 }
 
@@ -50,7 +52,7 @@ pub fn short_name(pid: Pid) -> Option<String> {
 
 /// Returns the working directory of a process.
 pub(super) fn directory(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(path(pid, "cwd")).ok()
+    link(pid, "cwd")
 }
 
 /// Says what runs under an id, for people.
@@ -80,6 +82,26 @@ pub fn all() -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pid = |entry: fs::DirEntry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
     entries.flatten().filter_map(pid).collect()
+}
+
+/// Reads a file of a process, by another thread if its first one has ended.
+fn read(pid: Pid, file: &str) -> Vec<u8> {
+    let own = fs::read(path(pid, file)).unwrap_or_default();
+    if !own.is_empty() {
+        return own;
+    }
+    let thread = successor_of_first_thread(pid);
+    thread.and_then(|it| fs::read(it.join(file)).ok()).unwrap_or_default()
+}
+
+/// The same of a link.
+fn link(pid: Pid, file: &str) -> Option<PathBuf> {
+    let own = fs::read_link(path(pid, file)).ok();
+    own.or_else(|| fs::read_link(successor_of_first_thread(pid)?.join(file)).ok())
+}
+
+fn successor_of_first_thread(pid: Pid) -> Option<PathBuf> {
+    Stat::read(pid).filter(|it| !it.is_living()).and_then(|_| stat::living_thread(pid))
 }
 
 fn path(pid: Pid, file: &str) -> PathBuf {

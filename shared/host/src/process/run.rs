@@ -21,9 +21,14 @@ impl Run {
     /// thread of another, and no process of a container.
     #[must_use]
     pub fn of(pid: Pid) -> Option<Self> {
+        Self::of_any(pid).filter(|_| proc::is_process_of_this_namespace(pid))
+    }
+
+    /// Returns the living process or thread with this id, also one of a container.
+    #[must_use]
+    pub(super) fn of_any(pid: Pid) -> Option<Self> {
         let stat = Stat::of_living(pid)?;
-        let run = Self { pid: pid.as_raw_nonzero().get(), start_ticks: stat.start_ticks };
-        proc::is_process_of_this_namespace(pid).then_some(run)
+        Some(Self { pid: pid.as_raw_nonzero().get(), start_ticks: stat.start_ticks })
     }
 
     /// Returns the id for the kernel.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::MetadataExt,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,9 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// Threads that are looked at to see whether a process lives whose first thread has ended.
 const THREADS_MAX: usize = 10_000;
+
+/// `PF_KTHREAD` of the kernel's flags of a process.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// What is needed of `/proc/<pid>/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Stat {
     pub start_ticks: u64,
     /// How it ended, in the form of `wait`; meaningful for a zombie alone.
     pub wait_status: i32,
+    /// Whether it is a thread of the kernel, which has no program.
+    pub is_kernel: bool,
 }
 
 impl Stat {
@@ -65,6 +71,7 @@ impl Stat {
             session: field(6)?.parse().ok()?,
             start_ticks: field(22)?.parse().ok()?,
             wait_status: field(52).and_then(|text| text.parse().ok()).unwrap_or(0),
+            is_kernel: field(9)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
         })
     }
 
@@ -76,9 +83,15 @@ impl Stat {
 }
 
 fn has_living_thread(pid: Pid) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().take(THREADS_MAX).any(|thread| {
-        let text = fs::read_to_string(thread.path().join("stat")).ok();
+    living_thread(pid).is_some()
+}
+
+/// Returns the directory of a thread that lives: what the kernel shows of a process, it shows
+/// there only when the first thread has ended.
+pub(super) fn living_thread(pid: Pid) -> Option<PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads.flatten().take(THREADS_MAX).map(|it| it.path()).find(|thread| {
+        let text = fs::read_to_string(thread.join("stat")).ok();
         text.and_then(|it| Stat::parse(&it)).is_some_and(|it| it.is_living())
     })
 }
@@ -105,6 +118,13 @@ pub fn boot_time() -> SystemTime {
     SystemTime::now().checked_sub(uptime).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// Returns how many ticks have passed since the host was started.
+#[must_use]
+pub fn ticks_now() -> u64 {
+    let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+    u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX) / (1000 / TICKS_PER_SECOND)
+}
+
 /// Returns what tells this start of the host from the others.
 #[must_use]
 pub fn boot_id() -> String {
@@ -128,6 +148,7 @@ mod tests {
             session: 43,
             start_ticks: 777,
             wait_status: 9,
+            is_kernel: false,
         };
         assert_eq!(stat, wanted);
         assert_eq!(Stat::parse("42 (x"), None);

@@ -123,7 +123,7 @@ impl Case {
     fn held(&self, holder: &Holder) -> Failure {
         let by = match holder.processes.first().and_then(|it| Some((it.pid, it.id()?))) {
             Some((pid, id)) => format!("process {pid} ({})", proc::describe(id)),
-            None => "a process that may not be looked at, or is in a container".to_owned(),
+            None => "a process that may not be looked at".to_owned(),
         };
         let target = self.files.target();
         Failure::refused(format!(

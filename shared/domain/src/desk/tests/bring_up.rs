@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::world::{World, analysis, config, cure, parts, target};
+use super::world::{World, analysis, command, config, cure, parts, target};
 use crate::{
     action::Action,
     desk::Handled,
@@ -13,7 +13,7 @@ use crate::{
     plan::{Plan, Risk},
     policy::Policy,
     view::Status,
-    wire::{Evidence, Input},
+    wire::{Evidence, Input, Verb},
 };
 
 fn fleet(n: usize) -> World {
@@ -102,19 +102,33 @@ fn only_a_start_of_low_risk_of_what_was_never_healthy_and_does_not_run_is_a_brin
     }
 }
 
-#[test]
-fn a_target_is_brought_up_once_then_budgets_count() {
+/// Reports a target as down so often, and returns how often it was started, and how often as a
+/// bring-up.
+fn started(n: usize, becomes_well: bool) -> (usize, usize) {
     let mut world = fleet(3);
     let mut n_started = 0;
-    for _ in 0..6 {
+    for _ in 0..n {
         let id = down(&mut world, "t0", "selfheal/monitor", false);
         find(&mut world, id, &start("t0", Risk::Low, true), false);
         if world.status(id) == Status::Fixing {
             n_started += 1;
             world.fixed(id);
-            world.verified(id, true);
+            world.verified(id, becomes_well);
+            if !becomes_well {
+                world.send(command(Verb::Close { incident: id, reason: String::new() }));
+            }
         }
     }
-    // One bring-up, and the three that the budget of a target allows.
-    assert_eq!((n_started, bring_ups(&world)), (4, 1));
+    (n_started, bring_ups(&world))
+}
+
+#[test]
+fn a_host_that_is_started_again_brings_up_its_targets_then_budgets_count() {
+    // Three bring-ups, and the three that the budget of a target allows.
+    assert_eq!(started(8, true), (6, 3));
+}
+
+#[test]
+fn a_target_that_does_not_become_well_is_brought_up_twice_then_budgets_count() {
+    assert_eq!(started(8, false), (5, 2));
 }

@@ -1,15 +1,18 @@
 //! What is looked at when neither record nor pid file tells: all processes.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rustix::process::Pid;
 
 use super::{Found, KnownBy, Running, Search, members_of_cgroup};
-use crate::process::{Ending, Record, Run, names, pid_file::Content, ports, proc, scan::Entry};
+use crate::process::{Ending, Record, Run, names, pid_file::Content, ports, proc, scan, scan::Entry};
 
 /// A start command that puts its program into the background has ended after so many seconds.
 const STARTER_MAX_S: i64 = 300;
+
+/// Start times are cut down to a whole tick.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What was looked at when neither record nor pid file tells.
 pub(super) struct Looked<'a> {
@@ -20,7 +23,9 @@ pub(super) struct Looked<'a> {
 
 impl Looked<'_> {
     pub(super) fn found(&self, content: Option<&Content>) -> Found {
-        if let Some(main) = self.unfinished().or_else(|| self.marked()) {
+        if let Some(main) =
+            self.unfinished().or_else(|| self.marked()).or_else(|| self.successor())
+        {
             return Found::Running(Running { main, by: KnownBy::Mark, starter: None });
         }
         if let Some((main, name)) = self.renamed() {
@@ -47,8 +52,8 @@ impl Looked<'_> {
     }
 
     /// Returns whether the only process with the target's command is the target: no other
-    /// target has the command, it is no worker whose master has ended, and it holds the
-    /// target's ports, as far as they are known.
+    /// target has the command, it is no worker whose master has ended, and it or a process below
+    /// it holds the target's ports, as far as they are known.
     fn is_to_be_adopted(&self, run: &Run) -> bool {
         let target = self.search.files.target();
         let has_leader = |it: &Entry| self.entries.iter().any(|other| other.run.pid == it.group);
@@ -58,8 +63,10 @@ impl Looked<'_> {
             return false;
         }
         let addresses = ports::local_addresses(self.search.checks);
-        let holders = ports::holders(&addresses);
-        addresses.is_empty() || holders.iter().any(|it| it.processes.contains(run))
+        // A master may leave the port to workers that listen by themselves.
+        let below = scan::descendants(self.entries, &[run.pid]);
+        let family: Vec<Run> = below.iter().map(|it| it.run).chain([*run]).collect();
+        addresses.is_empty() || ports::listen(&family, &addresses)
     }
 
     pub(super) fn is_ours(&self, entry: &Entry) -> bool {
@@ -97,15 +104,35 @@ impl Looked<'_> {
         oldest(adopted)
     }
 
+    /// Returns the process that the program has started in the place of the recorded run, such
+    /// as a keeper does that outlives its server: it began after the end of that run, and has
+    /// the target's ports. A child of a worker that has them is left over as the worker is.
+    fn successor(&self) -> Option<Run> {
+        let record = self.record.filter(|it| it.is_of_this_boot() && !it.mark.is_empty())?;
+        let exit = self.search.files.read_exit().filter(|it| it.pid == record.run.pid)?;
+        if is_of_starter(&exit, &record.run) {
+            return None;
+        }
+        let addresses = ports::local_addresses(self.search.checks);
+        let is_since = |it: &Entry| exit.at <= DateTime::<Utc>::from(it.run.started_at() + TICK);
+        let of_run: Vec<&Entry> = self
+            .entries
+            .iter()
+            .filter(|it| self.is_ours(it) && it.mark.as_ref() == Some(&record.mark))
+            .collect();
+        let listens = |it: &Entry| ports::listen(&[it.run], &addresses);
+        let has_listening_parent =
+            |it: &Entry| of_run.iter().any(|other| other.run.pid == it.parent && listens(other));
+        let new = of_run.iter().filter(|it| is_since(it) && listens(it));
+        oldest(new.copied().filter(|it| !has_listening_parent(it)))
+    }
+
     fn renamed(&self) -> Option<(Run, String)> {
         let configured = self.search.configured?;
-        let former = self
-            .search
-            .files
-            .other_records()
-            .into_iter()
-            .filter(|(name, record)| !configured.has(name) && record.is_of(self.search.handle));
-        let mut living = former.filter_map(|(name, record)| Some((record.living()?, name)));
+        // Of hundreds of targets nearly all are configured: their records need not be read.
+        let former = self.search.files.other_records(|name| !configured.has(name)).into_iter();
+        let same = former.filter(|(_, record)| record.is_of(self.search.handle));
+        let mut living = same.filter_map(|(name, record)| Some((record.living()?, name)));
         living.next()
     }
 
@@ -152,7 +179,7 @@ impl Looked<'_> {
         }
         let exit = self.search.files.read_exit().filter(|it| it.pid == record.run.pid);
         match exit {
-            Some(exit) => exit.exit_code == Some(0) && ended_within(&exit, &record.run),
+            Some(exit) => is_of_starter(&exit, &record.run),
             // Nobody saw it end: what has a session of its own has put itself there.
             None => {
                 self.entries.iter().any(|it| left.contains(&it.run) && it.session != record.run.pid)
@@ -160,29 +187,36 @@ impl Looked<'_> {
         }
     }
 
-    /// Returns what goes by the target's name, shows no environment, and was started after
-    /// the recorded run.
+    /// Returns what goes by the target's name, shows no environment, was started after the
+    /// recorded run, and is not known to be another target's.
     fn of_its_name(&self) -> Vec<Run> {
         let since = self.record.map_or(0, |it| it.run.start_ticks);
+        let records = self.search.files.other_records(|_| true);
+        let others: Vec<i32> =
+            records.iter().filter_map(|(_, it)| it.living()).map(|it| it.pid).collect();
+        let is_others = |it: &Entry| others.contains(&it.session) || others.contains(&it.group);
         let alike = self.entries.iter().filter(|it| {
             !it.has_environment
                 && since <= it.run.start_ticks
+                && !is_others(it)
                 && names::goes_by_name(it.pid, self.search.handle)
                 && Run::of(it.pid) == Some(it.run)
         });
         alike.map(|it| it.run).collect()
     }
 
-    /// Returns what runs the very command of the target, in the same directory, and was
-    /// started by somebody else.
+    /// Returns what runs the very command of the target, in the same directory if that counts,
+    /// and was started by somebody else.
     fn of_same_command(&self, left: &[Run]) -> Vec<Run> {
         let handle = self.search.handle;
+        // A program that is named by its whole path may have gone to another directory.
+        let is_anywhere = handle.dir.is_none() && handle.command.first().is_some_and(is_absolute);
         let dir = fs::canonicalize(handle.dir.as_deref().unwrap_or("."));
         let same = self.entries.iter().filter(|it| {
             it.target.is_none()
                 && !left.contains(&it.run)
                 && names::is_command(&it.arguments, &handle.command)
-                && is_in(it.pid, dir.as_deref().ok())
+                && (is_anywhere || is_in(it.pid, dir.as_deref().ok()))
                 && Run::of(it.pid) == Some(it.run)
         });
         let same: Vec<&Entry> = same.collect();
@@ -192,15 +226,20 @@ impl Looked<'_> {
     }
 }
 
+fn is_absolute(program: &String) -> bool {
+    Path::new(program).is_absolute()
+}
+
 fn is_in(pid: Pid, dir: Option<&Path>) -> bool {
     // What may not be looked at may well be it.
     proc::directory(pid).is_none_or(|it| dir.is_none_or(|dir| dir == it))
 }
 
-fn ended_within(exit: &Ending, run: &Run) -> bool {
+/// Returns whether a run ended as a start command does that puts its program into the background.
+fn is_of_starter(exit: &Ending, run: &Run) -> bool {
     let lived = exit.at - DateTime::<Utc>::from(run.started_at());
     // A little less than nothing, for the ticks are coarse.
-    (-1..=STARTER_MAX_S).contains(&lived.num_seconds())
+    exit.exit_code == Some(0) && (-1..=STARTER_MAX_S).contains(&lived.num_seconds())
 }
 
 fn in_background(processes: &[Run]) -> String {
