@@ -13,6 +13,7 @@ mod deliveries;
 mod ended;
 mod events;
 mod fleet;
+mod flood;
 mod given;
 mod incidents;
 mod load;
