@@ -1,7 +1,8 @@
 //! Lets others see what was decided: work, answers, rejected input.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,10 +25,33 @@ pub(crate) struct Deliver {
     bus: Bus,
     tasks: TaskTracker,
     unpublished: Arc<Mutex<Unpublished>>,
+    published: Arc<Mutex<Published>>,
     /// The configuration that is to be put where agents follow it: the newest counts.
     configuration: Arc<Mutex<Option<Bytes>>>,
     /// Held by who puts it there, so that a former one never comes after a newer one.
     putting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Places of wishes in their queues: what a queue still holds is not published again.
+#[derive(Debug, Default)]
+struct Published {
+    /// Since all that is pending was gone through last.
+    now: HashMap<String, u64>,
+    /// Before that: what is not met again is not pending any more.
+    before: HashMap<String, u64>,
+}
+
+impl Published {
+    fn place(&mut self, wish: &str) -> Option<u64> {
+        let place = self.now.get(wish).or_else(|| self.before.get(wish)).copied()?;
+        self.now.insert(wish.to_owned(), place);
+        Some(place)
+    }
+
+    /// Forgets what was not met since the last time.
+    fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
 }
 
 /// Wishes that the broker did not take.
@@ -57,14 +81,32 @@ impl Deliver {
             bus: bus.clone(),
             tasks: tasks.clone(),
             unpublished: Arc::default(),
+            published: Arc::default(),
             configuration: Arc::default(),
             putting: Arc::default(),
         }
     }
 
-    /// Publishes a wish. What the broker does not take now is published again with all
-    /// that is pending.
+    /// Begins to go through all that is pending.
+    pub(super) fn republish(&self) {
+        self.published().turn();
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a wish, unless its queue still holds it. What the broker does not take now is
+    /// published again with all that is pending.
     pub(super) async fn wish(&self, wish: Wish) {
+        let work = self.bus.work();
+        let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
+        let place = self.published().place(id);
+        if let Some(place) = place
+            && work.holds(kind, place, id).await
+        {
+            return;
+        }
         let payload = match wish.payload() {
             Ok(payload) => Bytes::from(payload),
             Err(failure) => {
@@ -73,12 +115,16 @@ impl Deliver {
             }
         };
         let trace = trace::begin(wish.trace());
-        let work = self.bus.work();
-        let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
-        if let Err(failure) = work.publish_traced(kind, zone, id, payload, trace).await {
-            let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
-                warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+        match work.publish_traced(kind, zone, id, payload, trace).await {
+            Ok(place) => {
+                self.published().now.insert(id.to_owned(), place);
+            }
+            Err(failure) => {
+                let mut unpublished =
+                    self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
+                    warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+                }
             }
         }
     }
@@ -129,6 +175,17 @@ impl Deliver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_what_is_not_pending_any_more_are_forgotten() {
+        let mut published = Published::default();
+        published.now.insert("a".to_owned(), 1);
+        published.now.insert("b".to_owned(), 2);
+        published.turn();
+        assert_eq!((published.place("a"), published.place("c")), (Some(1), None));
+        published.turn();
+        assert_eq!((published.place("a"), published.place("b")), (Some(1), None));
+    }
 
     #[test]
     fn that_there_is_no_room_is_said_at_once_and_then_now_and_again() {
