@@ -10,6 +10,7 @@ use std::{
 
 use bus::{Asked, Bus, testing::Broker};
 use domain::{
+    desk::{ARCHIVE_DIR, ArchivedSnapshot, Desk},
     event::{Event, EventType},
     view::{LogLine, Query, SystemView},
     wire::{Answer, Input},
@@ -63,6 +64,15 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// Snapshots beside the log.
+    fn archived(&self) -> Vec<ArchivedSnapshot> {
+        let Ok(files) = std::fs::read_dir(self.dir.join(ARCHIVE_DIR)) else { return Vec::new() };
+        let names = files.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|it| ArchivedSnapshot::of_file_name(&it)).collect()
+    }
+}
+
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.child.kill().unwrap();
@@ -86,7 +96,8 @@ async fn eventually(what: &str, mut look: impl AsyncFnMut() -> Result<(), String
 async fn publish(bus: &Bus, from: u32, to: u32) {
     for n in from..to {
         let kind: EventType = format!("trouble_{n}").parse().unwrap();
-        let mut event = Event::new(n.to_string(), kind, "test");
+        // So many of one source may be open.
+        let mut event = Event::new(n.to_string(), kind, format!("test-{}", n / 50));
         event.payload = serde_json::json!({"text": "x".repeat(EVENT_BYTES)});
         eventually("answered", async || {
             let (input, writer) = (Input::Event(event.clone()), bus.inbox_writer());
@@ -220,4 +231,51 @@ async fn a_ledger_that_is_full_is_shortened_behind_a_snapshot_and_goes_on() {
     publish(&bus, 60, 90).await;
     assert!(n < n_decisions(&bus).await);
     assert!(1 < bus.ledger().first_seq().await.unwrap());
+}
+
+/// Goal: the log needs no more room than was chosen, and what is left of it is enough for a
+/// restoration. Method: a log of many small files, and a limit of which nothing may go before a
+/// snapshot stands for it.
+#[tokio::test]
+async fn old_parts_of_the_log_go_once_a_snapshot_beside_it_stands_for_them() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--log-max-mib", "1", "--log-keep-mib", "2"];
+    let supervisor = Supervisor::with(&broker, dir.path().join("a"), &flags);
+    let standby = Supervisor::with(&broker, dir.path().join("b"), &flags);
+    publish(&bus, 0, 40).await;
+    let n = n_decisions(&bus).await;
+    eventually("whole without a snapshot", async || {
+        let log = supervisor.log();
+        if log == (1..=n).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{}", log.len())) }
+    })
+    .await;
+    publish(&bus, 40, 90).await;
+    let snapshot = until_snapshots(&bus, 1).await[0];
+    for it in [&supervisor, &standby] {
+        eventually("archived", async || {
+            let is_of = |it: &ArchivedSnapshot| it.ledger_seq == snapshot;
+            if it.archived().iter().any(is_of) {
+                Ok(())
+            } else {
+                Err(format!("{:?}", it.archived()))
+            }
+        })
+        .await;
+    }
+    publish(&bus, 90, 100).await;
+    let n = n_decisions(&bus).await;
+    let base = supervisor.archived().into_iter().min().unwrap();
+    let mut left = Vec::new();
+    eventually("shortened", async || {
+        left = supervisor.log();
+        if left.last() == Some(&n) && 1 < left[0] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert!(left[0] <= base.n_decisions + 1, "{} behind {base:?}", left[0]);
+    assert_eq!(left, (left[0]..=n).collect::<Vec<_>>());
+    let text = std::fs::read(supervisor.dir.join(ARCHIVE_DIR).join(base.file_name())).unwrap();
+    let lines = text.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    assert_eq!(Desk::from_snapshot(lines).unwrap().n_decisions(), base.n_decisions);
 }
