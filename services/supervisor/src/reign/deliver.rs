@@ -174,7 +174,16 @@ impl Deliver {
 
 #[cfg(test)]
 mod tests {
+    use bus::{testing::Broker, topology::StreamId};
+    use domain::{
+        desk::Desk,
+        event::{Event, EventType},
+        wire::{Command, Input, Verb, WorkKind},
+    };
+
     use super::*;
+
+    const WAIT: Duration = Duration::from_secs(10);
 
     #[test]
     fn places_of_what_is_not_pending_any_more_are_forgotten() {
@@ -185,6 +194,63 @@ mod tests {
         assert_eq!((published.place("a"), published.place("c")), (Some(1), None));
         published.turn();
         assert_eq!((published.place("a"), published.place("b")), (Some(1), None));
+    }
+
+    fn wish() -> Wish {
+        let mut desk = Desk::default();
+        let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]";
+        let config = Box::new(domain::config::parse(text).unwrap());
+        let configure = Verb::Configure { config, text: None, parts: Vec::new() };
+        let mut event = Event::new("1", EventType::known("service_down"), "test");
+        event.target = Some("shop".to_owned());
+        let inputs = [Input::Command(Command::new("test", configure)), Input::Event(event)];
+        for (seq, input) in (1..).zip(&inputs) {
+            desk.receive(input, Position::new(seq, 0), chrono::Utc::now());
+        }
+        desk.pending().pop().unwrap()
+    }
+
+    /// Goal: work that nobody takes does not fill its queue. Method: a queue that forgets ids
+    /// soon, so that only a question tells what it still holds.
+    #[tokio::test]
+    async fn what_a_queue_still_holds_is_not_published_again_and_what_it_lost_is() {
+        let broker = Broker::start().await;
+        let bus = broker.bus().await.unwrap();
+        let state = async || bus.stream_state(StreamId::Work(WorkKind::Diagnose)).await.unwrap();
+        let name = bus.subjects().stream(StreamId::Work(WorkKind::Diagnose));
+        let call = async |what: &str, payload: serde_json::Value| {
+            let subject = format!("$JS.API.STREAM.{what}.{name}");
+            let answer = bus.request(subject, payload.to_string().into(), WAIT).await.unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert!(answer["error"].is_null(), "{answer}");
+            answer
+        };
+        let mut config = call("INFO", serde_json::json!({})).await["config"].take();
+        config["duplicate_window"] = 100_000_000.into();
+        call("UPDATE", config).await;
+
+        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new()));
+        deliver.wish(wish.clone()).await;
+        let first = state().await;
+        assert_eq!((first.messages, first.last_seq), (1, 1));
+        // Another leader's, which knows nothing of it: when this is stored, ids are forgotten.
+        let other = Deliver::new(&bus, &TaskTracker::new());
+        while state().await.messages < 2 {
+            other.wish(wish.clone()).await;
+            other.republish();
+            other.republish();
+        }
+        for _ in 0..3 {
+            deliver.republish();
+            deliver.wish(wish.clone()).await;
+        }
+        assert_eq!(state().await.messages, 2, "the queue still holds it");
+        call("PURGE", serde_json::json!({})).await;
+        while state().await.messages < 1 {
+            deliver.republish();
+            deliver.wish(wish.clone()).await;
+        }
+        assert_eq!(state().await.messages, 1, "what was lost is published again");
     }
 
     #[test]
