@@ -46,9 +46,10 @@ impl Archive {
     }
 
     /// Returns the number of decisions whose lines no restoration needs: those that all archived
-    /// snapshots hold. `None` while there is none.
-    pub(crate) fn covered(&self) -> Option<u64> {
-        self.all().first().map(|it| it.n_decisions)
+    /// snapshots hold, as far as the log, which ends with `last_seq`, reaches them. `None` while
+    /// there is none.
+    pub(crate) fn covered(&self, last_seq: u64) -> Option<u64> {
+        self.all().iter().map(|it| it.n_decisions).find(|it| *it <= last_seq)
     }
 
     /// Reads a snapshot back from the broker and keeps a copy of it. A copy that cannot be written
@@ -186,14 +187,14 @@ mod tests {
     fn two_are_kept_and_what_is_half_written_counts_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::beside(&dir.path().join("incident_logs.jsonl"));
-        assert_eq!(archive.covered(), None);
+        assert_eq!(archive.covered(99), None);
         for (n, covered) in [(30, 30), (10, 10), (40, 30), (50, 40)] {
             let mut copy = archive.begin().unwrap();
             copy.line(b"{}").unwrap();
             drop(archive.begin().unwrap());
             let half = archive.begin().unwrap();
             assert!(archive.finish(copy, name(n)).unwrap());
-            assert_eq!(archive.covered(), Some(covered));
+            assert_eq!(archive.covered(99), Some(covered));
             // As after kill -9.
             std::mem::forget(half);
         }
@@ -203,6 +204,7 @@ mod tests {
         assert_eq!((archive.all(), n_files()), (vec![name(40), name(50)], 2));
         let text = fs::read_to_string(archive.dir.join(name(50).file_name())).unwrap();
         assert_eq!(text, "{}\n");
+        assert_eq!(archive.covered(39), None, "they are of another history");
         archive.clear(49);
         assert_eq!(archive.all(), [name(40)], "the other is of another history");
     }

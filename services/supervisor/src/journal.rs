@@ -232,7 +232,7 @@ impl Journal {
     /// Removes files that are not kept any more. Those behind the oldest archived snapshot are: a
     /// restoration begins with a snapshot, and needs all lines behind it.
     fn remove_oldest(&self) {
-        let Some(covered) = Archive::beside(&self.path).covered() else { return };
+        let Some(covered) = Archive::beside(&self.path).covered(self.last_seq()) else { return };
         let Ok(closed) = closed_files(&self.path) else { return };
         let look = |file: &PathBuf| file.metadata().ok();
         let looks: Vec<_> = closed.iter().map(look).collect();

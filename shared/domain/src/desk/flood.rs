@@ -188,7 +188,7 @@ impl Desk {
 fn flood_event(turn: &Turn, event: &Event, full: &Full) -> Event {
     let kind = EventType::known(EVENT_FLOOD);
     let mut flood = Event::new(event.id.clone(), kind, event.source.clone());
-    flood.severity = Severity::Error;
+    flood.severity = event.severity.max(Severity::Error);
     flood.starts_at = Some(turn.at);
     flood.ends_at = Some(turn.at + SILENT_FOR);
     let whose = &full.whose;
