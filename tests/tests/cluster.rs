@@ -86,7 +86,7 @@ async fn everything_has_three_copies_also_what_was_made_with_one() {
     };
     js.update_stream(one).await.unwrap();
     bus.ensure_topology().await.unwrap();
-    for stream in ["SELFHEAL_INBOX", "SELFHEAL_WORK", "OBJ_selfheal_snapshots"] {
+    for stream in ["SELFHEAL_INBOX", "SELFHEAL_WORK_FIX", "OBJ_selfheal_snapshots"] {
         let idx = cluster.leader_of(stream).await;
         assert!(idx < NODES);
     }

@@ -22,7 +22,7 @@ const CLIENTS: usize = 3;
 const SOME: usize = 15;
 /// Streams that must have all copies before the next broker may go.
 const STREAMS: [&str; 4] =
-    ["SELFHEAL_INBOX", "SELFHEAL_LEDGER", "SELFHEAL_WORK", "KV_selfheal_members"];
+    ["SELFHEAL_INBOX", "SELFHEAL_LEDGER", "SELFHEAL_WORK_FIX", "KV_selfheal_members"];
 
 fn config(store: &Target) -> String {
     format!(

@@ -406,8 +406,19 @@ impl Scene {
                 runbook: runbook.to_owned(),
                 started_at: now(),
                 failure: Some("in vain".to_owned()),
+                step_failed: false,
             })
             .collect();
+        self
+    }
+
+    /// Attempts so many seconds ago, of which a step failed.
+    pub(crate) fn failed_s_ago(mut self, runbook: &str, ago: &[i64]) -> Self {
+        self = self.tried(runbook, u32::try_from(ago.len()).unwrap());
+        for (record, ago) in self.work.attempts.iter_mut().zip(ago) {
+            record.started_at = now() - TimeDelta::seconds(*ago);
+            record.step_failed = true;
+        }
         self
     }
 

@@ -1,9 +1,11 @@
 //! `restore`: rebuilds the ledger of a broker that lost its disk, from the log of decisions.
 //!
 //! The log is a second, independent copy of the truth. It is read twice: once to see that it is whole and
-//! that every decision can follow the ones before, and once to write. Each append names the sequence
+//! that every decision can follow the ones before, and once to write. A snapshot that the supervisor has
+//! kept beside the log stands for all that was before it, so that old parts of the log may be gone. Each append names the sequence
 //! that it expects, so that nothing is mixed with what somebody else writes meanwhile.
 
+mod base;
 mod book;
 
 use std::{
@@ -12,17 +14,20 @@ use std::{
     time::Duration,
 };
 
-use bus::{AppendError, Bus, Error, Ledger, LedgerItem};
+use bus::{AppendError, Bus, Error, Ledger, LedgerItem, StreamState};
 use bytes::Bytes;
 use domain::{
-    desk::Desk,
+    desk::{Desk, FOLD},
     fact::Decision,
     id::Position,
     wire::{LedgerEntry, SCHEMA},
 };
 use serde_json::json;
 
-use self::book::{Book, Bookmark, Message};
+use self::{
+    base::Base,
+    book::{Book, Bookmark, Message},
+};
 use crate::{
     args::{Global, Restore},
     connection::{System, of_bus},
@@ -47,12 +52,23 @@ const INBOX_WAIT: Duration = Duration::from_secs(1);
 const INBOX_BATCH: usize = 500;
 
 /// What the log holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Found {
+    /// What stands for its beginning.
+    base: Option<Base>,
+    /// The inputs that are decided in `base`.
+    base_covers: Position,
     n_decisions: u64,
     n_messages: u64,
     n_incidents: usize,
     bookmark: Bookmark,
+}
+
+impl Found {
+    /// Returns the number of decisions that the snapshot holds.
+    fn n_in_base(&self) -> u64 {
+        self.base.as_ref().map_or(0, |it| it.name.n_decisions)
+    }
 }
 
 /// What the ledger holds before the restoration.
@@ -74,14 +90,14 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let log = args.log.clone().unwrap_or_else(|| args.data_dir.join(LOG_FILE));
     let _lock = lock(&args.data_dir)?;
-    let found = survey(&log)?;
+    let found = survey(&log, args.append, terminal)?;
     if global.broker.is_given() || !up::has_own_broker(&args.data_dir) {
-        return rebuild(args, global, terminal, &log, found).await;
+        return rebuild(args, global, terminal, &log, &found).await;
     }
     let rebuild = async |url: String| {
         let mut global = global.clone();
         global.broker.nats_url = Some(url);
-        rebuild(args, &global, terminal, &log, found).await
+        rebuild(args, &global, terminal, &log, &found).await
     };
     up::with_broker(&args.own, &args.data_dir, terminal, rebuild).await
 }
@@ -91,7 +107,7 @@ async fn rebuild(
     global: &Global,
     terminal: Terminal,
     log: &Path,
-    found: Found,
+    found: &Found,
 ) -> Result<(), Failure> {
     // It does what supervisors do; where users have permissions, theirs is needed.
     let system = System::connect_as("supervisor", global, terminal).await?;
@@ -102,40 +118,61 @@ async fn rebuild(
         made.map_err(|error| of_bus("cannot set up the broker", error))?;
     }
     let ledger = bus.ledger();
-    let last = match ledger.last_seq().await {
-        Ok(last) => last,
+    let state = match ledger.state().await {
+        Ok(state) => state,
         // Without streams there is nothing in them.
-        Err(_) if args.dry_run => 0,
+        Err(_) if args.dry_run => StreamState::default(),
         Err(error) => return Err(of_bus("cannot look at the ledger", error)),
     };
-    let known = match (last, args.append) {
-        (0, _) => Known::default(),
+    let known = match (state.messages, args.append) {
+        (0, _) => Known { n_decisions: found.n_in_base(), covers: found.base_covers },
         (_, true) => compare(&ledger, log).await?,
-        (_, false) => {
-            let message = format!("the ledger is not empty: it holds {last} messages");
+        (n_messages, false) => {
+            let message = format!("the ledger is not empty: it holds {n_messages} messages");
             return Err(Failure::new(Exit::Refused, message)
                 .hint("if it has only lost its end, --append adds what is missing"));
         }
     };
     let n_missing = found.n_decisions.saturating_sub(known.n_decisions);
-    if !args.dry_run {
-        forget_snapshots(bus, &ledger).await?;
+    if args.dry_run {
+        return report(terminal, true, found, n_missing);
     }
+    let last = match &found.base {
+        Some(base) if state.messages == 0 => base.put(bus, &ledger, state.last_seq).await?,
+        Some(_) | None => {
+            begins_at_first(&state)?;
+            forget_snapshots(bus, &ledger).await?;
+            state.last_seq
+        }
+    };
     // A restoration that was interrupted may have written all but the word about the inbox.
-    if !args.dry_run && (0 < n_missing || known.covers == found.bookmark.covers) {
-        let last = write(&ledger, log, last, known.n_decisions).await?;
+    let is_fresh = state.messages == 0;
+    if is_fresh || 0 < n_missing || known.covers == found.bookmark.covers {
+        let last = write(&ledger, log, last, known).await?;
         reposition(bus, &ledger, last, found.bookmark).await?;
     }
-    report(terminal, args.dry_run, found, n_missing)
+    report(terminal, false, found, n_missing)
 }
 
-fn report(terminal: Terminal, dry_run: bool, found: Found, n_missing: u64) -> Result<(), Failure> {
+/// An empty ledger that does not begin with its first message belongs to a restoration that was
+/// interrupted, with a snapshot that is gone.
+fn begins_at_first(state: &StreamState) -> Result<(), Failure> {
+    if 0 < state.messages || state.last_seq == 0 {
+        return Ok(());
+    }
+    let message = format!("the ledger is empty but goes on behind message {}", state.last_seq);
+    Err(Failure::new(Exit::Refused, message)
+        .hint("remove the stream of the ledger, then restore again"))
+}
+
+fn report(terminal: Terminal, dry_run: bool, found: &Found, n_missing: u64) -> Result<(), Failure> {
     let Found { n_decisions, n_messages, n_incidents, .. } = found;
+    let n_in_base = found.n_in_base();
     if terminal.is_json() {
         return terminal.print_json(
             &json!({
                 "dry_run": dry_run, "decisions": n_decisions, "messages": n_messages,
-                "incidents": n_incidents, "restored": n_missing,
+                "incidents": n_incidents, "restored": n_missing, "in_snapshot": n_in_base,
             }),
             true,
         );
@@ -145,6 +182,9 @@ fn report(terminal: Terminal, dry_run: bool, found: Found, n_missing: u64) -> Re
     terminal.print(&format!(
         "{did} {n_missing} of {n_decisions} decisions about {n_incidents} incidents"
     ))?;
+    if 0 < n_in_base {
+        terminal.remark(&format!("a snapshot holds the first {n_in_base} decisions"));
+    }
     if !dry_run {
         terminal.remark("now start the supervisor again");
     }
@@ -181,16 +221,36 @@ async fn refuse_living(system: &System) -> Result<(), Failure> {
     }
 }
 
-/// Reads the whole log, and tries whether a supervisor could fold it.
-fn survey(log: &Path) -> Result<Found, Failure> {
-    let mut book = Book::open(log)?;
-    let mut desk = Desk::default();
+/// Reads the log from a beginning that it is whole from: the newest archived snapshot that can be
+/// used, else its first decision. To append, the first decision is better: the ledger may have lost
+/// what is behind the snapshot.
+fn survey(log: &Path, append: bool, terminal: Terminal) -> Result<Found, Failure> {
+    if append && let Ok(found) = survey_from(log, None) {
+        return Ok(found);
+    }
+    for base in base::newest_first(log) {
+        let name = base.name.file_name();
+        match survey_from(log, Some(base)) {
+            Ok(found) => return Ok(found),
+            Err(failure) => {
+                terminal.remark(&format!("the snapshot {name} is not used: {}", failure.chain()));
+            }
+        }
+    }
+    survey_from(log, None)
+}
+
+/// Reads the log behind a beginning, and tries whether a supervisor could fold it.
+fn survey_from(log: &Path, base: Option<Base>) -> Result<Found, Failure> {
+    let mut desk = base.as_ref().map_or_else(|| Ok(Desk::default()), Base::desk)?;
+    let base_covers = desk.position();
+    let n_in_base = desk.n_decisions();
+    let mut book = Book::open(log, Some(n_in_base))?;
     let mut incidents = std::collections::BTreeSet::new();
-    let (mut n_decisions, mut n_messages, mut bookmark) = (0, 0, None);
+    let mut n_messages = 0;
     while let Some(message) = book.next()? {
         n_messages += 1;
         for decision in &message.entry.decisions {
-            n_decisions += 1;
             incidents.extend(decision.incident);
             desk.apply(decision).map_err(|error| {
                 Failure::new(
@@ -200,17 +260,20 @@ fn survey(log: &Path) -> Result<Found, Failure> {
                 .hint("was the log changed? It must be as the supervisor wrote it")
                 .because(error)
             })?;
-            bookmark = Some(Bookmark {
-                covers: message.entry.covers,
-                cause: decision.cause,
-                at: decision.at,
-            });
         }
     }
-    let Some(bookmark) = bookmark else {
+    let Some(bookmark) = book.bookmark() else {
         return Err(Failure::new(Exit::NotFound, format!("the log `{}` is empty", log.display())));
     };
-    Ok(Found { n_decisions, n_messages, n_incidents: incidents.len(), bookmark })
+    if book.last_seq() < n_in_base {
+        let message = format!(
+            "the log ends with decision {}, before the snapshot of {n_in_base}",
+            book.last_seq()
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    let (n_decisions, n_incidents) = (desk.n_decisions(), incidents.len());
+    Ok(Found { base, base_covers, n_decisions, n_messages, n_incidents, bookmark })
 }
 
 /// Deletes the snapshots, which stand for a ledger that is lost. Where the ledger has kept its
@@ -229,9 +292,11 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
     let first = ledger.first_seq().await;
     let first = first.map_err(|error| of_bus("cannot look at the ledger", error))?;
     let mut reader = ledger.read(first.saturating_sub(1));
-    let mut book = Book::open(log)?;
-    let mut wanted = Vec::<Decision>::new().into_iter();
+    let mut book = Book::open(log, None)?;
+    let mut wanted = Vec::<Decision>::new().into_iter().peekable();
     let mut known = Known::default();
+    // Whether a decision of the ledger was found in the log.
+    let mut has_met = false;
     loop {
         let item = reader.next().await.map_err(|error| of_bus("cannot read the ledger", error))?;
         let LedgerItem::Message(message) = item else { return Ok(known) };
@@ -245,15 +310,24 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
         known.covers = entry.covers;
         for decision in entry.decisions {
             let in_log = loop {
-                match wanted.next() {
-                    Some(it) if known.n_decisions == 0 && it.seq < decision.seq => {}
-                    Some(it) => break Some(it),
+                match wanted.peek() {
+                    Some(it) if known.n_decisions == 0 && it.seq < decision.seq => {
+                        wanted.next();
+                    }
+                    Some(_) => break wanted.next_if(|it| it.seq == decision.seq),
                     None => match book.next()? {
-                        Some(message) => wanted = message.entry.decisions.into_iter(),
+                        Some(message) => wanted = message.entry.decisions.into_iter().peekable(),
                         None => break None,
                     },
                 }
             };
+            let begins_later = wanted.peek().is_some_and(|it| decision.seq < it.seq);
+            if in_log.is_none() && begins_later && !has_met {
+                // Old parts of the log are gone.
+                known.n_decisions = decision.seq;
+                continue;
+            }
+            has_met = true;
             if in_log.as_ref() != Some(&decision) {
                 let message = format!(
                     "the ledger holds decision {} otherwise than the log, or the log does not hold it",
@@ -267,26 +341,24 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
     }
 }
 
-/// Appends what lies behind the first `n_known` decisions, and returns the last sequence of the ledger.
-async fn write(ledger: &Ledger, log: &Path, last: u64, n_known: u64) -> Result<u64, Failure> {
-    let mut book = Book::open(log)?;
+/// Appends what lies behind what is known, and returns the last sequence of the ledger.
+async fn write(ledger: &Ledger, log: &Path, last: u64, known: Known) -> Result<u64, Failure> {
+    let mut book = Book::open(log, Some(known.n_decisions))?;
     let mut last = last;
-    let mut covers = Position::default();
-    while let Some(Message { seq, mut entry }) = book.next()? {
-        entry.decisions.retain(|decision| n_known < decision.seq);
-        if entry.decisions.is_empty() {
-            covers = entry.covers;
-            continue;
-        }
+    let mut covers = known.covers;
+    while let Some(Message { seq, entry }) = book.next()? {
         // Messages without decisions are not in the log; filled in, so that its numbers fit the ledger's.
         while last + 1 < seq {
-            let empty = LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions: Vec::new() };
-            last = append(ledger, last, &empty).await?;
+            last = append(ledger, last, &no_decision(covers)).await?;
         }
         last = append(ledger, last, &entry).await?;
         covers = entry.covers;
     }
     Ok(last)
+}
+
+const fn no_decision(covers: Position) -> LedgerEntry {
+    LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions: Vec::new(), fold: FOLD }
 }
 
 async fn append(ledger: &Ledger, last: u64, entry: &LedgerEntry) -> Result<u64, Failure> {
@@ -320,8 +392,7 @@ async fn reposition(bus: &Bus, ledger: &Ledger, last: u64, mark: Bookmark) -> Re
         return Ok(());
     }
     let covers = decided_in(bus, mark).await?;
-    let entry = LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions: Vec::new() };
-    append(ledger, last, &entry).await.map(|_seq| ())
+    append(ledger, last, &no_decision(covers)).await.map(|_seq| ())
 }
 
 /// Tells whether the input that caused the last decision is where the log says, or was there.
@@ -363,6 +434,6 @@ fn unreadable(error: Error) -> Failure {
 
 /// Reads a log back as messages of the ledger, for the fuzz targets.
 pub(crate) fn read_log(path: &Path) -> Result<Vec<LedgerEntry>, Failure> {
-    let mut book = Book::open(path)?;
+    let mut book = Book::open(path, Some(0))?;
     std::iter::from_fn(|| book.next().transpose()).map(|it| it.map(|it| it.entry)).collect()
 }

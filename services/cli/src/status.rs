@@ -44,8 +44,15 @@ struct Stream {
 }
 
 /// Streams that tell how much there is to do.
-const SHOWN: [StreamId; 4] =
-    [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected];
+const SHOWN: [StreamId; 7] = [
+    StreamId::Inbox,
+    StreamId::Ledger,
+    StreamId::Work(WorkKind::Diagnose),
+    StreamId::Work(WorkKind::Fix),
+    StreamId::Work(WorkKind::Verify),
+    StreamId::Work(WorkKind::Notify),
+    StreamId::Rejected,
+];
 
 /// Prints what is known.
 ///
@@ -92,16 +99,18 @@ impl Status {
     /// Adds the streams; one that the broker does not tell about stays out.
     async fn look_into(&mut self, system: &System) {
         let inspect = system.bus.inspect(system.timeout, system.timeout);
+        let mut work = BTreeMap::new();
         for (which, name, look) in inspect.streams().await {
             let (Which::Stream(id), Ok(look)) = (which, look) else { continue };
             if SHOWN.contains(&id) {
                 let stream = Stream { messages: look.state.messages, bytes: look.state.bytes };
                 self.streams.insert(name, stream);
             }
-            if id == StreamId::Work {
-                self.queues = queues(&system.bus.subjects().full("work."), &look.subjects);
+            if matches!(id, StreamId::Work(_)) {
+                work.extend(look.subjects);
             }
         }
+        self.queues = queues(&system.bus.subjects().full("work."), &work);
     }
 }
 

@@ -191,6 +191,7 @@ async fn streams_that_were_changed_by_hand_and_fill_up_are_told() {
         "max_consumers": -1, "max_msgs": -1, "max_bytes": 400, "discard": "old", "max_age": 0,
         "max_msgs_per_subject": -1, "max_msg_size": 65536, "num_replicas": 1, "allow_direct": true,
         "duplicate_window": 120_000_000_000_u64, "deny_delete": true, "deny_purge": true,
+        "allow_msg_ttl": true,
     });
     let update = "$JS.API.STREAM.UPDATE.SELFHEAL_CLAIMS".to_owned();
     let sent = Bytes::from(config.to_string());

@@ -11,7 +11,7 @@ use std::{
 use bus::{Bus, LedgerItem, testing::Broker};
 use chrono::{DateTime, Utc};
 use domain::{
-    desk::Desk,
+    desk::{ARCHIVE_DIR, ArchivedSnapshot, Desk, FOLD},
     event::{Event, EventType},
     id::Position,
     view::LogLine,
@@ -21,6 +21,8 @@ use domain::{
 /// What a supervisor has when its broker's disk is lost.
 struct Past {
     desk: Desk,
+    /// As it was after each message of the ledger.
+    desks: Vec<Desk>,
     lines: Vec<LogLine>,
     entries: Vec<LedgerEntry>,
 }
@@ -29,6 +31,7 @@ impl Past {
     /// Lives through pauses and events, the last at `at`.
     fn until(at: DateTime<Utc>) -> Self {
         let (mut desk, mut lines, mut entries) = (Desk::default(), Vec::new(), Vec::new());
+        let mut desks = Vec::new();
         for seq in 1..=6_u64 {
             let at = at - Duration::from_secs(6 - seq);
             let position = Position::new(seq + 100, 0);
@@ -45,9 +48,38 @@ impl Past {
             // Message 1 of that ledger held no decision.
             lines.extend(recorded.iter().map(|it| it.line(seq + 1, position)));
             let decisions = recorded.into_iter().map(|it| it.decision).collect();
-            entries.push(LedgerEntry { v: SCHEMA, epoch: 0, covers: position, decisions });
+            desks.push(desk.clone());
+            entries.push(LedgerEntry {
+                v: SCHEMA,
+                epoch: 0,
+                covers: position,
+                decisions,
+                fold: FOLD,
+            });
         }
-        Self { desk, lines, entries }
+        Self { desk, desks, lines, entries }
+    }
+
+    /// Copies a snapshot behind the `n`th message beside the log.
+    fn archive(&self, dir: &Path, n: usize) -> PathBuf {
+        let desk = &self.desks[n - 1];
+        let ledger_seq = u64::try_from(n).unwrap() + 1;
+        let name = ArchivedSnapshot { n_decisions: desk.n_decisions(), ledger_seq };
+        let path = dir.join(ARCHIVE_DIR).join(name.file_name());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let lines: Vec<Vec<u8>> = desk.snapshot().map(Result::unwrap).collect();
+        fs::write(&path, [lines.join(&b'\n'), b"\n".to_vec()].concat()).unwrap();
+        path
+    }
+
+    /// Writes the log without its first `n` decisions.
+    fn write_without(&self, n: u64) -> PathBuf {
+        let dir = self.write();
+        let path = dir.join("incident_logs.jsonl");
+        let kept = self.lines.iter().filter(|it| n < it.seq);
+        let text: String = kept.map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        fs::write(path, text).unwrap();
+        dir
     }
 
     fn write(&self) -> PathBuf {
@@ -84,6 +116,25 @@ async fn fold(bus: &Bus) -> (Desk, u64) {
         last = message.seq;
     }
     (desk, last)
+}
+
+/// Begins with the snapshot on the broker and folds the ledger behind it, as a supervisor does.
+async fn begin(bus: &Bus) -> (Desk, u64) {
+    let seq = bus.snapshots().newest_first().await.unwrap()[0];
+    assert_eq!(bus.ledger().first_seq().await.unwrap(), seq + 1, "nothing is missing in between");
+    let (mut parts, mut text) = (bus.snapshots().read(seq).await.unwrap(), Vec::new());
+    while let Some(part) = parts.next().await.unwrap() {
+        text.extend_from_slice(&part);
+    }
+    let lines = text.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    let mut desk = Desk::from_snapshot(lines).unwrap();
+    let mut reader = bus.ledger().read(seq);
+    while let LedgerItem::Message(message) = reader.next().await.unwrap() {
+        let entry: LedgerEntry = serde_json::from_slice(&message.payload).unwrap();
+        entry.decisions.iter().for_each(|it| drop(desk.apply(it).unwrap()));
+        desk.cover(entry.covers);
+    }
+    (desk, seq)
 }
 
 fn assert_done(output: &Output) {
@@ -194,4 +245,65 @@ async fn a_dry_run_changes_nothing() {
     assert_eq!(json["restored"], json["decisions"]);
     let bus = broker.bus().await.unwrap();
     assert_eq!(bus.ledger().last_seq().await.unwrap(), 0);
+}
+
+/// Goal: a log whose old parts are gone is enough. Method: two snapshots, of which the newer is
+/// used, and no line before the older one.
+#[tokio::test]
+async fn a_snapshot_beside_the_log_stands_for_what_was_before_it() {
+    let broker = Broker::start().await;
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    let dir = past.write_without(past.desks[1].n_decisions());
+    past.archive(&dir, 2);
+    past.archive(&dir, 4);
+    assert_done(&restore(&broker, &dir, &["--dry-run"]).await);
+    assert_done(&restore(&broker, &dir, &[]).await);
+    let bus = broker.connect().await.unwrap();
+    let (desk, seq) = begin(&bus).await;
+    assert_eq!(seq, 5, "the message of the ledger that the newer snapshot stands behind");
+    let mut wanted = past.desk.clone();
+    wanted.cover(Position::default());
+    assert_eq!(desk, wanted);
+    // What the ledger loses at its end is added from the same log.
+    let again = restore(&broker, &dir, &["--append"]).await;
+    assert_done(&again);
+    assert_eq!(begin(&bus).await.0, wanted, "twice is once");
+}
+
+#[tokio::test]
+async fn a_restoration_from_a_snapshot_that_was_interrupted_goes_on() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    let dir = past.write_without(past.desks[1].n_decisions());
+    past.archive(&dir, 3);
+    // As far as the ledger's place, and its first message.
+    bus.ledger().purge_to(4).await.unwrap();
+    assert_done(&restore(&broker, &dir, &["--dry-run"]).await);
+    let state = bus.ledger().state().await.unwrap();
+    assert_eq!((state.last_seq, state.messages), (4, 0));
+    assert_done(&restore(&broker, &dir, &[]).await);
+    let mut wanted = past.desk.clone();
+    wanted.cover(Position::default());
+    assert_eq!(begin(&bus).await.0, wanted);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_damaged_is_passed_over() {
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    for (n_gone, is_enough) in [(0, true), (1, true), (past.desks[1].n_decisions(), false)] {
+        let broker = Broker::start().await;
+        let dir = past.write_without(n_gone);
+        let newer = past.archive(&dir, 4);
+        let text = fs::read(&newer).unwrap();
+        fs::write(&newer, &text[..text.len() / 2]).unwrap();
+        if n_gone == 1 {
+            past.archive(&dir, 1);
+        }
+        let output = restore(&broker, &dir, &[]).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("is not used"), "{told}");
+        assert_eq!(output.status.code() == Some(0), is_enough, "{n_gone}: {told}");
+        assert!(is_enough || told.contains("snapshots"), "{told}");
+    }
 }

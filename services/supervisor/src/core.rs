@@ -34,7 +34,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bus::{InboxMessage, Subjects};
 use domain::{
-    desk::{Desk, Snapshot, Tokens, Wish},
+    desk::{Desk, FOLD, Snapshot, Tokens, Wish},
     fact::Decision,
     id::{IncidentId, Position},
     wire::LedgerEntry,
@@ -80,6 +80,16 @@ pub enum Error {
         seq: u64,
         /// The cause.
         source: domain::incident::Corrupt,
+    },
+    /// A newer version has written a message: ours would fold it into another state.
+    #[error(
+        "message {seq} of the ledger was written by the rules {found}, this version has the rules {FOLD}"
+    )]
+    Newer {
+        /// The message.
+        seq: u64,
+        /// Its rules.
+        found: u32,
     },
     /// The log has decisions that the ledger does not have, or others.
     #[error("the log and the ledger differ at decision {seq}: {what}")]
@@ -189,11 +199,13 @@ impl Core {
     ///
     /// [`Error`]: nobody can go on from there without a person.
     pub fn fold(&mut self, seq: u64, payload: &[u8], lines_from: u64) -> Result<Lines, Error> {
-        let unreadable = |source| Error::Unreadable { seq, source };
+        // What follows other rules may also hold what we cannot read.
+        let unreadable = |source| newer(seq, payload).unwrap_or(Error::Unreadable { seq, source });
         let corrupt = |source| Error::Corrupt { seq, source };
         let mut lines = Composer::default();
         if self.desk.n_decisions() + ENTRY_DECISIONS_MAX < lines_from {
             let entry: LedgerEntry = serde_json::from_slice(payload).map_err(unreadable)?;
+            by_our_rules(seq, entry.fold)?;
             for decision in &entry.decisions {
                 self.follows(decision.seq)?;
                 self.desk.apply(decision).map_err(corrupt)?;
@@ -204,6 +216,7 @@ impl Core {
         // The text of a decision becomes a part of its line as it stands, also what a
         // newer version has written that we do not understand.
         let entry: RawEntry<'_> = serde_json::from_slice(payload).map_err(unreadable)?;
+        by_our_rules(seq, entry.fold)?;
         for raw in entry.decisions {
             let decision: Decision = serde_json::from_str(raw.get()).map_err(unreadable)?;
             self.follows(decision.seq)?;
@@ -442,10 +455,27 @@ impl Core {
 #[cfg(test)]
 pub(crate) use lines::tests as tests_lines;
 
+fn by_our_rules(seq: u64, found: u32) -> Result<(), Error> {
+    if FOLD < found { Err(Error::Newer { seq, found }) } else { Ok(()) }
+}
+
+/// Returns why a message cannot be read, when that is since a newer version has written it.
+fn newer(seq: u64, payload: &[u8]) -> Option<Error> {
+    #[derive(Deserialize)]
+    struct Rules {
+        #[serde(default)]
+        fold: u32,
+    }
+    let rules: Rules = serde_json::from_slice(payload).ok()?;
+    by_our_rules(seq, rules.fold).err()
+}
+
 /// A message of the ledger whose decisions are not read yet.
 #[derive(Deserialize)]
 struct RawEntry<'a> {
     covers: Position,
+    #[serde(default)]
+    fold: u32,
     #[serde(borrow)]
     decisions: Vec<&'a RawValue>,
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use crate::journal::{Journal, Rotation};
+use crate::journal::{Journal, Keep, Rotation};
 
 /// Opens a log and returns the number of its last line, or why it cannot be used.
 ///
@@ -10,7 +10,7 @@ use crate::journal::{Journal, Rotation};
 ///
 /// What the supervisor says when it refuses to start on it.
 pub fn open_log(path: &Path) -> Result<u64, String> {
-    let rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
+    let rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, keep: Keep::default() };
     let opened = Journal::open(path, rotation);
     opened.map(|journal| journal.last_seq()).map_err(|error| {
         // The name of the file is another one at each call.

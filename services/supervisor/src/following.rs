@@ -176,6 +176,13 @@ fn refused(error: Error) -> BoxError {
             let hint = "is this the right broker for this data directory? If its disk was lost, `selfheal restore` rebuilds the ledger from the log";
             ConfigError::new("the log does not fit the ledger", hint).because(error).into()
         }
+        Error::Newer { .. } => {
+            let hint =
+                "upgrade this supervisor to the version of the one that leads; nothing is lost";
+            ConfigError::new("the ledger was written by a newer version", hint)
+                .because(error)
+                .into()
+        }
         Error::Unreadable { .. } | Error::Corrupt { .. } | Error::Misplaced { .. } => error.into(),
     }
 }

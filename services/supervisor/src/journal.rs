@@ -4,7 +4,7 @@
 //! tells where to go on; a line that was torn is cut off and written again.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use domain::view::{LogLine, Status};
 
 use crate::{
+    archive::Archive,
     core::{Line, Lines},
     pages::{Gap, Missing},
 };
@@ -26,8 +27,28 @@ pub(crate) struct Rotation {
     pub(crate) bytes_max: u64,
     /// A file that was begun so long ago is closed.
     pub(crate) age_max: Duration,
-    /// Closed files that are kept; older ones are removed. 0 keeps all.
-    pub(crate) files_max: usize,
+    /// What is kept; older files are removed, unless a restoration needs them.
+    pub(crate) keep: Keep,
+}
+
+/// How much of the log is kept. 0 keeps all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keep {
+    /// Closed files.
+    pub(crate) files: usize,
+    /// Bytes of all files.
+    pub(crate) bytes: u64,
+    /// Time since a file was closed.
+    pub(crate) age: Duration,
+}
+
+impl Keep {
+    /// Returns whether the oldest of `n_files` closed files may go.
+    fn may_go(&self, n_files: usize, bytes: u64, age: Duration) -> bool {
+        (0 < self.files && self.files < n_files)
+            || (0 < self.bytes && self.bytes < bytes)
+            || (Duration::ZERO < self.age && self.age < age)
+    }
 }
 
 /// Why the log cannot be used.
@@ -99,7 +120,10 @@ impl Journal {
         });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
         let begun_at = created.unwrap_or_else(|_| SystemTime::now());
-        Ok(Self { path: path.to_owned(), rotation, file, len, begun_at, last, left_out: 0 })
+        let journal =
+            Self { path: path.to_owned(), rotation, file, len, begun_at, last, left_out: 0 };
+        journal.remove_oldest();
+        Ok(journal)
     }
 
     /// Returns the number of the last decision in the log; 0 when it is empty.
@@ -205,18 +229,38 @@ impl Journal {
         Ok(())
     }
 
+    /// Removes files that are not kept any more. Those behind the oldest archived snapshot are: a
+    /// restoration begins with a snapshot, and needs all lines behind it.
     fn remove_oldest(&self) {
-        if self.rotation.files_max == 0 {
-            return;
-        }
-        let Ok(mut closed) = closed_files(&self.path) else { return };
-        while self.rotation.files_max < closed.len() {
-            let oldest = closed.remove(0);
-            if let Err(error) = std::fs::remove_file(&oldest) {
-                tracing::warn!(file = %oldest.display(), %error, "cannot remove an old log file");
+        let Some(covered) = Archive::beside(&self.path).covered(self.last_seq()) else { return };
+        let Ok(closed) = closed_files(&self.path) else { return };
+        let look = |file: &PathBuf| file.metadata().ok();
+        let looks: Vec<_> = closed.iter().map(look).collect();
+        let len = |it: &Option<Metadata>| it.as_ref().map_or(0, Metadata::len);
+        let mut bytes = self.len + looks.iter().map(len).sum::<u64>();
+        let mut n_files = closed.len();
+        for (file, look) in closed.iter().zip(&looks) {
+            let modified = look.as_ref().and_then(|it| it.modified().ok());
+            let age = modified.and_then(|it| it.elapsed().ok()).unwrap_or_default();
+            let is_needed = closed_at(file).is_none_or(|last| covered < last);
+            if is_needed || !self.rotation.keep.may_go(n_files, bytes, age) {
+                return;
             }
+            if let Err(error) = std::fs::remove_file(file) {
+                tracing::warn!(file = %file.display(), %error, "cannot remove an old log file");
+                return;
+            }
+            tracing::info!(file = %file.display(), "an old log file is removed");
+            n_files -= 1;
+            bytes = bytes.saturating_sub(len(look));
         }
     }
+}
+
+/// Returns the last decision of a closed file, by its name.
+fn closed_at(file: &Path) -> Option<u64> {
+    let name = file.file_stem()?.to_str()?;
+    name.rsplit('.').next()?.parse().ok()
 }
 
 fn open_append(path: &Path) -> io::Result<File> {
@@ -305,8 +349,11 @@ pub(crate) mod tests {
     use super::*;
     use crate::core::tests_lines::{lines, recorded};
 
-    pub(crate) const KEEP: Rotation =
-        Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, files_max: 0 };
+    pub(crate) const KEEP: Rotation = Rotation {
+        bytes_max: u64::MAX,
+        age_max: Duration::MAX,
+        keep: Keep { files: 0, bytes: 0, age: Duration::ZERO },
+    };
 
     pub(crate) fn seqs(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
@@ -365,18 +412,45 @@ pub(crate) mod tests {
         assert_eq!(all, (1..=20).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn old_files_go_when_a_limit_is_set() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("incident_logs.jsonl");
-        let rotation = Rotation { bytes_max: 1, files_max: 2, ..KEEP };
+    /// Writes five lines, each into a file of its own, and returns what is left.
+    fn kept(dir: &Path, keep: Keep) -> Vec<u64> {
+        let path = dir.join("incident_logs.jsonl");
+        let rotation = Rotation { bytes_max: 1, keep, ..KEEP };
         let mut journal = Journal::open(&path, rotation).unwrap();
         for seq in 1..=5 {
             journal.append(&[lines([seq])]).unwrap();
         }
-        let closed = closed_files(&path).unwrap();
-        assert_eq!(closed.len(), 2);
-        assert_eq!(seqs(&closed[1]), [5]);
+        let files = closed_files(&path).unwrap();
+        files.iter().flat_map(|file| seqs(file)).collect()
+    }
+
+    fn archived(dir: &Path, n_decisions: u64) {
+        let name = domain::desk::ArchivedSnapshot { n_decisions, ledger_seq: 1 }.file_name();
+        std::fs::create_dir_all(dir.join("snapshots")).unwrap();
+        std::fs::write(dir.join("snapshots").join(name), "").unwrap();
+    }
+
+    #[test]
+    fn old_files_go_when_a_limit_is_set_and_snapshots_stand_for_them() {
+        let line = u64::try_from(lines([1]).text_from(0).len()).unwrap();
+        let files = Keep { files: 2, ..Keep::default() };
+        let bytes = Keep { bytes: 2 * line + line / 2, ..Keep::default() };
+        let age = Keep { age: Duration::from_nanos(1), ..Keep::default() };
+        let long = Keep { age: Duration::from_secs(3600), ..Keep::default() };
+        for (what, keep, snapshots, left) in [
+            ("no limit", Keep::default(), &[5][..], &[1, 2, 3, 4, 5][..]),
+            ("no snapshot", files, &[], &[1, 2, 3, 4, 5]),
+            ("files", files, &[5], &[4, 5]),
+            ("bytes", bytes, &[5], &[4, 5]),
+            ("age", age, &[5], &[]),
+            ("young", long, &[5], &[1, 2, 3, 4, 5]),
+            ("the snapshot needs 3", files, &[2], &[3, 4, 5]),
+            ("the older snapshot needs 2", age, &[1, 4], &[2, 3, 4, 5]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            snapshots.iter().for_each(|it| archived(dir.path(), *it));
+            assert_eq!(kept(dir.path(), keep), left, "{what}");
+        }
     }
 
     #[test]

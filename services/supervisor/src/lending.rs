@@ -4,11 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use bus::{Bus, ServeError, Served, Server};
 use bytes::Bytes;
+use domain::wire::Member;
 use service::Chain;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::pages::{Ask, Gap, Missing, page};
+use crate::pages::{Ask, Gap, Missing, is_removed, page};
 
 /// How long one page may take.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
@@ -106,13 +107,17 @@ async fn fetch(bus: &Bus, member: &str, missing: &Missing, gap: Gap) -> std::io:
         Ok(Ok(known)) => known.clone(),
         Ok(Err(_)) | Err(_) => return Ok(false),
     };
-    let others = known.values().filter(|it| it.kind == "supervisor" && it.id != member);
-    'others: for other in others {
+    let is_other = |it: &&Member| it.kind == "supervisor" && it.id != member;
+    let others: Vec<_> = known.values().filter(is_other).collect();
+    // What one has removed as old another may have kept for longer.
+    let whole = others.iter().map(|it| (it, false));
+    let rest = others.iter().map(|it| (it, true));
+    'others: for (other, may_be_removed) in whole.chain(rest) {
         let mut filling = missing.fill(gap)?;
         while let Some(from) = filling.wants() {
             let ask = serde_json::to_vec(&Ask { from })?;
             let page = match bus.request(subject(bus, &other.id), ask.into(), PAGE_WAIT).await {
-                Ok(page) if !page.is_empty() => page,
+                Ok(page) if !page.is_empty() && (may_be_removed || !is_removed(&page)) => page,
                 Ok(_) => continue 'others,
                 Err(failure) => {
                     debug!(error = %Chain(&failure), other = other.id, "another supervisor did not give lines of its log");

@@ -5,6 +5,7 @@
 //! refused by the ledger, forgets what it thought, and follows again: there is one
 //! path from the ledger to a state, whatever happened before.
 
+mod archive;
 mod config_file;
 pub mod core;
 mod data_dir;
@@ -30,6 +31,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tracing::info;
 
 use crate::{
+    archive::Archive,
     config_file::ConfigFile,
     data_dir::DataDir,
     following::Turn,
@@ -95,7 +97,10 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     let following = config_file::follow(file, seen, is_at_rest, state.clone(), found, stop);
     cx.tasks.spawn(following);
     let mut reign = Reign::new(&cx, dir, state.clone(), stored.clone(), vigil, finds, inbox_last);
-    reign.fill_log(&cx, log_path);
+    reign.fill_log(&cx, log_path.clone());
+    let archive = Archive::beside(&log_path);
+    archive.clear(log.last_seq());
+    cx.tasks.spawn(archive::follow(cx.bus.clone(), archive, cx.stop.clone()));
     drop(cx.ready);
     loop {
         match following::follow(&cx.bus, &state, &stored, reader, reign.node(), &cx.stop).await? {

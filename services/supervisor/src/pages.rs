@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{closed_files, closed_name};
+use crate::{
+    archive::Archive,
+    journal::{closed_files, closed_name},
+};
 
 /// Size of a page; one message of the broker holds it.
 pub(crate) const PAGE_BYTES: u64 = 512 * 1024;
@@ -45,8 +48,21 @@ struct Numbered {
     seq: u64,
 }
 
+/// What stands in place of lines that are not kept any more, by anybody who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removed {
+    /// The first line that is kept.
+    removed_before: u64,
+}
+
+/// Returns whether a page says that the lines were removed.
+pub(crate) fn is_removed(page: &[u8]) -> bool {
+    serde_json::from_slice::<Removed>(page).is_ok()
+}
+
 /// Returns lines as they stand in the log, from decision `from` on; nothing when it is not
-/// in the log.
+/// in the log. When it was removed as old, says so.
 ///
 /// # Errors
 ///
@@ -54,6 +70,7 @@ struct Numbered {
 pub(crate) fn page(log: &Path, from: u64) -> io::Result<Vec<u8>> {
     let mut files = closed_files(log)?;
     files.push(log.to_owned());
+    let mut is_first = true;
     for path in files {
         let mut file = match File::open(&path) {
             Ok(file) => file,
@@ -64,12 +81,24 @@ pub(crate) fn page(log: &Path, from: u64) -> io::Result<Vec<u8>> {
         let start = find(&mut file, len, from)?;
         match line_at(&mut file, start, len)? {
             Some((_, seq)) if seq == from => return whole_lines(&mut file, start),
+            // The log begins later.
+            Some((_, first)) if is_first && start == 0 && is_removed_before(log, first) => {
+                return Ok(serde_json::to_vec(&Removed { removed_before: first })?);
+            }
             // A later file may have it, unless this one is behind it already.
             Some(_) => return Ok(Vec::new()),
-            None => {}
+            None => is_first &= len == 0,
         }
     }
     Ok(Vec::new())
+}
+
+/// Returns whether all lines before one were removed as old, and not left out: a snapshot beside the
+/// log stands for them.
+fn is_removed_before(log: &Path, first: u64) -> bool {
+    let covered = Archive::beside(log).covered(u64::MAX);
+    let is_left_out = Missing::of(log).gaps().iter().any(|it| it.from < first);
+    covered.is_some_and(|covered| first <= covered + 1) && !is_left_out
 }
 
 /// Returns where the first line begins whose number is `from` or more.
@@ -204,6 +233,14 @@ impl Filling {
     ///
     /// When the page is no part of a log, or the disk takes nothing.
     pub(crate) fn take(&mut self, page: &[u8]) -> io::Result<()> {
+        if let Ok(Removed { removed_before }) = serde_json::from_slice(page) {
+            if self.next != self.gap.from || removed_before <= self.next {
+                let text = format!("decision {} is wanted, it was removed meanwhile", self.next);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            self.next = removed_before;
+            return Ok(());
+        }
         let mut good = 0;
         for line in page.split_inclusive(|byte| *byte == b'\n') {
             let Numbered { seq } = serde_json::from_slice(line)?;
@@ -227,7 +264,12 @@ impl Filling {
     /// When the disk does not take it.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
-        std::fs::rename(&self.path, closed_name(&self.missing.log, self.gap.to))?;
+        if self.file.metadata()?.len() == 0 {
+            // All of it was removed.
+            std::fs::remove_file(&self.path)?;
+        } else {
+            std::fs::rename(&self.path, closed_name(&self.missing.log, self.gap.to))?;
+        }
         if let Some(dir) = self.missing.log.parent() {
             File::open(dir)?.sync_all()?;
         }
@@ -270,6 +312,56 @@ mod tests {
         }
         assert!(page(&path, 41).unwrap().is_empty());
         assert!(page(&path, 0).unwrap().is_empty());
+    }
+
+    /// A gap, and what is left of the other's log: lines that nobody keeps are not missing.
+    #[test]
+    fn lines_that_were_removed_as_old_are_not_missing() {
+        for (left, is_archived, other_lacks, filled) in [
+            (1, true, false, Some(vec![1, 2, 3, 4, 5, 6])),
+            (3, true, false, Some(vec![3, 4, 5, 6])),
+            (5, true, false, Some(vec![5, 6])),
+            (3, false, false, None),
+            (3, true, true, None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (other, path) = (dir.path().join("a/log.jsonl"), dir.path().join("b/log.jsonl"));
+            std::fs::create_dir_all(dir.path().join("a/snapshots")).unwrap();
+            std::fs::create_dir(dir.path().join("b")).unwrap();
+            if is_archived {
+                let name = domain::desk::ArchivedSnapshot { n_decisions: 6, ledger_seq: 6 };
+                std::fs::write(dir.path().join("a/snapshots").join(name.file_name()), "").unwrap();
+            }
+            let mut journal = Journal::open(&other, KEEP).unwrap();
+            if other_lacks {
+                journal.leave_out(left - 1).unwrap();
+            }
+            journal.append(&[lines(left..=6)]).unwrap();
+            let mut journal = Journal::open(&path, KEEP).unwrap();
+            journal.leave_out(4).unwrap();
+            journal.append(&[lines([5, 6])]).unwrap();
+
+            let missing = Missing::of(&path);
+            let mut filling = missing.fill(missing.gaps()[0]).unwrap();
+            let mut is_whole = true;
+            while let Some(from) = filling.wants() {
+                let page = page(&other, from).unwrap();
+                assert_eq!(is_removed(&page), 1 < left && from == 1 && filled.is_some());
+                if page.is_empty() {
+                    is_whole = false;
+                    break;
+                }
+                filling.take(&page).unwrap();
+            }
+            assert_eq!(is_whole, filled.is_some(), "{left} {is_archived} {other_lacks}");
+            let Some(filled) = filled else { continue };
+            filling.finish().unwrap();
+            assert_eq!(missing.gaps(), []);
+            let files = closed_files(&path).unwrap();
+            let mut all: Vec<_> = files.iter().flat_map(|file| seqs(file)).collect();
+            all.extend(seqs(&path));
+            assert_eq!(all, filled);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The state that a start begins with: a snapshot, or nothing.
 
 use bus::Bus;
-use domain::desk::{Desk, SnapshotCheck, SnapshotError, SnapshotReader};
+use domain::desk::{Desk, SnapshotError, SnapshotReader};
 use service::{BoxError, Chain, ConfigError};
 use tracing::{info, warn};
 
@@ -18,7 +18,7 @@ const LINE_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a snapshot is not used. The one before is, or the ledger from its start.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+pub(crate) enum Unusable {
     #[error("it cannot be read")]
     Broker(#[source] bus::Error),
     #[error("it is none that this version can take up")]
@@ -70,24 +70,18 @@ pub(crate) async fn begin(bus: &Bus, log: &Log) -> Result<Core, BoxError> {
     Err(ConfigError::new(problem, hint).into())
 }
 
-/// Reads a snapshot back, line by line, without making a state of it.
-///
-/// # Errors
-///
-/// Why it cannot be used.
-pub(crate) async fn verify(bus: &Bus, seq: u64) -> Result<(), BoxError> {
-    let mut check = SnapshotCheck::default();
-    read(bus, seq, |line| check.line(line)).await?;
-    Ok(check.finish()?)
-}
-
 async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
     let mut desk = SnapshotReader::default();
     read(bus, seq, |line| desk.line(line)).await?;
     desk.finish().map_err(Unusable::Content)
 }
 
-async fn read(
+/// Reads the lines of a snapshot.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub(crate) async fn read(
     bus: &Bus,
     seq: u64,
     mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,

@@ -18,7 +18,7 @@ mod spans;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
-use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens};
+use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens, topology::REPUBLISH};
 use chrono::Utc;
 use domain::id::IncidentId;
 use service::{BoxError, Context};
@@ -51,8 +51,6 @@ use crate::{
 const MESSAGES_MAX: usize = 32;
 /// How long to wait for inputs before looking at other things.
 const IDLE: Duration = Duration::from_secs(1);
-/// How often what is pending is published again, in case a queue has lost it.
-const REPUBLISH: Duration = Duration::from_secs(30);
 /// Incidents whose wishes are published again in one go, so that nothing new waits for all.
 const PORTION: usize = 64;
 /// How often the configuration file and other things around us are looked at.
@@ -351,6 +349,7 @@ impl Reign {
             self.store_snapshot(seq, snapshot);
         }
         if std::mem::take(&mut court.republish) {
+            court.deliver.republish();
             court.wanting = state.core.desk().wanting().collect();
             self.recall(state.core.desk().recalls().collect());
         }
@@ -386,6 +385,7 @@ impl Reign {
         };
         self.count(&consequences);
         self.recall_recorded(&consequences.recorded).await;
+        self.end_claims(&consequences.recorded);
         let Consequences { lines, wishes, configuration, rejections, answers, .. } = consequences;
         // Work first, since somebody is sick.
         court.courier.send(wishes).await;

@@ -10,7 +10,7 @@ use service::ConfigError;
 
 use crate::{
     config_file,
-    journal::{self, Rotation},
+    journal::{self, Keep, Rotation},
 };
 
 /// The smallest ledger: one that holds fewer of the largest batches than are decided while a
@@ -32,6 +32,12 @@ pub struct Args {
     /// Age at which a file of the log is closed and the next begun
     #[arg(long, env = "SELFHEAL_LOG_MAX_AGE", value_name = "TIME", default_value = "30d")]
     pub log_max_age: Span,
+    /// Size in MiB of the log, with its closed files, above which old ones are removed; 0 keeps all
+    #[arg(long, env = "SELFHEAL_LOG_KEEP_MIB", value_name = "MIB", default_value_t = 16_384)]
+    pub log_keep_mib: u64,
+    /// Age at which closed files of the log are removed; 0s keeps all
+    #[arg(long, env = "SELFHEAL_LOG_KEEP", value_name = "TIME", default_value = "400d")]
+    pub log_keep: Span,
     /// Closed files of the log that are kept; 0 keeps all
     #[arg(long, env = "SELFHEAL_LOG_MAX_FILES", value_name = "N", default_value_t = 0)]
     pub log_max_files: usize,
@@ -62,7 +68,11 @@ impl Args {
         Rotation {
             bytes_max: self.log_max_mib.max(1).saturating_mul(MIB),
             age_max: self.log_max_age.to_std().max(Duration::from_secs(60)),
-            files_max: self.log_max_files,
+            keep: Keep {
+                files: self.log_max_files,
+                bytes: self.log_keep_mib.saturating_mul(MIB),
+                age: self.log_keep.to_std(),
+            },
         }
     }
 }

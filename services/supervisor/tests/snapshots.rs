@@ -10,8 +10,9 @@ use std::{
 
 use bus::{Asked, Bus, testing::Broker};
 use domain::{
+    desk::{ARCHIVE_DIR, ArchivedSnapshot, Desk},
     event::{Event, EventType},
-    view::{LogLine, Query, SystemView},
+    view::{Filter, IncidentView, LogLine, Page, Query, Status, SystemView},
     wire::{Answer, Input},
 };
 
@@ -63,6 +64,15 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// Snapshots beside the log.
+    fn archived(&self) -> Vec<ArchivedSnapshot> {
+        let Ok(files) = std::fs::read_dir(self.dir.join(ARCHIVE_DIR)) else { return Vec::new() };
+        let names = files.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|it| ArchivedSnapshot::of_file_name(&it)).collect()
+    }
+}
+
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.child.kill().unwrap();
@@ -82,23 +92,28 @@ async fn eventually(what: &str, mut look: impl AsyncFnMut() -> Result<(), String
     }
 }
 
-/// Has so many large events decided.
+/// Has so many large events decided, of as many sources as may open them.
 async fn publish(bus: &Bus, from: u32, to: u32) {
     for n in from..to {
-        let kind: EventType = format!("trouble_{n}").parse().unwrap();
-        let mut event = Event::new(n.to_string(), kind, "test");
-        event.payload = serde_json::json!({"text": "x".repeat(EVENT_BYTES)});
-        eventually("answered", async || {
-            let (input, writer) = (Input::Event(event.clone()), bus.inbox_writer());
-            let wait = Duration::from_secs(5);
-            match bus.ask::<Answer>(&writer, input, n.to_string(), wait).await {
-                Ok(Asked::Answer(_)) => Ok(()),
-                Ok(Asked::Accepted) => Err("stored, not answered".to_owned()),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await;
+        publish_of(bus, &format!("test-{}", n / 50), n).await;
     }
+}
+
+/// Has a large event decided.
+async fn publish_of(bus: &Bus, source: &str, n: u32) {
+    let kind: EventType = format!("trouble_{n}").parse().unwrap();
+    let mut event = Event::new(n.to_string(), kind, source);
+    event.payload = serde_json::json!({"text": "x".repeat(EVENT_BYTES)});
+    eventually("answered", async || {
+        let (input, writer) = (Input::Event(event.clone()), bus.inbox_writer());
+        let wait = Duration::from_secs(5);
+        match bus.ask::<Answer>(&writer, input, n.to_string(), wait).await {
+            Ok(Asked::Answer(_)) => Ok(()),
+            Ok(Asked::Accepted) => Err("stored, not answered".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
 }
 
 async fn n_decisions(bus: &Bus) -> u64 {
@@ -220,4 +235,83 @@ async fn a_ledger_that_is_full_is_shortened_behind_a_snapshot_and_goes_on() {
     publish(&bus, 60, 90).await;
     assert!(n < n_decisions(&bus).await);
     assert!(1 < bus.ledger().first_seq().await.unwrap());
+}
+
+/// Goal: the log needs no more room than was chosen, and what is left of it is enough for a
+/// restoration. Method: a log of many small files, and a limit of which nothing may go before a
+/// snapshot stands for it.
+#[tokio::test]
+async fn old_parts_of_the_log_go_once_a_snapshot_beside_it_stands_for_them() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--log-max-mib", "1", "--log-keep-mib", "2"];
+    let supervisor = Supervisor::with(&broker, dir.path().join("a"), &flags);
+    let standby = Supervisor::with(&broker, dir.path().join("b"), &flags);
+    publish(&bus, 0, 40).await;
+    let n = n_decisions(&bus).await;
+    eventually("whole without a snapshot", async || {
+        let log = supervisor.log();
+        if log == (1..=n).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{}", log.len())) }
+    })
+    .await;
+    publish(&bus, 40, 90).await;
+    let snapshot = until_snapshots(&bus, 1).await[0];
+    for it in [&supervisor, &standby] {
+        eventually("archived", async || {
+            let is_of = |it: &ArchivedSnapshot| it.ledger_seq == snapshot;
+            if it.archived().iter().any(is_of) {
+                Ok(())
+            } else {
+                Err(format!("{:?}", it.archived()))
+            }
+        })
+        .await;
+    }
+    publish(&bus, 90, 100).await;
+    let n = n_decisions(&bus).await;
+    let base = supervisor.archived().into_iter().min().unwrap();
+    let mut left = Vec::new();
+    eventually("shortened", async || {
+        left = supervisor.log();
+        if left.last() == Some(&n) && 1 < left[0] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert!(left[0] <= base.n_decisions + 1, "{} behind {base:?}", left[0]);
+    assert_eq!(left, (left[0]..=n).collect::<Vec<_>>());
+    let text = std::fs::read(supervisor.dir.join(ARCHIVE_DIR).join(base.file_name())).unwrap();
+    let lines = text.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    assert_eq!(Desk::from_snapshot(lines).unwrap().n_decisions(), base.n_decisions);
+}
+
+async fn floods(bus: &Bus) -> Vec<IncidentView> {
+    let filter = Filter { kind: Some("event_flood".to_owned()), ..Filter::default() };
+    let question = serde_json::to_vec(&Query::Incidents(filter)).unwrap();
+    let subject = bus.subjects().query("incidents");
+    let answer = bus.request(subject, question.into(), Duration::from_secs(5)).await.unwrap();
+    serde_json::from_slice::<Page>(&answer).unwrap().incidents
+}
+
+/// Goal: no sender fills the memory of a supervisor, and none of its events is lost. Method: more
+/// large events than one source may open, and a supervisor that is killed meanwhile.
+#[tokio::test]
+async fn a_flood_of_one_sender_is_one_incident_that_survives_kill_9() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start(&broker, dir.path().join("a"));
+    for n in 0..120 {
+        publish_of(&bus, "flooder", n).await;
+    }
+    publish_of(&bus, "another", 120).await;
+    let [flood] = <[IncidentView; 1]>::try_from(floods(&bus).await).unwrap();
+    assert_eq!((flood.status, flood.source.as_str()), (Status::Escalated, "flooder"));
+    drop(supervisor);
+    let supervisor = Supervisor::start(&broker, dir.path().join("a"));
+    publish_of(&bus, "flooder", 121).await;
+    let [after] = <[IncidentView; 1]>::try_from(floods(&bus).await).unwrap();
+    assert_eq!((after.id, after.count), (flood.id, flood.count + 1));
+    let log = std::fs::read_to_string(supervisor.dir.join("incident_logs.jsonl")).unwrap();
+    let is_decided = |n: &u32| log.contains(&format!("trouble_{n}\""));
+    assert_eq!((0..=121).filter(is_decided).count(), 122, "each event has its line");
 }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Subjects,
     topology::{FRAME_INPUTS_MAX, PREFIX_DEFAULT, SERVER_MIN},
-    wire_doc::{Line, SUBJECTS},
+    wire_doc::{Line, SUBJECTS, kept_in},
 };
 
 /// The version of the specification.
@@ -109,7 +109,7 @@ fn channel((subject, stream, from, to, what): &Line, names: &Subjects, traffic: 
         .map(|(name, ..)| ((*name).to_owned(), reference("components/messages", name)))
         .collect();
     let kept = match stream {
-        Some(id) => format!("Kept in the stream `{}`.", names.stream(*id)),
+        Some(id) => format!("Kept in the stream `{}`.", kept_in(names, *id)),
         None => "Not kept: who does not listen does not hear it.".to_owned(),
     };
     json!({

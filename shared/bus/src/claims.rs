@@ -20,6 +20,7 @@ use domain::{
     id::IncidentId,
     wire::{Claim, ClaimState},
 };
+use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
 pub use self::holding::{Holding, Lost};
@@ -28,7 +29,7 @@ use crate::{
     core::{Core, utc},
     link::{Backoff, CONNECTION_LOST},
     publish::{self, Fault, GIVE_UP},
-    topology::StreamId,
+    topology::{CLAIM_KEPT_OVER, StreamId},
 };
 
 /// First and last wait between tries of one claim.
@@ -172,6 +173,63 @@ impl Claims {
                 ClaimState::Held | ClaimState::Expired => Ok(Some(other)),
             },
         }
+    }
+
+    /// Lets the claims of an incident that is over leave soon: writes `last`, which nobody can
+    /// renew, behind each. A fixer that still holds one is refused from then on. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClaimUnknown`] when the broker did not take it in time. They leave by their age
+    /// then.
+    pub async fn end(&self, incident: &IncidentId, last: &Claim) -> Result<usize, Error> {
+        let last = Claim { state: ClaimState::Expired, lease_ms: Some(0), ..last.clone() };
+        let payload = payload(&last)?;
+        let subjects = self.subjects_of(incident).await?;
+        for subject in &subjects {
+            self.end_one(subject, payload.clone()).await?;
+        }
+        Ok(subjects.len())
+    }
+
+    async fn end_one(&self, subject: &str, payload: Bytes) -> Result<(), Error> {
+        let deadline = Instant::now() + GIVE_UP;
+        loop {
+            let Some(found) = self.holder((StreamId::Claims, subject), deadline).await? else {
+                return Ok(());
+            };
+            let message = PublishMessage::build()
+                .payload(payload.clone())
+                .ttl(CLAIM_KEPT_OVER)
+                .expected_last_subject_sequence(found.seq);
+            match publish::once(&self.core, subject, message, deadline).await {
+                Ok(_) => return Ok(()),
+                // Its holder has renewed it meanwhile.
+                Err(Fault::WrongSequence) if Instant::now() < deadline => {}
+                Err(fault) => return Err(Error::ClaimUnknown(Unsettled(fault.to_string()))),
+            }
+        }
+    }
+
+    /// Returns the subjects of all claims of an incident.
+    async fn subjects_of(&self, incident: &IncidentId) -> Result<Vec<String>, Error> {
+        let unsettled = |why: String| Error::ClaimUnknown(Unsettled(why));
+        let name = self.core.subjects.stream(StreamId::Claims);
+        let filter = self.core.subjects.claim_all(incident);
+        let look = async {
+            let stream = self.core.js.get_stream_no_info(name).await;
+            let stream = stream.map_err(|error| unsettled(error.to_string()))?;
+            let found = stream.info_with_subjects(filter).await;
+            let found = found.map_err(|error| unsettled(error.to_string()))?;
+            let subjects: Vec<_> = found
+                .map_ok(|(subject, _)| subject)
+                .try_collect()
+                .await
+                .map_err(|error| unsettled(error.to_string()))?;
+            Ok(subjects)
+        };
+        let looked = self.core.link.while_it_lasts(look).await;
+        looked.unwrap_or_else(|| Err(unsettled(CONNECTION_LOST.to_owned())))
     }
 
     /// Claims what a gateway does once, such as sending one notice; the first wins, for good.

@@ -1,6 +1,7 @@
 //! Making, upgrading and keeping what the table says.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,8 +10,9 @@ use async_nats::jetstream::{
     self, ErrorCode,
     context::{GetStreamErrorKind, RequestErrorKind},
     response::Response,
-    stream::{Config, Info},
+    stream::{Config, Info, RetentionPolicy},
 };
+use domain::wire::WorkKind;
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
@@ -33,6 +35,9 @@ const WAIT_LAST: Duration = Duration::from_secs(1);
 /// to elect a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the queue of older versions takes from now on: nothing that anybody publishes.
+const RETIRED: &str = "retired.work";
+
 /// Looks after which a hand says that it waits.
 const QUIET_LOOKS: u32 = 5;
 
@@ -44,8 +49,8 @@ const COPIES_EVERY: Duration = Duration::from_secs(30);
 pub(crate) struct WorkMade {
     /// Counts how often they were found to be new.
     n_made: watch::Sender<u64>,
-    /// When they were made, and their last message, as last seen.
-    seen: Arc<Mutex<(i128, u64)>>,
+    /// When each was made, and its last message, as last seen.
+    seen: Arc<Mutex<BTreeMap<WorkKind, (i128, u64)>>>,
 }
 
 impl WorkMade {
@@ -55,26 +60,28 @@ impl WorkMade {
 
     /// A single broker makes the queues anew; a cluster whose servers were all killed keeps
     /// them by name, empty, and counts from 1 again.
-    fn look(&self, info: &Info) {
+    fn look(&self, kind: WorkKind, info: &Info) {
         let now = (info.created.unix_timestamp_nanos(), info.state.last_sequence);
-        let before =
-            std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.insert(kind, now).unwrap_or_default();
+        drop(seen);
         if before.0 != now.0 || now.1 < before.1 {
             self.n_made.send_modify(|n| *n += 1);
         }
     }
 }
 
-/// Makes or upgrades everything. Tells whether all have the copies that they should have.
+/// Makes or upgrades everything. Tells whether all have the copies that they should have, and
+/// nothing of a former table is left.
 pub(crate) async fn all(core: &Core, work: &WorkMade) -> Result<bool, Error> {
-    let mut whole = true;
+    let mut whole = retire_former_work(core).await?;
     for spec in &STREAMS {
         let wanted = wanted::of_stream(core, spec);
         let copies = wanted.replicas.wanted();
         let info = one(core, wanted).await?;
         whole &= copies <= info.config.num_replicas;
-        if spec.id == StreamId::Work {
-            work.look(&info);
+        if let StreamId::Work(kind) = spec.id {
+            work.look(kind, &info);
         }
     }
     for spec in &BUCKETS {
@@ -83,6 +90,50 @@ pub(crate) async fn all(core: &Core, work: &WorkMade) -> Result<bool, Error> {
         whole &= copies <= one(core, wanted).await?.config.num_replicas;
     }
     Ok(whole)
+}
+
+/// Takes the place of the one queue of all kinds that older versions had: new work is published
+/// into the new queues. What workers have taken from the old one they can still acknowledge; the
+/// rest, which the leader has published again, ends by its age. Tells whether the queue is gone.
+async fn retire_former_work(core: &Core) -> Result<bool, Error> {
+    let name = core.subjects.former_work();
+    let subjects = vec![core.subjects.full(RETIRED)];
+    until_answered(core, "retire the former work queue", || async {
+        let mut stream = match core.js.get_stream(&name).await {
+            Ok(stream) => stream,
+            // There is none; or the broker refuses, which the first stream of the table tells.
+            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
+                return Ok(true);
+            }
+            Err(error) => return Err(Unanswered::Passing(error.into())),
+        };
+        let info = stream.info().await.map_err(|error| Unanswered::Passing(error.into()))?;
+        if info.config.retention != RetentionPolicy::WorkQueue {
+            // None of ours.
+            return Ok(true);
+        }
+        if info.state.messages == 0 {
+            let deleted = core.js.delete_stream(&name).await;
+            deleted.map_err(|error| Unanswered::Passing(error.into()))?;
+            info!(stream = name, "the former work queue was empty and is removed");
+            return Ok(true);
+        }
+        if info.config.subjects != subjects {
+            // It takes no more, so it needs no more room either.
+            let bytes = i64::try_from(info.state.bytes).unwrap_or(i64::MAX).max(1);
+            let next =
+                Config { subjects: subjects.clone(), max_bytes: bytes, ..info.config.clone() };
+            let updated = core.js.update_stream(next).await;
+            updated.map_err(|error| Unanswered::Passing(error.into()))?;
+            info!(
+                stream = name,
+                n_left = info.state.messages,
+                "the former work queue takes no more work"
+            );
+        }
+        Ok(false)
+    })
+    .await
 }
 
 /// Does it again after every reconnection: a broker that was started anew has forgotten
@@ -305,7 +356,7 @@ fn refused(name: &str, told: jetstream::Error) -> Failure {
     {
         "the broker has fewer servers than copies were chosen: choose less with --replicas, or add servers"
     } else if code == ErrorCode::MAXIMUM_STREAMS_LIMIT {
-        "the account may have too few streams: ten are needed"
+        "the account may have too few streams: thirteen are needed"
     } else if code == ErrorCode::STREAM_SUBJECT_OVERLAP {
         "another stream takes our subjects: remove it, or choose another --prefix"
     } else if code == ErrorCode::STREAM_NAME_EXIST {

@@ -132,8 +132,10 @@ impl Role {
                 for id in [BucketId::Config, BucketId::Snapshots, BucketId::Tokens] {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.bucket_stream(id)));
                 }
-                let work = names.stream(StreamId::Work);
-                may.publish.push(format!("$JS.API.CONSUMER.LIST.{work}"));
+                for kind in WorkKind::ALL {
+                    let work = names.stream(StreamId::Work(kind));
+                    may.publish.push(format!("$JS.API.CONSUMER.LIST.{work}"));
+                }
                 may.subscribe.push(names.live_all());
             }
             Self::Publisher => may.publish.push(names.full("event.>")),
@@ -199,7 +201,7 @@ fn frames(names: &Subjects, may: &mut Permissions, kinds: &[InputKind]) {
 }
 
 fn work(names: &Subjects, may: &mut Permissions, kind: WorkKind, zones: &[String]) {
-    let stream = names.stream(StreamId::Work);
+    let stream = names.stream(StreamId::Work(kind));
     for zone in zones {
         let consumer = names.work_consumer(kind, zone);
         let subject = names.work(kind, zone);

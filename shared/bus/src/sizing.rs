@@ -43,7 +43,7 @@ impl Sizing {
         let chosen = match spec.id {
             StreamId::Inbox => self.inbox_bytes_max,
             StreamId::Ledger => self.ledger_bytes_max,
-            StreamId::Work | StreamId::Claims | StreamId::Once | StreamId::Rejected => None,
+            StreamId::Work(_) | StreamId::Claims | StreamId::Once | StreamId::Rejected => None,
         };
         chosen.map_or(Size::AtLeast(spec.bytes_max), Size::Chosen)
     }

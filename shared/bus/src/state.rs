@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where a stream begins and ends, and how full it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamState {
     /// The first message that is kept; of an empty stream, the one that comes next.
     pub first_seq: u64,

@@ -8,7 +8,7 @@ use domain::{
 };
 
 use crate::topology::{
-    BucketId, CONFIG_KEY, CONFIG_MANIFEST_KEY, CONFIG_PART_PREFIX, Holds, LEADER_KEY,
+    BucketId, CONFIG_KEY, CONFIG_MANIFEST_KEY, CONFIG_PART_PREFIX, FORMER_WORK, Holds, LEADER_KEY,
     MEMBER_KEY_PREFIX, StreamId, TOKEN_KEY_PREFIX,
 };
 
@@ -121,6 +121,12 @@ impl Subjects {
         self.full(&format!("claim.{incident}.{}", token(attempt)))
     }
 
+    /// Returns where all attempts of an incident are claimed.
+    #[must_use]
+    pub fn claim_all(&self, incident: &IncidentId) -> String {
+        self.full(&format!("claim.{incident}.*"))
+    }
+
     /// Returns where input goes that was not understood.
     #[must_use]
     pub fn rejected(&self, reason: &str) -> String {
@@ -174,6 +180,12 @@ impl Subjects {
     #[must_use]
     pub fn stream(&self, id: StreamId) -> String {
         format!("{}_{}", self.prefix.to_ascii_uppercase(), id.spec().suffix)
+    }
+
+    /// Returns the name of the one work queue that older versions had.
+    #[must_use]
+    pub fn former_work(&self) -> String {
+        format!("{}_{FORMER_WORK}", self.prefix.to_ascii_uppercase())
     }
 
     /// Returns the name of a bucket, such as `selfheal_config`.

@@ -51,11 +51,20 @@ pub const CLAIM_RENEWAL: Duration = Duration::from_secs(1);
 /// must have ended. Longer than a broker takes to start again, or to elect a leader.
 pub const CLAIM_TTL: Duration = Duration::from_secs(5);
 
+/// How long a claim stays when its incident is over: twice as long as an order of its attempt may
+/// still lie in a queue.
+pub const CLAIM_KEPT_OVER: Duration = Duration::from_secs(2 * WORK_KEPT.as_secs());
+
 /// How long a worker may be silent before its work goes to another.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 
-/// Deliveries of one piece of work, after which it rests until it is published anew.
-pub const DELIVERIES_MAX: i64 = 20;
+/// How often a leader looks whether the queues still hold the work that is pending, and publishes
+/// again what they do not.
+pub const REPUBLISH: Duration = Duration::from_secs(30);
+
+/// How long a queue remembers ids of work: a leader that took over does not know what the former
+/// one has published, and publishes all of it within two intervals.
+const WORK_REMEMBERED: Duration = Duration::from_secs(2 * REPUBLISH.as_secs());
 
 /// Key of the leader's lease in the bucket `members`.
 pub const LEADER_KEY: &str = "leader";
@@ -87,6 +96,9 @@ const MIB: i64 = 1024 * KIB;
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
 
+/// How long work stays that nobody acknowledges: longer than any attempt may last.
+const WORK_KEPT: Duration = Duration::from_secs(60 * MINUTE);
+
 /// Room for the headers of a message that is as large as may be.
 const HEADER_BYTES: i64 = 4 * KIB;
 
@@ -97,8 +109,8 @@ pub enum StreamId {
     Inbox,
     /// The decisions.
     Ledger,
-    /// Wanted work.
-    Work,
+    /// Wanted work of one kind.
+    Work(WorkKind),
     /// Who may run which attempt.
     Claims,
     /// Who does what a gateway does once.
@@ -188,12 +200,14 @@ pub struct StreamSpec {
     pub deny_delete: bool,
     /// Whether it can never be emptied.
     pub deny_purge: bool,
+    /// Whether a message may say when it leaves.
+    pub message_ttl: bool,
     /// What for, in one sentence.
     pub about: &'static str,
 }
 
 /// All streams.
-pub static STREAMS: [StreamSpec; 6] = [
+pub static STREAMS: [StreamSpec; 9] = [
     StreamSpec {
         id: StreamId::Inbox,
         suffix: "INBOX",
@@ -209,6 +223,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,
         deny_purge: false,
+        message_ttl: false,
         about: "Everything that can change an incident, in one order. Read as a log, never by acknowledgements.",
     },
     StreamSpec {
@@ -226,27 +241,34 @@ pub static STREAMS: [StreamSpec; 6] = [
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: false,
+        message_ttl: false,
         about: "The decisions. One append in flight, with the expected last sequence: of two leaders, one is refused.",
     },
-    StreamSpec {
-        id: StreamId::Work,
-        suffix: "WORK",
-        subjects: &["work.*.*"],
-        storage: Storage::Memory,
-        retention: Retention::WorkQueue,
-        when_full: WhenFull::Refuse,
-        bytes_max: 64 * MIB,
-        message_bytes_max: 960 * KIB + HEADER_BYTES,
-        // Many who are to be told must not leave a fix without room.
-        of_subject_max: Some(10_000),
-        of_subject_kept: None,
-        age_max: Some(Duration::from_secs(60 * MINUTE)),
-        // Short: a wish that is still pending must be heard again when its worker is gone for good.
-        duplicate_window: Duration::from_secs(30),
-        deny_delete: false,
-        deny_purge: false,
-        about: "Wanted work. In memory: what is pending is published again under the same id when the broker forgot it.",
-    },
+    // Together 64 MiB: a broker that had room for one queue of all kinds has room for them.
+    work(
+        WorkKind::Diagnose,
+        "WORK_DIAGNOSE",
+        &["work.diagnose.*"],
+        (32 * MIB, 10_000),
+        "Wanted diagnoses. In memory, as all work: what is pending is published again under the same id when the broker forgot it.",
+    ),
+    // Guards allow few fixes at one time.
+    work(WorkKind::Fix, "WORK_FIX", &["work.fix.*"], (8 * MIB, 5000), "Fixes that were ordered."),
+    work(
+        WorkKind::Verify,
+        "WORK_VERIFY",
+        &["work.verify.*"],
+        (16 * MIB, 10_000),
+        "Wanted verifications.",
+    ),
+    // Those of a zone without a gateway stay, and leave room for the other zones.
+    work(
+        WorkKind::Notify,
+        "WORK_NOTIFY",
+        &["work.notify.*"],
+        (8 * MIB, 1000),
+        "Notices that people are owed.",
+    ),
     StreamSpec {
         id: StreamId::Claims,
         suffix: "CLAIMS",
@@ -260,12 +282,13 @@ pub static STREAMS: [StreamSpec; 6] = [
         // Each renewal takes the place of the record before.
         of_subject_kept: Some(1),
         // Far longer than any attempt may be begun or last: a claim that is forgotten could be won
-        // again. Longer would cost room: 200,000 attempts a day fit.
+        // again. Those of incidents that are over leave sooner.
         age_max: Some(Duration::from_secs(2 * DAY)),
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,
-        about: "One record for each attempt, written with expected sequence 0 before anything is touched: the first wins. Its holder renews it, with the sequence of its last record expected, and asks before each step.",
+        message_ttl: true,
+        about: "One record for each attempt, written with expected sequence 0 before anything is touched: the first wins. Its holder renews it, with the sequence of its last record expected, and asks before each step. It leaves two hours after its incident is over.",
     },
     StreamSpec {
         id: StreamId::Once,
@@ -283,6 +306,7 @@ pub static STREAMS: [StreamSpec; 6] = [
         duplicate_window: Duration::from_secs(2 * MINUTE),
         deny_delete: true,
         deny_purge: true,
+        message_ttl: false,
         about: "One record for each notice, button and link, written with expected sequence 0 before it is sent or counts. The first wins. Apart from the attempts, whose room no number of notices may take.",
     },
     StreamSpec {
@@ -300,9 +324,42 @@ pub static STREAMS: [StreamSpec; 6] = [
         duplicate_window: Duration::from_secs(10 * MINUTE),
         deny_delete: false,
         deny_purge: false,
+        message_ttl: false,
         about: "Input that could not be understood, whole, with the reason. It drops the oldest: the newest matter most.",
     },
 ];
+
+/// The name of the one queue of all kinds that older versions had, behind the prefix.
+pub const FORMER_WORK: &str = "WORK";
+
+/// A queue of one kind of work: what fills one takes no room of the others. `most` are its bytes
+/// and the messages of one zone at which it refuses more.
+const fn work(
+    kind: WorkKind,
+    suffix: &'static str,
+    subjects: &'static [&'static str],
+    most: (i64, i64),
+    about: &'static str,
+) -> StreamSpec {
+    StreamSpec {
+        id: StreamId::Work(kind),
+        suffix,
+        subjects,
+        storage: Storage::Memory,
+        retention: Retention::WorkQueue,
+        when_full: WhenFull::Refuse,
+        bytes_max: most.0,
+        message_bytes_max: 960 * KIB + HEADER_BYTES,
+        of_subject_max: Some(most.1),
+        of_subject_kept: None,
+        age_max: Some(WORK_KEPT),
+        duplicate_window: WORK_REMEMBERED,
+        deny_delete: false,
+        deny_purge: false,
+        message_ttl: false,
+        about,
+    }
+}
 
 /// A bucket of the table.
 #[derive(Clone, Copy, Debug)]
@@ -399,11 +456,14 @@ impl StreamId {
     /// Returns the stream's line of the table.
     #[must_use]
     pub fn spec(self) -> &'static StreamSpec {
-        let [inbox, ledger, work, claims, once, rejected] = &STREAMS;
+        let [inbox, ledger, diagnose, fix, verify, notify, claims, once, rejected] = &STREAMS;
         match self {
             Self::Inbox => inbox,
             Self::Ledger => ledger,
-            Self::Work => work,
+            Self::Work(WorkKind::Diagnose) => diagnose,
+            Self::Work(WorkKind::Fix) => fix,
+            Self::Work(WorkKind::Verify) => verify,
+            Self::Work(WorkKind::Notify) => notify,
             Self::Claims => claims,
             Self::Once => once,
             Self::Rejected => rejected,

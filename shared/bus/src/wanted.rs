@@ -80,6 +80,7 @@ pub(crate) fn stream_config(core: &Core, spec: &StreamSpec) -> Config {
         duplicate_window: spec.duplicate_window,
         deny_delete: spec.deny_delete,
         deny_purge: spec.deny_purge,
+        allow_message_ttl: spec.message_ttl,
         allow_direct: true,
         ..Config::default()
     }

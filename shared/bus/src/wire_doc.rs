@@ -8,9 +8,9 @@ use crate::{
     Subjects,
     roles::Role,
     topology::{
-        ACK_WAIT, BUCKETS, BucketId, DELIVERIES_MAX, FRAME_BYTES_MAX, FRAME_INPUTS_MAX, HEARTBEAT,
-        LEASE_RENEWAL, LEASE_SILENCE, LEDGER_BYTES_MAX, MEMBER_TTL, PREFIX_DEFAULT, QUEUES,
-        Retention, SERVER_MIN, STREAMS, Storage, StreamId, WhenFull,
+        ACK_WAIT, BUCKETS, BucketId, FRAME_BYTES_MAX, FRAME_INPUTS_MAX, HEARTBEAT, LEASE_RENEWAL,
+        LEASE_SILENCE, LEDGER_BYTES_MAX, MEMBER_TTL, PREFIX_DEFAULT, QUEUES, Retention, SERVER_MIN,
+        STREAMS, Storage, StreamId, WhenFull,
     },
 };
 
@@ -62,7 +62,7 @@ pub(crate) const SUBJECTS: [Line; 15] = [
     ),
     (
         "work.<work>.<zone>",
-        Some(StreamId::Work),
+        Some(StreamId::Work(WorkKind::Diagnose)),
         "leading supervisor",
         "hands of the zone",
         "Wanted work. `Nats-Msg-Id` is the wish's id; `traceparent`, when traces are recorded, the span that the work belongs below.",
@@ -125,6 +125,18 @@ pub(crate) const SUBJECTS: [Line; 15] = [
     ),
 ];
 
+/// Returns the name of a stream; that of work for all kinds together.
+pub(crate) fn kept_in(names: &Subjects, id: StreamId) -> String {
+    match id {
+        StreamId::Work(_) => format!("{}_<WORK>", names.former_work()),
+        StreamId::Inbox
+        | StreamId::Ledger
+        | StreamId::Claims
+        | StreamId::Once
+        | StreamId::Rejected => names.stream(id),
+    }
+}
+
 /// Returns `docs/wire.md`.
 #[must_use]
 pub fn wire_markdown() -> String {
@@ -172,7 +184,7 @@ fn subjects(doc: &mut String, names: &Subjects) -> fmt::Result {
     for (subject, stream, from, to, what) in SUBJECTS {
         let full = if subject.starts_with('_') { subject.to_owned() } else { names.full(subject) };
         let stream =
-            stream.map_or_else(|| "none".to_owned(), |id| format!("`{}`", names.stream(id)));
+            stream.map_or_else(|| "none".to_owned(), |id| format!("`{}`", kept_in(names, id)));
         writeln!(doc, "| `{full}` | {stream} | {from} | {to} | {what} |")?;
     }
     let list = |names: &mut dyn Iterator<Item = &'static str>| {
@@ -180,7 +192,10 @@ fn subjects(doc: &mut String, names: &Subjects) -> fmt::Result {
     };
     let kinds = list(&mut InputKind::ALL.iter().map(|kind| kind.as_str()));
     let work = list(&mut WorkKind::ALL.iter().map(|kind| kind.as_str()));
-    writeln!(doc, "\n`<kind>` is one of {kinds}. `<work>` is one of {work}.\n")
+    writeln!(
+        doc,
+        "\n`<kind>` is one of {kinds}. `<work>` is one of {work}, and `<WORK>` the same in capitals.\n"
+    )
 }
 
 fn frames(doc: &mut String) -> fmt::Result {
@@ -277,12 +292,12 @@ fn queues(doc: &mut String) -> fmt::Result {
     )?;
     writeln!(
         doc,
-        "| work | who takes it | under way at most | comes again after | deliveries at most |\n|---|---|---|---|---|"
+        "| work | who takes it | under way at most | comes again after | until |\n|---|---|---|---|---|"
     )?;
     for spec in &QUEUES {
         writeln!(
             doc,
-            "| `{}` | {} | {} | {} without a sign of life | {DELIVERIES_MAX} |",
+            "| `{}` | {} | {} | {} without a sign of life | acknowledged, or 1 h old |",
             spec.kind.as_str(),
             spec.worker,
             spec.in_flight_max,
@@ -312,7 +327,7 @@ fn permissions(doc: &mut String, names: &Subjects) -> fmt::Result {
     writeln!(
         doc,
         "of `{}` and `probe`. Each listens for answers on its own `_INBOX_<user>.>`. Whoever answers requests also needs",
-        names.stream(StreamId::Work)
+        kept_in(names, StreamId::Work(WorkKind::Diagnose))
     )?;
     writeln!(
         doc,

@@ -19,10 +19,12 @@ use crate::{
     Error,
     core::Core,
     publish::{self, Fault, GIVE_UP},
-    topology::{HEARTBEAT, LEDGER_BYTES_MAX},
+    topology::{HEARTBEAT, LEDGER_BYTES_MAX, StreamId},
     work_queue::{Delivery, WorkQueue},
 };
 
+/// Header of what makes a message the same when it is published again.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Header of W3C Trace Context.
 const TRACEPARENT: &str = "traceparent";
 
@@ -37,8 +39,9 @@ impl Work {
         Self { core: core.clone() }
     }
 
-    /// Publishes a wish. Doing it again under the same id within half a minute stores
-    /// nothing new; later it is heard again, and ends at the claim or as a stale report.
+    /// Publishes a wish; returns its place in the queue of its kind. Doing it again under the same
+    /// id within a minute stores nothing new; later it is heard again, and ends at the claim or as
+    /// a stale report. [`Self::holds`] tells whether that is needed.
     ///
     /// # Errors
     ///
@@ -49,7 +52,7 @@ impl Work {
         zone: &str,
         wish_id: &str,
         payload: Bytes,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         self.publish_traced(kind, zone, wish_id, payload, None).await
     }
 
@@ -66,7 +69,7 @@ impl Work {
         wish_id: &str,
         payload: Bytes,
         trace: Option<TraceContext>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let subject = self.core.subjects.work(kind, zone);
         let bytes = payload.len();
         let trace = trace.map(|it| it.to_string());
@@ -78,7 +81,7 @@ impl Work {
             }
         };
         let published = publish::until_acked(&self.core, &subject, message, GIVE_UP).await;
-        published.map(drop).map_err(|fault| match fault {
+        published.map(|ack| ack.sequence).map_err(|fault| match fault {
             Fault::TooLarge(_) => {
                 Error::TooLarge { what: "wish", bytes, bytes_max: LEDGER_BYTES_MAX }
             }
@@ -88,6 +91,20 @@ impl Work {
             | Fault::Unknown(_)
             | Fault::Refused(_) => Error::NotStored { what: "a wish", source: fault.into() },
         })
+    }
+
+    /// Returns whether a queue still holds a wish at this place: nobody has acknowledged it, so
+    /// somebody has it or will be given it. `false` also when the broker does not say.
+    pub async fn holds(&self, kind: WorkKind, seq: u64, wish_id: &str) -> bool {
+        let name = self.core.subjects.stream(StreamId::Work(kind));
+        let asked = self.core.link.while_it_lasts(async {
+            let stream = self.core.js.get_stream_no_info(&name).await.ok()?;
+            stream.direct_get(seq).await.ok()
+        });
+        let found = asked.await.flatten();
+        // A broker that was started again counts from 1 again.
+        let id = found.as_ref().and_then(|it| it.headers.get(MESSAGE_ID));
+        id.is_some_and(|it| it.as_str() == wish_id)
     }
 
     /// Takes work of these zones, at most `max_in_flight` pieces of each zone at one time.

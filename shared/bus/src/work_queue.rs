@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     error::Cause,
     link::{Backoff, CONNECTION_LOST},
-    topology::{ACK_WAIT, DELIVERIES_MAX, StreamId, queue},
+    topology::{ACK_WAIT, StreamId, queue},
 };
 
 /// How long one request for work stands at the broker.
@@ -120,7 +120,7 @@ impl WorkQueue {
     }
 
     async fn consumer(&self) -> Result<PullConsumer, Cause> {
-        let stream = self.core.subjects.stream(StreamId::Work);
+        let stream = self.core.subjects.stream(StreamId::Work(self.kind));
         let name = self.core.subjects.work_consumer(self.kind, &self.zone);
         let config = pull::Config {
             durable_name: Some(name.clone()),
@@ -129,7 +129,8 @@ impl WorkQueue {
             filter_subject: self.core.subjects.work(self.kind, &self.zone),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
-            max_deliver: DELIVERIES_MAX,
+            // What is in the queue will be delivered, so that it need not be published again.
+            max_deliver: -1,
             max_ack_pending: queue(self.kind).in_flight_max,
             ..pull::Config::default()
         };

@@ -13,6 +13,7 @@ mod deliveries;
 mod ended;
 mod events;
 mod fleet;
+mod flood;
 mod given;
 mod incidents;
 mod load;
@@ -77,7 +78,9 @@ pub use load::Backlog;
 pub use recall::Recall;
 pub use rejected::Rejected;
 pub use rights::Tokens;
-pub use snapshot::{Snapshot, SnapshotCheck, SnapshotError, SnapshotReader};
+pub use snapshot::{
+    ARCHIVE_DIR, ArchivedSnapshot, FOLD, Snapshot, SnapshotCheck, SnapshotError, SnapshotReader,
+};
 pub use wish::Wish;
 
 /// Fixes that budgets look at.
@@ -446,17 +449,17 @@ impl Desk {
                 self.quiet.unmute(fingerprint);
             }
             Fact::RecoveryNoted { delivery, source, fingerprint, ends_at } => {
-                self.deliveries.remember(*delivery, IncidentId::NONE);
+                self.remember(*delivery, IncidentId::NONE, now.at);
                 self.ended.note(source, fingerprint, *ends_at);
             }
             Fact::EventOver { delivery, .. } => {
-                self.deliveries.remember(*delivery, IncidentId::NONE);
+                self.remember(*delivery, IncidentId::NONE, now.at);
             }
             Fact::SuppressionExtended { fingerprint, ends_at } => {
                 self.quiet.extend(fingerprint, *ends_at);
             }
             Fact::Changed { delivery, change } => {
-                self.deliveries.remember(*delivery, IncidentId::NONE);
+                self.remember(*delivery, IncidentId::NONE, now.at);
                 push_bounded(&mut self.changes, change.clone(), CHANGES_MAX);
             }
             _ => {}
@@ -471,9 +474,10 @@ impl Desk {
     ) -> Result<Moved, Corrupt> {
         let fact = &decision.fact;
         if let Some(incident) = Incident::open(id, fact, now) {
-            self.deliveries.remember(incident.event.delivery(), id);
+            let delivery = incident.event.delivery();
             self.quiet.note(&incident, &self.config, now.at);
             self.incidents.add(Arc::new(incident), &self.config);
+            self.remember(delivery, id, now.at);
             return Ok(Moved { phase: true, freed: None });
         }
         let unknown = || Corrupt {
@@ -487,10 +491,10 @@ impl Desk {
             self.looked_at = now.at;
         }
         if let Fact::Repeated { deliveries, .. } = fact {
-            deliveries.iter().for_each(|it| self.deliveries.remember(*it, id));
+            deliveries.iter().for_each(|it| self.remember(*it, id, now.at));
         }
         if let Fact::RecoveryReported { delivery, ends_at } = fact {
-            self.deliveries.remember(*delivery, id);
+            self.remember(*delivery, id, now.at);
             if let (Some(ends_at), Some(incident)) = (ends_at, self.incidents.get(&id)) {
                 self.ended.note(&incident.event.source, &incident.fingerprint, *ends_at);
             }

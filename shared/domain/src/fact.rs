@@ -433,11 +433,13 @@ pub enum Escalation {
     /// All checks of the target pass, and none measures the type of the event. The incident
     /// ends on its sender's word.
     NotObservable,
+    /// Too many incidents of its source are open; new events of it join this one.
+    EventFlood,
 }
 
 impl Escalation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UnknownTarget,
         Self::NoCause,
         Self::NoPlan,
@@ -452,6 +454,7 @@ impl Escalation {
         Self::Regression,
         Self::CauseNotHealed,
         Self::NotObservable,
+        Self::EventFlood,
     ];
 
     /// Returns the name as in JSON.
@@ -472,6 +475,7 @@ impl Escalation {
             Self::Regression => "regression",
             Self::CauseNotHealed => "cause_not_healed",
             Self::NotObservable => "not_observable",
+            Self::EventFlood => "event_flood",
         }
     }
 }

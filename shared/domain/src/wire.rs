@@ -267,6 +267,9 @@ pub struct AttemptRecord {
     pub started_at: DateTime<Utc>,
     /// Why it did not help; `None` while it is under way.
     pub failure: Option<String>,
+    /// Whether a fixer reported that a step of it failed: then it may have started nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub step_failed: bool,
 }
 
 /// What an analyzer found.
@@ -1048,4 +1051,8 @@ pub struct LedgerEntry {
     pub covers: Position,
     /// What was decided, in order.
     pub decisions: Vec<crate::fact::Decision>,
+    /// The rules by which its leader folds what was decided; see [`FOLD`](crate::desk::FOLD).
+    /// Older versions do not say it.
+    #[serde(default)]
+    pub fold: u32,
 }

@@ -69,7 +69,7 @@ impl Bodies {
 /// The body of the README.
 fn event_template() -> String {
     format!(
-        r#"{{"type":"service_down","source":"bench","payload":{{"service":"s-{HOLE}","timestamp":"2025-08-18T12:34:56Z"}}}}"#
+        r#"{{"type":"service_down","source":"bench-{HOLE}","payload":{{"service":"s-{HOLE}","timestamp":"2025-08-18T12:34:56Z"}}}}"#
     )
 }
 

@@ -6,7 +6,7 @@ use analyzer::Catalogue;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     config::Config,
-    desk::Desk,
+    desk::{Desk, FOLD},
     event::{Event, EventType, Severity},
     fact::Decision,
     id::Position,
@@ -163,7 +163,13 @@ impl Teller {
         let lines = handled.recorded.iter().map(|it| it.line(entry, position));
         self.story.lines.extend(lines);
         let decisions: Vec<Decision> = handled.recorded.into_iter().map(|it| it.decision).collect();
-        self.story.entries.push(LedgerEntry { v: SCHEMA, epoch: 7, covers: position, decisions });
+        self.story.entries.push(LedgerEntry {
+            v: SCHEMA,
+            epoch: 7,
+            covers: position,
+            decisions,
+            fold: FOLD,
+        });
         if seq.is_multiple_of(6) {
             let lines: Vec<Vec<u8>> = self.desk.snapshot().map(Result::unwrap).collect();
             self.story.snapshots.push(lines.join(&b'\n'));

@@ -1,6 +1,7 @@
 //! It ends again and again, soon after each start, by its own doing.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::wire::AttemptRecord;
 
 use crate::{
     case::{Case, Life, said},
@@ -23,6 +24,9 @@ const REPEATS: usize = 4;
 
 /// Restarts of this incident after which another one teaches nothing.
 const ATTEMPTS: usize = 2;
+
+/// How far the clocks of the broker and of the target's host may be apart.
+const CLOCKS: TimeDelta = TimeDelta::seconds(3);
 
 /// Restarts by the engine itself that make a loop.
 const ENGINE_RESTARTS: i64 = 3;
@@ -52,7 +56,7 @@ fn by_count(case: &Case<'_>) -> Option<Suspicion> {
     if case.life() != Life::Dead {
         return None;
     }
-    let attempts = case.work.attempts.len();
+    let attempts = n_restarts(case);
     if ATTEMPTS <= attempts {
         let because = format!("it has ended again after {attempts} attempts of this incident");
         return Some(suspicion(case, 96, because));
@@ -76,6 +80,20 @@ fn by_count(case: &Case<'_>) -> Option<Suspicion> {
         format!("{incidents} incidents within {minutes} minutes")
     };
     Some(suspicion(case, 96, because))
+}
+
+/// Returns the attempts of this incident that have started it. One of which a step failed, such as
+/// since the program was missing, says nothing about how it runs, unless a start was seen.
+fn n_restarts(case: &Case<'_>) -> usize {
+    let attempts = &case.work.attempts;
+    let starts = case.probe().map(|probe| probe.recent_starts.as_slice()).unwrap_or_default();
+    let has_started = |idx: usize, from: DateTime<Utc>| {
+        let next = attempts.get(idx + 1).map(|it| it.started_at - CLOCKS);
+        starts.iter().any(|at| from - CLOCKS <= *at && next.is_none_or(|next| *at < next))
+    };
+    let counts =
+        |(idx, it): &(usize, &AttemptRecord)| !it.step_failed || has_started(*idx, it.started_at);
+    attempts.iter().enumerate().filter(counts).count()
 }
 
 fn has_last_words(case: &Case<'_>) -> bool {
@@ -117,6 +135,27 @@ mod tests {
                 Some(96),
             ),
             (Scene::process("attempts failed").vanished().tried("restart-process", 2), Some(96)),
+            // The program was missing, or no process could be made.
+            (
+                Scene::process("starts failed")
+                    .vanished()
+                    .failed_s_ago("restart-process", &[60, 30]),
+                None,
+            ),
+            (
+                Scene::process("one start failed")
+                    .vanished()
+                    .failed_s_ago("restart-process", &[60, 30])
+                    .starts_s_ago(&[28]),
+                None,
+            ),
+            (
+                Scene::process("started, and ended at once")
+                    .vanished()
+                    .failed_s_ago("restart-process", &[60, 30])
+                    .starts_s_ago(&[58, 28]),
+                Some(96),
+            ),
             (Scene::container("crashes").container_exit(1).starts_s_ago(&four), Some(96)),
             (Scene::container("by the engine").engine_restarts("restarting", 5), Some(96)),
             (Scene::process("three").exited(70).starts_s_ago(&[1, 20, 40]), None),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use domain::{
+    desk::FOLD,
     id::Position,
     view::LogLine,
     wire::{LedgerEntry, SCHEMA},
@@ -32,21 +33,29 @@ pub(super) struct Book {
     n_line: u64,
     /// The first line behind the last message that was returned.
     next: Option<LogLine>,
+    /// Decisions up to here are left out; `None` when the log may begin anywhere.
+    after: Option<u64>,
     last_seq: u64,
+    bookmark: Option<Bookmark>,
 }
 
 impl Book {
-    /// Opens a log and what was rotated away from it.
+    /// Opens a log and what was rotated away from it. Decisions up to `after` are left out, and
+    /// need not be there; with `None` the log may begin anywhere.
     ///
     /// # Errors
     ///
     /// [`Exit::NotFound`] without a log.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, after: Option<u64>) -> Result<Self, Failure> {
         let mut files = closed_files(path).map_err(|error| {
             Failure::new(Exit::NotFound, format!("cannot look for the log `{}`", path.display()))
                 .hint("name the supervisor's data directory with --data-dir, or the log with --log")
                 .because(error)
         })?;
+        // Closed files that hold nothing behind it are not read.
+        let is_left_out = |it: &PathBuf| closed_at(it).zip(after).is_some_and(|(a, b)| a < b);
+        let n_left_out = files.iter().take_while(|it| is_left_out(it)).count();
+        files.drain(..n_left_out);
         if path.is_file() {
             files.push(path.to_owned());
         }
@@ -56,7 +65,25 @@ impl Book {
                 "name the supervisor's data directory with --data-dir, or the log with --log",
             ));
         }
-        Ok(Self { files: files.into_iter(), lines: None, n_line: 0, next: None, last_seq: 0 })
+        Ok(Self {
+            files: files.into_iter(),
+            lines: None,
+            n_line: 0,
+            next: None,
+            after,
+            last_seq: 0,
+            bookmark: None,
+        })
+    }
+
+    /// Returns the last decision that was read, left out or not; 0 before the first.
+    pub(super) const fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Returns where the inbox stood at the last decision that was read.
+    pub(super) const fn bookmark(&self) -> Option<Bookmark> {
+        self.bookmark
     }
 
     /// Returns the next message; `None` at the end.
@@ -81,7 +108,7 @@ impl Book {
             }
             decisions.push(line.detail);
         }
-        let entry = LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions };
+        let entry = LedgerEntry { v: SCHEMA, epoch: 0, covers, decisions, fold: FOLD };
         Ok(Some(Message { seq, entry }))
     }
 
@@ -118,21 +145,31 @@ impl Book {
                 }
             };
             self.check(&line, &place)?;
-            return Ok(Some(line));
+            let (covers, cause, at) = (line.covers, line.cause, line.timestamp);
+            self.bookmark = Some(Bookmark { covers, cause, at });
+            if self.after.is_none_or(|after| after < line.seq) {
+                return Ok(Some(line));
+            }
         }
     }
 
-    /// Line n is decision n, over all files.
+    /// Line n is decision n, over all files; but for those that are left out.
     fn check(&mut self, line: &LogLine, place: &str) -> Result<(), Failure> {
-        if line.seq == self.last_seq + 1 && line.detail.seq == line.seq {
+        let first = self.last_seq == 0;
+        let wanted = match self.after {
+            None if first => line.seq,
+            Some(after) if line.seq <= after => line.seq,
+            Some(after) => self.last_seq.max(after) + 1,
+            None => self.last_seq + 1,
+        };
+        if line.seq == wanted && line.detail.seq == line.seq {
             self.last_seq = line.seq;
             return Ok(());
         }
-        let wanted = self.last_seq + 1;
         let message =
             format!("{place} holds decision {}, but decision {wanted} must follow", line.seq);
-        let hint = if self.last_seq == 0 {
-            "older parts of the log are missing: put them beside it"
+        let hint = if first {
+            "older parts of the log are missing: put them beside it, or the directory `snapshots` of its supervisor"
         } else {
             "a part of the log is missing or was changed"
         };
@@ -159,6 +196,11 @@ fn closed_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found.into_iter().map(|(_, file)| file).collect())
+}
+
+/// Returns the last decision of a closed part, by its name.
+fn closed_at(file: &Path) -> Option<u64> {
+    file.file_stem()?.to_str()?.rsplit('.').next()?.parse().ok()
 }
 
 /// Where the inbox stood, and by which input that can be recognised.
@@ -221,7 +263,11 @@ pub(super) mod tests {
     }
 
     fn read(path: &Path) -> Result<Vec<(u64, Vec<u64>)>, Failure> {
-        let mut book = Book::open(path)?;
+        read_after(path, Some(0))
+    }
+
+    fn read_after(path: &Path, after: Option<u64>) -> Result<Vec<(u64, Vec<u64>)>, Failure> {
+        let mut book = Book::open(path, after)?;
         let mut all = Vec::new();
         while let Some(message) = book.next()? {
             let seqs = message.entry.decisions.iter().map(|it| it.seq).collect();
@@ -259,6 +305,29 @@ pub(super) mod tests {
         assert!(failure.to_string().contains(":2 holds decision 3, but decision 2"), "{failure}");
         write(&path, &[line(7, 7)]);
         assert!(read(&path).unwrap_err().hint_text().unwrap().contains("older parts"));
+    }
+
+    #[test]
+    fn behind_a_snapshot_older_parts_may_be_missing_or_have_gaps() {
+        let path = directory().join("incident_logs.jsonl");
+        let closed = |seq: u64| path.with_file_name(format!("incident_logs.2026.{seq:012}.jsonl"));
+        write(&closed(3), &[line(1, 1), line(3, 3)]);
+        write(&closed(6), &[line(4, 4), line(5, 5), line(6, 5)]);
+        write(&path, &[line(7, 6), line(8, 7)]);
+        assert_eq!(read_after(&path, Some(5)).unwrap()[0], (5, vec![6]));
+        assert_eq!(read_after(&path, Some(6)).unwrap().len(), 2);
+        assert_eq!(read_after(&path, Some(8)).unwrap(), []);
+        std::fs::remove_file(closed(3)).unwrap();
+        for (after, is_whole) in [(Some(0), false), (Some(2), false), (Some(3), true), (None, true)]
+        {
+            let read = read_after(&path, after);
+            assert_eq!(read.is_ok(), is_whole, "{after:?}: {read:?}");
+        }
+        std::fs::remove_file(closed(6)).unwrap();
+        assert!(read_after(&path, Some(5)).is_err(), "decision 6 is missing");
+        let mut book = Book::open(&path, Some(9)).unwrap();
+        assert!(book.next().unwrap().is_none());
+        assert_eq!((book.last_seq(), book.bookmark().unwrap().cause), (8, Position::new(8, 0)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     desk::Desk,
     event::{Event, EventType, Severity, Status},
+    target::ZONE_DEFAULT,
     wire::Member,
 };
 use serde_json::{Value, json};
@@ -45,6 +46,9 @@ const ZONE_UNSERVED: &str = "zone_unserved";
 const SOURCE: &str = "selfheal/supervisor";
 /// Kinds of agents without which a target cannot be healed.
 const NEEDED: [&str; 3] = ["monitor", "analyzer", "fixer"];
+
+/// The kind of agent without which nobody is told.
+const TELLS: &str = "gateway";
 
 /// Watches over our own processes. Every supervisor has one; the leader tells.
 #[derive(Clone, Debug, Default)]
@@ -209,7 +213,8 @@ impl Vigil {
         let label = |name: &str| event.labels.get(name).cloned().unwrap_or_default();
         if event.kind.as_str() == ZONE_UNSERVED {
             let (zone, kind) = (label("zone"), label("kind"));
-            return is_served(&self.living, &zone, &kind) || !zones(desk).contains(zone.as_str());
+            let is_needed = needed(desk).contains(&(zone.as_str(), kind.as_str()));
+            return is_served(&self.living, &zone, &kind) || !is_needed;
         }
         let id = label("member");
         let is_old = event.starts_at.is_some_and(|since| MISSED_MAX <= now - since);
@@ -227,12 +232,13 @@ impl Vigil {
 
     fn look_at_zones(&mut self, desk: &Desk, now: DateTime<Utc>) {
         let mut unserved = BTreeMap::new();
-        for zone in zones(desk) {
-            for kind in NEEDED.iter().filter(|kind| !is_served(&self.living, zone, kind)) {
-                let key = (zone.to_owned(), (*kind).to_owned());
-                let since = self.unserved.get(&key).copied().unwrap_or(now);
-                unserved.insert(key, since);
+        for (zone, kind) in needed(desk) {
+            if is_served(&self.living, zone, kind) {
+                continue;
             }
+            let key = (zone.to_owned(), kind.to_owned());
+            let since = self.unserved.get(&key).copied().unwrap_or(now);
+            unserved.insert(key, since);
         }
         if unserved.len() < self.unserved.len() {
             self.nothing_open = false;
@@ -269,7 +275,8 @@ fn unserved(zone: &str, kind: &str, since: DateTime<Utc>, key: &str) -> Event {
     event.target = Some(format!("zone:{zone}"));
     event.labels.insert("zone".to_owned(), zone.to_owned());
     event.labels.insert("kind".to_owned(), kind.to_owned());
-    let what = format!("no {kind} serves zone {zone}, in which targets are configured");
+    let why = if kind == TELLS { "so notices wait" } else { "in which targets are configured" };
+    let what = format!("no {kind} serves zone {zone}, {why}");
     event.annotations.insert("summary".to_owned(), what);
     let hint = format!("start a selfheal-{kind} with --zones {zone}");
     event.annotations.insert("hint".to_owned(), hint);
@@ -297,8 +304,16 @@ fn zone_key(zone: &str, kind: &str) -> String {
     format!("{ZONE_UNSERVED}/{zone}/{kind}")
 }
 
-fn zones(desk: &Desk) -> BTreeSet<&str> {
-    desk.config().targets.iter().map(|it| it.zone.as_str()).collect()
+/// Returns the zones and the kinds of agents that they need: those that heal where there are
+/// targets, and where people are to be told one that tells them. What concerns no target is told
+/// by a gateway of the default zone.
+fn needed(desk: &Desk) -> BTreeSet<(&str, &'static str)> {
+    let config = desk.config();
+    let zones: BTreeSet<_> = config.targets.iter().map(|it| it.zone.as_str()).collect();
+    let heal = zones.iter().flat_map(|zone| NEEDED.map(|kind| (*zone, kind)));
+    let tells = !config.notify.receivers.is_empty() || !config.policy.notify.is_empty();
+    let told = zones.iter().copied().chain([ZONE_DEFAULT]).filter(|_| tells);
+    heal.chain(told.map(|zone| (zone, TELLS))).collect()
 }
 
 fn is_served(living: &BTreeMap<String, Member>, zone: &str, kind: &str) -> bool {

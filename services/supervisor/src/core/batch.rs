@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
     config::Config,
-    desk::{Desk, Handled, Recorded, Rejected, Wish},
+    desk::{Desk, FOLD, Handled, Recorded, Rejected, Wish},
     fact::Fact,
     id::{IncidentId, Position},
     incident::{Corrupt, Incident, Notice},
@@ -286,9 +286,10 @@ impl Draft {
             v: u16,
             epoch: u64,
             covers: Position,
+            fold: u32,
         }
         let mut text = Vec::with_capacity(self.json.len() + LINE_EXTRA);
-        serde_json::to_writer(&mut text, &Head { v: SCHEMA, epoch, covers })?;
+        serde_json::to_writer(&mut text, &Head { v: SCHEMA, epoch, covers, fold: FOLD })?;
         // The object is opened again for its last field.
         text.pop();
         text.extend_from_slice(b",\"decisions\":[");

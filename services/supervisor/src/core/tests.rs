@@ -271,6 +271,34 @@ fn an_input_that_is_too_large_is_rejected_alone_and_its_neighbours_are_not() {
     assert_eq!(lines.matches("\"decision\":\"input_rejected\"").count(), 1);
 }
 
+/// A follower that folds by older rules than its leader must not go on with another state.
+#[test]
+fn what_was_written_by_newer_rules_is_refused_whatever_it_holds() {
+    let mut model = Model::new();
+    model.offer(&[event("a", "x")]);
+    model.settle();
+    let entry: serde_json::Value = serde_json::from_slice(&model.ledger[0]).unwrap();
+    assert_eq!(entry["fold"], FOLD);
+    let newer = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut entry = entry.clone();
+        entry["fold"] = (FOLD + 1).into();
+        change(&mut entry);
+        entry.to_string().into_bytes()
+    };
+    let same = newer(&|_| {});
+    let unknown = newer(&|it| it["decisions"][0]["fact"] = serde_json::json!({"kind": "danced"}));
+    for payload in [same, unknown] {
+        // With lines for the log, and the quick way without.
+        for lines_from in [0, u64::MAX] {
+            let refused = Core::new(subjects()).fold(1, &payload, lines_from).unwrap_err();
+            assert!(matches!(refused, Error::Newer { seq: 1, .. }), "{refused}");
+        }
+    }
+    let mut older = entry;
+    older.as_object_mut().unwrap().remove("fold");
+    Core::new(subjects()).fold(1, older.to_string().as_bytes(), 0).unwrap();
+}
+
 fn model_message(envelopes: &[Envelope]) -> InboxMessage {
     Model::new().frame(envelopes)
 }

@@ -1,7 +1,8 @@
 //! Lets others see what was decided: work, answers, rejected input.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,10 +25,33 @@ pub(crate) struct Deliver {
     bus: Bus,
     tasks: TaskTracker,
     unpublished: Arc<Mutex<Unpublished>>,
+    published: Arc<Mutex<Published>>,
     /// The configuration that is to be put where agents follow it: the newest counts.
     configuration: Arc<Mutex<Option<Bytes>>>,
     /// Held by who puts it there, so that a former one never comes after a newer one.
     putting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Places of wishes in their queues: what a queue still holds is not published again.
+#[derive(Debug, Default)]
+struct Published {
+    /// Since all that is pending was gone through last.
+    now: HashMap<String, u64>,
+    /// Before that: what is not met again is not pending any more.
+    before: HashMap<String, u64>,
+}
+
+impl Published {
+    fn place(&mut self, wish: &str) -> Option<u64> {
+        let place = self.now.get(wish).or_else(|| self.before.get(wish)).copied()?;
+        self.now.insert(wish.to_owned(), place);
+        Some(place)
+    }
+
+    /// Forgets what was not met since the last time.
+    fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
 }
 
 /// Wishes that the broker did not take.
@@ -57,14 +81,32 @@ impl Deliver {
             bus: bus.clone(),
             tasks: tasks.clone(),
             unpublished: Arc::default(),
+            published: Arc::default(),
             configuration: Arc::default(),
             putting: Arc::default(),
         }
     }
 
-    /// Publishes a wish. What the broker does not take now is published again with all
-    /// that is pending.
+    /// Begins to go through all that is pending.
+    pub(super) fn republish(&self) {
+        self.published().turn();
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a wish, unless its queue still holds it. What the broker does not take now is
+    /// published again with all that is pending.
     pub(super) async fn wish(&self, wish: Wish) {
+        let work = self.bus.work();
+        let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
+        let place = self.published().place(id);
+        if let Some(place) = place
+            && work.holds(kind, place, id).await
+        {
+            return;
+        }
         let payload = match wish.payload() {
             Ok(payload) => Bytes::from(payload),
             Err(failure) => {
@@ -73,12 +115,16 @@ impl Deliver {
             }
         };
         let trace = trace::begin(wish.trace());
-        let work = self.bus.work();
-        let (kind, zone, id) = (wish.kind(), wish.zone(), wish.id());
-        if let Err(failure) = work.publish_traced(kind, zone, id, payload, trace).await {
-            let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
-                warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+        match work.publish_traced(kind, zone, id, payload, trace).await {
+            Ok(place) => {
+                self.published().now.insert(id.to_owned(), place);
+            }
+            Err(failure) => {
+                let mut unpublished =
+                    self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
+                    warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+                }
             }
         }
     }
@@ -128,7 +174,84 @@ impl Deliver {
 
 #[cfg(test)]
 mod tests {
+    use bus::{testing::Broker, topology::StreamId};
+    use domain::{
+        desk::Desk,
+        event::{Event, EventType},
+        wire::{Command, Input, Verb, WorkKind},
+    };
+
     use super::*;
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn places_of_what_is_not_pending_any_more_are_forgotten() {
+        let mut published = Published::default();
+        published.now.insert("a".to_owned(), 1);
+        published.now.insert("b".to_owned(), 2);
+        published.turn();
+        assert_eq!((published.place("a"), published.place("c")), (Some(1), None));
+        published.turn();
+        assert_eq!((published.place("a"), published.place("b")), (Some(1), None));
+    }
+
+    fn wish() -> Wish {
+        let mut desk = Desk::default();
+        let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]";
+        let config = Box::new(domain::config::parse(text).unwrap());
+        let configure = Verb::Configure { config, text: None, parts: Vec::new() };
+        let mut event = Event::new("1", EventType::known("service_down"), "test");
+        event.target = Some("shop".to_owned());
+        let inputs = [Input::Command(Command::new("test", configure)), Input::Event(event)];
+        for (seq, input) in (1..).zip(&inputs) {
+            desk.receive(input, Position::new(seq, 0), chrono::Utc::now());
+        }
+        desk.pending().pop().unwrap()
+    }
+
+    /// Goal: work that nobody takes does not fill its queue. Method: a queue that forgets ids
+    /// soon, so that only a question tells what it still holds.
+    #[tokio::test]
+    async fn what_a_queue_still_holds_is_not_published_again_and_what_it_lost_is() {
+        let broker = Broker::start().await;
+        let bus = broker.bus().await.unwrap();
+        let state = async || bus.stream_state(StreamId::Work(WorkKind::Diagnose)).await.unwrap();
+        let name = bus.subjects().stream(StreamId::Work(WorkKind::Diagnose));
+        let call = async |what: &str, payload: serde_json::Value| {
+            let subject = format!("$JS.API.STREAM.{what}.{name}");
+            let answer = bus.request(subject, payload.to_string().into(), WAIT).await.unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert!(answer["error"].is_null(), "{answer}");
+            answer
+        };
+        let mut config = call("INFO", serde_json::json!({})).await["config"].take();
+        config["duplicate_window"] = 100_000_000.into();
+        call("UPDATE", config).await;
+
+        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new()));
+        deliver.wish(wish.clone()).await;
+        let first = state().await;
+        assert_eq!((first.messages, first.last_seq), (1, 1));
+        // Another leader's, which knows nothing of it: when this is stored, ids are forgotten.
+        let other = Deliver::new(&bus, &TaskTracker::new());
+        while state().await.messages < 2 {
+            other.wish(wish.clone()).await;
+            other.republish();
+            other.republish();
+        }
+        for _ in 0..3 {
+            deliver.republish();
+            deliver.wish(wish.clone()).await;
+        }
+        assert_eq!(state().await.messages, 2, "the queue still holds it");
+        call("PURGE", serde_json::json!({})).await;
+        while state().await.messages < 1 {
+            deliver.republish();
+            deliver.wish(wish.clone()).await;
+        }
+        assert_eq!(state().await.messages, 1, "what was lost is published again");
+    }
 
     #[test]
     fn that_there_is_no_room_is_said_at_once_and_then_now_and_again() {

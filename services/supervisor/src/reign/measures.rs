@@ -178,7 +178,8 @@ fn escalated(why: Escalation, reason: &str) {
         | Escalation::NotVerified
         | Escalation::Regression
         | Escalation::CauseNotHealed
-        | Escalation::NotObservable => {}
+        | Escalation::NotObservable
+        | Escalation::EventFlood => {}
     }
 }
 

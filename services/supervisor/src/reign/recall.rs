@@ -3,12 +3,13 @@
 use bus::{Bus, InboxWriter};
 use chrono::Utc;
 use domain::{
-    desk::{Recall, Recorded},
+    desk::{Before, Recall, Recorded},
     fact::Fact,
+    view::Status,
     wire::{Claim, Envelope, FixMode, FixOutcome, FixReport, Input, InputKind, Refusal, WorkKind},
 };
 use service::Chain;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Reign;
 
@@ -35,6 +36,31 @@ impl Reign {
             let (bus, writer) = (self.bus.clone(), self.writer.clone());
             self.tasks.spawn(one(bus, writer, self.member_id.clone(), recall));
         }
+    }
+}
+
+impl Reign {
+    /// Lets the claims of incidents leave that were fixed and are over, beside everything else.
+    pub(super) fn end_claims(&self, recorded: &[Recorded]) {
+        let was_fixed = |it: &Before| it.has_left && 0 < it.attempt;
+        let is_end = |it: &&Recorded| {
+            it.status.is_some_and(Status::is_over) && it.before.as_ref().is_some_and(was_fixed)
+        };
+        let ids: Vec<_> =
+            recorded.iter().filter(is_end).filter_map(|it| it.decision.incident).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let (claims, by) = (self.bus.claims(), self.member_id.clone());
+        self.tasks.spawn(async move {
+            for id in ids {
+                let claim_id = uuid::Uuid::new_v4().to_string();
+                let last = Claim::new(claim_id, by.clone(), Utc::now(), String::new());
+                if let Err(error) = claims.end(&id, &last).await {
+                    debug!(incident.id = %id, error = %Chain(&error), "claims of an incident that is over leave by their age");
+                }
+            }
+        });
     }
 }
 

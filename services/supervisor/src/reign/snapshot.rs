@@ -12,8 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{Reign, ourselves::our_event};
 use crate::{
+    archive::Archive,
     core::{Fill, Forgettable, SNAPSHOTS_KEPT},
-    recovery,
     state::Shared,
 };
 
@@ -24,6 +24,7 @@ struct Archivist {
     state: Shared,
     writer: InboxWriter,
     member_id: String,
+    archive: Archive,
 }
 
 impl Reign {
@@ -33,6 +34,7 @@ impl Reign {
             state: self.state.clone(),
             writer: self.writer.clone(),
             member_id: self.member_id.clone(),
+            archive: Archive::beside(&self.dir.log_path()),
         }
     }
 
@@ -114,7 +116,7 @@ impl Archivist {
     }
 
     /// Writes a snapshot line by line, so that there is never more than one part in memory, and
-    /// reads it back.
+    /// reads it back, with a copy beside our log.
     async fn write(&self, seq: u64, snapshot: Snapshot) -> Result<u64, BoxError> {
         let mut writer = self.bus.snapshots().create(seq);
         for line in snapshot {
@@ -122,7 +124,7 @@ impl Archivist {
             writer.write(b"\n").await?;
         }
         let bytes = writer.finish().await?;
-        recovery::verify(&self.bus, seq).await?;
+        self.archive.keep(&self.bus, seq).await?;
         Ok(bytes)
     }
 

@@ -129,7 +129,7 @@ impl Inspect {
     }
 
     async fn stream(&self, which: Which, wanted: &Config) -> Result<StreamLook, Error> {
-        let is_work = which == Which::Stream(StreamId::Work);
+        let is_work = matches!(which, Which::Stream(StreamId::Work(_)));
         let question = if is_work { json!({"subjects_filter": ">"}) } else { Value::Null };
         let told: Value = self.ask(&format!("STREAM.INFO.{}", wanted.name), &question).await?;
         let at = told.get("ts").and_then(moment);
@@ -165,9 +165,13 @@ impl Inspect {
     ///
     /// When the broker does not tell, or does not permit to ask.
     pub async fn queues(&self) -> Result<Vec<QueueLook>, Error> {
-        let stream = self.core.subjects.stream(StreamId::Work);
-        let list: QueueList =
-            self.ask(&format!("CONSUMER.LIST.{stream}"), &json!({"offset": 0})).await?;
+        let mut consumers = Vec::new();
+        for kind in WorkKind::ALL {
+            let stream = self.core.subjects.stream(StreamId::Work(kind));
+            let list: QueueList =
+                self.ask(&format!("CONSUMER.LIST.{stream}"), &json!({"offset": 0})).await?;
+            consumers.extend(list.consumers);
+        }
         let look = |part: QueuePart| QueueLook {
             work: work_of(&part.name),
             name: part.name,
@@ -178,7 +182,7 @@ impl Inspect {
             given_at: part.delivered.last_active,
             done_at: part.ack_floor.last_active,
         };
-        Ok(list.consumers.into_iter().map(look).collect())
+        Ok(consumers.into_iter().map(look).collect())
     }
 }
 

@@ -16,6 +16,17 @@ fn each_id_names_its_own_line() {
 }
 
 #[test]
+fn each_kind_of_work_has_a_queue_and_no_zone_may_fill_it_alone() {
+    for kind in WorkKind::ALL {
+        let spec = StreamId::Work(kind).spec();
+        assert_eq!(spec.id, StreamId::Work(kind));
+        assert_eq!(spec.subjects, [format!("work.{}.*", kind.as_str())]);
+        assert!(spec.of_subject_max.is_some());
+        assert!(2 * REPUBLISH <= spec.duplicate_window);
+    }
+}
+
+#[test]
 fn no_message_is_larger_than_the_broker_takes_by_default() {
     for spec in &STREAMS {
         assert!(spec.message_bytes_max <= MIB, "{}", spec.suffix);

@@ -192,6 +192,37 @@ async fn a_holder_that_the_broker_does_not_hear_may_not_act_and_may_again_later(
     }
 }
 
+/// Goal: claims take no room for long once their incident is over. Method: two attempts of one
+/// incident, one of which is still held, and one of another incident.
+#[tokio::test]
+async fn claims_of_an_incident_that_is_over_leave_and_cannot_be_renewed() {
+    let broker = Broker::start().await;
+    let (ours, leader) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
+    let over = IncidentId::NONE;
+    let other = IncidentId::derive(Utc::now(), Position::new(1, 0), "other");
+    let holding = holding(&ours).await;
+    let won = ours.claims().claim(&over, "2-undo", &claim("fixer")).await.unwrap();
+    assert_eq!(won, Claimed::Won);
+    assert_eq!(ours.claims().claim(&other, "1", &claim("fixer")).await.unwrap(), Claimed::Won);
+    assert_eq!(leader.claims().end(&over, &claim("leader")).await.unwrap(), 2);
+    let lost = holding.assure(STEP * 120, soon(STEP * 10)).await.unwrap_err();
+    assert!(matches!(lost, Lost::Taken(_)), "{lost}");
+    // An order that comes again meanwhile is not begun.
+    assert_eq!(seen_by_another(&ours).await.claim.state, ClaimState::Expired);
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let stream = js.get_stream("SELFHEAL_CLAIMS").await.unwrap();
+    for (incident, attempt, leaves) in
+        [(over, "1", true), (over, "2-undo", true), (other, "1", false)]
+    {
+        let subject = ours.subjects().claim(&incident, attempt);
+        let record = stream.get_last_raw_message_by_subject(&subject).await.unwrap();
+        assert_eq!(record.headers.get("Nats-TTL").is_some(), leaves, "{subject}");
+    }
+    assert_eq!(leader.claims().end(&other, &claim("leader")).await.unwrap(), 1);
+    let unknown = IncidentId::derive(Utc::now(), Position::new(2, 0), "never fixed");
+    assert_eq!(leader.claims().end(&unknown, &claim("leader")).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn of_a_claim_and_a_recall_exactly_one_is_first() {
     let broker = Broker::start().await;

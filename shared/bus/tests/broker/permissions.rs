@@ -141,7 +141,8 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         assert_eq!(&answer.await.unwrap()[..], b"hi");
     }
     watch(&supervisor, &[&gateway, &cli], &monitor).await;
-    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work, StreamId::Rejected] {
+    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work(WorkKind::Fix), StreamId::Rejected]
+    {
         let asked = format!("$JS.API.STREAM.INFO.{}", names.stream(id));
         cli.request(asked, "".into(), WAIT).await.unwrap();
     }

@@ -1,5 +1,10 @@
-use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::jetstream::{
+    consumer::{AckPolicy, pull},
+    stream::{Config, RetentionPolicy, StorageType},
+};
 use bus::{Error, Sizing, testing::Broker, topology::StreamId};
+use domain::wire::WorkKind;
+use futures_util::StreamExt as _;
 
 use crate::outside;
 
@@ -76,7 +81,7 @@ async fn a_stream_that_cannot_be_upgraded_is_refused_with_a_hint() {
     let bus = broker.connect().await.unwrap();
     let js = outside(&broker.url()).await;
     let foreign = Config {
-        name: bus.subjects().stream(StreamId::Work),
+        name: bus.subjects().stream(StreamId::Work(WorkKind::Fix)),
         subjects: vec!["something.else".to_owned()],
         storage: StorageType::File,
         ..Config::default()
@@ -85,6 +90,50 @@ async fn a_stream_that_cannot_be_upgraded_is_refused_with_a_hint() {
     let error = bus.ensure_topology().await.unwrap_err();
     assert!(matches!(error, Error::Incompatible { .. }), "{error}");
     assert!(error.hint().unwrap().contains("--prefix"));
+}
+
+/// Goal: an upgrade loses no work. Method: the one queue of older versions holds a piece that a
+/// worker has, and one that nobody has.
+#[tokio::test]
+async fn the_one_work_queue_of_older_versions_is_emptied_and_removed() {
+    let broker = Broker::start().await;
+    let bus = broker.connect().await.unwrap();
+    let js = outside(&broker.url()).await;
+    let names = bus.subjects().clone();
+    let former = names.former_work();
+    let config = Config {
+        name: former.clone(),
+        subjects: vec![names.full("work.*.*")],
+        storage: StorageType::Memory,
+        retention: RetentionPolicy::WorkQueue,
+        max_bytes: 64 << 20,
+        ..Config::default()
+    };
+    let stream = js.create_stream(config).await.unwrap();
+    let queue = pull::Config {
+        durable_name: Some("fix-default".to_owned()),
+        filter_subject: names.work(WorkKind::Fix, "default"),
+        ack_policy: AckPolicy::Explicit,
+        ..pull::Config::default()
+    };
+    let queue = stream.create_consumer(queue).await.unwrap();
+    for kind in [WorkKind::Fix, WorkKind::Notify] {
+        js.publish(names.work(kind, "default"), "do".into()).await.unwrap().await.unwrap();
+    }
+    let mut jobs = queue.fetch().max_messages(1).messages().await.unwrap();
+    let job = jobs.next().await.unwrap().unwrap();
+
+    bus.ensure_topology().await.unwrap();
+    let left = || async { js.get_stream(&former).await.map(|it| it.cached_info().state.messages) };
+    assert_eq!(left().await.unwrap(), 2, "what a worker has taken is not taken from it");
+    bus.work().publish(WorkKind::Fix, "default", "wish", "do".into()).await.unwrap();
+    assert_eq!(left().await.unwrap(), 2, "new work goes to the new queue");
+    job.double_ack().await.unwrap();
+    assert_eq!(left().await.unwrap(), 1);
+    // In production its age ends the other one.
+    js.get_stream(&former).await.unwrap().purge().await.unwrap();
+    bus.ensure_topology().await.unwrap();
+    assert!(left().await.is_err(), "it is removed when it is empty");
 }
 
 #[tokio::test]

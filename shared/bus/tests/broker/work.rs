@@ -28,6 +28,41 @@ async fn a_wish_published_twice_is_heard_once() {
     assert!(timeout(MOMENT, consumer.next()).await.is_err());
 }
 
+/// Goal: the leader learns what a queue still holds, and publishes only what it does not.
+#[tokio::test]
+async fn a_queue_says_whether_it_still_holds_a_wish() {
+    let mut broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let work = bus.work();
+    let fix = WorkKind::Fix;
+    let place = work.publish(fix, "default", "wish", "do".into()).await.unwrap();
+    assert!(work.holds(fix, place, "wish").await);
+    assert!(!work.holds(fix, place, "other").await, "the place alone says nothing");
+    assert!(!work.holds(fix, place + 1, "wish").await);
+    assert!(!work.holds(WorkKind::Notify, place, "wish").await);
+    let mut worker = work.consume(fix, &zones(), 1);
+    let job = timeout(SOON, worker.next()).await.unwrap();
+    assert!(work.holds(fix, place, "wish").await, "a worker has it");
+    job.ack().await;
+    eventually("it is gone with its acknowledgement", || async {
+        if work.holds(fix, place, "wish").await { Err("held") } else { Ok(()) }
+    })
+    .await;
+    // Within the time in which ids are remembered it is not stored again, and is not held.
+    work.publish(fix, "default", "wish", "do".into()).await.unwrap();
+    assert!(!work.holds(fix, place, "wish").await);
+    // A broker that has forgotten all counts from 1 again.
+    work.publish(fix, "default", "next", "do".into()).await.unwrap();
+    let mut made = bus.work_made();
+    made.mark_unchanged();
+    broker.restart().await;
+    timeout(SOON, made.changed()).await.unwrap().unwrap();
+    let again = work.publish(fix, "default", "another", "do".into()).await.unwrap();
+    assert_eq!(again, place);
+    assert!(!work.holds(fix, place, "wish").await);
+    assert!(work.holds(fix, place, "another").await);
+}
+
 #[tokio::test]
 async fn a_worker_hears_which_span_its_work_belongs_below() {
     let broker = Broker::start().await;
@@ -149,7 +184,7 @@ async fn work_given_back_comes_again_after_its_delay() {
 async fn no_number_of_notices_takes_the_room_of_fixes() {
     let broker = Broker::start().await;
     let work = broker.bus().await.unwrap().work();
-    let most = bus::topology::StreamId::Work.spec().of_subject_max.unwrap();
+    let most = bus::topology::StreamId::Work(WorkKind::Notify).spec().of_subject_max.unwrap();
     let notices = stream::iter(0..most + 100).map(|n| {
         let work = work.clone();
         async move {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     Desk, Turn,
+    flood::ANALYZER,
     observable::Proof,
     settle::{CONFIGURATION, MOVES_MAX},
 };
@@ -55,6 +56,9 @@ impl Desk {
                     return;
                 }
                 if self.keep_quiet(turn, event, target.as_deref(), &fingerprint) {
+                    return;
+                }
+                if self.join_flood(turn, event, target.as_deref()) {
                     return;
                 }
                 let id = self.open_incident(turn, event.clone(), target, fingerprint);
@@ -224,7 +228,7 @@ impl Desk {
         self.config.target(target)?;
         let kind = EventType::known("service_down");
         let id = format!("{}/{target}", turn.position);
-        let mut event = Event::new(id, kind, "selfheal/analyzer");
+        let mut event = Event::new(id, kind, ANALYZER);
         event.target = Some(target.to_owned());
         event.severity = Severity::Critical;
         event.starts_at = Some(turn.at);

@@ -11,7 +11,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{fleet::Fleet, row::Row};
+use super::{
+    fleet::Fleet,
+    flood::{self, OpenUnits},
+    row::Row,
+};
 use crate::{
     event::Severity,
     fact::Escalation,
@@ -56,6 +60,8 @@ pub(super) struct Incidents {
     /// Those that the configuration in force wants to move on: their target is not configured
     /// any more, or one is that fits at last.
     stray: BTreeSet<IncidentId>,
+    /// What those that are not over take of the room that there is for them.
+    units: OpenUnits,
     /// When a supervisor took over last: what agents must do in time counts from there.
     led_at: Option<DateTime<Utc>>,
 }
@@ -173,6 +179,11 @@ impl Incidents {
         &self.over
     }
 
+    /// Returns what those that are not over take of the room that there is for them.
+    pub(super) const fn units(&self) -> &OpenUnits {
+        &self.units
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -270,6 +281,7 @@ impl Incidents {
             }
         }
         self.enter(id, &keys, incident.target.as_deref());
+        self.units.change(&incident.event.source, 0, flood::units(&incident));
         let row = Row::of(&incident);
         self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
@@ -302,6 +314,7 @@ impl Incidents {
         let slot = self.all.get_mut(&id).ok_or_else(unknown)?;
         let before = Keys::of(&slot.incident);
         let former = slot.incident.target.clone();
+        let units = flood::units(&slot.incident);
         let revision = slot.incident.revision;
         let words = (slot.incident.lease, slot.incident.telling_due());
         let news = slot.incident.news.is_some();
@@ -309,6 +322,7 @@ impl Incidents {
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
         let after = Keys::of(&incident);
+        self.units.change(&incident.event.source, units, flood::units(&incident));
         let mut moved = Moved { phase: incident.revision != revision, freed: None };
         if before != after {
             self.leave(id, &before, former.as_deref());

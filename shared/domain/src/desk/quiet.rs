@@ -425,7 +425,9 @@ impl Desk {
             let text = format!("{starts_at}; kept quiet since {}", muted.since);
             event.annotations.insert("selfheal.starts_at".to_owned(), text);
         }
-        self.open_incident(turn, event, target, fingerprint.to_owned());
+        if !self.join_flood(turn, &event, target.as_deref()) {
+            self.open_incident(turn, event, target, fingerprint.to_owned());
+        }
     }
 
     pub(super) fn silence(&mut self, turn: &mut Turn, request: &SilenceRequest, by: &str) {

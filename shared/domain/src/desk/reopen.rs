@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Who reports that agents are missing or back.
-const SUPERVISOR: &str = "selfheal/supervisor";
+pub(super) const SUPERVISOR: &str = "selfheal/supervisor";
 
 /// Causes without a cure that may pass by themselves.
 const MAY_PASS: [&str; 5] = [

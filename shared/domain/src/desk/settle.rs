@@ -31,6 +31,7 @@ impl Desk {
             moved.dedup();
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
+            self.settle_floods(turn, &moved);
             for id in &moved {
                 self.hear_news(turn, *id);
             }

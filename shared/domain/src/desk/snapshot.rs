@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Desk,
-    deliveries::{self, Deliveries, Order},
+    deliveries::{self, Deliveries, Known, Order},
     ended::Ended,
     fleet::Fleet,
     given::Given,
@@ -38,12 +38,43 @@ use crate::{
 const FORM: u32 = 1;
 /// The rules by which facts are folded, such as how many incidents that are over are kept. A
 /// state that was folded by newer rules than ours is not taken up: the ledger would be folded
-/// on by others. Raised when the same ledger would give another state.
-const FOLD: u32 = 2;
+/// on by others. Raised when the same ledger would give another state. Each message of the ledger
+/// names the rules of its leader, so that nobody folds it by older ones.
+pub const FOLD: u32 = 3;
 /// Items of a list that one line holds.
 const ITEMS_MAX: usize = deliveries::PIECE;
 /// Size of the items after which a line is ended: what reads it holds a line in memory.
 const LINE_BYTES: usize = 1024 * 1024;
+
+/// The directory of archived snapshots, beside the log.
+pub const ARCHIVE_DIR: &str = "snapshots";
+
+/// The name of a snapshot beside the log: with the lines behind it, it stands for the log from
+/// its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArchivedSnapshot {
+    /// Decisions that are in it.
+    pub n_decisions: u64,
+    /// The message of the ledger that it stands behind.
+    pub ledger_seq: u64,
+}
+
+impl ArchivedSnapshot {
+    /// Returns the name of its file.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        format!("snapshot.{:012}.{:012}.jsonl", self.n_decisions, self.ledger_seq)
+    }
+
+    /// Reads the name of a file; `None` when it is none of ours.
+    #[must_use]
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let numbers = name.strip_prefix("snapshot.")?.strip_suffix(".jsonl")?;
+        let (n_decisions, ledger_seq) = numbers.split_once('.')?;
+        let number = |text: &str| text.parse().ok();
+        Some(Self { n_decisions: number(n_decisions)?, ledger_seq: number(ledger_seq)? })
+    }
+}
 
 /// One line of a snapshot.
 #[derive(Serialize, Deserialize)]
@@ -54,7 +85,9 @@ enum Line {
     Incident(#[serde(with = "shared")] Arc<Incident>),
     Over(Vec<IncidentId>),
     History(Vec<FixRecord>),
+    /// Of older versions, which did not tell since when.
     Deliveries(Vec<(Delivery, IncidentId)>),
+    Remembered(Vec<Known>),
     Silences(Vec<Silence>),
     Muted(Vec<Muted>),
     Staged(String, Staging),
@@ -263,7 +296,7 @@ impl Snapshot {
         let over = || take_some(&mut self.over).map(Line::Over);
         let line = incident.or_else(over);
         let line = line.or_else(|| take_some(&mut self.history).map(Line::History));
-        let line = line.or_else(|| self.deliveries.take_piece().map(Line::Deliveries));
+        let line = line.or_else(|| self.deliveries.take_piece().map(Line::Remembered));
         let line = line.or_else(|| take_some(&mut self.silences).map(Line::Silences));
         let line = line.or_else(|| take_some(&mut self.muted).map(Line::Muted));
         let line = line.or_else(|| self.staged.next().map(|(name, it)| Line::Staged(name, it)));
@@ -291,9 +324,16 @@ pub struct SnapshotCheck {
     n_lines: u64,
     has_begun: bool,
     ended: bool,
+    n_decisions: u64,
 }
 
 impl SnapshotCheck {
+    /// Returns the number of decisions that are in it, once its first line was read.
+    #[must_use]
+    pub const fn n_decisions(&self) -> u64 {
+        self.n_decisions
+    }
+
     /// Reads the next line.
     ///
     /// # Errors
@@ -316,7 +356,10 @@ impl SnapshotCheck {
             Line::Begin(begin) if FOLD < begin.fold => {
                 return Err(SnapshotError::Rules { found: begin.fold });
             }
-            Line::Begin(_) => !std::mem::replace(&mut self.has_begun, true),
+            Line::Begin(begin) => {
+                self.n_decisions = begin.n_decisions;
+                !std::mem::replace(&mut self.has_begun, true)
+            }
             Line::End(n_lines) => {
                 !std::mem::replace(&mut self.ended, true) && self.has_begun && *n_lines == before
             }
@@ -324,6 +367,7 @@ impl SnapshotCheck {
             | Line::Over(_)
             | Line::History(_)
             | Line::Deliveries(_)
+            | Line::Remembered(_)
             | Line::Silences(_)
             | Line::Muted(_)
             | Line::Staged(..) => self.has_begun && !self.ended,
@@ -382,8 +426,13 @@ impl Desk {
             Line::History(records) => self.history.extend(records),
             Line::Deliveries(known) => {
                 for (delivery, id) in known {
-                    self.deliveries.remember(delivery, id);
+                    let since =
+                        if id == IncidentId::NONE { self.looked_at } else { id.opened_at() };
+                    self.deliveries.take_up((delivery, id, since));
                 }
+            }
+            Line::Remembered(known) => {
+                known.into_iter().for_each(|it| self.deliveries.take_up(it));
             }
             Line::Silences(list) => list.into_iter().for_each(|it| self.quiet.add_silence(it)),
             Line::Muted(list) => list.into_iter().for_each(|it| self.quiet.mute(it)),
@@ -476,14 +525,47 @@ mod tests {
     }
 
     #[test]
+    fn deliveries_of_an_older_snapshot_are_known() {
+        let mut world = World::with(&["a"]);
+        let event = world.event("service_down", "a");
+        let sent = crate::wire::Input::Event(event);
+        let id = world.send(sent.clone()).answer.unwrap().incident_id;
+        let mut lines = lines(&world.desk);
+        let of_deliveries = lines.iter_mut().find(|it| it.starts_with(b"{\"remembered\"")).unwrap();
+        let mut line: serde_json::Value = serde_json::from_slice(of_deliveries).unwrap();
+        let mut known = line["remembered"].take();
+        for it in known.as_array_mut().unwrap() {
+            it.as_array_mut().unwrap().pop();
+        }
+        *of_deliveries = serde_json::json!({"deliveries": known}).to_string().into_bytes();
+        world.desk = Desk::from_snapshot(lines).unwrap();
+        let again = world.desk.receive(&sent, Position::new(99, 0), world.at);
+        assert!(again.recorded.is_empty());
+        assert_eq!(again.answer.unwrap().incident_id, id);
+    }
+
+    #[test]
+    fn names_of_archived_snapshots_are_read_as_they_are_written() {
+        let snapshot = ArchivedSnapshot { n_decisions: 12_345, ledger_seq: 678 };
+        assert_eq!(snapshot.file_name(), "snapshot.000000012345.000000000678.jsonl");
+        assert_eq!(ArchivedSnapshot::of_file_name(&snapshot.file_name()), Some(snapshot));
+        for other in ["snapshot.1.jsonl", "snapshot.1.x.jsonl", "snapshot.1.2.jsonl.part", "x"] {
+            assert_eq!(ArchivedSnapshot::of_file_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_snapshot_of_another_form_is_refused() {
         let mut lines = lines(&World::with(&["a"]).desk);
         let begin = String::from_utf8(lines.remove(0)).unwrap();
         let newer = begin.replace("\"form\":1", "\"form\":2").into_bytes();
         let refused = Desk::from_snapshot([newer]).unwrap_err();
         assert!(matches!(refused, SnapshotError::Form { found: 2 }), "{refused}");
-        let newer = begin.replace("\"fold\":2", "\"fold\":3").into_bytes();
+        let newer = begin.replace(&format!("\"fold\":{FOLD}"), &format!("\"fold\":{}", FOLD + 1));
         let refused = Desk::from_snapshot([newer]).unwrap_err();
-        assert!(matches!(refused, SnapshotError::Rules { found: 3 }), "{refused}");
+        assert!(
+            matches!(refused, SnapshotError::Rules { found } if found == FOLD + 1),
+            "{refused}"
+        );
     }
 }

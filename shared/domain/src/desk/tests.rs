@@ -14,6 +14,7 @@ mod configuration;
 mod correlation;
 mod crowds;
 mod diagnosis;
+mod floods;
 mod guards;
 mod histories;
 mod limits;

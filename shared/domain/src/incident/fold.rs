@@ -270,6 +270,7 @@ impl Incident {
                     runbook: plan.runbook.clone(),
                     started_at: now.at,
                     failure: None,
+                    step_failed: false,
                 });
             }
             Fact::RecallRequested { replan } => {
@@ -284,6 +285,10 @@ impl Incident {
                     self.retries = None;
                 }
                 if let Some(it) = report {
+                    let has_failed = matches!(it.outcome, FixOutcome::Failed { .. });
+                    if let Some(record) = self.attempts.last_mut().filter(|_| has_failed) {
+                        record.step_failed |= it.mode == FixMode::Apply;
+                    }
                     self.has_reported(it.work.attempt, it.mode, &it.by);
                 }
             }

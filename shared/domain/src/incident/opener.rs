@@ -86,6 +86,12 @@ impl Opener {
         told.unwrap_or_else(|_| Event::new("", self.kind.clone(), &*self.source))
     }
 
+    /// Returns the size of the event as JSON.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Returns what makes it one delivery.
     #[must_use]
     pub const fn delivery(&self) -> Delivery {

@@ -38,7 +38,7 @@ fn look(facts: &Facts) -> Looked {
                 severity,
                 format!("the disk of {place} has {} left of {}", bytes(free), bytes(all)),
                 "with a full disk the log waits, and a broker on it refuses every event",
-                "free some space; closed parts of the log may be moved elsewhere (keep them: `selfheal restore` needs all), or limit them with --log-max-files",
+                "free some space, or limit the log with --log-keep-mib or --log-keep; closed parts may be moved elsewhere, but for those behind the snapshots beside the log, which `selfheal restore` needs",
             ));
         }
     }

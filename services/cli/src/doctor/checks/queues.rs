@@ -50,7 +50,8 @@ fn look(facts: &Facts) -> Looked {
         }
     }
     // Work of a zone in which nobody ever asked has no consumer at all.
-    if let Ok(work) = facts.stream(bus::topology::StreamId::Work) {
+    for kind in WorkKind::ALL {
+        let Ok(work) = facts.stream(bus::topology::StreamId::Work(kind)) else { continue };
         for (subject, n) in &work.subjects {
             let mut parts = subject.rsplit('.');
             let (Some(zone), Some(kind)) = (parts.next(), parts.next()) else { continue };
@@ -94,7 +95,7 @@ mod tests {
         queues[2].n_under_way = 2;
         queues[2].given_at = Some(well::now() - TimeDelta::hours(1));
         queues[2].done_at = None;
-        let work = facts.stream_mut(Which::Stream(StreamId::Work));
+        let work = facts.stream_mut(Which::Stream(StreamId::Work(WorkKind::Fix)));
         work.subjects.insert("selfheal.work.fix.west".to_owned(), 3);
         work.subjects.insert("selfheal.work.fix.default".to_owned(), 4);
         let found = look(&facts).unwrap();

@@ -77,7 +77,7 @@ fn consequence(which: Which, name: &str) -> Option<(&'static str, String)> {
                 more(4 << 30)
             ),
         ),
-        Which::Stream(StreamId::Work) => (
+        Which::Stream(StreamId::Work(_)) => (
             "wishes that do not fit are published later, so healing waits",
             "start more workers, or see the check `queues` for work that nobody takes".to_owned(),
         ),

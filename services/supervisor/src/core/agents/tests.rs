@@ -36,16 +36,17 @@ impl World {
         let now = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
         let (vigil, desk) = (Vigil::default(), Desk::default());
         let mut world = Self { vigil, desk, living: BTreeMap::new(), now, seq: 0 };
-        let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n";
-        let config = Box::new(config::parse(text).unwrap());
-        world.decide(&Input::Command(Command::new(
-            "test",
-            Verb::Configure { config, text: None, parts: Vec::new() },
-        )));
+        world.configure("targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]\n");
         for kind in NEEDED {
             world.join(member(kind, kind, "a"));
         }
         world
+    }
+
+    fn configure(&mut self, text: &str) {
+        let config = Box::new(config::parse(text).unwrap());
+        let verb = Verb::Configure { config, text: None, parts: Vec::new() };
+        self.decide(&Input::Command(Command::new("test", verb)));
     }
 
     fn decide(&mut self, input: &Input) {
@@ -201,6 +202,42 @@ fn a_zone_with_targets_that_nobody_serves_is_told_and_so_is_its_end() {
     world.join(member("fixer-2", "fixer", "b"));
     assert_eq!(world.pass(1), ["-zone_unserved/default/fixer"]);
     assert_eq!(world.desk.open_incidents().count(), 0);
+}
+
+/// A gateway tells people; where nobody is to be told none is missed.
+#[test]
+fn a_zone_whose_notices_no_gateway_sends_is_told_and_so_is_its_end() {
+    let target = "targets: [{name: shop, zone: berlin, checks: [{tcp: \"127.0.0.1:1\"}]}]";
+    let receivers = "notify: {receivers: [{name: ops, log: true}]}";
+    let cases = [
+        // What is configured, the zones that gateways serve, and what is missed.
+        (target.to_owned(), vec![], vec![]),
+        (format!("{target}\n{receivers}"), vec!["default", "berlin"], vec![]),
+        (format!("{target}\n{receivers}"), vec!["berlin"], vec!["default"]),
+        (format!("{target}\n{receivers}"), vec!["default"], vec!["berlin"]),
+        (format!("{target}\n{receivers}"), vec![], vec!["berlin", "default"]),
+        (receivers.to_owned(), vec![], vec!["default"]),
+    ];
+    for (text, served, missed) in cases {
+        let mut world = World::new();
+        world.configure(&text);
+        for kind in NEEDED {
+            let zones = vec!["berlin".to_owned(), "default".to_owned()];
+            world.join(Member { zones, ..member(&format!("{kind}-b"), kind, "b") });
+        }
+        for zone in &served {
+            let zones = vec![(*zone).to_owned()];
+            world.join(Member { zones, ..member(&format!("gateway-{zone}"), "gateway", "b") });
+        }
+        world.pass(1);
+        let wanted: Vec<_> =
+            missed.iter().map(|zone| format!("+zone_unserved/{zone}/gateway")).collect();
+        assert_eq!(world.pass(31), wanted, "{text} {served:?}");
+        // It ends with a gateway, or when nobody is to be told any more.
+        world.configure(target);
+        assert_eq!(world.pass(31).len(), missed.len());
+        assert_eq!(world.desk.open_incidents().count(), 0);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{World, blame, config, cure, generous, healthy, hypothesis, plan, target};
+use super::world::{World, blame, config, cure, fix, generous, healthy, hypothesis, plan, target};
 use crate::{
     event::{Event, Status as Said},
     fact::{Escalation, Fact},
@@ -11,7 +11,7 @@ use crate::{
     span::Span,
     target::Target,
     view::Status,
-    wire::{DiagnoseWork, Hypothesis, Input},
+    wire::{DiagnoseWork, FixMode, FixOutcome, Hypothesis, Input},
 };
 
 fn shop() -> World {
@@ -131,4 +131,27 @@ fn a_recovery_that_is_delivered_twice_is_one_recovery() {
     let again = world.send(Input::Event(event));
     assert!(again.recorded.is_empty() && again.answer.is_some());
     assert_eq!(world.n_facts("recovery_reported"), 1);
+}
+
+/// An attempt that started nothing says nothing about how the target runs; one that was carried
+/// out, or whose end nobody knows, may.
+#[test]
+fn a_diagnosis_is_told_of_which_attempt_a_step_failed() {
+    let reason = || "no such program".to_owned();
+    for (outcome, has_failed) in [
+        (FixOutcome::Failed { reason: reason() }, true),
+        (FixOutcome::Unknown { reason: reason() }, false),
+        (FixOutcome::Succeeded, false),
+    ] {
+        let mut world = World::with(&["db"]);
+        let id = world.fixing("db");
+        world.send(fix(world.work(id), FixMode::Apply, outcome));
+        if !has_failed {
+            world.verified(id, false);
+        }
+        let attempts = &world.incident(id).attempts;
+        assert_eq!((attempts.len(), attempts[0].step_failed), (1, has_failed), "{attempts:?}");
+        assert!(attempts[0].failure.is_some());
+        world.restart();
+    }
 }

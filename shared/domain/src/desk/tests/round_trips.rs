@@ -13,7 +13,7 @@ use crate::{
     action::Action,
     check::Check,
     config::Config,
-    desk::Desk,
+    desk::{Desk, FOLD},
     event::{Event, EventType, Severity, Status},
     guard::Authorized,
     id::{IncidentId, Position},
@@ -392,7 +392,8 @@ fn entries_of_the_ledger_and_lines_of_the_log_are_read_back() {
     }
     assert!(lines.iter().all(|it| !it.contains('\n')), "one line is one decision");
     let covers = Position::new(world.seq, 0);
-    let entry = LedgerEntry { v: SCHEMA, epoch: 3, covers, decisions: world.ledger.clone() };
+    let entry =
+        LedgerEntry { v: SCHEMA, epoch: 3, covers, decisions: world.ledger.clone(), fold: FOLD };
     round_trip(&entry);
     // The log alone rebuilds the desk.
     let mut rebuilt = Desk::default();

@@ -1,0 +1,112 @@
+//! A snapshot beside the log, which stands for the log from its beginning.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+};
+
+use bus::{Bus, Ledger};
+use domain::desk::{ARCHIVE_DIR, ArchivedSnapshot, Desk, SnapshotReader};
+
+use crate::{
+    connection::of_bus,
+    exit::{Exit, Failure},
+};
+
+/// A snapshot beside the log.
+#[derive(Clone, Debug)]
+pub(super) struct Base {
+    pub(super) name: ArchivedSnapshot,
+    path: PathBuf,
+}
+
+/// Lines of a snapshot that is being read.
+struct Lines {
+    file: BufReader<File>,
+    line: Vec<u8>,
+}
+
+/// Returns the snapshots beside a log, the newest first.
+pub(super) fn newest_first(log: &Path) -> Vec<Base> {
+    let Ok(files) = std::fs::read_dir(log.with_file_name(ARCHIVE_DIR)) else { return Vec::new() };
+    let read = |path: PathBuf| {
+        let name = ArchivedSnapshot::of_file_name(path.file_name()?.to_str()?)?;
+        Some(Base { name, path })
+    };
+    let mut all: Vec<_> = files.flatten().filter_map(|it| read(it.path())).collect();
+    all.sort_by_key(|it| std::cmp::Reverse(it.name));
+    all
+}
+
+impl Base {
+    /// Reads it as a supervisor would.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or taken up by this version.
+    pub(super) fn desk(&self) -> Result<Desk, Failure> {
+        let mut reader = SnapshotReader::default();
+        let mut lines = self.open()?;
+        while let Some(line) = self.next(&mut lines)? {
+            reader.line(line).map_err(|error| self.unusable().because(error))?;
+        }
+        let desk = reader.finish().map_err(|error| self.unusable().because(error))?;
+        if desk.n_decisions() == self.name.n_decisions {
+            return Ok(desk);
+        }
+        Err(self.unusable())
+    }
+
+    fn unusable(&self) -> Failure {
+        Failure::new(Exit::Failed, format!("cannot use the snapshot `{}`", self.path.display()))
+    }
+
+    fn open(&self) -> Result<Lines, Failure> {
+        let file = File::open(&self.path).map_err(|error| self.unusable().because(error))?;
+        Ok(Lines { file: BufReader::new(file), line: Vec::new() })
+    }
+
+    fn next<'a>(&self, lines: &'a mut Lines) -> Result<Option<&'a [u8]>, Failure> {
+        lines.line.clear();
+        let n_bytes = lines.file.read_until(b'\n', &mut lines.line);
+        if n_bytes.map_err(|error| self.unusable().because(error))? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(lines.line.strip_suffix(b"\n").unwrap_or(&lines.line)))
+    }
+
+    /// Puts it onto the broker, and lets an empty ledger, whose last message was `last_seq`, go on
+    /// behind it. Returns the message that it goes on behind.
+    ///
+    /// # Errors
+    ///
+    /// When the broker does not take it, or the ledger has gone on further.
+    pub(super) async fn put(
+        &self,
+        bus: &Bus,
+        ledger: &Ledger,
+        last_seq: u64,
+    ) -> Result<u64, Failure> {
+        let seq = self.name.ledger_seq;
+        if seq < last_seq {
+            let message = format!(
+                "the ledger is empty but goes on behind message {last_seq}, and the snapshot stands behind {seq}"
+            );
+            return Err(Failure::new(Exit::Refused, message)
+                .hint("remove the stream of the ledger, then restore again"));
+        }
+        let failed = |error| of_bus("cannot put the snapshot onto the broker", error);
+        let snapshots = bus.snapshots();
+        snapshots.keep_newest(0).await.map_err(failed)?;
+        let mut writer = snapshots.create(seq);
+        let mut lines = self.open()?;
+        while let Some(line) = self.next(&mut lines)? {
+            writer.write(line).await.map_err(failed)?;
+            writer.write(b"\n").await.map_err(failed)?;
+        }
+        writer.finish().await.map_err(failed)?;
+        ledger.purge_to(seq).await.map_err(failed)?;
+        Ok(seq)
+    }
+}
