@@ -156,8 +156,10 @@ impl Desk {
     /// Makes a new incident the symptom of what its target needs, and what needs its
     /// target a symptom of it.
     fn correlate(&mut self, turn: &mut Turn, id: IncidentId, target: &str) {
-        if self.seek_cause(turn, id) {
-            self.report_beside(turn, id);
+        if self.seek_cause(turn, id)
+            && let Some(event) = self.incidents.get(&id).map(|it| it.event.event().clone())
+        {
+            self.report_beside(turn, id, &event);
         }
         if self.incidents.get(&id).is_none_or(|it| it.phase != Phase::Diagnosing) {
             return;

@@ -81,7 +81,7 @@ impl Desk {
     }
 
     /// Says to the incident that one waits for that another event of its target was reported.
-    pub(super) fn report_beside(&mut self, turn: &mut Turn, id: IncidentId) {
+    pub(super) fn report_beside(&mut self, turn: &mut Turn, id: IncidentId, event: &Event) {
         let Some(beside) = self.incidents.get(&id) else { return };
         let Some(cause) = beside.symptom_of().and_then(|of| self.incidents.get(&of)) else {
             return;
@@ -89,12 +89,12 @@ impl Desk {
         if cause.target != beside.target || !(cause.listens() || cause.phase == Phase::Diagnosing) {
             return;
         }
-        let check = beside.event.event().check().map(str::to_owned);
-        if check.is_some_and(|check| cause.has_seen_failing(&check)) {
+        // What the diagnosis saw is no news, unless it is worse than what it was asked about.
+        let is_worse = cause.event.severity < event.severity;
+        if !is_worse && event.check().is_some_and(|check| cause.has_seen_failing(check)) {
             return;
         }
-        let (of, why) =
-            (cause.id, format!("{} reports {} beside it", beside.event.source, beside.event.kind));
+        let (of, why) = (cause.id, format!("{} reports {} beside it", event.source, event.kind));
         self.record(turn, Some(of), Fact::ReportedBeside { incident: id }, why);
         self.hear_news(turn, of);
     }

@@ -111,7 +111,7 @@ impl Desk {
             self.sick_again(turn, id, event);
         }
         if is_news {
-            self.report_beside(turn, id);
+            self.report_beside(turn, id, event);
             self.hear_news(turn, id);
         }
         if is_verified || is_news {

@@ -42,6 +42,20 @@ fn report(world: &mut World, target: &str, check: &str) -> IncidentId {
     answer.incident_id.unwrap()
 }
 
+/// Diagnoses it with a plan that must be approved, and these checks seen to pass or fail.
+fn diagnose_seeing(world: &mut World, id: IncidentId, checks: &[(&str, bool)]) {
+    let risky = cure(risky_plan("db", Risk::Medium));
+    let Input::Analysis(mut found) = analysis(world.work(id), risky) else { panic!("another one") };
+    let look = |(check, ok): &(&str, bool)| Evidence {
+        source: "check".to_owned(),
+        target: Some("db".to_owned()),
+        summary: format!("check `{check}` {}: it says so", if *ok { "passes" } else { "fails" }),
+        detail: json!({"ok": ok}),
+    };
+    found.evidence = checks.iter().map(look).collect();
+    world.send(Input::Analysis(found));
+}
+
 fn escalation(world: &World, id: IncidentId) -> Option<Escalation> {
     if let Phase::Escalated(why) = &world.incident(id).phase { Some(*why) } else { None }
 }
@@ -225,18 +239,7 @@ fn what_a_diagnosis_has_seen_fail_is_no_news() {
         if during {
             report(&mut world, "db", "tcp");
         }
-        let risky = cure(risky_plan("db", Risk::Medium));
-        let Input::Analysis(mut found) = analysis(world.work(id), risky) else {
-            panic!("another one")
-        };
-        let look = |check: &str, ok: bool| Evidence {
-            source: "check".to_owned(),
-            target: Some("db".to_owned()),
-            summary: format!("check `{check}` {}: it says so", if ok { "passes" } else { "fails" }),
-            detail: json!({"ok": ok}),
-        };
-        found.evidence = vec![look("tcp", false), look("disk", true)];
-        world.send(Input::Analysis(found));
+        diagnose_seeing(&mut world, id, &[("tcp", false), ("disk", true)]);
         assert_eq!(world.status(id), Status::AwaitingApproval);
         report(&mut world, "db", "tcp");
         assert_eq!(world.status(id), Status::AwaitingApproval, "it was seen to fail");
@@ -317,6 +320,28 @@ fn another_event_of_the_target_re_opens_the_incident_that_waits() {
     assert_eq!(world.status(first), Status::Diagnosing);
     world.diagnose(first, cure(plan("db")));
     assert_eq!(world.status(first), Status::Fixing);
+}
+
+#[test]
+fn what_is_reported_last_beside_an_incident_is_news_whatever_was_reported_first() {
+    let mut world = world(generous());
+    let first = world.fire("slow", "db");
+    diagnose_seeing(&mut world, first, &[("process", false)]);
+    assert_eq!(world.status(first), Status::AwaitingApproval);
+    let mut seen = check_fails(&mut world, "db", "process");
+    seen.labels.insert("check".to_owned(), "process".to_owned());
+    world.send(Input::Event(seen));
+    assert_eq!(world.status(first), Status::AwaitingApproval, "the diagnosis has seen it fail");
+    assert_eq!(world.n_facts("reported_beside"), 0);
+    report(&mut world, "db", "http");
+    assert_eq!(world.n_facts("reported_beside"), 1);
+    assert_eq!(world.status(first), Status::Diagnosing);
+    // What is worse is news, also when it names what was seen.
+    diagnose_seeing(&mut world, first, &[("http", false)]);
+    let severity = Severity::Critical;
+    let worse = Event { severity, ..check_fails(&mut world, "db", "http") };
+    world.send(Input::Event(worse));
+    assert_eq!(world.n_facts("reported_beside"), 2);
 }
 
 #[test]
