@@ -130,7 +130,7 @@ impl Desk {
         let open = self.incidents.of_fingerprint(&full.fingerprint);
         let (id, status) = match open {
             Some(id) => {
-                let why = format!("{what}; it joins the flood");
+                let why = format!("{what}; it joins this incident");
                 let fact =
                     Fact::Repeated { deliveries: vec![event.delivery()], event: Box::new(flood) };
                 self.record(turn, Some(id), fact, why);
