@@ -25,7 +25,7 @@ use domain::{
     wire::{FixMode, FixOrder, FixOutcome, WorkRef},
 };
 use fixer::{AllowList, Args, Progress, Tools, carry_out};
-use host::process::{Configured, Found};
+use host::process::{Configured, Files, Found, Run, Search, find::started_beside, scan::scan};
 use monitor::processes::Processes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tests::{eventually, stack::binary, target::free_address};
@@ -95,7 +95,7 @@ const KINDS: [Kind; 33] = [
     kind("no_directory", false, true, true),
     kind("below_a_shell", false, true, true),
     kind("behind_two_shells", false, true, false),
-    kind("behind_env", false, true, false),
+    kind("behind_env", false, true, true),
     kind("spaces in its näme", false, true, true),
     kind("line\nbreak) in its name", false, true, true),
     kind("replaced_binary", false, true, true),
@@ -288,12 +288,16 @@ impl Case {
 
     /// Has the fixer restart it.
     async fn restart(&self) -> FixOutcome {
-        let order = self.order();
+        self.restart_because("a test").await
+    }
+
+    async fn restart_because(&self, cause: &str) -> FixOutcome {
+        let order = self.order(cause);
         let (progress, _lines) = Progress::new("fixer-test".to_owned());
         carry_out(&order, &self.tools, &progress, &Alone).await.outcome
     }
 
-    fn order(&self) -> FixOrder {
+    fn order(&self, cause: &str) -> FixOrder {
         let process = self.target.process.clone().unwrap();
         let step = Step {
             name: "restart".to_owned(),
@@ -310,7 +314,7 @@ impl Case {
         let plan = Plan::new(Parts {
             runbook: "test".to_owned(),
             title: "a test".to_owned(),
-            cause: "a test".to_owned(),
+            cause: cause.to_owned(),
             target: self.target.name.clone(),
             zone: "default".to_owned(),
             risk: Risk::Low,
@@ -504,6 +508,51 @@ async fn a_process_of_any_kind_that_somebody_else_starts_again_is_not_doubled() 
         case.is_restarted_or_untouched(next).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_starts_between_diagnosis_and_fix_is_left_alone() {
+    for name in ["plain", "own_pid_file", "workers", "background_pid_file"] {
+        let kind = *KINDS.iter().find(|it| it.name == name).unwrap();
+        let mut case = Case::new(kind, true);
+        let main = case.start().await;
+        kill(main, Signal::KILL);
+        gone(main).await;
+        // The workers end with their main process, as by systemd.
+        let _gone = kill_process_group(Pid::from_raw(main).unwrap(), Signal::KILL);
+        case.start_by_somebody_else();
+        let theirs = case.newest(2).await;
+        case.ours = false;
+        let outcome = case.restart_because("process_exited").await;
+        assert_eq!(outcome, FixOutcome::Succeeded, "{name}");
+        assert_eq!((case.mains().len(), case.living()), (2, vec![theirs]), "{name}");
+        // A plan that is about what runs is another matter.
+        case.is_restarted_or_untouched(theirs).await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_started_a_moment_before_us_is_found_beside_our_run() {
+    let case = Case::new(KINDS[0], false);
+    let own = |child: &std::process::Child| {
+        Run::of(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()).unwrap()
+    };
+    let stranger = || Command::new("sleep").arg("1000").spawn().unwrap();
+    let (mut before, theirs) = (stranger(), case.start().await);
+    let mut after = stranger();
+    let handle = case.target.process.as_ref().unwrap();
+    let files = Files::new(&case.file("run"), "shop", handle).unwrap();
+    let configured = Configured::of([&case.target]);
+    let (checks, configured) = (&case.target.checks, Some(&configured));
+    let search = Search { files: &files, handle, checks, configured };
+    let beside = |run: Run| started_beside(search, &run, &scan()).map(|it| it.pid);
+    // It was started after the one, and before the other.
+    assert_eq!(beside(own(&before)), None);
+    assert_eq!(beside(own(&after)), Some(theirs));
+    for it in [&mut before, &mut after] {
+        it.kill().unwrap();
+        it.wait().unwrap();
+    }
 }
 
 #[tokio::test]

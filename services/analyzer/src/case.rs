@@ -13,6 +13,9 @@ use crate::{ending::Ending, findings::Findings};
 /// Sources of our own begin with this.
 const OURS: &str = "selfheal/";
 
+/// Few programs open their port at once: one that was just started is not sick yet.
+const OPENS_PORT_WITHIN: Span = Span::from_secs(5);
+
 /// Log lines that are judged: older ones may tell of an earlier run.
 const LOG_LINES_JUDGED: usize = 10;
 
@@ -137,16 +140,23 @@ impl<'a> Case<'a> {
     pub(crate) fn starting(&self) -> Option<(Failed<'a>, TimeDelta, Span)> {
         let failed = failed(self.target, self.probe()?);
         let starting = failed.into_iter().find(|it| self.is_starting(it))?;
-        let period = starting.check_of(self.target)?.start_period_in(self.target);
+        let period = self.start_period(&starting)?;
         Some((starting, self.age()?, period))
+    }
+
+    /// Returns how long a check may fail after a start. Where nothing is configured, a port may
+    /// be closed for a moment.
+    fn start_period(&self, failed: &Failed<'_>) -> Option<Span> {
+        let period = failed.check_of(self.target)?.start_period_in(self.target);
+        let least = if failed.how == Failure::Refused { OPENS_PORT_WITHIN } else { Span::ZERO };
+        Some(period.max(least))
     }
 
     fn is_starting(&self, failed: &Failed<'_>) -> bool {
         if failed.how == Failure::Handle || !failed.how.is_down() {
             return false;
         }
-        let period = failed.check_of(self.target).map(|it| it.start_period_in(self.target));
-        let period = period.unwrap_or_default().to_delta();
+        let period = self.start_period(failed).unwrap_or_default().to_delta();
         self.age().is_some_and(|age| age < period)
     }
 

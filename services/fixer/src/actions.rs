@@ -14,8 +14,8 @@ use std::{
 use domain::{
     action::{Action, ActionName},
     check::Check,
-    plan::OVERTIME,
-    wire::FixOrder,
+    plan::{OVERTIME, Plan},
+    wire::{FixOrder, cause},
 };
 use futures_util::future::BoxFuture;
 use host::process::{Configured, MARK_ATTEMPT, MARK_INCIDENT, start::Cause};
@@ -158,20 +158,28 @@ pub(crate) struct Attempt {
     pub(crate) timeout: Duration,
     /// The checks that are to pass in the end: the ports that they name are the target's.
     pub(crate) checks: Vec<Check>,
+    /// Whether the plan was made because nothing of the target ran: what runs now was started
+    /// since, by somebody else, and is left alone.
+    pub(crate) is_start: bool,
 }
+
+/// Causes that say that nothing of the target runs.
+const NOTHING_RUNS: [&str; 2] = [cause::PROCESS_EXITED, cause::OUT_OF_MEMORY];
 
 impl Attempt {
     /// Begins to count the time of one step.
     #[must_use]
     pub(crate) fn begin(incident: String, attempt: u32, timeout: Duration) -> Self {
         let deadline = Instant::now() + timeout;
-        Self { cause: Cause { incident, attempt }, deadline, timeout, checks: Vec::new() }
+        let cause = Cause { incident, attempt };
+        Self { cause, deadline, timeout, checks: Vec::new(), is_start: false }
     }
 
-    /// Adds the checks that are to pass in the end.
+    /// Adds what its plan says: why it was made, and which checks are to pass in the end.
     #[must_use]
-    pub(crate) fn with_checks(self, checks: Vec<Check>) -> Self {
-        Self { checks, ..self }
+    pub(crate) fn of_plan(self, plan: &Plan) -> Self {
+        let is_start = NOTHING_RUNS.contains(&plan.cause.as_str());
+        Self { checks: plan.success.checks.clone(), is_start, ..self }
     }
 
     /// Returns what programs are told about why they run.

@@ -172,8 +172,7 @@ impl Work<'_> {
 
     fn begin(&self, timeout: Duration) -> Attempt {
         let work = self.order.work;
-        let checks = self.order.plan.success.checks.clone();
-        Attempt::begin(work.incident.to_string(), work.attempt, timeout).with_checks(checks)
+        Attempt::begin(work.incident.to_string(), work.attempt, timeout).of_plan(&self.order.plan)
     }
 
     async fn act(&mut self, name: &str, action: &Action, timeout: Duration) -> Result<(), Stop> {

@@ -313,6 +313,10 @@ pub mod cause {
     pub const HEALTHY: &str = "healthy";
     /// A target that this one needs is sick ([`super::Hypothesis::elsewhere`]).
     pub const DEPENDENCY_DOWN: &str = "dependency_down";
+    /// Nothing of the process runs.
+    pub const PROCESS_EXITED: &str = "process_exited";
+    /// The kernel killed it for want of memory.
+    pub const OUT_OF_MEMORY: &str = "out_of_memory";
     /// The program of the process handle does not exist: probably a deployment in progress.
     pub const PROGRAM_MISSING: &str = "program_missing";
     /// The image of the container does not exist on its engine.

@@ -38,7 +38,8 @@ mod tests {
     fn a_closed_port_counts_only_while_something_runs_and_less_during_its_start() {
         for (scene, confidence) in [
             (Scene::process("closed").age_s(60).fails(HTTP, "connection refused"), Some(75)),
-            (Scene::process("starting").age_s(2).fails(HTTP, "connection refused"), Some(45)),
+            (Scene::process("just started").age_s(2).fails(HTTP, "connection refused"), None),
+            (Scene::process("starting").age_s(7).fails(HTTP, "connection refused"), Some(45)),
             (Scene::container("closed").age_s(60).fails(HTTP, "connection refused"), Some(75)),
             (Scene::process("dead").killed(9).fails(HTTP, "connection refused"), None),
             (Scene::process("slow").fails(HTTP, "timed out"), None),

@@ -1,6 +1,7 @@
 //! The kernel killed it for want of memory, or it could get no more.
 
 use chrono::TimeDelta;
+use domain::wire::cause::{OUT_OF_MEMORY, PROCESS_EXITED};
 
 use crate::{
     case::{Case, Life, said},
@@ -8,7 +9,7 @@ use crate::{
 };
 
 pub(super) const RULE: Rule = Rule {
-    cause: "out_of_memory",
+    cause: OUT_OF_MEMORY,
     finds: "the kernel killed the process or container for want of memory, or it ended saying so",
     find,
 };
@@ -28,7 +29,7 @@ const LAST_WORDS: [&str; 7] = [
 const WINDOW: TimeDelta = TimeDelta::hours(1);
 
 /// The cure is a start all the same, but it has a name and a limit of its own.
-const OUTWEIGHS: &[&str] = &["process_exited", "container_exited"];
+const OUTWEIGHS: &[&str] = &[PROCESS_EXITED, "container_exited"];
 
 fn find(case: &Case<'_>) -> Option<Suspicion> {
     if case.life() != Life::Dead {

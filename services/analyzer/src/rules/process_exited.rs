@@ -1,12 +1,14 @@
 //! The process is gone.
 
+use domain::wire::cause::PROCESS_EXITED;
+
 use crate::{
     case::{Case, Failure, Life},
     suspicion::{Rule, Suspicion},
 };
 
 pub(super) const RULE: Rule =
-    Rule { cause: "process_exited", finds: "the target's process is not running", find };
+    Rule { cause: PROCESS_EXITED, finds: "the target's process is not running", find };
 
 fn find(case: &Case<'_>) -> Option<Suspicion> {
     case.target.process.as_ref()?;

@@ -33,6 +33,8 @@ mod tests {
             (young("passes already"), None),
             (young("old").age_s(61).fails(HTTP, "connection refused"), None),
             (young("dead").killed(9), None),
+            (Scene::process("just started").age_s(2).fails(HTTP, "connection refused"), Some(40)),
+            (Scene::process("just started, it hangs").age_s(2).fails(HTTP, "timed out"), None),
             (Scene::process("without").age_s(10).fails(HTTP, "connection refused"), None),
         ] {
             assert_eq!(found(&RULE, &scene), confidence, "{}", scene.name);

@@ -72,8 +72,15 @@ async fn restart(
         Ok((lock, case, present))
     })
     .await?;
+    if let Some(main) = present.main().filter(|_| attempt.is_start) {
+        let pid = main.pid;
+        return Ok(Done::silently(format!(
+            "found it running, as process {pid}, and left it alone"
+        )));
+    }
     let stopped = present.stop(process, attempt).await?;
-    if let Some(pid) = blocking(move || case.look_again()).await? {
+    let again = case.clone();
+    if let Some(pid) = blocking(move || again.look_again()).await? {
         return Ok(Done::silently(format!(
             "{stopped}found it started again by somebody else, as process {pid}"
         )));
@@ -88,6 +95,13 @@ async fn restart(
     }
     tools.tasks.spawn(settle(started.pid_file, files.clone(), started.run));
     tools.tasks.spawn(reap(started.child, pid, files, tools.stop.clone()));
+    let run = started.run;
+    if let Some((theirs, ours)) = blocking(move || Ok(case.look_beside(run))).await? {
+        let ended = ours.stop(process, attempt).await?;
+        return Ok(Done::silently(format!(
+            "{stopped}started process {pid}, {ended}left process {theirs}, which somebody else has started at the same time"
+        )));
+    }
     Ok(Done::silently(format!("{stopped}started process {pid}")))
 }
 

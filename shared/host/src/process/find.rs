@@ -168,7 +168,8 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
             return Some((run, KnownBy::PidFile));
         }
         // Started by a process of another target, or as another target.
-        let recorded = search.files.other_records(|_| true).into_iter().find(|(_, it)| it.run == run);
+        let recorded =
+            search.files.other_records(|_| true).into_iter().find(|(_, it)| it.run == run);
         let is_same = match recorded {
             Some((name, other)) => {
                 let is_former = search.configured.is_none_or(|it| !it.has(&name));
@@ -194,6 +195,20 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
         && proc::program(pid).is_some();
     let may_be = is_of_our_run || is_written_for_it || names::goes_by_name(pid, search.handle);
     may_be.then_some((run, KnownBy::PidFile))
+}
+
+/// Returns the process of the target's command that somebody else has started no later than a run
+/// that was just started: it was on its way when it was looked whether there is one.
+#[must_use]
+pub fn started_beside(search: Search<'_>, run: &Run, entries: &[Entry]) -> Option<Run> {
+    if !search.configured.is_some_and(|it| it.is_alone(search.files.target())) {
+        return None;
+    }
+    let looked = Looked { search, record: None, entries };
+    let own: Vec<i32> =
+        scan::descendants(entries, &[run.pid]).iter().map(|it| it.run.pid).collect();
+    let same = looked.of_same_command(&[*run]).into_iter();
+    same.filter(|it| it.start_ticks <= run.start_ticks && !own.contains(&it.pid)).min()
 }
 
 /// Returns everything that belongs to a target besides its main process: what its run has

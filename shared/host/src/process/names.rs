@@ -47,6 +47,19 @@ pub(super) fn is_command(arguments: &[String], command: &[String]) -> bool {
     same(0) || same(1)
 }
 
+/// Returns whether arguments are the end of a command: what a wrapper that the command begins with
+/// has become, such as `env X=1 server --port 80` or `setpriv --reuid=shop server --port 80`.
+pub(super) fn is_end_of(arguments: &[String], command: &[String]) -> bool {
+    let end = |n: usize| command.len().checked_sub(n).filter(|it| 0 < *it);
+    let end = |n: usize| end(n).and_then(|it| command.get(it..)).unwrap_or_default();
+    let n = arguments.len();
+    // A name alone says too little.
+    let is_end = 1 < n && is_command(arguments, end(n));
+    let script = end(n.saturating_sub(1));
+    let is_script = script.first().is_some_and(|it| it.contains('/'));
+    is_end || (2 < n && is_script && is_command(arguments, script))
+}
+
 /// Returns the last part of a path.
 pub(super) fn file_name(path: &str) -> Option<&str> {
     Path::new(path).file_name().and_then(|it| it.to_str())
@@ -82,5 +95,17 @@ mod tests {
         assert!(!is_command(&words("python3 ./serve.py --port 81"), &command));
         assert!(!is_command(&words("python3 ./serve.py"), &command));
         assert!(!is_command(&[], &command));
+    }
+
+    #[test]
+    fn what_a_wrapper_has_become_is_the_end_of_its_command() {
+        let command = words("/usr/bin/env X=1 ./serve.py --port 80");
+        assert!(is_end_of(&words("./serve.py --port 80"), &command));
+        assert!(is_end_of(&words("/usr/bin/python3 ./serve.py --port 80"), &command));
+        assert!(!is_end_of(&words("./serve.py --port 81"), &command));
+        assert!(!is_end_of(&words("./other.py --port 80"), &command));
+        assert!(!is_end_of(&words("80"), &command));
+        assert!(!is_end_of(&command, &command));
+        assert!(!is_end_of(&[], &command));
     }
 }

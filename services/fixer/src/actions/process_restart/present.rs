@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use domain::{check::Check, target::ProcessHandle};
 use host::process::{
-    Configured, Files, Found, Run, Search,
-    find::{belonging, find},
+    Configured, Files, Found, KnownBy, Run, Running, Search,
+    find::{belonging, find, started_beside},
     ports::{Holder, holders, local_addresses},
     proc,
     scan::{Entry, scan},
@@ -17,7 +17,7 @@ use tracing::info;
 use crate::actions::{Attempt, Failure};
 
 /// What is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) files: Files,
     pub(super) process: ProcessHandle,
@@ -101,6 +101,18 @@ impl Case {
         }
     }
 
+    /// Looks once more when a run was started: somebody else may have begun to start the target
+    /// before us, and its program was not there yet when it was looked for. Returns its process
+    /// and, to be ended, all that was started here.
+    pub(super) fn look_beside(&self, run: Run) -> Option<(i32, Present)> {
+        let entries = scan();
+        let other = started_beside(self.search(), &run, &entries)?;
+        let running = Running { main: run, by: KnownBy::Record, starter: None };
+        let heads = hold(&running);
+        let rest = belonging(self.search(), &Found::Running(running), &entries);
+        Some((other.pid, Present { heads, rest: hold_each(&rest) }))
+    }
+
     fn search(&self) -> Search<'_> {
         let configured = self.configured.as_deref();
         Search { files: &self.files, handle: &self.process, checks: &self.checks, configured }
@@ -134,6 +146,11 @@ impl Case {
 }
 
 impl Present {
+    /// Returns the main process of a target that runs.
+    pub(super) fn main(&self) -> Option<Run> {
+        self.heads.first().map(Held::run)
+    }
+
     /// Ends what was found; returns the beginning of the summary.
     ///
     /// # Errors

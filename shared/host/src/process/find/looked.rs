@@ -1,18 +1,17 @@
 //! What is looked at when neither record nor pid file tells: all processes.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use chrono::{DateTime, Utc};
 use rustix::process::Pid;
 
 use super::{Found, KnownBy, Running, Search, members_of_cgroup};
-use crate::process::{Ending, Record, Run, names, pid_file::Content, ports, proc, scan, scan::Entry};
+use crate::process::{
+    Ending, Record, Run, names, pid_file::Content, ports, proc, scan, scan::Entry,
+};
 
 /// A start command that puts its program into the background has ended after so many seconds.
 const STARTER_MAX_S: i64 = 300;
-
-/// Start times are cut down to a whole tick.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What was looked at when neither record nor pid file tells.
 pub(super) struct Looked<'a> {
@@ -23,8 +22,7 @@ pub(super) struct Looked<'a> {
 
 impl Looked<'_> {
     pub(super) fn found(&self, content: Option<&Content>) -> Found {
-        if let Some(main) =
-            self.unfinished().or_else(|| self.marked()).or_else(|| self.successor())
+        if let Some(main) = self.unfinished().or_else(|| self.marked()).or_else(|| self.successor())
         {
             return Found::Running(Running { main, by: KnownBy::Mark, starter: None });
         }
@@ -114,7 +112,8 @@ impl Looked<'_> {
             return None;
         }
         let addresses = ports::local_addresses(self.search.checks);
-        let is_since = |it: &Entry| exit.at <= DateTime::<Utc>::from(it.run.started_at() + TICK);
+        // Ticks are cut down and an end is noted late: a worker of that run is never since.
+        let is_since = |it: &Entry| exit.at <= DateTime::<Utc>::from(it.run.started_at());
         let of_run: Vec<&Entry> = self
             .entries
             .iter()
@@ -207,15 +206,20 @@ impl Looked<'_> {
 
     /// Returns what runs the very command of the target, in the same directory if that counts,
     /// and was started by somebody else.
-    fn of_same_command(&self, left: &[Run]) -> Vec<Run> {
+    pub(super) fn of_same_command(&self, left: &[Run]) -> Vec<Run> {
         let handle = self.search.handle;
         // A program that is named by its whole path may have gone to another directory.
         let is_anywhere = handle.dir.is_none() && handle.command.first().is_some_and(is_absolute);
         let dir = fs::canonicalize(handle.dir.as_deref().unwrap_or("."));
+        let addresses = ports::local_addresses(self.search.checks);
+        // The end of a command says less: only with the target's port it counts.
+        let is_end = |it: &Entry| {
+            names::is_end_of(&it.arguments, &handle.command) && ports::listen(&[it.run], &addresses)
+        };
         let same = self.entries.iter().filter(|it| {
             it.target.is_none()
                 && !left.contains(&it.run)
-                && names::is_command(&it.arguments, &handle.command)
+                && (names::is_command(&it.arguments, &handle.command) || is_end(it))
                 && (is_anywhere || is_in(it.pid, dir.as_deref().ok()))
                 && Run::of(it.pid) == Some(it.run)
         });
