@@ -25,7 +25,9 @@ use domain::{
     wire::{FixMode, FixOrder, FixOutcome, WorkRef},
 };
 use fixer::{AllowList, Args, Progress, Tools, carry_out};
-use host::process::{Configured, Files, Found, Run, Search, find::started_beside, scan::scan};
+use host::process::{
+    Configured, Files, Found, Run, Search, find::started_beside, scan::scan, stat::ticks_now,
+};
 use monitor::processes::Processes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tests::{eventually, stack::binary, target::free_address};
@@ -359,8 +361,12 @@ impl Case {
             })
             .await;
         } else {
-            let found = self.look().await;
-            assert_eq!(found.main(), None, "{}: {found:?}", self.name());
+            // Its start command may not have ended yet.
+            eventually(&format!("{} is not known", self.name()), || async {
+                let found = self.look().await;
+                if found.main().is_none() { Ok(()) } else { Err((main, found)) }
+            })
+            .await;
         }
     }
 
@@ -538,7 +544,15 @@ async fn what_somebody_else_has_started_a_moment_before_us_is_found_beside_our_r
         Run::of(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()).unwrap()
     };
     let stranger = || Command::new("sleep").arg("1000").spawn().unwrap();
-    let (mut before, theirs) = (stranger(), case.start().await);
+    let later = async |run: Run| {
+        eventually("a tick is over", || async {
+            if run.start_ticks < ticks_now() { Ok(()) } else { Err(run) }
+        })
+        .await;
+    };
+    let mut before = stranger();
+    later(own(&before)).await;
+    let theirs = case.start().await;
     let mut after = stranger();
     let handle = case.target.process.as_ref().unwrap();
     let files = Files::new(&case.file("run"), "shop", handle).unwrap();

@@ -106,11 +106,16 @@ pub fn holders(addresses: &[SocketAddr]) -> Vec<Holder> {
 
 /// Returns the sockets that listen on one of these addresses.
 fn listening(addresses: &[SocketAddr]) -> Vec<Socket> {
+    let mut found = all_listening();
+    found.retain(|socket| addresses.iter().any(|it| socket.answers(*it)));
+    found
+}
+
+fn all_listening() -> Vec<Socket> {
     ["tcp", "tcp6"]
         .iter()
         .filter_map(|it| fs::read_to_string(format!("/proc/net/{it}")).ok())
         .flat_map(|it| it.lines().filter_map(Socket::parse).collect::<Vec<_>>())
-        .filter(|socket| addresses.iter().any(|it| socket.answers(*it)))
         .collect()
 }
 
@@ -164,6 +169,15 @@ impl Socket {
 pub fn listen(runs: &[Run], addresses: &[SocketAddr]) -> bool {
     let wanted = Inodes::of(&listening(addresses));
     runs.iter().filter_map(Run::id).any(|it| wanted.are_open_in(it))
+}
+
+/// Returns whether a process listens on other addresses of this host, and on none of these.
+#[must_use]
+pub fn listens_elsewhere(run: Run, addresses: &[SocketAddr]) -> bool {
+    let Some(pid) = run.id() else { return false };
+    let (wanted, others): (Vec<_>, Vec<_>) =
+        all_listening().into_iter().partition(|it| addresses.iter().any(|at| it.answers(*at)));
+    Inodes::of(&others).are_open_in(pid) && !Inodes::of(&wanted).are_open_in(pid)
 }
 
 /// Links of descriptors to sockets, as the kernel writes them.
@@ -236,6 +250,10 @@ mod tests {
             let wanted = SocketAddr::from(([127, 0, 0, 1], port));
             let found = holders(&[wanted]);
             assert_eq!(found, [Holder { port, processes: vec![own] }], "{bind}");
+            assert!(listen(&[own], &[wanted]), "{bind}");
+            assert!(!listens_elsewhere(own, &[wanted]), "{bind}");
+            // Nobody listens on port 1 of an address that is for documents.
+            assert!(listens_elsewhere(own, &[([192, 0, 2, 1], 1).into()]), "{bind}");
             drop(listener);
             assert!(holders(&[wanted]).is_empty());
         }

@@ -187,18 +187,24 @@ impl Looked<'_> {
     }
 
     /// Returns what goes by the target's name, shows no environment, was started after the
-    /// recorded run, and is not known to be another target's.
+    /// recorded run, and is not known to be another target's or to serve other ports.
     fn of_its_name(&self) -> Vec<Run> {
         let since = self.record.map_or(0, |it| it.run.start_ticks);
         let records = self.search.files.other_records(|_| true);
         let others: Vec<i32> =
             records.iter().filter_map(|(_, it)| it.living()).map(|it| it.pid).collect();
         let is_others = |it: &Entry| others.contains(&it.session) || others.contains(&it.group);
+        let addresses = ports::local_addresses(self.search.checks);
+        let serves_others =
+            |run: Run| !addresses.is_empty() && ports::listens_elsewhere(run, &addresses);
         let alike = self.entries.iter().filter(|it| {
             !it.has_environment
                 && since <= it.run.start_ticks
                 && !is_others(it)
                 && names::goes_by_name(it.pid, self.search.handle)
+                && !serves_others(it.run)
+                // A program that has just begun shows none for a moment.
+                && !proc::environment(it.pid).contains(&b'=')
                 && Run::of(it.pid) == Some(it.run)
         });
         alike.map(|it| it.run).collect()
