@@ -6,7 +6,7 @@ use bus::{
 };
 use chrono::{TimeDelta, Utc};
 use domain::{
-    id::IncidentId,
+    id::{IncidentId, Position},
     wire::{Claim, ClaimState},
 };
 use futures_util::future::join_all;
