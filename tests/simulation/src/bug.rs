@@ -40,11 +40,19 @@ pub enum Bug {
     ApprovalOfAnyPlan,
     /// Decisions are used before the ledger has them.
     WishBeforeAppend,
+    /// A leader does not say that it took over: deadlines count from before.
+    DeadlinesFromBefore,
+    /// What was ordered is not withdrawn when fixes are paused.
+    PauseRecallsNothing,
+    /// A fixer does not ask for its claim before each step, and who is silent counts as gone.
+    StepsWithoutLease,
+    /// A step that failed is not taken back itself.
+    FailedStepStays,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -61,6 +69,10 @@ impl Bug {
         Self::DedupeDropped,
         Self::ApprovalOfAnyPlan,
         Self::WishBeforeAppend,
+        Self::DeadlinesFromBefore,
+        Self::PauseRecallsNothing,
+        Self::StepsWithoutLease,
+        Self::FailedStepStays,
     ];
 
     /// Returns the name on the command line.
@@ -83,6 +95,10 @@ impl Bug {
             Self::DedupeDropped => "dedupe-dropped",
             Self::ApprovalOfAnyPlan => "approval-of-any-plan",
             Self::WishBeforeAppend => "wish-before-append",
+            Self::DeadlinesFromBefore => "deadlines-from-before",
+            Self::PauseRecallsNothing => "pause-recalls-nothing",
+            Self::StepsWithoutLease => "steps-without-lease",
+            Self::FailedStepStays => "failed-step-stays",
         }
     }
 
@@ -112,6 +128,14 @@ impl Bug {
             Self::DedupeDropped => "an event that is sent again counts as a new one",
             Self::ApprovalOfAnyPlan => "an approval counts for whatever plan there is now",
             Self::WishBeforeAppend => "work is published before the ledger has its decision",
+            Self::DeadlinesFromBefore => {
+                "deadlines of what waited while nobody led are over at the take-over"
+            }
+            Self::PauseRecallsNothing => "what was ordered begins although fixes were stopped",
+            Self::StepsWithoutLease => {
+                "a fixer that was cut off goes on beside the one that took over"
+            }
+            Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }
     }
 }

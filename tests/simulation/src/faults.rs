@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::{
     clock::{MINUTE, MS, SECOND},
     options::Part,
+    people,
     rng::Rng,
     sim::{OUTSIDE, Sim},
     world::{Kind, World},
@@ -12,8 +13,14 @@ use crate::{
 
 /// Starts all of it.
 pub(crate) fn begin(world: &Rc<World>) {
-    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses, Part::Absences]
-    {
+    for part in [
+        Part::Crashes,
+        Part::BrokerCrashes,
+        Part::Partitions,
+        Part::Pauses,
+        Part::Absences,
+        Part::Vacancies,
+    ] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
         }
@@ -46,10 +53,31 @@ async fn go_on(world: Rc<World>, part: Part) {
             }
             Part::Absences => {
                 // Longer than an order may wait to be begun.
-                let wait = rng.range(60, 240) * SECOND;
+                let wait = if rng.percent(60) { rng.range(60, 120) } else { rng.range(120, 240) };
+                let wait = wait * SECOND;
                 for fixer in world.all(Kind::Fixer) {
                     if world.is_up(fixer) && !world.is_paused(fixer) {
                         world.pause(fixer, wait);
+                    }
+                }
+                world.targets.break_one(&world);
+                // What was ordered waits: a good moment to think better of it.
+                if rng.percent(60) && world.options.has(Part::People) {
+                    let soon = rng.range(3, 15) * SECOND;
+                    world.sim.after(soon, |world| people::pause_for_a_while(world, 150 * SECOND));
+                }
+            }
+            Part::Vacancies => {
+                // Longer than a diagnosis may take, and than an order may wait.
+                let wait = rng.range(40, 200) * SECOND;
+                let are_killed = rng.percent(50);
+                let soon = rng.range(0, 20) * SECOND;
+                world.sim.after(soon, |world| world.targets.break_one(world));
+                for supervisor in world.all(Kind::Supervisor) {
+                    if are_killed {
+                        world.stop(supervisor, wait);
+                    } else if world.is_up(supervisor) && !world.is_paused(supervisor) {
+                        world.pause(supervisor, wait);
                     }
                 }
             }

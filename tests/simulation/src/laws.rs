@@ -1,6 +1,7 @@
 //! What must always be true, looked at after every step by somebody who knows all: the
 //! broker's streams, the disks, and the targets themselves.
 
+mod acts;
 mod end;
 mod policy;
 mod truth;
@@ -17,13 +18,14 @@ use domain::{
     event::{Delivery, Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
+    plan::Plan,
     wire::{
         Answer, DiagnoseWork, Envelope, FixMode, FixOrder, Input, LedgerEntry, NotifyWork,
         VerifyWork, WorkKind,
     },
 };
 
-use self::policy::Model;
+use self::{acts::Acts, policy::Model};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -51,6 +53,7 @@ pub struct Broken {
 /// A fix that the ledger says was begun.
 #[derive(Clone, Debug)]
 struct Started {
+    plan: Plan,
     plan_hash: String,
     not_after: Micros,
 }
@@ -75,6 +78,7 @@ pub(crate) struct Laws {
     undone: BTreeSet<(IncidentId, u32)>,
     effects: BTreeMap<String, Micros>,
     approvals: BTreeSet<(IncidentId, String)>,
+    pub(crate) acts: Acts,
     pub(crate) counts: Counts,
 }
 
@@ -114,6 +118,7 @@ impl Laws {
             undone: BTreeSet::new(),
             effects: BTreeMap::new(),
             approvals: BTreeSet::new(),
+            acts: Acts::default(),
             counts: Counts::default(),
         }
     }
@@ -189,7 +194,21 @@ impl Laws {
             match envelope.input {
                 Input::Event(event) => self.event(&event),
                 Input::Analysis(it) => self.report(it.work.wish_id(WorkKind::Diagnose)),
-                Input::Fix(it) => self.report(it.work.wish_id(WorkKind::Fix)),
+                Input::Fix(it) => {
+                    let (id, attempt) = (it.work.incident, it.work.attempt);
+                    let plan = self.started.get(&(id, attempt)).map(|it| &it.plan);
+                    let effects = &self.effects;
+                    let is_done = |step, is_back| {
+                        effects.contains_key(&effect_key(
+                            (id, attempt),
+                            FixMode::Apply,
+                            is_back,
+                            step,
+                        ))
+                    };
+                    self.acts.report(world, &it, plan, is_done);
+                    self.report(it.work.wish_id(WorkKind::Fix));
+                }
                 Input::Verification(it) => self.report(it.work.wish_id(WorkKind::Verify)),
                 Input::Notice(it) => {
                     self.report(format!("{}/notice/{}", it.work.incident, it.notice));
@@ -237,12 +256,12 @@ impl Laws {
                 );
                 return world.fail("an input is decided once", why);
             }
-            self.decision(world, decision);
+            self.decision(world, decision, by);
         }
         self.covers = entry.covers;
     }
 
-    fn decision(&mut self, world: &Rc<World>, decision: &Decision) {
+    fn decision(&mut self, world: &Rc<World>, decision: &Decision, by: NodeId) {
         self.counts.decisions += 1;
         world.trace.say(world.sim.now(), || {
             let id = decision.incident.map(|it| it.to_string()).unwrap_or_default();
@@ -260,6 +279,7 @@ impl Laws {
                 return world.fail("an accepted event is decided once", why);
             }
         }
+        self.acts.decide(world, &self.model, decision, by);
         let id = decision.incident.unwrap_or(IncidentId::NONE);
         match &decision.fact {
             Fact::Opened { .. } => self.counts.incidents += 1,
@@ -271,7 +291,8 @@ impl Laws {
                     world.fail("an approval is for exactly the plan that was shown", why);
                 }
                 let not_after = moment(*not_after);
-                self.started.insert((id, *attempt), Started { plan_hash, not_after });
+                let plan = (**plan).clone();
+                self.started.insert((id, *attempt), Started { plan, plan_hash, not_after });
             }
             Fact::UndoStarted { .. } => {
                 let attempt = self.model.attempt(id);
@@ -323,7 +344,9 @@ impl Laws {
             return world.fail("nothing is taken back before the ledger says so", why);
         }
         // A step that failed is taken back at once; that is another effect.
-        let key = format!("{id}/{attempt}/{:?}/{is_back}/{step_idx}", order.mode);
+        let is_first = order.mode == FixMode::Apply && step_idx == 0 && !is_back;
+        self.acts.effect(world, &self.model, order, is_first);
+        let key = effect_key((id, attempt), order.mode, is_back, step_idx);
         if let Some(before) = self.effects.insert(key.clone(), now) {
             let why = format!("{key} at {} s and at {} s", before / SECOND, now / SECOND);
             world.fail("an attempt's effect happens once", why);
@@ -392,6 +415,15 @@ impl Laws {
             world.fail("accepted means acknowledged by the broker", format!("event {key}"));
         }
     }
+}
+
+fn effect_key(
+    (id, attempt): (IncidentId, u32),
+    mode: FixMode,
+    is_back: bool,
+    step: usize,
+) -> String {
+    format!("{id}/{attempt}/{mode:?}/{is_back}/{step}")
 }
 
 /// Returns what the sender itself calls the event.

@@ -24,6 +24,10 @@ pub enum Part {
     Pauses,
     /// All fixers are stopped for minutes, and find old orders when they go on.
     Absences,
+    /// All supervisors are stopped for minutes: nobody leads.
+    Vacancies,
+    /// A fixer is stopped or cut off just when it acts.
+    Freezes,
     /// Clocks are set wrongly and run too fast or too slowly.
     Clocks,
     /// Targets break by themselves.
@@ -44,7 +48,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Crashes,
         Self::BrokerCrashes,
         Self::Losses,
@@ -53,6 +57,8 @@ impl Part {
         Self::Partitions,
         Self::Pauses,
         Self::Absences,
+        Self::Vacancies,
+        Self::Freezes,
         Self::Clocks,
         Self::Breakages,
         Self::Recoveries,
@@ -75,6 +81,8 @@ impl Part {
             Self::Partitions => "partitions",
             Self::Pauses => "pauses",
             Self::Absences => "absences",
+            Self::Vacancies => "vacancies",
+            Self::Freezes => "freezes",
             Self::Clocks => "clocks",
             Self::Breakages => "breakages",
             Self::Recoveries => "recoveries",

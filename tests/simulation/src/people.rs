@@ -11,7 +11,7 @@ use domain::{
 use tokio::sync::oneshot;
 
 use crate::{
-    clock::{MINUTE, SECOND},
+    clock::{MINUTE, Micros, SECOND},
     options::Part,
     rng::Rng,
     sim::{OUTSIDE, Sim},
@@ -92,14 +92,19 @@ async fn administrate(world: Rc<World>) {
             return;
         }
         if rng.percent(50) {
-            send(&world, Verb::Pause { reason: "a change".to_owned() });
             let wait = rng.range(10, 300) * SECOND;
-            world.sim.after(wait, |world| send(world, Verb::Resume));
+            pause_for_a_while(&world, wait);
         } else if world.options.has(Part::Changes) {
             let config = Box::new(rng.pick(&world.scene.configs).clone());
             send(&world, Verb::Configure { config, text: None, parts: Vec::new() });
         }
     }
+}
+
+/// Stops new fixes, and allows them again after a while.
+pub(crate) fn pause_for_a_while(world: &Rc<World>, wait: Micros) {
+    send(world, Verb::Pause { reason: "a change".to_owned() });
+    world.sim.after(wait, |world| send(world, Verb::Resume));
 }
 
 /// Sends a command through a gateway, again until it is answered, under one id.

@@ -71,7 +71,7 @@ impl Scene {
             let findings = config.findings();
             assert!(findings.is_empty(), "a scene is no configuration: {findings:?}");
         }
-        let breaks_every = rng.range(4, 30) * MINUTE;
+        let breaks_every = rng.range(3, 15) * MINUTE;
         Self { kinds, configs, breaks_every }
     }
 }
@@ -143,6 +143,7 @@ fn policy(rng: &mut Rng, end: Micros) -> Policy {
         Autonomy::Auto,
         Autonomy::Auto,
         Autonomy::Auto,
+        Autonomy::Auto,
         Autonomy::Approve,
         Autonomy::Suggest,
     ]);
@@ -181,13 +182,13 @@ fn policy(rng: &mut Rng, end: Micros) -> Policy {
 /// Cures of one's own: one that can be taken back, and one of two steps.
 fn runbooks(rng: &mut Rng) -> Vec<Runbook> {
     let mut runbooks = Vec::new();
-    if rng.percent(60) {
+    if rng.percent(75) {
         let mut reload = step(ActionName::HttpRequest, "http://127.0.0.1/reload/{target}");
         reload.timeout = Span::from_secs(5);
         reload.undo =
             Some(Box::new(step(ActionName::HttpRequest, "http://127.0.0.1/rollback/{target}")));
         let mut steps = vec![reload];
-        if rng.percent(50) {
+        if rng.percent(70) {
             steps.push(step(ActionName::HttpRequest, "http://127.0.0.1/warm/{target}"));
         }
         runbooks.push(Runbook {

@@ -17,7 +17,7 @@ use crate::{
     agents::{self, supervisor::Seat},
     broker::Broker,
     bug::Bug,
-    clock::{Clock, Micros},
+    clock::{Clock, MS, Micros, SECOND},
     disk::Disk,
     laws::Laws,
     net::{self, Net},
@@ -74,6 +74,9 @@ pub(crate) struct Node {
     is_doomed: Cell<bool>,
     paused_until: Cell<Micros>,
     is_cut: Cell<bool>,
+    stopped_until: Cell<Micros>,
+    /// Since when it leads, if it is a supervisor that does.
+    pub(crate) leads_since: Cell<Option<Micros>>,
     pub(crate) clock: Cell<Clock>,
     pub(crate) disk: RefCell<Disk>,
     /// The state of a supervisor, for those who ask it and for the laws.
@@ -102,6 +105,9 @@ pub(crate) struct World {
     /// Who is believed to live.
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
+    freezes: RefCell<Rng>,
+    /// When a supervisor or the broker was in trouble last.
+    pub(crate) disturbed_at: Cell<Micros>,
     pub(crate) crash_ppm: Cell<u64>,
     failure: RefCell<Option<crate::laws::Broken>>,
 }
@@ -132,6 +138,8 @@ impl World {
             active: RefCell::default(),
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
+            freezes: RefCell::new(Rng::new(options.seed, "freezes")),
+            disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
             failure: RefCell::new(None),
             scene,
@@ -206,6 +214,7 @@ impl World {
         place.members.send_replace(Rc::default());
         agents::start(self, node, questions);
         self.seen(node);
+        self.disturbed(node);
     }
 
     /// Ends a process at once; only what is on its disk stays.
@@ -221,10 +230,57 @@ impl World {
         self.sim.kill(node);
         *place.asked.borrow_mut() = None;
         *place.seat.borrow_mut() = None;
+        place.leads_since.set(None);
         place.disk.borrow_mut().crash(&mut self.crashes.borrow_mut());
         let wait = self.crashes.borrow_mut().range(20_000, 9_000_000);
-        self.sim.after(wait, move |world| world.start(node));
+        let life = self.life(node);
+        // Whoever was stopped for longer meanwhile is started later.
+        self.sim.after(wait, move |world| {
+            if world.life(node) == life && world.nodes[node].stopped_until.get() <= world.sim.now()
+            {
+                world.start(node);
+            }
+        });
         self.unseen(node);
+        self.disturbed(node);
+    }
+
+    /// Ends a process; nobody starts it for a while.
+    pub(crate) fn stop(self: &Rc<Self>, node: NodeId, wait: Micros) {
+        let until = self.sim.now() + wait;
+        self.nodes[node].stopped_until.set(until);
+        self.crash(node, "stopped");
+        self.sim.at(until, move |world| world.start(node));
+    }
+
+    /// Notes that something went wrong on the way to decisions.
+    pub(crate) fn disturbed(&self, node: NodeId) {
+        if matches!(self.nodes[node].kind, Kind::Supervisor | Kind::Outside) {
+            self.disturbed_at.set(self.sim.now());
+        }
+    }
+
+    /// Stops or cuts off a process that has just begun to act, now and then.
+    pub(crate) fn freeze(self: &Rc<Self>, node: NodeId, percent: u64) {
+        if !self.net.is_rough.get() || !self.options.has(Part::Freezes) {
+            return;
+        }
+        let mut rng = self.freezes.borrow_mut();
+        let (hit, is_cut) = (rng.percent(percent), rng.percent(60));
+        let (soon, wait) = (rng.range(1, 300) * MS, rng.range(5, 60) * SECOND);
+        drop(rng);
+        if !hit {
+            return;
+        }
+        let life = self.life(node);
+        self.sim.after(soon, move |world| {
+            if world.life(node) != life || !world.is_up(node) {
+            } else if is_cut && !world.is_cut(node) {
+                world.cut(node, wait);
+            } else if !is_cut && !world.is_paused(node) {
+                world.pause(node, wait);
+            }
+        });
     }
 
     /// Called after each poll of a node's task.
@@ -250,11 +306,13 @@ impl World {
         self.trace.say(self.sim.now(), || format!("{} is stopped", self.member(node)));
         self.nodes[node].paused_until.set(until);
         self.unseen(node);
+        self.disturbed(node);
         self.sim.at(until, move |world| {
             if !world.is_paused(node) {
                 world.trace.say(world.sim.now(), || format!("{} goes on", world.member(node)));
                 world.sim.resume(node);
                 world.seen(node);
+                world.disturbed(node);
             }
         });
     }
@@ -263,12 +321,14 @@ impl World {
         self.trace.say(self.sim.now(), || format!("{} is cut off", self.member(node)));
         self.nodes[node].is_cut.set(true);
         self.unseen(node);
+        self.disturbed(node);
         self.sim.after(wait, move |world| {
             world.trace.say(world.sim.now(), || format!("{} is connected", world.member(node)));
             world.nodes[node].is_cut.set(false);
             net::healed(world, node);
             world.nodes[node].connected.notify_waiters();
             world.seen(node);
+            world.disturbed(node);
         });
     }
 
@@ -308,6 +368,8 @@ fn node(kind: Kind, clock: Clock) -> Node {
         is_doomed: Cell::new(false),
         paused_until: Cell::new(0),
         is_cut: Cell::new(false),
+        stopped_until: Cell::new(0),
+        leads_since: Cell::new(None),
         clock: Cell::new(clock),
         disk: RefCell::default(),
         seat: RefCell::new(None),

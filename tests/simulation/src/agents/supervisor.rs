@@ -61,6 +61,7 @@ impl Office {
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
+            self.agent.world.node(self.agent.node).leads_since.set(None);
         }
     }
 
