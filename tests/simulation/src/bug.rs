@@ -48,11 +48,25 @@ pub enum Bug {
     StepsWithoutLease,
     /// A step that failed is not taken back itself.
     FailedStepStays,
+    /// An alert that no check measures is closed because the checks pass.
+    PassingChecksProveAnything,
+    /// What was not seen in time counts as well.
+    UnseenCountsAsWell,
+    /// Nobody looks again after an incomplete look.
+    IncompleteLookIsFinal,
+    /// What a fixer refuses counts as a failed fix.
+    RefusalIsFailure,
+    /// Labels do not find a target when the event names another.
+    LabelsIgnored,
+    /// The fingerprint of an event depends on the configuration.
+    FingerprintOfTheConfigured,
+    /// The end of a silence decides more than the ledger takes, again and again.
+    QuietEndsAtOnce,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -73,6 +87,13 @@ impl Bug {
         Self::PauseRecallsNothing,
         Self::StepsWithoutLease,
         Self::FailedStepStays,
+        Self::PassingChecksProveAnything,
+        Self::UnseenCountsAsWell,
+        Self::IncompleteLookIsFinal,
+        Self::RefusalIsFailure,
+        Self::LabelsIgnored,
+        Self::FingerprintOfTheConfigured,
+        Self::QuietEndsAtOnce,
     ];
 
     /// Returns the name on the command line.
@@ -99,6 +120,13 @@ impl Bug {
             Self::PauseRecallsNothing => "pause-recalls-nothing",
             Self::StepsWithoutLease => "steps-without-lease",
             Self::FailedStepStays => "failed-step-stays",
+            Self::QuietEndsAtOnce => "quiet-ends-at-once",
+            Self::FingerprintOfTheConfigured => "fingerprint-of-the-configured",
+            Self::LabelsIgnored => "labels-ignored",
+            Self::RefusalIsFailure => "refusal-is-failure",
+            Self::IncompleteLookIsFinal => "incomplete-look-is-final",
+            Self::UnseenCountsAsWell => "unseen-counts-as-well",
+            Self::PassingChecksProveAnything => "passing-checks-prove-anything",
         }
     }
 
@@ -134,6 +162,21 @@ impl Bug {
             Self::PauseRecallsNothing => "what was ordered begins although fixes were stopped",
             Self::StepsWithoutLease => {
                 "a fixer that was cut off goes on beside the one that took over"
+            }
+            Self::PassingChecksProveAnything => {
+                "an alert that no check measures is closed because the checks pass"
+            }
+            Self::UnseenCountsAsWell => "what was not seen in time counts as well",
+            Self::IncompleteLookIsFinal => "after an incomplete look a person is asked at once",
+            Self::RefusalIsFailure => "what a fixer refuses counts as a failed fix",
+            Self::LabelsIgnored => {
+                "labels do not find a target when the event names something else"
+            }
+            Self::FingerprintOfTheConfigured => {
+                "the fingerprint of an event changes with the configuration"
+            }
+            Self::QuietEndsAtOnce => {
+                "the end of a silence decides more than the ledger takes, again and again"
             }
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }

@@ -20,6 +20,7 @@ pub(crate) fn begin(world: &Rc<World>) {
         Part::Pauses,
         Part::Absences,
         Part::Vacancies,
+        Part::Overloads,
     ] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
@@ -66,6 +67,11 @@ async fn go_on(world: Rc<World>, part: Part) {
                     let soon = rng.range(3, 15) * SECOND;
                     world.sim.after(soon, |world| people::pause_for_a_while(world, 150 * SECOND));
                 }
+            }
+            Part::Overloads => {
+                let until = world.sim.now() + rng.range(10, 90) * SECOND;
+                world.overloaded_until.set(until);
+                world.targets.break_one(&world);
             }
             Part::Vacancies => {
                 // Longer than a diagnosis may take, and than an order may wait.

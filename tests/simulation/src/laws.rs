@@ -4,7 +4,9 @@
 mod acts;
 mod end;
 mod policy;
+mod quiet;
 mod truth;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +27,7 @@ use domain::{
     },
 };
 
-use self::{acts::Acts, policy::Model};
+use self::{acts::Acts, policy::Model, quiet::Quiets, words::Words};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -50,6 +52,15 @@ pub struct Broken {
     pub at: u64,
 }
 
+/// An event in the inbox.
+#[derive(Clone, Debug)]
+struct Stored {
+    key: Option<String>,
+    status: Status,
+    trouble: (String, Option<String>),
+    at: Micros,
+}
+
 /// A fix that the ledger says was begun.
 #[derive(Clone, Debug)]
 struct Started {
@@ -68,7 +79,7 @@ pub(crate) struct Laws {
     n_batches: u64,
     model: Model,
     /// Senders' keys of events in the inbox, by delivery.
-    stored: BTreeMap<Delivery, (Option<String>, Status)>,
+    stored: BTreeMap<Delivery, Stored>,
     keys: BTreeSet<String>,
     decided: BTreeSet<Delivery>,
     decided_keys: BTreeSet<String>,
@@ -78,7 +89,9 @@ pub(crate) struct Laws {
     undone: BTreeSet<(IncidentId, u32)>,
     effects: BTreeMap<String, Micros>,
     approvals: BTreeSet<(IncidentId, String)>,
+    quiets: Quiets,
     pub(crate) acts: Acts,
+    pub(crate) words: Words,
     pub(crate) counts: Counts,
 }
 
@@ -118,7 +131,9 @@ impl Laws {
             undone: BTreeSet::new(),
             effects: BTreeMap::new(),
             approvals: BTreeSet::new(),
+            quiets: Quiets::default(),
             acts: Acts::default(),
+            words: Words::default(),
             counts: Counts::default(),
         }
     }
@@ -185,14 +200,14 @@ impl Laws {
                 at: crate::clock::utc(world.sim.now()),
             };
             if let Ok(event) = domain::event::message(headers, payload, &context) {
-                self.event(&event);
+                self.event(world, seq, &event);
             }
             return;
         }
         let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(payload) else { return };
         for envelope in envelopes {
             match envelope.input {
-                Input::Event(event) => self.event(&event),
+                Input::Event(event) => self.event(world, seq, &event),
                 Input::Analysis(it) => self.report(it.work.wish_id(WorkKind::Diagnose)),
                 Input::Fix(it) => {
                     let (id, attempt) = (it.work.incident, it.work.attempt);
@@ -206,6 +221,7 @@ impl Laws {
                             step,
                         ))
                     };
+                    self.words.report(&it);
                     self.acts.report(world, &it, plan, is_done);
                     self.report(it.work.wish_id(WorkKind::Fix));
                 }
@@ -222,10 +238,15 @@ impl Laws {
         self.reports.insert(key);
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, world: &Rc<World>, seq: u64, event: &Event) {
         let key = key_of(event);
         self.keys.extend(key.clone());
-        self.stored.entry(event.delivery()).or_insert((key, event.status));
+        if !self.stored.contains_key(&event.delivery()) {
+            self.words.stored(seq, event);
+        }
+        let (status, trouble, at) = (event.status, quiet::trouble(event), world.sim.now());
+        let stored = Stored { key, status, trouble, at };
+        self.stored.entry(event.delivery()).or_insert(stored);
     }
 
     /// Looks at a batch of decisions that was just stored.
@@ -271,8 +292,9 @@ impl Laws {
         if expected < decision.seq {
             return world.fail("decisions have no gap", format!("{} of {expected}", decision.seq));
         }
-        for delivery in deliveries(&decision.fact) {
-            let key = self.stored.get(&delivery).and_then(|it| it.0.clone());
+        let is_again = self.quiets.decide(decision);
+        for delivery in deliveries(&decision.fact).into_iter().filter(|_| !is_again) {
+            let key = self.stored.get(&delivery).and_then(|it| it.key.clone());
             let doubled = key.is_some_and(|key| !self.decided_keys.insert(key));
             if !self.decided.insert(delivery) || doubled {
                 let why = format!("decision {} counts {delivery} again", decision.seq);
@@ -280,6 +302,12 @@ impl Laws {
             }
         }
         self.acts.decide(world, &self.model, decision, by);
+        let effects = &self.effects;
+        let is_touched = |id: IncidentId, attempt: u32| {
+            let prefix = format!("{id}/{attempt}/");
+            effects.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
+        };
+        self.words.decide(world, &self.model, decision, is_touched);
         let id = decision.incident.unwrap_or(IncidentId::NONE);
         match &decision.fact {
             Fact::Opened { .. } => self.counts.incidents += 1,
@@ -434,7 +462,7 @@ fn key_of(event: &Event) -> Option<String> {
 fn deliveries(fact: &Fact) -> Vec<Delivery> {
     match fact {
         // What an analyzer found is no event that anybody sent.
-        Fact::Opened { event, .. } => vec![event.delivery()],
+        Fact::Opened { event, .. } | Fact::Suppressed { event, .. } => vec![event.delivery()],
         Fact::Repeated { deliveries, .. } => deliveries.clone(),
         Fact::RecoveryReported { delivery, .. }
         | Fact::RecoveryNoted { delivery, .. }

@@ -6,14 +6,17 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 use domain::{
     id::IncidentId,
     incident::Phase,
+    matcher::Matchers,
+    silence::SilenceRequest,
     wire::{Command, Verb},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    clock::{MINUTE, Micros, SECOND},
+    clock::{MINUTE, Micros, SECOND, utc},
     options::Part,
     rng::Rng,
+    senders,
     sim::{OUTSIDE, Sim},
     world::{Asked, Kind, World},
 };
@@ -25,6 +28,9 @@ pub(crate) fn begin(world: &Rc<World>) {
     }
     world.sim.spawn(OUTSIDE, watch(Rc::clone(world)));
     world.sim.spawn(OUTSIDE, administrate(Rc::clone(world)));
+    if world.options.has(Part::Silences) {
+        world.sim.spawn(OUTSIDE, silence(Rc::clone(world)));
+    }
 }
 
 /// Looks at what waits for a person, every few seconds.
@@ -97,6 +103,41 @@ async fn administrate(world: Rc<World>) {
         } else if world.options.has(Part::Changes) {
             let config = Box::new(rng.pick(&world.scene.configs).clone());
             send(&world, Verb::Configure { config, text: None, parts: Vec::new() });
+        }
+    }
+}
+
+/// Silences something, now and then; and much happens meanwhile.
+async fn silence(world: Rc<World>) {
+    let mut rng = Rng::new(world.options.seed, "silences");
+    let (mean, mut is_wide) = (rng.range(4, 20) * MINUTE, rng.percent(50));
+    loop {
+        Sim::sleep(&world, rng.waiting(mean)).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        let what = *rng.pick(&["source=outside", "target=~t[0-4]", "type=disk_full"]);
+        let what = if is_wide { "source=outside" } else { what };
+        let lasts = rng.range(20, 240);
+        let until = utc(world.sim.now() + lasts * SECOND);
+        let matchers = Matchers(what.parse().into_iter().collect());
+        let comment = "a change".to_owned();
+        let request = SilenceRequest { matchers, from: None, until, comment };
+        send(&world, Verb::Silence { request });
+        if is_wide && world.options.has(Part::Floods) && rng.percent(50) {
+            let (n, bytes) = (rng.range(20, 60), *rng.pick(&[4000, 12_000]));
+            is_wide = false;
+            let soon = rng.range(2, 8) * SECOND;
+            world.sim.after(soon, move |world| senders::flood(world, n, bytes));
+        }
+        if rng.percent(30) {
+            let wait = rng.range(5, lasts) * SECOND;
+            world.sim.after(wait, |world| {
+                let silences = world.laws.borrow().core().desk().silences().silences;
+                if let Some(first) = silences.first() {
+                    send(world, Verb::Unsilence { id: first.silence.id.clone() });
+                }
+            });
         }
     }
 }

@@ -106,6 +106,9 @@ pub(crate) struct World {
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
     freezes: RefCell<Rng>,
+    busy: RefCell<Rng>,
+    /// Monitors see only part of what they look at until then.
+    pub(crate) overloaded_until: Cell<Micros>,
     /// When a supervisor or the broker was in trouble last.
     pub(crate) disturbed_at: Cell<Micros>,
     pub(crate) crash_ppm: Cell<u64>,
@@ -116,6 +119,11 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
+        let mut broker = Broker::new();
+        if options.bug == Some(Bug::QuietEndsAtOnce) {
+            // Less than one input may decide: as if the end of a silence opened all at once.
+            broker.ledger_bytes_max = 200 * 1024;
+        }
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
             let mut clock = Clock::default();
@@ -129,7 +137,7 @@ impl World {
         Rc::new(Self {
             sim: Sim::default(),
             net: Net::new(options.seed),
-            broker: RefCell::new(Broker::new()),
+            broker: RefCell::new(broker),
             nodes,
             targets: Targets::new(&scene, &options),
             laws: RefCell::new(Laws::new(&scene)),
@@ -139,6 +147,8 @@ impl World {
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
             freezes: RefCell::new(Rng::new(options.seed, "freezes")),
+            busy: RefCell::new(Rng::new(options.seed, "busy")),
+            overloaded_until: Cell::new(0),
             disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
             failure: RefCell::new(None),
@@ -258,6 +268,13 @@ impl World {
         if matches!(self.nodes[node].kind, Kind::Supervisor | Kind::Outside) {
             self.disturbed_at.set(self.sim.now());
         }
+    }
+
+    /// Says whether a monitor is too busy to see something in time.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.sim.now() < self.overloaded_until.get()
+            && self.net.is_rough.get()
+            && self.busy.borrow_mut().percent(50)
     }
 
     /// Stops or cuts off a process that has just begun to act, now and then.

@@ -69,7 +69,7 @@ pub(crate) fn start(agent: &Agent) {
         lanes: Lanes::default(),
         memory: Memory::default(),
         turns: Turns::default(),
-        tools: tools(),
+        tools: tools(agent.world.scene.allows[agent.node - 1].clone()),
         n_claims: Cell::new(0),
     });
     let work = move |job: Job| {
@@ -79,12 +79,12 @@ pub(crate) fn start(agent: &Agent) {
     agent.spawn(hand::serve(agent.clone(), WorkKind::Fix, 4, work));
 }
 
-/// Returns the tools of a fixer that allows what it allows by default.
-fn tools() -> std::sync::Arc<Tools> {
+/// Returns the tools of a fixer that allows what it is told, or what it allows by default.
+fn tools(allow: Option<String>) -> std::sync::Arc<Tools> {
     let args = ::fixer::Args {
         state_dir: std::path::PathBuf::from("/nonexistent"),
         parallel: 4,
-        allow: None,
+        allow,
         allow_file: None,
     };
     let allow = AllowList::load(&args).unwrap_or_default();

@@ -38,6 +38,7 @@ const RECALL_TRIES: u32 = 5;
 enum Outcome {
     Stored(Box<Batch>, Option<u64>),
     Deposed,
+    TooLarge(Box<Batch>),
 }
 
 type Appending = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -165,6 +166,12 @@ impl Court<'_> {
                     match outcome {
                         Outcome::Stored(batch, seq) => if !self.stored(*batch, seq) { return },
                         Outcome::Deposed => return,
+                        Outcome::TooLarge(batch) => {
+                            if !agent.world.bug(Bug::QuietEndsAtOnce) {
+                                self.office.seat.borrow_mut().core.too_large(&batch);
+                            }
+                            return;
+                        }
                     }
                 }
                 () = told(&mut self.told) => {}
@@ -180,6 +187,7 @@ impl Court<'_> {
                             if message.seq == after + 1 {
                                 after = message.seq;
                                 let message = bugs::approve_anything(&agent, &seat.core, message);
+                                let message = bugs::fail_refusals(&agent, message);
                                 seat.core.offer(&message);
                             }
                         }
@@ -400,6 +408,7 @@ async fn append(office: Office, batch: Batch) -> Outcome {
                 return Outcome::Stored(Box::new(batch), Some(seq));
             }
             Some(Reply::WrongSequence) if !is_in_doubt => return Outcome::Deposed,
+            Some(Reply::TooLarge) => return Outcome::TooLarge(Box::new(batch)),
             _ => is_in_doubt = true,
         }
         match agent.call(Op::LedgerIdAt(wanted), TRY).await {
