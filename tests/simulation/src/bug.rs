@@ -62,11 +62,19 @@ pub enum Bug {
     FingerprintOfTheConfigured,
     /// The end of a silence decides more than the ledger takes, again and again.
     QuietEndsAtOnce,
+    /// A configuration file that is half written is taken.
+    HalfFileTaken,
+    /// Who begins to lead submits its file, however old.
+    OldFileAtFailover,
+    /// A file counts as submitted although the broker has not taken it.
+    EditRememberedTooEarly,
+    /// A large configuration is sent in one message.
+    ConfigInOnePiece,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -94,6 +102,10 @@ impl Bug {
         Self::LabelsIgnored,
         Self::FingerprintOfTheConfigured,
         Self::QuietEndsAtOnce,
+        Self::HalfFileTaken,
+        Self::OldFileAtFailover,
+        Self::EditRememberedTooEarly,
+        Self::ConfigInOnePiece,
     ];
 
     /// Returns the name on the command line.
@@ -120,6 +132,10 @@ impl Bug {
             Self::PauseRecallsNothing => "pause-recalls-nothing",
             Self::StepsWithoutLease => "steps-without-lease",
             Self::FailedStepStays => "failed-step-stays",
+            Self::ConfigInOnePiece => "config-in-one-piece",
+            Self::EditRememberedTooEarly => "edit-remembered-too-early",
+            Self::OldFileAtFailover => "old-file-at-failover",
+            Self::HalfFileTaken => "half-file-taken",
             Self::QuietEndsAtOnce => "quiet-ends-at-once",
             Self::FingerprintOfTheConfigured => "fingerprint-of-the-configured",
             Self::LabelsIgnored => "labels-ignored",
@@ -178,6 +194,14 @@ impl Bug {
             Self::QuietEndsAtOnce => {
                 "the end of a silence decides more than the ledger takes, again and again"
             }
+            Self::HalfFileTaken => "a configuration file that is half written is taken",
+            Self::OldFileAtFailover => {
+                "whoever begins to lead submits its file, however old that is"
+            }
+            Self::EditRememberedTooEarly => {
+                "an edit counts as submitted although the broker has not taken it"
+            }
+            Self::ConfigInOnePiece => "a configuration is sent in one message, however large it is",
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     clock::{MINUTE, MS, SECOND},
+    files,
     options::Part,
     people,
     rng::Rng,
@@ -41,8 +42,13 @@ async fn go_on(world: Rc<World>, part: Part) {
         match part {
             Part::Crashes => world.crash(node, "at any time"),
             Part::BrokerCrashes => {
-                let wait = rng.range(50, 8000) * MS;
-                world.crash_broker(wait);
+                let is_long = rng.percent(25);
+                let wait = if is_long { rng.range(11_000, 25_000) } else { rng.range(50, 8000) };
+                world.crash_broker(wait * MS);
+                if is_long {
+                    // Somebody edits the file just then.
+                    files::edit(&world);
+                }
             }
             Part::Partitions if world.is_up(node) && !world.is_cut(node) => {
                 let wait = rng.range(1, 40) * SECOND;

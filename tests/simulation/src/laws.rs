@@ -3,6 +3,7 @@
 
 mod acts;
 mod end;
+mod given;
 mod policy;
 mod quiet;
 mod truth;
@@ -27,7 +28,7 @@ use domain::{
     },
 };
 
-use self::{acts::Acts, policy::Model, quiet::Quiets, words::Words};
+use self::{acts::Acts, given::Givens, policy::Model, quiet::Quiets, words::Words};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -90,6 +91,7 @@ pub(crate) struct Laws {
     effects: BTreeMap<String, Micros>,
     approvals: BTreeSet<(IncidentId, String)>,
     quiets: Quiets,
+    givens: Givens,
     pub(crate) acts: Acts,
     pub(crate) words: Words,
     pub(crate) counts: Counts,
@@ -132,6 +134,7 @@ impl Laws {
             effects: BTreeMap::new(),
             approvals: BTreeSet::new(),
             quiets: Quiets::default(),
+            givens: Givens::default(),
             acts: Acts::default(),
             words: Words::default(),
             counts: Counts::default(),
@@ -334,7 +337,8 @@ impl Laws {
             }
             _ => {}
         }
-        if let Err(why) = self.model.decide(decision) {
+        let whole = self.givens.decide(world, decision);
+        if let Err(why) = self.model.decide(decision, whole) {
             world.fail("no fix is begun that policy does not allow", why);
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::{MINUTE, Micros, SECOND, utc},
+    files,
     options::Part,
     rng::Rng,
     senders,
@@ -101,8 +102,11 @@ async fn administrate(world: Rc<World>) {
             let wait = rng.range(10, 300) * SECOND;
             pause_for_a_while(&world, wait);
         } else if world.options.has(Part::Changes) {
-            let config = Box::new(rng.pick(&world.scene.configs).clone());
-            send(&world, Verb::Configure { config, text: None, parts: Vec::new() });
+            if rng.percent(50) {
+                files::edit(&world);
+            } else {
+                apply(&world, rng.index(world.scene.configs.len()));
+            }
         }
     }
 }
@@ -139,6 +143,16 @@ async fn silence(world: Rc<World>) {
                 }
             });
         }
+    }
+}
+
+/// Gives a configuration.
+pub(crate) fn apply(world: &Rc<World>, idx: usize) {
+    let verbs = Verb::configure_all(&world.scene.configs[idx], None);
+    let verbs = verbs.expect("a scene's configuration fits");
+    // The last asks for those before.
+    for (n, verb) in (0_u64..).zip(verbs) {
+        world.sim.after(n * 20 * SECOND, |world| send(world, verb));
     }
 }
 

@@ -58,6 +58,15 @@ impl Scene {
         let allows = allows.collect();
         let n_targets = *rng.pick(&[1, 2, 3, 3, 4, 5, 6, 8, 12]);
         let targets: Vec<Target> = (0..n_targets).map(|n| target(&mut rng, n)).collect();
+        let mut targets = targets;
+        if rng.percent(8) {
+            // A configuration that is larger than one message.
+            let bytes = 300_000 / targets.len().max(3);
+            for target in &mut targets {
+                let text = "x".repeat(bytes.min(150_000));
+                target.labels.insert("about".to_owned(), text);
+            }
+        }
         let end = options.minutes * MINUTE;
         let mut configs: Vec<Config> = Vec::new();
         for n in 0..CONFIGS {

@@ -19,6 +19,7 @@ use crate::{
     bug::Bug,
     clock::{Clock, MS, Micros, SECOND},
     disk::Disk,
+    files::Files,
     laws::Laws,
     net::{self, Net},
     options::{Options, Part},
@@ -85,6 +86,7 @@ pub(crate) struct Node {
     pub(crate) config: watch::Sender<Option<(u64, Rc<Config>)>>,
     pub(crate) members: watch::Sender<Rc<BTreeMap<String, Kind>>>,
     pub(crate) connected: Rc<Notify>,
+    pub(crate) file_changed: Rc<Notify>,
 }
 
 /// Everything.
@@ -97,6 +99,7 @@ pub(crate) struct World {
     pub(crate) targets: Targets,
     pub(crate) scene: Scene,
     pub(crate) laws: RefCell<Laws>,
+    pub(crate) files: Files,
     pub(crate) trace: Trace,
     /// Who waits for an answer of the leader, by subject.
     pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
@@ -134,7 +137,9 @@ impl World {
             }
             nodes.push(node(*kind, clock));
         }
+        let files = Files::new(options.seed, nodes.len());
         Rc::new(Self {
+            files,
             sim: Sim::default(),
             net: Net::new(options.seed),
             broker: RefCell::new(broker),
@@ -394,5 +399,6 @@ fn node(kind: Kind, clock: Clock) -> Node {
         config: watch::Sender::new(None),
         members: watch::Sender::new(Rc::default()),
         connected: Rc::default(),
+        file_changed: Rc::default(),
     }
 }

@@ -63,9 +63,13 @@ impl Laws {
                 && !self.quiets.covers(&it.trouble, utc(it.at))
         });
         if let Some((delivery, Stored { key, trouble, at, .. })) = undecided {
-            let why = format!("nothing was decided about {delivery}, {key:?}: {trouble:?} at {} s", at / SECOND);
+            let why = format!(
+                "nothing was decided about {delivery}, {key:?}: {trouble:?} at {} s",
+                at / SECOND
+            );
             return world.fail("no accepted event is lost", why);
         }
+        self.givens.at_the_end(world);
         self.quiets.at_the_end(world);
         self.words.at_the_end(world, &self.model);
         self.starvation(world);

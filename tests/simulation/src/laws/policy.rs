@@ -99,10 +99,16 @@ impl Model {
     }
 
     /// Takes a decision. Says what is wrong with it.
-    pub(super) fn decide(&mut self, decision: &Decision) -> Result<(), String> {
+    pub(super) fn decide(
+        &mut self,
+        decision: &Decision,
+        whole: Option<Config>,
+    ) -> Result<(), String> {
         let at = decision.at;
+        if let Some(config) = whole {
+            self.config = config;
+        }
         match (&decision.fact, decision.incident) {
-            (Fact::Configured { config, .. }, _) => self.config = (**config).clone(),
             (Fact::Paused { .. }, _) => self.paused = true,
             (Fact::Resumed { .. }, _) => {
                 self.paused = false;

@@ -144,7 +144,10 @@ impl Words {
 
 /// An event whose labels belong to a configured target is about that, whatever it names.
 fn labels(world: &Rc<World>, config: &Config, id: IncidentId, event: &Event) {
-    let Some(service) = event.payload.get("service").and_then(|it| it.as_str()) else { return };
+    // Senders here call a pod after its service; its label says so to whoever looks.
+    let Some(service) = event.target.as_deref().and_then(|it| it.strip_prefix("pod-")) else {
+        return;
+    };
     let is_selected = config.targets.iter().any(|it| {
         it.name == service && it.select.iter().any(|pairs| pairs.contains_key("service"))
     });

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use domain::{
     desk::{Recall, Recorded, Wish},
     fact::Fact,
-    id::sha256_hex,
     wire::{
-        Claim, ClaimState, Command, Envelope, FixMode, FixOutcome, FixReport, Input, Refusal,
-        TimerFired, Verb, WorkKind,
+        Claim, ClaimState, Envelope, FixMode, FixOutcome, FixReport, Input, Refusal, TimerFired,
+        WorkKind,
     },
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -18,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::{
     Office, TRY,
     bugs::{self, Former},
-    scribe,
+    file, scribe,
 };
 use crate::{
     agents::lease::Lease,
@@ -122,16 +121,11 @@ async fn carry(
 impl Court<'_> {
     fn begin(&self) {
         let (office, world) = (self.office, &self.office.agent.world);
+        office.agent.spawn(file::submit(office.clone()));
         let seat = office.seat.borrow();
         if 0 < seat.core.n_stored() {
             world.configure(office.agent.node, seat.core.desk().config().clone());
-            return;
         }
-        let config = Box::new(world.scene.configs[0].clone());
-        let by = format!("file of {}", office.agent.member);
-        let command = Command::new(by, Verb::Configure { config, text: None, parts: Vec::new() });
-        let id = format!("configure/{}/{}", office.agent.member, sha256_hex(b"0"));
-        self.tell(vec![Envelope::new(id, Input::Command(command))]);
     }
 
     /// Submits inputs of our own without waiting for the broker.
