@@ -47,8 +47,10 @@ pub(crate) struct Words {
     incidents: BTreeMap<IncidentId, Told>,
     /// Diagnoses that rest on an incomplete look.
     incomplete: BTreeSet<WorkRef>,
-    /// Attempts that a fixer refused.
-    refused: BTreeSet<(IncidentId, u32)>,
+    /// Attempts that a fixer refused, and which.
+    refused: BTreeMap<(IncidentId, u32), String>,
+    /// Whose report ended an attempt.
+    ended_by: BTreeMap<(IncidentId, u32), String>,
     /// The last word about each trouble, and its message in the inbox.
     last: BTreeMap<Trouble, (Status, u64)>,
 }
@@ -67,7 +69,8 @@ impl Words {
     /// Looks at a fixer's report that was stored.
     pub(super) fn report(&mut self, report: &FixReport) {
         if matches!(report.outcome, FixOutcome::Refused { .. }) {
-            self.refused.insert((report.work.incident, report.work.attempt));
+            let attempt = (report.work.incident, report.work.attempt);
+            self.refused.insert(attempt, report.by.clone());
         }
     }
 
@@ -101,8 +104,11 @@ impl Words {
             Fact::RetryScheduled { .. } => told.n_retries += 1,
             Fact::Diagnosed { report, .. } => {
                 let first = report.hypotheses.first().map(|it| it.cause.as_str());
-                // Those are seen in the history, whatever a look shows.
-                let is_history = matches!(first, Some("flapping" | "crash_loop"));
+                // Those are seen in the history or elsewhere, or end in a verification.
+                let is_history = matches!(
+                    first,
+                    Some("flapping" | "crash_loop" | "healthy" | "dependency_down")
+                );
                 told.is_incomplete = !is_history && self.incomplete.contains(&report.work);
             }
             Fact::Escalated { why: Escalation::NoCause | Escalation::NoPlan }
@@ -115,9 +121,14 @@ impl Words {
                 let why = format!("{id}: {}: {}", told.trouble.0, decision.reason);
                 world.fail("a pass proves only what it measures", why);
             }
+            Fact::FixEnded { report: Some(report) } => {
+                self.ended_by.insert((id, model.attempt(id)), report.by.clone());
+            }
             Fact::AttemptFailed => {
                 let attempt = model.attempt(id);
-                if self.refused.contains(&(id, attempt)) && !is_touched(id, attempt) {
+                let by = self.ended_by.get(&(id, attempt));
+                let is_refused = by.is_some() && by == self.refused.get(&(id, attempt));
+                if is_refused && !is_touched(id, attempt) {
                     let why = format!("{id} attempt {attempt}: {}", decision.reason);
                     world.fail("what was refused has not failed", why);
                 }

@@ -34,6 +34,9 @@ pub(super) async fn follow(office: Office) {
     }
     let mut candidate = (world.files.hosts[agent.node].borrow().text, 0);
     take(&office, candidate.0);
+    if office.seat.borrow().is_leading {
+        agent.spawn(submit(office.clone()));
+    }
     loop {
         if !office.seat.borrow().is_caught_up {
             agent.sleep(CATCHING_UP).await;
@@ -61,7 +64,8 @@ fn needed(office: &Office, text: Text) -> u32 {
     let (seat, world) = (office.seat.borrow(), &office.agent.world);
     let (desk, config) = (seat.core.desk(), files::content(world, text));
     let is_held = desk.given().is_configured()
-        && !desk.config().to_confirm(&config, office.agent.utc()).is_empty();
+        && (matches!(text, Text::Cut(_))
+            || !desk.config().to_confirm(&config, office.agent.utc()).is_empty());
     if is_held { LOOKS_HELD } else { LOOKS }
 }
 
@@ -79,6 +83,14 @@ fn take(office: &Office, text: Text) {
     let since = office.seat.borrow().core.n_stored();
     let found = FoundText { sha256, since, changed: file.taken.is_some() };
     file.taken = Some((found, agent.now()));
+}
+
+/// Says why a text may be cut: it ends in the middle of a line.
+fn doubts(text: Text) -> Vec<String> {
+    match text {
+        Text::Whole(_) => Vec::new(),
+        Text::Cut(_) => vec!["the last line has no line end".to_owned()],
+    }
 }
 
 /// Submits the text that was taken, until it was decided about.
@@ -116,7 +128,7 @@ pub(super) async fn submit(office: Office) {
         }
         // What removes or loosens something must be confirmed, unless somebody is careless.
         let followed = !world.bug(Bug::HalfFileTaken) && !world.bug(Bug::OldFileAtFailover);
-        let given = ConfigText { sha256: found.sha256.clone(), followed, doubts: Vec::new() };
+        let given = ConfigText { sha256: found.sha256.clone(), followed, doubts: doubts(text) };
         let verbs = if world.bug(Bug::ConfigInOnePiece) {
             let (config, parts) = (Box::new(config.clone()), Vec::new());
             vec![Verb::Configure { config, text: Some(given), parts }]
