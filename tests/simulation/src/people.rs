@@ -13,6 +13,7 @@ use domain::{
 use tokio::sync::oneshot;
 
 use crate::{
+    bug::Bug,
     clock::{MINUTE, Micros, SECOND, utc},
     files,
     options::Part,
@@ -148,8 +149,12 @@ async fn silence(world: Rc<World>) {
 
 /// Gives a configuration.
 pub(crate) fn apply(world: &Rc<World>, idx: usize) {
-    let verbs = Verb::configure_all(&world.scene.configs[idx], None);
-    let verbs = verbs.expect("a scene's configuration fits");
+    let config = &world.scene.configs[idx];
+    let mut verbs = Verb::configure_all(config, None).expect("a scene's configuration fits");
+    if world.bug(Bug::ConfigInOnePiece) {
+        let config = Box::new(config.clone());
+        verbs = vec![Verb::Configure { config, text: None, parts: Vec::new() }];
+    }
     // The last asks for those before.
     for (n, verb) in (0_u64..).zip(verbs) {
         world.sim.after(n * 20 * SECOND, |world| send(world, verb));

@@ -6,10 +6,10 @@ use simulation::{Batch, Bug, Options, find_bugs, run, run_many, shrink};
 
 /// How long seeds are run here.
 const BUDGET: Duration = Duration::from_secs(80);
-/// A planted bug must be found in so many seeds.
-const BUG_SEEDS_MAX: u64 = 60;
+/// A planted bug is looked for in so many seeds.
+const BUG_SEEDS_MAX: u64 = 30;
 /// Some need more seeds than there is time for here; `cargo xtask simulate --bugs` takes it.
-const MISSED_MAX: usize = 3;
+const MISSED_MAX: usize = 6;
 
 #[test]
 fn no_law_is_broken_in_any_seed() {
