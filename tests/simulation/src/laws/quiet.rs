@@ -69,8 +69,9 @@ impl Quiets {
         let was = |it: &[(DateTime<Utc>, DateTime<Utc>)]| {
             it.iter().any(|(since, until)| *since <= at && at <= *until)
         };
-        self.former.get(event).is_some_and(|it| was(it))
-            || self.kept.values().any(|it| it.trouble == *event && it.since <= at)
+        // A pod and its service are one trouble under two names, so the type must do.
+        self.former.iter().any(|(it, spans)| it.0 == event.0 && was(spans))
+            || self.kept.values().any(|it| it.trouble.0 == event.0 && it.since <= at)
     }
 
     /// Returns whether something about a target is kept quiet.
