@@ -123,9 +123,6 @@ pub(super) async fn submit(office: Office) {
         if standing != Standing::New {
             return;
         }
-        if world.bug(Bug::EditRememberedTooEarly) && 0 < n {
-            return;
-        }
         // What removes or loosens something must be confirmed, unless somebody is careless.
         let followed = !world.bug(Bug::HalfFileTaken) && !world.bug(Bug::OldFileAtFailover);
         let given = ConfigText { sha256: found.sha256.clone(), followed, doubts: doubts(text) };
