@@ -16,7 +16,8 @@
 //! 7. When an append was refused or nobody knows: [`Core::reset`], and begin with 1. The
 //!    core has decided ahead of the ledger, so nothing of it may be used any more.
 //!
-//! [`recovery`] tells with which snapshot to begin, [`Wheel`] which deadlines have come, [`Snapshots`] when a snapshot is due and what
+//! [`recovery`] tells with which snapshot to begin, [`Wheel`] which deadlines have come,
+//! [`Presence`] whether a leader was away, [`Snapshots`] when a snapshot is due and what
 //! may be forgotten, and [`agents::Vigil`] which of our own processes are missed.
 
 pub mod agents;
@@ -24,6 +25,7 @@ mod batch;
 pub mod decode;
 mod lines;
 pub mod outcomes;
+mod presence;
 pub mod recovery;
 mod snapshots;
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use self::{
     batch::{Batch, Consequences, Traced},
     decode::Rejection,
     lines::{Line, Lines},
+    presence::Presence,
     snapshots::{Fill, Forgettable, KEPT as SNAPSHOTS_KEPT, Snapshots},
     wheel::Wheel,
 };

@@ -40,7 +40,7 @@ use self::{
 use crate::{
     Args,
     config_file::FoundNow,
-    core::{Consequences, Wheel, decode},
+    core::{Consequences, Presence, Wheel, decode},
     data_dir::DataDir,
     queries,
     state::{Shared, Stored},
@@ -213,6 +213,7 @@ impl Reign {
         self.learn_tokens().await;
         let mut told = self.say_that_we_lead(lease.epoch(), stop);
         self.begin(&court.deliver).await;
+        let mut presence = Presence::default();
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {
                 return Ok(end);
@@ -222,6 +223,7 @@ impl Reign {
                 let next = court.wheel.wait(core.desk().deadlines(), Utc::now(), IDLE);
                 (if told.is_some() { IDLE } else { next }, !core.is_full())
             };
+            presence.waits(Utc::now(), IDLE);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
@@ -266,6 +268,10 @@ impl Reign {
                 }
                 // What is published again in portions waits for everything else.
                 () = std::future::ready(()), if court.wants_settled() && court.appending.is_none() => {}
+            }
+            if presence.was_away(Utc::now()) {
+                warn!("this process was stopped for a while, it takes over anew");
+                return Ok(End::Deposed);
             }
             if told.is_some() {
                 // A deadline that came while nobody led must not be told before that.

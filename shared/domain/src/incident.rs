@@ -287,6 +287,9 @@ pub struct Incident {
     /// For how long its sender's word is good, when it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<DateTime<Utc>>,
+    /// Its sender has said that it is over, or is silent about it, and nothing was reported since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub said_over: bool,
     /// Notices that people are owed.
     pub notices: Vec<Notice>,
     /// Receivers that were called, and what each way must know to go on, such as the message
@@ -358,6 +361,7 @@ impl Incident {
             analysis: None,
             resolution: None,
             acknowledged_by: None,
+            said_over: false,
             lease: event.ends_at,
             notices: Vec::new(),
             told: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{ClaimRecord, InboxMessage, LedgerMessage};
+use bus::{ClaimRecord, InboxMessage, LedgerMessage, topology::LEDGER_BYTES_MAX};
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
 
@@ -83,13 +83,18 @@ pub(crate) enum Op {
 pub(crate) enum Reply {
     Stored(u64),
     WrongSequence,
+    /// The ledger takes no message of this size.
+    TooLarge,
     Id(Option<u64>),
     Ledger(Vec<LedgerMessage>),
     Inbox(Vec<InboxMessage>),
     Last(u64),
     Taken,
     Holder(Option<ClaimRecord>),
-    Lease { seq: u64, holder: Option<Holder> },
+    Lease {
+        seq: u64,
+        holder: Option<Holder>,
+    },
     Job(Job),
     Done,
 }
@@ -148,6 +153,8 @@ pub(crate) struct Broker {
     inbox: Vec<InboxMessage>,
     inbox_ids: BTreeMap<String, (u64, Micros)>,
     ledger: Vec<Entry>,
+    /// Largest message of the ledger.
+    pub(crate) ledger_bytes_max: usize,
     claims: BTreeMap<String, ClaimRecord>,
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
@@ -167,7 +174,7 @@ pub(crate) struct Outcome {
 
 impl Broker {
     pub(crate) fn new() -> Self {
-        Self { is_up: true, ..Self::default() }
+        Self { is_up: true, ledger_bytes_max: LEDGER_BYTES_MAX, ..Self::default() }
     }
 
     /// Loses what is in memory.
@@ -330,6 +337,9 @@ impl Broker {
         expected: Option<u64>,
         payload: Bytes,
     ) -> Reply {
+        if self.ledger_bytes_max < payload.len() {
+            return Reply::TooLarge;
+        }
         if expected.is_some_and(|expected| expected != self.ledger_last()) {
             return Reply::WrongSequence;
         }

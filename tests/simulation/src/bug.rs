@@ -40,11 +40,39 @@ pub enum Bug {
     ApprovalOfAnyPlan,
     /// Decisions are used before the ledger has them.
     WishBeforeAppend,
+    /// A leader does not say that it took over: deadlines count from before.
+    DeadlinesFromBefore,
+    /// What was ordered is not withdrawn when fixes are paused.
+    PauseRecallsNothing,
+    /// A fixer does not ask for its claim before each step, and who is silent counts as gone.
+    StepsWithoutLease,
+    /// A step that failed is not taken back itself.
+    FailedStepStays,
+    /// An alert that no check measures is closed because the checks pass.
+    PassingChecksProveAnything,
+    /// What was not seen in time counts as well.
+    UnseenCountsAsWell,
+    /// Nobody looks again after an incomplete look.
+    IncompleteLookIsFinal,
+    /// What a fixer refuses counts as a failed fix.
+    RefusalIsFailure,
+    /// Labels do not find a target when the event names another.
+    LabelsIgnored,
+    /// The fingerprint of an event depends on the configuration.
+    FingerprintOfTheConfigured,
+    /// The end of a silence decides more than the ledger takes, again and again.
+    QuietEndsAtOnce,
+    /// A configuration file that is half written is taken.
+    HalfFileTaken,
+    /// Who begins to lead submits its file, however old.
+    OldFileAtFailover,
+    /// A large configuration is sent in one message.
+    ConfigInOnePiece,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 30] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -61,6 +89,20 @@ impl Bug {
         Self::DedupeDropped,
         Self::ApprovalOfAnyPlan,
         Self::WishBeforeAppend,
+        Self::DeadlinesFromBefore,
+        Self::PauseRecallsNothing,
+        Self::StepsWithoutLease,
+        Self::FailedStepStays,
+        Self::PassingChecksProveAnything,
+        Self::UnseenCountsAsWell,
+        Self::IncompleteLookIsFinal,
+        Self::RefusalIsFailure,
+        Self::LabelsIgnored,
+        Self::FingerprintOfTheConfigured,
+        Self::QuietEndsAtOnce,
+        Self::HalfFileTaken,
+        Self::OldFileAtFailover,
+        Self::ConfigInOnePiece,
     ];
 
     /// Returns the name on the command line.
@@ -83,6 +125,20 @@ impl Bug {
             Self::DedupeDropped => "dedupe-dropped",
             Self::ApprovalOfAnyPlan => "approval-of-any-plan",
             Self::WishBeforeAppend => "wish-before-append",
+            Self::DeadlinesFromBefore => "deadlines-from-before",
+            Self::PauseRecallsNothing => "pause-recalls-nothing",
+            Self::StepsWithoutLease => "steps-without-lease",
+            Self::FailedStepStays => "failed-step-stays",
+            Self::ConfigInOnePiece => "config-in-one-piece",
+            Self::OldFileAtFailover => "old-file-at-failover",
+            Self::HalfFileTaken => "half-file-taken",
+            Self::QuietEndsAtOnce => "quiet-ends-at-once",
+            Self::FingerprintOfTheConfigured => "fingerprint-of-the-configured",
+            Self::LabelsIgnored => "labels-ignored",
+            Self::RefusalIsFailure => "refusal-is-failure",
+            Self::IncompleteLookIsFinal => "incomplete-look-is-final",
+            Self::UnseenCountsAsWell => "unseen-counts-as-well",
+            Self::PassingChecksProveAnything => "passing-checks-prove-anything",
         }
     }
 
@@ -112,6 +168,34 @@ impl Bug {
             Self::DedupeDropped => "an event that is sent again counts as a new one",
             Self::ApprovalOfAnyPlan => "an approval counts for whatever plan there is now",
             Self::WishBeforeAppend => "work is published before the ledger has its decision",
+            Self::DeadlinesFromBefore => {
+                "deadlines of what waited while nobody led are over at the take-over"
+            }
+            Self::PauseRecallsNothing => "what was ordered begins although fixes were stopped",
+            Self::StepsWithoutLease => {
+                "a fixer that was cut off goes on beside the one that took over"
+            }
+            Self::PassingChecksProveAnything => {
+                "an alert that no check measures is closed because the checks pass"
+            }
+            Self::UnseenCountsAsWell => "what was not seen in time counts as well",
+            Self::IncompleteLookIsFinal => "after an incomplete look a person is asked at once",
+            Self::RefusalIsFailure => "what a fixer refuses counts as a failed fix",
+            Self::LabelsIgnored => {
+                "labels do not find a target when the event names something else"
+            }
+            Self::FingerprintOfTheConfigured => {
+                "the fingerprint of an event changes with the configuration"
+            }
+            Self::QuietEndsAtOnce => {
+                "the end of a silence decides more than the ledger takes, again and again"
+            }
+            Self::HalfFileTaken => "a configuration file that is half written is taken",
+            Self::OldFileAtFailover => {
+                "whoever begins to lead submits its file, however old that is"
+            }
+            Self::ConfigInOnePiece => "a configuration is sent in one message, however large it is",
+            Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }
     }
 }

@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use crate::{
     clock::{MINUTE, MS, SECOND},
+    files,
     options::Part,
+    people,
     rng::Rng,
     sim::{OUTSIDE, Sim},
     world::{Kind, World},
@@ -12,8 +14,15 @@ use crate::{
 
 /// Starts all of it.
 pub(crate) fn begin(world: &Rc<World>) {
-    for part in [Part::Crashes, Part::BrokerCrashes, Part::Partitions, Part::Pauses, Part::Absences]
-    {
+    for part in [
+        Part::Crashes,
+        Part::BrokerCrashes,
+        Part::Partitions,
+        Part::Pauses,
+        Part::Absences,
+        Part::Vacancies,
+        Part::Overloads,
+    ] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
         }
@@ -33,8 +42,13 @@ async fn go_on(world: Rc<World>, part: Part) {
         match part {
             Part::Crashes => world.crash(node, "at any time"),
             Part::BrokerCrashes => {
-                let wait = rng.range(50, 8000) * MS;
-                world.crash_broker(wait);
+                let is_long = rng.percent(25);
+                let wait = if is_long { rng.range(11_000, 25_000) } else { rng.range(50, 8000) };
+                world.crash_broker(wait * MS);
+                if is_long {
+                    // Somebody edits the file just then.
+                    files::edit(&world);
+                }
             }
             Part::Partitions if world.is_up(node) && !world.is_cut(node) => {
                 let wait = rng.range(1, 40) * SECOND;
@@ -46,10 +60,36 @@ async fn go_on(world: Rc<World>, part: Part) {
             }
             Part::Absences => {
                 // Longer than an order may wait to be begun.
-                let wait = rng.range(60, 240) * SECOND;
+                let wait = if rng.percent(60) { rng.range(60, 120) } else { rng.range(120, 240) };
+                let wait = wait * SECOND;
                 for fixer in world.all(Kind::Fixer) {
                     if world.is_up(fixer) && !world.is_paused(fixer) {
                         world.pause(fixer, wait);
+                    }
+                }
+                world.targets.break_one(&world);
+                // What was ordered waits: a good moment to think better of it.
+                if rng.percent(60) && world.options.has(Part::People) {
+                    let soon = rng.range(3, 15) * SECOND;
+                    world.sim.after(soon, |world| people::pause_for_a_while(world, 150 * SECOND));
+                }
+            }
+            Part::Overloads => {
+                let until = world.sim.now() + rng.range(10, 90) * SECOND;
+                world.overloaded_until.set(until);
+                world.targets.break_one(&world);
+            }
+            Part::Vacancies => {
+                // Longer than a diagnosis may take, and than an order may wait.
+                let wait = rng.range(40, 200) * SECOND;
+                let are_killed = rng.percent(50);
+                let soon = rng.range(0, 20) * SECOND;
+                world.sim.after(soon, |world| world.targets.break_one(world));
+                for supervisor in world.all(Kind::Supervisor) {
+                    if are_killed {
+                        world.stop(supervisor, wait);
+                    } else if world.is_up(supervisor) && !world.is_paused(supervisor) {
+                        world.pause(supervisor, wait);
                     }
                 }
             }

@@ -1,9 +1,13 @@
 //! What must always be true, looked at after every step by somebody who knows all: the
 //! broker's streams, the disks, and the targets themselves.
 
+mod acts;
 mod end;
+mod given;
 mod policy;
+mod quiet;
 mod truth;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +21,14 @@ use domain::{
     event::{Delivery, Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
+    plan::Plan,
     wire::{
         Answer, DiagnoseWork, Envelope, FixMode, FixOrder, Input, LedgerEntry, NotifyWork,
         VerifyWork, WorkKind,
     },
 };
 
-use self::policy::Model;
+use self::{acts::Acts, given::Givens, policy::Model, quiet::Quiets, words::Words};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -48,9 +53,19 @@ pub struct Broken {
     pub at: u64,
 }
 
+/// An event in the inbox.
+#[derive(Clone, Debug)]
+struct Stored {
+    key: Option<String>,
+    status: Status,
+    trouble: (String, Option<String>),
+    at: Micros,
+}
+
 /// A fix that the ledger says was begun.
 #[derive(Clone, Debug)]
 struct Started {
+    plan: Plan,
     plan_hash: String,
     not_after: Micros,
 }
@@ -65,7 +80,7 @@ pub(crate) struct Laws {
     n_batches: u64,
     model: Model,
     /// Senders' keys of events in the inbox, by delivery.
-    stored: BTreeMap<Delivery, (Option<String>, Status)>,
+    stored: BTreeMap<Delivery, Stored>,
     keys: BTreeSet<String>,
     decided: BTreeSet<Delivery>,
     decided_keys: BTreeSet<String>,
@@ -75,6 +90,10 @@ pub(crate) struct Laws {
     undone: BTreeSet<(IncidentId, u32)>,
     effects: BTreeMap<String, Micros>,
     approvals: BTreeSet<(IncidentId, String)>,
+    quiets: Quiets,
+    givens: Givens,
+    pub(crate) acts: Acts,
+    pub(crate) words: Words,
     pub(crate) counts: Counts,
 }
 
@@ -114,6 +133,10 @@ impl Laws {
             undone: BTreeSet::new(),
             effects: BTreeMap::new(),
             approvals: BTreeSet::new(),
+            quiets: Quiets::default(),
+            givens: Givens::default(),
+            acts: Acts::default(),
+            words: Words::default(),
             counts: Counts::default(),
         }
     }
@@ -180,16 +203,31 @@ impl Laws {
                 at: crate::clock::utc(world.sim.now()),
             };
             if let Ok(event) = domain::event::message(headers, payload, &context) {
-                self.event(&event);
+                self.event(world, seq, &event);
             }
             return;
         }
         let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(payload) else { return };
         for envelope in envelopes {
             match envelope.input {
-                Input::Event(event) => self.event(&event),
+                Input::Event(event) => self.event(world, seq, &event),
                 Input::Analysis(it) => self.report(it.work.wish_id(WorkKind::Diagnose)),
-                Input::Fix(it) => self.report(it.work.wish_id(WorkKind::Fix)),
+                Input::Fix(it) => {
+                    let (id, attempt) = (it.work.incident, it.work.attempt);
+                    let plan = self.started.get(&(id, attempt)).map(|it| &it.plan);
+                    let effects = &self.effects;
+                    let is_done = |step, is_back| {
+                        effects.contains_key(&effect_key(
+                            (id, attempt),
+                            FixMode::Apply,
+                            is_back,
+                            step,
+                        ))
+                    };
+                    self.words.report(&it);
+                    self.acts.report(world, &it, plan, is_done);
+                    self.report(it.work.wish_id(WorkKind::Fix));
+                }
                 Input::Verification(it) => self.report(it.work.wish_id(WorkKind::Verify)),
                 Input::Notice(it) => {
                     self.report(format!("{}/notice/{}", it.work.incident, it.notice));
@@ -203,10 +241,15 @@ impl Laws {
         self.reports.insert(key);
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, world: &Rc<World>, seq: u64, event: &Event) {
         let key = key_of(event);
         self.keys.extend(key.clone());
-        self.stored.entry(event.delivery()).or_insert((key, event.status));
+        if !self.stored.contains_key(&event.delivery()) {
+            self.words.stored(seq, event);
+        }
+        let (status, trouble, at) = (event.status, quiet::trouble(event), world.sim.now());
+        let stored = Stored { key, status, trouble, at };
+        self.stored.entry(event.delivery()).or_insert(stored);
     }
 
     /// Looks at a batch of decisions that was just stored.
@@ -237,12 +280,12 @@ impl Laws {
                 );
                 return world.fail("an input is decided once", why);
             }
-            self.decision(world, decision);
+            self.decision(world, decision, by);
         }
         self.covers = entry.covers;
     }
 
-    fn decision(&mut self, world: &Rc<World>, decision: &Decision) {
+    fn decision(&mut self, world: &Rc<World>, decision: &Decision, by: NodeId) {
         self.counts.decisions += 1;
         world.trace.say(world.sim.now(), || {
             let id = decision.incident.map(|it| it.to_string()).unwrap_or_default();
@@ -252,14 +295,22 @@ impl Laws {
         if expected < decision.seq {
             return world.fail("decisions have no gap", format!("{} of {expected}", decision.seq));
         }
-        for delivery in deliveries(&decision.fact) {
-            let key = self.stored.get(&delivery).and_then(|it| it.0.clone());
+        let is_again = self.quiets.decide(decision);
+        for delivery in deliveries(&decision.fact).into_iter().filter(|_| !is_again) {
+            let key = self.stored.get(&delivery).and_then(|it| it.key.clone());
             let doubled = key.is_some_and(|key| !self.decided_keys.insert(key));
             if !self.decided.insert(delivery) || doubled {
                 let why = format!("decision {} counts {delivery} again", decision.seq);
                 return world.fail("an accepted event is decided once", why);
             }
         }
+        self.acts.decide(world, &self.model, decision, by);
+        let effects = &self.effects;
+        let is_touched = |id: IncidentId, attempt: u32| {
+            let prefix = format!("{id}/{attempt}/");
+            effects.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
+        };
+        self.words.decide(world, &self.model, decision, is_touched);
         let id = decision.incident.unwrap_or(IncidentId::NONE);
         match &decision.fact {
             Fact::Opened { .. } => self.counts.incidents += 1,
@@ -271,7 +322,8 @@ impl Laws {
                     world.fail("an approval is for exactly the plan that was shown", why);
                 }
                 let not_after = moment(*not_after);
-                self.started.insert((id, *attempt), Started { plan_hash, not_after });
+                let plan = (**plan).clone();
+                self.started.insert((id, *attempt), Started { plan, plan_hash, not_after });
             }
             Fact::UndoStarted { .. } => {
                 let attempt = self.model.attempt(id);
@@ -285,7 +337,8 @@ impl Laws {
             }
             _ => {}
         }
-        if let Err(why) = self.model.decide(decision) {
+        let whole = self.givens.decide(world, decision);
+        if let Err(why) = self.model.decide(decision, whole) {
             world.fail("no fix is begun that policy does not allow", why);
         }
     }
@@ -323,7 +376,9 @@ impl Laws {
             return world.fail("nothing is taken back before the ledger says so", why);
         }
         // A step that failed is taken back at once; that is another effect.
-        let key = format!("{id}/{attempt}/{:?}/{is_back}/{step_idx}", order.mode);
+        let is_first = order.mode == FixMode::Apply && step_idx == 0 && !is_back;
+        self.acts.effect(world, &self.model, order, is_first);
+        let key = effect_key((id, attempt), order.mode, is_back, step_idx);
         if let Some(before) = self.effects.insert(key.clone(), now) {
             let why = format!("{key} at {} s and at {} s", before / SECOND, now / SECOND);
             world.fail("an attempt's effect happens once", why);
@@ -394,6 +449,15 @@ impl Laws {
     }
 }
 
+fn effect_key(
+    (id, attempt): (IncidentId, u32),
+    mode: FixMode,
+    is_back: bool,
+    step: usize,
+) -> String {
+    format!("{id}/{attempt}/{mode:?}/{is_back}/{step}")
+}
+
 /// Returns what the sender itself calls the event.
 fn key_of(event: &Event) -> Option<String> {
     event.payload.get("key").and_then(|it| it.as_str()).map(str::to_owned)
@@ -402,7 +466,7 @@ fn key_of(event: &Event) -> Option<String> {
 fn deliveries(fact: &Fact) -> Vec<Delivery> {
     match fact {
         // What an analyzer found is no event that anybody sent.
-        Fact::Opened { event, .. } => vec![event.delivery()],
+        Fact::Opened { event, .. } | Fact::Suppressed { event, .. } => vec![event.delivery()],
         Fact::Repeated { deliveries, .. } => deliveries.clone(),
         Fact::RecoveryReported { delivery, .. }
         | Fact::RecoveryNoted { delivery, .. }

@@ -22,6 +22,7 @@ mod bug;
 mod clock;
 mod disk;
 mod faults;
+mod files;
 mod laws;
 mod members;
 mod net;

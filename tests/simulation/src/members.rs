@@ -8,7 +8,7 @@ use domain::config::Config;
 use crate::{
     broker::LEASE_TTL,
     clock::{MS, Micros, SECOND},
-    sim::NodeId,
+    sim::{NodeId, OUTSIDE},
     world::{Kind, World},
 };
 
@@ -90,10 +90,12 @@ impl World {
         }
         self.trace.say(self.sim.now(), || "the broker dies".to_owned());
         self.broker.borrow_mut().crash();
+        self.disturbed(OUTSIDE);
         self.tell_members(BTreeMap::new());
         self.sim.after(wait, |world| {
             world.trace.say(world.sim.now(), || "the broker is back".to_owned());
             world.broker.borrow_mut().is_up = true;
+            world.disturbed(OUTSIDE);
             for node in 1..world.nodes.len() {
                 let wait = world.net.way(world) * 50 % SECOND;
                 world.sim.after(wait, move |world| {

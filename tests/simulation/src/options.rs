@@ -24,6 +24,12 @@ pub enum Part {
     Pauses,
     /// All fixers are stopped for minutes, and find old orders when they go on.
     Absences,
+    /// All supervisors are stopped for minutes: nobody leads.
+    Vacancies,
+    /// A fixer is stopped or cut off just when it acts.
+    Freezes,
+    /// Monitors are too busy to see everything in time.
+    Overloads,
     /// Clocks are set wrongly and run too fast or too slowly.
     Clocks,
     /// Targets break by themselves.
@@ -34,6 +40,8 @@ pub enum Part {
     BadFixes,
     /// People approve, reject, retry, close, pause.
     People,
+    /// People silence something, and there are maintenance windows.
+    Silences,
     /// Others send events: duplicates, repeats, recoveries, garbage.
     Senders,
     /// Floods of events.
@@ -44,7 +52,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Crashes,
         Self::BrokerCrashes,
         Self::Losses,
@@ -53,11 +61,15 @@ impl Part {
         Self::Partitions,
         Self::Pauses,
         Self::Absences,
+        Self::Vacancies,
+        Self::Freezes,
+        Self::Overloads,
         Self::Clocks,
         Self::Breakages,
         Self::Recoveries,
         Self::BadFixes,
         Self::People,
+        Self::Silences,
         Self::Senders,
         Self::Floods,
         Self::Changes,
@@ -75,11 +87,15 @@ impl Part {
             Self::Partitions => "partitions",
             Self::Pauses => "pauses",
             Self::Absences => "absences",
+            Self::Vacancies => "vacancies",
+            Self::Freezes => "freezes",
+            Self::Overloads => "overloads",
             Self::Clocks => "clocks",
             Self::Breakages => "breakages",
             Self::Recoveries => "recoveries",
             Self::BadFixes => "bad-fixes",
             Self::People => "people",
+            Self::Silences => "silences",
             Self::Senders => "senders",
             Self::Floods => "floods",
             Self::Changes => "changes",

@@ -6,14 +6,19 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 use domain::{
     id::IncidentId,
     incident::Phase,
+    matcher::Matchers,
+    silence::SilenceRequest,
     wire::{Command, Verb},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    clock::{MINUTE, SECOND},
+    bug::Bug,
+    clock::{MINUTE, Micros, SECOND, utc},
+    files,
     options::Part,
     rng::Rng,
+    senders,
     sim::{OUTSIDE, Sim},
     world::{Asked, Kind, World},
 };
@@ -25,6 +30,9 @@ pub(crate) fn begin(world: &Rc<World>) {
     }
     world.sim.spawn(OUTSIDE, watch(Rc::clone(world)));
     world.sim.spawn(OUTSIDE, administrate(Rc::clone(world)));
+    if world.options.has(Part::Silences) {
+        world.sim.spawn(OUTSIDE, silence(Rc::clone(world)));
+    }
 }
 
 /// Looks at what waits for a person, every few seconds.
@@ -92,14 +100,71 @@ async fn administrate(world: Rc<World>) {
             return;
         }
         if rng.percent(50) {
-            send(&world, Verb::Pause { reason: "a change".to_owned() });
             let wait = rng.range(10, 300) * SECOND;
-            world.sim.after(wait, |world| send(world, Verb::Resume));
+            pause_for_a_while(&world, wait);
         } else if world.options.has(Part::Changes) {
-            let config = Box::new(rng.pick(&world.scene.configs).clone());
-            send(&world, Verb::Configure { config, text: None, parts: Vec::new() });
+            if rng.percent(50) {
+                files::edit(&world);
+            } else {
+                apply(&world, rng.index(world.scene.configs.len()));
+            }
         }
     }
+}
+
+/// Silences something, now and then; and much happens meanwhile.
+async fn silence(world: Rc<World>) {
+    let mut rng = Rng::new(world.options.seed, "silences");
+    let (mean, mut is_wide) = (rng.range(4, 20) * MINUTE, rng.percent(50));
+    loop {
+        Sim::sleep(&world, rng.waiting(mean)).await;
+        if !world.net.is_rough.get() {
+            return;
+        }
+        let what = *rng.pick(&["source=outside", "target=~t[0-4]", "type=disk_full"]);
+        let what = if is_wide { "source=outside" } else { what };
+        let lasts = rng.range(20, 240);
+        let until = utc(world.sim.now() + lasts * SECOND);
+        let matchers = Matchers(what.parse().into_iter().collect());
+        let comment = "a change".to_owned();
+        let request = SilenceRequest { matchers, from: None, until, comment };
+        send(&world, Verb::Silence { request });
+        if is_wide && world.options.has(Part::Floods) && rng.percent(50) {
+            let (n, bytes) = (rng.range(20, 60), *rng.pick(&[4000, 12_000]));
+            is_wide = false;
+            let soon = rng.range(2, 8) * SECOND;
+            world.sim.after(soon, move |world| senders::flood(world, n, bytes));
+        }
+        if rng.percent(30) {
+            let wait = rng.range(5, lasts) * SECOND;
+            world.sim.after(wait, |world| {
+                let silences = world.laws.borrow().core().desk().silences().silences;
+                if let Some(first) = silences.first() {
+                    send(world, Verb::Unsilence { id: first.silence.id.clone() });
+                }
+            });
+        }
+    }
+}
+
+/// Gives a configuration.
+pub(crate) fn apply(world: &Rc<World>, idx: usize) {
+    let config = &world.scene.configs[idx];
+    let mut verbs = Verb::configure_all(config, None).expect("a scene's configuration fits");
+    if world.bug(Bug::ConfigInOnePiece) {
+        let config = Box::new(config.clone());
+        verbs = vec![Verb::Configure { config, text: None, parts: Vec::new() }];
+    }
+    // The last asks for those before.
+    for (n, verb) in (0_u64..).zip(verbs) {
+        world.sim.after(n * 20 * SECOND, |world| send(world, verb));
+    }
+}
+
+/// Stops new fixes, and allows them again after a while.
+pub(crate) fn pause_for_a_while(world: &Rc<World>, wait: Micros) {
+    send(world, Verb::Pause { reason: "a change".to_owned() });
+    world.sim.after(wait, |world| send(world, Verb::Resume));
 }
 
 /// Sends a command through a gateway, again until it is answered, under one id.

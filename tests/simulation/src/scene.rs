@@ -6,10 +6,13 @@ use domain::{
     autonomy::{Autonomy, Risk},
     check::Check,
     config::Config,
+    matcher::Matchers,
     policy::{Freeze, Limit, Notifier, Policy, RunbookPolicy},
     runbook::{Runbook, Verify, When},
+    silence::{InhibitRule, Window},
     span::{Rate, Rates, Span},
     target::{DockerHandle, ProcessHandle, Target},
+    time_zone::TimeZone,
 };
 
 use crate::{
@@ -26,6 +29,8 @@ const CONFIGS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) kinds: Vec<Kind>,
+    /// What each may do at all, if it is a fixer whose list is short.
+    pub(crate) allows: Vec<Option<String>>,
     /// The first is in force at the beginning.
     pub(crate) configs: Vec<Config>,
     /// Mean time between two breakages of a target.
@@ -45,8 +50,23 @@ impl Scene {
         ] {
             kinds.extend((0..rng.range(low, high)).map(|_| kind));
         }
+        let allows = kinds.iter().map(|kind| {
+            let lists = ["process.restart", "http.request", "docker.start,docker.restart"];
+            let is_short = *kind == Kind::Fixer && rng.percent(15);
+            is_short.then(|| (*rng.pick(&lists)).to_owned())
+        });
+        let allows = allows.collect();
         let n_targets = *rng.pick(&[1, 2, 3, 3, 4, 5, 6, 8, 12]);
         let targets: Vec<Target> = (0..n_targets).map(|n| target(&mut rng, n)).collect();
+        let mut targets = targets;
+        if rng.percent(8) {
+            // A configuration that is larger than one message.
+            let bytes = 300_000 / targets.len().max(3);
+            for target in &mut targets {
+                let text = "x".repeat(bytes.min(150_000));
+                target.labels.insert("about".to_owned(), text);
+            }
+        }
         let end = options.minutes * MINUTE;
         let mut configs: Vec<Config> = Vec::new();
         for n in 0..CONFIGS {
@@ -57,9 +77,12 @@ impl Scene {
                 let gone = targets.swap_remove(rng.index(targets.len())).name;
                 targets.iter_mut().for_each(|it| it.depends_on.retain(|name| *name != gone));
             }
+            let quiet = quiet(&mut Rng::new(options.seed, &format!("quiet {n}")), options, end);
             configs.push(Config {
                 targets,
                 policy,
+                maintenance: quiet.0,
+                inhibit: quiet.1,
                 runbooks: runbooks(&mut rng),
                 ..Config::default()
             });
@@ -71,8 +94,8 @@ impl Scene {
             let findings = config.findings();
             assert!(findings.is_empty(), "a scene is no configuration: {findings:?}");
         }
-        let breaks_every = rng.range(4, 30) * MINUTE;
-        Self { kinds, configs, breaks_every }
+        let breaks_every = rng.range(3, 15) * MINUTE;
+        Self { kinds, allows, configs, breaks_every }
     }
 }
 
@@ -109,10 +132,42 @@ fn target(rng: &mut Rng, n: usize) -> Target {
             target.depends_on.push(format!("t{other}"));
         }
     }
+    if rng.percent(60) {
+        let label = std::collections::BTreeMap::from([("service".to_owned(), name.clone())]);
+        target.select.push(label);
+    }
     if rng.percent(15) {
         target.autonomy = Some(*rng.pick(&[Autonomy::Approve, Autonomy::Suggest, Autonomy::Auto]));
     }
     target
+}
+
+/// Maintenance windows, and what is only the consequence of something else.
+fn quiet(rng: &mut Rng, options: &Options, end: Micros) -> (Vec<Window>, Vec<InhibitRule>) {
+    let (mut windows, mut rules) = (Vec::new(), Vec::new());
+    if !options.has(Part::Silences) {
+        return (windows, rules);
+    }
+    let fits = |text: &str| Matchers(text.parse().into_iter().collect());
+    if rng.percent(30) {
+        let from = utc(rng.range(0, end.max(1)));
+        let long = TimeDelta::seconds(i64::try_from(rng.range(20, 300)).unwrap_or(0));
+        windows.push(Window {
+            name: "patches".to_owned(),
+            matchers: fits(if rng.percent(50) { "source=outside" } else { "target=~t[0-2]" }),
+            from: Some(from),
+            until: Some(from + long),
+            cron: None,
+            lasts: None,
+            time_zone: TimeZone::default(),
+            reason: "patches".to_owned(),
+        });
+    }
+    if rng.percent(20) {
+        let equal = vec!["target".to_owned()];
+        rules.push(InhibitRule { when: fits("type=service_down"), mute: fits("type=odd"), equal });
+    }
+    (windows, rules)
 }
 
 fn secs(rng: &mut Rng, of: &[u64]) -> Span {
@@ -140,6 +195,7 @@ fn policy(rng: &mut Rng, end: Micros) -> Policy {
         ..Policy::default()
     };
     policy.autonomy = *rng.pick(&[
+        Autonomy::Auto,
         Autonomy::Auto,
         Autonomy::Auto,
         Autonomy::Auto,
@@ -181,13 +237,13 @@ fn policy(rng: &mut Rng, end: Micros) -> Policy {
 /// Cures of one's own: one that can be taken back, and one of two steps.
 fn runbooks(rng: &mut Rng) -> Vec<Runbook> {
     let mut runbooks = Vec::new();
-    if rng.percent(60) {
+    if rng.percent(75) {
         let mut reload = step(ActionName::HttpRequest, "http://127.0.0.1/reload/{target}");
         reload.timeout = Span::from_secs(5);
         reload.undo =
             Some(Box::new(step(ActionName::HttpRequest, "http://127.0.0.1/rollback/{target}")));
         let mut steps = vec![reload];
-        if rng.percent(50) {
+        if rng.percent(70) {
             steps.push(step(ActionName::HttpRequest, "http://127.0.0.1/warm/{target}"));
         }
         runbooks.push(Runbook {

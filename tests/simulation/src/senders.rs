@@ -44,12 +44,17 @@ async fn go_on(world: Rc<World>) {
             0..7 => rng.pick(&world.targets.spots).target.name.clone(),
             _ => "elsewhere".to_owned(),
         };
+        // A pod of it, whose name nobody has configured.
+        let pod = rng.percent(15).then(|| format!("pod-{target}"));
         let is_resolved = rng.percent(15);
         let is_raw = rng.percent(25);
         for _ in 0..count {
             n += 1;
             let status = if is_resolved { "resolved" } else { "firing" };
-            let body = event(n, kind, &target, status);
+            let body = match &pod {
+                Some(pod) => of_pod(event(n, kind, &target, status), pod),
+                None => event(n, kind, &target, status),
+            };
             if is_raw {
                 publish(&world, &mut rng, n, kind, &body);
             } else {
@@ -58,11 +63,34 @@ async fn go_on(world: Rc<World>) {
                     world.sim.spawn(OUTSIDE, post(Rc::clone(&world), n, body.clone()));
                 }
             }
+            if !is_flood && !is_resolved && rng.percent(35) {
+                // Its sender says later that it is over.
+                n += 1;
+                let over = event(n, kind, &target, "resolved");
+                let over = pod.as_ref().map_or(over.clone(), |pod| of_pod(over, pod));
+                let wait = rng.range(5, 400) * SECOND;
+                world.sim.after(wait, move |world| {
+                    world.sim.spawn(OUTSIDE, post(Rc::clone(world), n, over));
+                });
+            }
             if is_flood {
                 let wait = rng.range(0, 4) * MS;
                 Sim::sleep(&world, wait).await;
             }
         }
+    }
+}
+
+/// Sends many events about as many things, each of so many bytes.
+pub(crate) fn flood(world: &Rc<World>, n: u64, bytes: usize) {
+    let first = world.sim.n_steps() * 1000;
+    for n in first..first + n {
+        let mut body = event(n, "disk_full", &format!("host-{}", n - first), "firing");
+        body["payload"]["text"] = json!("x".repeat(bytes));
+        let wait = (n - first) * 5 * MS;
+        world.sim.after(wait, move |world| {
+            world.sim.spawn(OUTSIDE, post(Rc::clone(world), n, body));
+        });
     }
 }
 
@@ -75,6 +103,14 @@ fn event(n: u64, kind: &str, target: &str, status: &str) -> Value {
         "target": target,
         "payload": { "service": target, "key": format!("k{n}") },
     })
+}
+
+/// Makes an event one of a pod, with the service that it belongs to as a label.
+fn of_pod(mut event: Value, pod: &str) -> Value {
+    let service = event["target"].take();
+    event["target"] = json!(pod);
+    event["labels"] = json!({ "service": service });
+    event
 }
 
 /// Sends an event over HTTP, again under the same id until it is accepted.

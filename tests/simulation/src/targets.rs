@@ -60,6 +60,8 @@ struct Nature {
     dies_again: u64,
     breaks_other: u64,
     start: Micros,
+    /// How long a step takes besides.
+    drag: Micros,
 }
 
 /// One target.
@@ -98,6 +100,7 @@ impl Targets {
                 dies_again: if bad { *rng.pick(&[0, 0, 10, 50]) } else { 0 },
                 breaks_other: if bad { *rng.pick(&[0, 0, 10, 40]) } else { 0 },
                 start: rng.range(30, 3000) * MS,
+                drag: *rng.pick(&[0, 0, 1, 4]) * SECOND,
             };
             Spot {
                 target: target.clone(),
@@ -287,6 +290,14 @@ impl Targets {
         }
     }
 
+    /// Breaks one of them now: trouble comes when it is least wanted.
+    pub(crate) fn break_one(&self, world: &Rc<World>) {
+        if world.options.has(Part::Breakages) && !self.is_calm.get() {
+            let idx = self.rng.borrow_mut().index(self.spots.len());
+            self.break_down(world, idx);
+        }
+    }
+
     fn recover(&self, world: &Rc<World>, idx: usize, n: u64) {
         let state = self.spots[idx].state.borrow();
         if state.n_breakages != n {
@@ -340,7 +351,7 @@ impl Targets {
         if roll(nature.hangs_step) {
             Sim::sleep(world, micros(Duration::from_secs(3600))).await;
         }
-        let wait = targets.rng.borrow_mut().range(2 * MS, 400 * MS);
+        let wait = targets.rng.borrow_mut().range(2 * MS, 400 * MS) + nature.drag;
         if restarts {
             targets.kill(world, idx);
             Sim::sleep(world, wait).await;

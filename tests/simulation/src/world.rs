@@ -17,8 +17,9 @@ use crate::{
     agents::{self, supervisor::Seat},
     broker::Broker,
     bug::Bug,
-    clock::{Clock, Micros},
+    clock::{Clock, MS, Micros, SECOND},
     disk::Disk,
+    files::Files,
     laws::Laws,
     net::{self, Net},
     options::{Options, Part},
@@ -74,6 +75,9 @@ pub(crate) struct Node {
     is_doomed: Cell<bool>,
     paused_until: Cell<Micros>,
     is_cut: Cell<bool>,
+    stopped_until: Cell<Micros>,
+    /// Since when it leads, if it is a supervisor that does.
+    pub(crate) leads_since: Cell<Option<Micros>>,
     pub(crate) clock: Cell<Clock>,
     pub(crate) disk: RefCell<Disk>,
     /// The state of a supervisor, for those who ask it and for the laws.
@@ -82,6 +86,7 @@ pub(crate) struct Node {
     pub(crate) config: watch::Sender<Option<(u64, Rc<Config>)>>,
     pub(crate) members: watch::Sender<Rc<BTreeMap<String, Kind>>>,
     pub(crate) connected: Rc<Notify>,
+    pub(crate) file_changed: Rc<Notify>,
 }
 
 /// Everything.
@@ -94,6 +99,7 @@ pub(crate) struct World {
     pub(crate) targets: Targets,
     pub(crate) scene: Scene,
     pub(crate) laws: RefCell<Laws>,
+    pub(crate) files: Files,
     pub(crate) trace: Trace,
     /// Who waits for an answer of the leader, by subject.
     pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
@@ -102,6 +108,12 @@ pub(crate) struct World {
     /// Who is believed to live.
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
+    freezes: RefCell<Rng>,
+    busy: RefCell<Rng>,
+    /// Monitors see only part of what they look at until then.
+    pub(crate) overloaded_until: Cell<Micros>,
+    /// When a supervisor or the broker was in trouble last.
+    pub(crate) disturbed_at: Cell<Micros>,
     pub(crate) crash_ppm: Cell<u64>,
     failure: RefCell<Option<crate::laws::Broken>>,
 }
@@ -110,6 +122,11 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
+        let mut broker = Broker::new();
+        if options.bug == Some(Bug::QuietEndsAtOnce) {
+            // Less than one input may decide: as if the end of a silence opened all at once.
+            broker.ledger_bytes_max = 200 * 1024;
+        }
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
             let mut clock = Clock::default();
@@ -120,10 +137,12 @@ impl World {
             }
             nodes.push(node(*kind, clock));
         }
+        let files = Files::new(options.seed, nodes.len());
         Rc::new(Self {
+            files,
             sim: Sim::default(),
             net: Net::new(options.seed),
-            broker: RefCell::new(Broker::new()),
+            broker: RefCell::new(broker),
             nodes,
             targets: Targets::new(&scene, &options),
             laws: RefCell::new(Laws::new(&scene)),
@@ -132,6 +151,10 @@ impl World {
             active: RefCell::default(),
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
+            freezes: RefCell::new(Rng::new(options.seed, "freezes")),
+            busy: RefCell::new(Rng::new(options.seed, "busy")),
+            overloaded_until: Cell::new(0),
+            disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
             failure: RefCell::new(None),
             scene,
@@ -206,6 +229,7 @@ impl World {
         place.members.send_replace(Rc::default());
         agents::start(self, node, questions);
         self.seen(node);
+        self.disturbed(node);
     }
 
     /// Ends a process at once; only what is on its disk stays.
@@ -221,10 +245,64 @@ impl World {
         self.sim.kill(node);
         *place.asked.borrow_mut() = None;
         *place.seat.borrow_mut() = None;
+        place.leads_since.set(None);
         place.disk.borrow_mut().crash(&mut self.crashes.borrow_mut());
         let wait = self.crashes.borrow_mut().range(20_000, 9_000_000);
-        self.sim.after(wait, move |world| world.start(node));
+        let life = self.life(node);
+        // Whoever was stopped for longer meanwhile is started later.
+        self.sim.after(wait, move |world| {
+            if world.life(node) == life && world.nodes[node].stopped_until.get() <= world.sim.now()
+            {
+                world.start(node);
+            }
+        });
         self.unseen(node);
+        self.disturbed(node);
+    }
+
+    /// Ends a process; nobody starts it for a while.
+    pub(crate) fn stop(self: &Rc<Self>, node: NodeId, wait: Micros) {
+        let until = self.sim.now() + wait;
+        self.nodes[node].stopped_until.set(until);
+        self.crash(node, "stopped");
+        self.sim.at(until, move |world| world.start(node));
+    }
+
+    /// Notes that something went wrong on the way to decisions.
+    pub(crate) fn disturbed(&self, node: NodeId) {
+        if matches!(self.nodes[node].kind, Kind::Supervisor | Kind::Outside) {
+            self.disturbed_at.set(self.sim.now());
+        }
+    }
+
+    /// Says whether a monitor is too busy to see something in time.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.sim.now() < self.overloaded_until.get()
+            && self.net.is_rough.get()
+            && self.busy.borrow_mut().percent(50)
+    }
+
+    /// Stops or cuts off a process that has just begun to act, now and then.
+    pub(crate) fn freeze(self: &Rc<Self>, node: NodeId, percent: u64) {
+        if !self.net.is_rough.get() || !self.options.has(Part::Freezes) {
+            return;
+        }
+        let mut rng = self.freezes.borrow_mut();
+        let (hit, is_cut) = (rng.percent(percent), rng.percent(60));
+        let (soon, wait) = (rng.range(1, 300) * MS, rng.range(5, 60) * SECOND);
+        drop(rng);
+        if !hit {
+            return;
+        }
+        let life = self.life(node);
+        self.sim.after(soon, move |world| {
+            if world.life(node) != life || !world.is_up(node) {
+            } else if is_cut && !world.is_cut(node) {
+                world.cut(node, wait);
+            } else if !is_cut && !world.is_paused(node) {
+                world.pause(node, wait);
+            }
+        });
     }
 
     /// Called after each poll of a node's task.
@@ -250,11 +328,13 @@ impl World {
         self.trace.say(self.sim.now(), || format!("{} is stopped", self.member(node)));
         self.nodes[node].paused_until.set(until);
         self.unseen(node);
+        self.disturbed(node);
         self.sim.at(until, move |world| {
             if !world.is_paused(node) {
                 world.trace.say(world.sim.now(), || format!("{} goes on", world.member(node)));
                 world.sim.resume(node);
                 world.seen(node);
+                world.disturbed(node);
             }
         });
     }
@@ -263,12 +343,14 @@ impl World {
         self.trace.say(self.sim.now(), || format!("{} is cut off", self.member(node)));
         self.nodes[node].is_cut.set(true);
         self.unseen(node);
+        self.disturbed(node);
         self.sim.after(wait, move |world| {
             world.trace.say(world.sim.now(), || format!("{} is connected", world.member(node)));
             world.nodes[node].is_cut.set(false);
             net::healed(world, node);
             world.nodes[node].connected.notify_waiters();
             world.seen(node);
+            world.disturbed(node);
         });
     }
 
@@ -308,6 +390,8 @@ fn node(kind: Kind, clock: Clock) -> Node {
         is_doomed: Cell::new(false),
         paused_until: Cell::new(0),
         is_cut: Cell::new(false),
+        stopped_until: Cell::new(0),
+        leads_since: Cell::new(None),
         clock: Cell::new(clock),
         disk: RefCell::default(),
         seat: RefCell::new(None),
@@ -315,5 +399,6 @@ fn node(kind: Kind, clock: Clock) -> Node {
         config: watch::Sender::new(None),
         members: watch::Sender::new(Rc::default()),
         connected: Rc::default(),
+        file_changed: Rc::default(),
     }
 }

@@ -14,7 +14,8 @@ pub(super) const RULE: Rule = Rule {
 fn find(case: &Case<'_>) -> Option<Suspicion> {
     case.target.docker.as_ref()?;
     let probe = case.probe()?;
-    if probe.container.is_some() {
+    // What did not arrive in time says nothing about the engine.
+    if probe.container.is_some() || probe.unseen.iter().any(|it| it == "container") {
         return None;
     }
     let failed = case.failed_by(&[Failure::Handle])?;
@@ -34,6 +35,7 @@ mod tests {
     fn an_engine_that_is_away_is_told_from_a_container_that_is_gone() {
         for (scene, confidence) in [
             (Scene::container("away").engine_away(), Some(92)),
+            (Scene::container("late").engine_away().unseen_part("container"), None),
             (Scene::container("missing").missing(), None),
             (Scene::container("ended").container_exit(1), None),
             (Scene::container("hung").fails(HTTP, "timed out"), None),

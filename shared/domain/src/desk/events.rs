@@ -290,7 +290,7 @@ impl Desk {
             cause.is_some_and(|it| !it.is_over() && !matches!(it.phase, Phase::Escalated(_)));
         match &incident.phase {
             Phase::Fixing { .. } | Phase::Undoing { .. } | Phase::Verifying { .. } => {}
-            Phase::Symptom { .. } if cause_waits => {}
+            Phase::Symptom { .. } if cause_waits && proof == Proof::Checks => {}
             Phase::Over(_) => {}
             Phase::Diagnosing
             | Phase::RetryWaiting { .. }

@@ -29,6 +29,9 @@ impl Desk {
             let mut moved = std::mem::take(&mut turn.moved);
             moved.sort_unstable();
             moved.dedup();
+            for id in &moved {
+                self.end_by_word(turn, *id);
+            }
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
             self.settle_floods(turn, &moved);
@@ -119,6 +122,24 @@ impl Desk {
                 self.escalate(turn, id, Escalation::NotObservable, why);
             }
             None => {}
+        }
+    }
+
+    /// Ends an incident whose sender had said that it is over while it was treated, when only
+    /// that word can prove it: nobody will say it again.
+    fn end_by_word(&mut self, turn: &mut Turn, id: IncidentId) {
+        let Some(incident) = self.incidents.get(&id).filter(|it| it.said_over) else { return };
+        if incident.is_over()
+            || matches!(
+                incident.phase,
+                Phase::Fixing { .. } | Phase::Undoing { .. } | Phase::Verifying { .. }
+            )
+        {
+            return;
+        }
+        if let Proof::Sender(unproven) = self.proof_of(incident) {
+            let why = format!("{} had said that it is over; {unproven}", incident.event.source);
+            self.record(turn, Some(id), Fact::SelfResolved, why);
         }
     }
 

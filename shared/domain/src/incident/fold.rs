@@ -198,13 +198,20 @@ impl Incident {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts tell nothing but a phase")]
     fn keep(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::Repeated { event, deliveries } => self.count(event, deliveries.len()),
+            Fact::Repeated { event, deliveries } => {
+                self.said_over = false;
+                self.count(event, deliveries.len());
+            }
             Fact::RecoveryReported { .. } => {
+                self.said_over = true;
                 self.lease = None;
                 // Whatever is reported after it is news.
                 self.claims.clear();
             }
-            Fact::LeaseEnded => self.lease = None,
+            Fact::LeaseEnded => {
+                self.said_over = true;
+                self.lease = None;
+            }
             Fact::ReportedBeside { .. } => {
                 self.news = Some(News { text: now.reason.to_owned(), check: None });
             }

@@ -6,7 +6,7 @@ use std::{rc::Rc, time::Duration};
 use ::analyzer::{Catalogue, Findings, diagnose, is_doubtful, patience, report_id, report_of};
 use domain::{
     target::Target,
-    wire::{DiagnoseWork, Envelope, Input, ProbeReply, ProbeRequest, WorkKind},
+    wire::{DiagnoseWork, Envelope, Hypothesis, Input, ProbeReply, ProbeRequest, WorkKind, cause},
 };
 use tokio::sync::oneshot;
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     broker::Job,
+    bug::Bug,
     clock::{Micros, micros},
     world::{Asked, Kind},
 };
@@ -57,7 +58,17 @@ async fn run(agent: &Agent, lanes: &Lanes, built_in: &Catalogue, job: &Job) -> F
         Some((_, config)) => built_in.with(&config.runbooks),
         None => built_in.clone(),
     };
-    let found = diagnose(&work, &findings, &catalogue);
+    let mut found = diagnose(&work, &findings, &catalogue);
+    let probe = findings.target.as_ref();
+    if probe.is_some_and(|it| !it.unseen.is_empty() || !it.unseen_checks.is_empty()) {
+        agent.world.laws.borrow_mut().words.incomplete(work.work);
+        if agent.world.bug(Bug::IncompleteLookIsFinal) {
+            let incomplete = |it: &&mut Hypothesis| it.cause == cause::EVIDENCE_INCOMPLETE;
+            found.hypotheses.iter_mut().filter(incomplete).for_each(|it| {
+                "unexplained".clone_into(&mut it.cause);
+            });
+        }
+    }
     let took = Duration::from_micros(agent.now() - begun);
     let report = report_of(&work, found, &agent.member, took);
     agent.say(|| {

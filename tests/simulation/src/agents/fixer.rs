@@ -69,7 +69,7 @@ pub(crate) fn start(agent: &Agent) {
         lanes: Lanes::default(),
         memory: Memory::default(),
         turns: Turns::default(),
-        tools: tools(),
+        tools: tools(agent.world.scene.allows[agent.node - 1].clone()),
         n_claims: Cell::new(0),
     });
     let work = move |job: Job| {
@@ -79,12 +79,12 @@ pub(crate) fn start(agent: &Agent) {
     agent.spawn(hand::serve(agent.clone(), WorkKind::Fix, 4, work));
 }
 
-/// Returns the tools of a fixer that allows what it allows by default.
-fn tools() -> std::sync::Arc<Tools> {
+/// Returns the tools of a fixer that allows what it is told, or what it allows by default.
+fn tools(allow: Option<String>) -> std::sync::Arc<Tools> {
     let args = ::fixer::Args {
         state_dir: std::path::PathBuf::from("/nonexistent"),
         parallel: 4,
-        allow: None,
+        allow,
         allow_file: None,
     };
     let allow = AllowList::load(&args).unwrap_or_default();
@@ -196,7 +196,11 @@ impl Bench {
     async fn held(&self, attempt: &Attempt, record: &ClaimRecord) -> Result<Ended, Fate> {
         let (agent, who) = (&self.agent, record.claim.by.as_str());
         let runs = |node: usize| agent.world.is_up(node) && agent.world.member(node) == who;
-        let is_gone = !agent.world.all(Kind::Fixer).into_iter().any(runs) || who == &*agent.member;
+        let mut is_gone =
+            !agent.world.all(Kind::Fixer).into_iter().any(runs) || who == &*agent.member;
+        if agent.world.bug(Bug::StepsWithoutLease) {
+            is_gone |= !agent.world.members.borrow().contains_key(who);
+        }
         let ended = match attempt.held(record, is_gone, utc(agent.now())) {
             Outlook::TakeOver(ended) => *ended,
             Outlook::Wait(wait) => return Err(Fate::Later(wait)),
@@ -214,6 +218,9 @@ impl Bench {
     async fn assure(&self, tenure: Option<&Tenure>, acts_for: Duration) -> Result<(), String> {
         let agent = &self.agent;
         let Some(it) = tenure else { return Ok(()) };
+        if agent.world.bug(Bug::StepsWithoutLease) {
+            return Ok(());
+        }
         let ends_at = it.ends_at - TimeDelta::from_std(acts_for).unwrap_or_default();
         while utc(agent.now()) <= ends_at {
             let (key, seen) = (it.key.clone(), it.seq.get());
@@ -247,6 +254,7 @@ impl Bench {
             FixMode::Apply => {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
                     if let Err(reason) = self.assure(tenure, step.longest().to_std()).await {
+                        self.lost(order);
                         let nothing = steps.is_empty();
                         let failed = FixOutcome::Failed { reason: reason.clone() };
                         let outcome = if nothing { failed } else { FixOutcome::Unknown { reason } };
@@ -254,7 +262,8 @@ impl Bench {
                     }
                     let ok = self.step(order, idx, &step.action, false, &mut steps).await;
                     let Err(reason) = ok else { continue };
-                    let begun: Vec<usize> = (0..=idx).rev().collect();
+                    let itself = usize::from(!self.agent.world.bug(Bug::FailedStepStays));
+                    let begun: Vec<usize> = (0..idx + itself).rev().collect();
                     let whole = order.plan.steps.iter().take(idx).all(|it| it.undo.is_some());
                     let any = order.plan.steps.iter().take(idx + 1).any(|it| it.undo.is_some());
                     let undone = self.undo(order, tenure, begun, &mut steps).await && whole && any;
@@ -284,11 +293,18 @@ impl Bench {
             let Some(step) = order.plan.steps.get(idx) else { continue };
             let Some(undo) = &step.undo else { continue };
             if self.assure(tenure, step.undo_longest().to_std()).await.is_err() {
+                self.lost(order);
                 return false;
             }
             all &= self.step(order, idx, undo, true, done).await.is_ok();
         }
         all
+    }
+
+    /// Notes for the laws that nothing more may be done about an order.
+    fn lost(&self, order: &FixOrder) {
+        self.agent.say(|| format!("{} may not be carried on", order.work.incident));
+        self.agent.world.laws.borrow_mut().acts.lost(order);
     }
 
     async fn step(
@@ -311,6 +327,8 @@ impl Bench {
             format!("{} attempt {} step `{}`: {action}", work.incident, work.attempt, step.name)
         });
         world.laws.borrow_mut().effect(world, order, step_idx, is_back, idx);
+        // It hurts most where more is to be done.
+        world.freeze(agent.node, if step_idx + 1 < order.plan.steps.len() { 25 } else { 4 });
         let (restarts, starts) = match action {
             Action::ProcessRestart { .. } | Action::DockerRestart { .. } => (true, true),
             Action::DockerStart { .. } => (false, true),

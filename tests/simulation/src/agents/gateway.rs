@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use domain::{
-    event::{self, Context},
+    event::{self, Context, Event},
     id::sha256_hex,
     wire::{Command, Envelope, Input, NoticeReport, NotifyWork, WorkKind},
 };
@@ -77,8 +77,29 @@ async fn take(agent: &Agent, lanes: &Lanes, body: &Bytes, n: u64) -> Answered {
     if agent.world.bug(Bug::DedupeDropped) {
         event.id = made_up();
     }
+    mistaken(agent, &mut event);
     let id = sha256_hex(event.delivery_key().as_bytes());
     ask(agent, lanes, Input::Event(event), id).await
+}
+
+/// Makes of an event what the desk must not be told.
+fn mistaken(agent: &Agent, event: &mut Event) {
+    let world = &agent.world;
+    if world.bug(Bug::PassingChecksProveAnything) {
+        // What our own agents report was seen by checks.
+        event.source = "selfheal/outside".to_owned();
+    }
+    if world.bug(Bug::LabelsIgnored) && event.target.is_some() {
+        event.labels.clear();
+        if let Some(payload) = event.payload.as_object_mut() {
+            payload.remove("service");
+        }
+    }
+    if world.bug(Bug::FingerprintOfTheConfigured) {
+        let config = world.node(agent.node).config.borrow().clone();
+        let target = config.and_then(|(_, it)| it.target_of(event).map(|it| it.name.clone()));
+        event.fingerprint = Some(format!("{}@{target:?}", event.kind));
+    }
 }
 
 async fn command_of(agent: &Agent, lanes: &Lanes, command: Command, id: String) -> Answered {

@@ -3,6 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
+use bus::topology::FRAME_BYTES_MAX;
 use bytes::Bytes;
 use domain::{
     id::Position,
@@ -51,6 +52,9 @@ impl Lanes {
     ) -> Result<Position, NotAccepted> {
         let kind = envelope.input.kind();
         let json = serde_json::to_vec(envelope).expect("inputs have a form in JSON");
+        if FRAME_BYTES_MAX < json.len() + 2 {
+            return Err(NotAccepted);
+        }
         let (answer, answered) = oneshot::channel();
         let deadline = agent.now() + GIVE_UP;
         let is_writing = {
@@ -75,7 +79,12 @@ impl Lanes {
                     queue.is_writing = false;
                     return;
                 }
-                let n = queue.waiting.len().min(FRAME_INPUTS_MAX);
+                let mut bytes = 2;
+                let fits = |it: &&Waiting| {
+                    bytes += it.json.len() + 1;
+                    bytes <= FRAME_BYTES_MAX
+                };
+                let n = queue.waiting.iter().take(FRAME_INPUTS_MAX).take_while(fits).count().max(1);
                 queue.waiting.drain(..n).collect()
             };
             self.append(agent, kind, frame).await;

@@ -28,6 +28,7 @@ use tokio::sync::{
 
 use super::{Agent, hand, lane::Lanes, verifier, watcher};
 use crate::{
+    bug::Bug,
     clock::utc,
     world::{Asked, Kind},
 };
@@ -201,13 +202,26 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
     };
     let begun = agent.begun();
     let mut slowest = Duration::ZERO;
+    let mut unseen_checks = Vec::new();
+    let is_boastful = agent.world.bug(Bug::UnseenCountsAsWell);
     let looks = target.all_checks().into_iter().map(|check| {
         let (finding, took) = targets.look(idx, &check, agent.now());
+        let (finding, took) = watcher::seen(agent, finding, took);
         slowest = slowest.max(took);
+        if finding.outcome == Outcome::Unseen {
+            unseen_checks.push(check.label());
+        }
         let ok = finding.outcome == Outcome::Passed;
         begun.ended_after(took, finding).result(&check, ok)
     });
     let checks: Vec<_> = looks.collect();
+    let is_unseen = agent.world.is_unseen() && !is_boastful;
+    let part = match target.handle() {
+        Some(Handle::Process(_)) => Some("process"),
+        Some(Handle::Docker(_)) => Some("container"),
+        None => None,
+    };
+    let unseen: Vec<_> = part.filter(|_| is_unseen).map(str::to_owned).into_iter().collect();
     let (run, ended, starts) = targets.run_of(idx);
     let started_at = run.map(|it| utc(it.started));
     let process = ProcessState {
@@ -230,8 +244,10 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
         target: target.name.clone(),
         healthy: checks.iter().all(|it| it.ok),
         checks,
-        process: matches!(target.handle(), Some(Handle::Process(_))).then_some(process),
-        container: matches!(target.handle(), Some(Handle::Docker(_))).then_some(container),
+        process: (part == Some("process") && !is_unseen).then_some(process),
+        container: (part == Some("container") && !is_unseen).then_some(container),
+        unseen,
+        unseen_checks,
         log_tail: Vec::new(),
         recent_starts: starts.into_iter().skip(from).map(utc).collect(),
         ..TargetProbe::default()

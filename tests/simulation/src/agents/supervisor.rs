@@ -2,6 +2,7 @@
 //! fold, wait for the lease, lead, and begin anew when another one leads.
 
 mod bugs;
+mod file;
 mod reign;
 mod scribe;
 
@@ -46,6 +47,7 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
     let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat };
+    agent.spawn(file::follow(office.clone()));
     agent.spawn(async move { office.run().await });
 }
 
@@ -61,6 +63,7 @@ impl Office {
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
+            self.agent.world.node(self.agent.node).leads_since.set(None);
         }
     }
 

@@ -15,7 +15,7 @@ use domain::{
 };
 use futures_util::future::join_all;
 
-use super::{Agent, hand::Fate, lane::Lanes};
+use super::{Agent, hand::Fate, lane::Lanes, watcher};
 use crate::{broker::Job, bug::Bug, targets::Targets};
 
 const AGAIN: Duration = Duration::from_millis(500);
@@ -76,6 +76,7 @@ async fn look(agent: &Agent, idx: usize, checks: &[Check]) -> Vec<Sample> {
     let begun = agent.begun();
     let probe = |check| async move {
         let finding = Targets::probe(&agent.world, idx, check).await;
+        let (finding, _) = watcher::seen(agent, finding, Duration::ZERO);
         begun.ended_after(agent.instant() - begun.at, finding)
     };
     join_all(checks.iter().map(probe)).await

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{desk::Desk, event::Status, id::IncidentId};
 
 use super::{
-    Laws,
+    Laws, Stored,
     policy::{Case, Stand},
 };
 use crate::{
@@ -57,13 +57,21 @@ impl Laws {
                 return world.fail("every incident ends or waits for a person in time", why);
             }
         }
-        let undecided = self.stored.iter().find(|(delivery, (_, status))| {
-            *status == Status::Firing && !self.decided.contains(delivery)
+        let undecided = self.stored.iter().find(|(delivery, it)| {
+            it.status == Status::Firing
+                && !self.decided.contains(delivery)
+                && !self.quiets.covers(&it.trouble, utc(it.at))
         });
-        if let Some((delivery, (key, _))) = undecided {
-            let why = format!("nothing was decided about {delivery}, {key:?}");
+        if let Some((delivery, Stored { key, trouble, at, .. })) = undecided {
+            let why = format!(
+                "nothing was decided about {delivery}, {key:?}: {trouble:?} at {} s",
+                at / SECOND
+            );
             return world.fail("no accepted event is lost", why);
         }
+        self.givens.at_the_end(world);
+        self.quiets.at_the_end(world);
+        self.words.at_the_end(world, &self.model);
         self.starvation(world);
         for node in world.all(Kind::Supervisor) {
             self.supervisor(world, node);
@@ -110,7 +118,8 @@ impl Laws {
                 [&it.target, &it.named].into_iter().flatten().any(|name| *name == target.name)
             };
             let is_known =
-                self.model.cases.values().any(|it| it.stand != Stand::Over && is_about(it));
+                self.model.cases.values().any(|it| it.stand != Stand::Over && is_about(it))
+                    || self.quiets.is_about(&target.name);
             if !is_well && !is_known && REPORTED_WITHIN < now - since {
                 let why = format!("{} is sick since {} s", target.name, (now - since) / SECOND);
                 return world.fail("nobody who is sick is forgotten", why);

@@ -50,6 +50,8 @@ pub(super) struct Case {
     before_retry: u32,
     /// Attempts since then that were not begun.
     returned: u32,
+    /// What was ordered and is withdrawn is planned anew.
+    replan: bool,
     yes: Option<(String, DateTime<Utc>)>,
     pub(super) held_since: Option<DateTime<Utc>>,
 }
@@ -97,10 +99,16 @@ impl Model {
     }
 
     /// Takes a decision. Says what is wrong with it.
-    pub(super) fn decide(&mut self, decision: &Decision) -> Result<(), String> {
+    pub(super) fn decide(
+        &mut self,
+        decision: &Decision,
+        whole: Option<Config>,
+    ) -> Result<(), String> {
         let at = decision.at;
+        if let Some(config) = whole {
+            self.config = config;
+        }
         match (&decision.fact, decision.incident) {
-            (Fact::Configured { config, .. }, _) => self.config = (**config).clone(),
             (Fact::Paused { .. }, _) => self.paused = true,
             (Fact::Resumed { .. }, _) => {
                 self.paused = false;
@@ -124,6 +132,7 @@ impl Model {
                     attempt: 0,
                     before_retry: 0,
                     returned: 0,
+                    replan: false,
                     yes: None,
                     held_since: None,
                 };
@@ -149,7 +158,7 @@ impl Model {
                 bring_up: *bring_up,
             });
         }
-        if matches!(fact, Fact::AttemptReturned)
+        if matches!(fact, Fact::AttemptReturned | Fact::FixRecalled { .. })
             && let Some(last) = self.fixes.iter().rposition(|it| it.incident == id)
         {
             self.fixes.remove(last);
@@ -200,6 +209,14 @@ impl Model {
             Fact::AttemptReturned => {
                 case.returned += 1;
                 Some(Stand::Diagnosing)
+            }
+            Fact::RecallRequested { replan } => {
+                case.replan = *replan;
+                None
+            }
+            Fact::FixRecalled { .. } => {
+                case.returned += 1;
+                Some(if case.replan { Stand::Diagnosing } else { Stand::Proposed })
             }
             Fact::Retried { target, .. } => {
                 if case.target.is_none() {

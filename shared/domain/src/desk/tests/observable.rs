@@ -82,3 +82,28 @@ fn a_symptom_that_no_check_measures_is_diagnosed_when_its_cause_is_over() {
     world.diagnose(symptom, healthy());
     assert_eq!(world.incident(symptom).phase, WAITS);
 }
+
+#[test]
+fn a_word_that_came_while_a_fix_was_under_way_ends_the_incident_when_the_fix_fails() {
+    let mut world = World::with(&["db"]);
+    let id = world.fire("replication_lag", "db");
+    world.diagnose(id, cure(plan("db")));
+    assert_eq!(world.status(id), Status::Fixing);
+    resolved(&mut world);
+    assert_eq!(world.status(id), Status::Fixing, "what was begun goes on");
+    world.fixed(id);
+    world.verified(id, false);
+    assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
+fn a_symptom_that_no_check_measures_ends_with_its_senders_word() {
+    let targets = vec![target("db", &[]), target("api", &["db"])];
+    let mut world = World::new(config(targets, generous()));
+    world.down("db");
+    let symptom = world.fire("latency_high", "api");
+    assert_eq!(world.status(symptom), Status::Merged);
+    let event = Event { status: Said::Resolved, ..world.event("latency_high", "api") };
+    world.send(Input::Event(event));
+    assert_eq!(world.status(symptom), Status::SelfResolved, "its cause may wait for a person");
+}

@@ -7,7 +7,7 @@ use bus::{InboxMessage, Subjects};
 use bytes::Bytes;
 use domain::{
     id::{IncidentId, Position},
-    wire::{Envelope, FixOrder, Input, Verb, WorkKind},
+    wire::{Envelope, FixOrder, FixOutcome, Input, Verb, WorkKind},
 };
 
 use super::Office;
@@ -80,6 +80,25 @@ fn order(kind: WorkKind, payload: &Bytes) -> Option<FixOrder> {
 
 fn write(order: &FixOrder) -> Bytes {
     Bytes::from(serde_json::to_vec(order).expect("orders have a form in JSON"))
+}
+
+/// Takes what was refused for a fix that failed.
+pub(super) fn fail_refusals(agent: &Agent, message: InboxMessage) -> InboxMessage {
+    if !agent.world.bug(Bug::RefusalIsFailure) || !message.subject.ends_with("frame.fix") {
+        return message;
+    }
+    let Ok(mut envelopes) = serde_json::from_slice::<Vec<Envelope>>(&message.payload) else {
+        return message;
+    };
+    for envelope in &mut envelopes {
+        if let Input::Fix(report) = &mut envelope.input
+            && let FixOutcome::Refused { reason, .. } = &report.outcome
+        {
+            report.outcome = FixOutcome::Failed { reason: reason.clone() };
+        }
+    }
+    let payload = Bytes::from(serde_json::to_vec(&envelopes).expect("inputs have a form in JSON"));
+    InboxMessage { payload, ..message }
 }
 
 /// Takes an approval for whatever plan there is now.

@@ -2,19 +2,22 @@
 
 use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
-use ::supervisor::core::{Batch, Consequences, Wheel};
+use ::supervisor::core::{Batch, Consequences, Presence, Wheel};
 use bytes::Bytes;
 use domain::{
-    desk::Wish,
-    id::sha256_hex,
-    wire::{Command, Envelope, Input, Verb, WorkKind},
+    desk::{Recall, Recorded, Wish},
+    fact::Fact,
+    wire::{
+        Claim, ClaimState, Envelope, FixMode, FixOutcome, FixReport, Input, Refusal, TimerFired,
+        WorkKind,
+    },
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
-    LONG_POLL, Office, TRY,
+    Office, TRY,
     bugs::{self, Former},
-    scribe,
+    file, scribe,
 };
 use crate::{
     agents::lease::Lease,
@@ -23,13 +26,18 @@ use crate::{
 };
 
 const IDLE: Duration = Duration::from_secs(30);
+/// A reader notices so soon that nothing comes any more, and asks again.
+const READ: Duration = Duration::from_secs(5);
 const REPUBLISH: Duration = Duration::from_secs(30);
 const GIVE_UP_TRIES: u32 = 5;
+const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
+const RECALL_TRIES: u32 = 5;
 
 /// What became of an append.
 enum Outcome {
     Stored(Box<Batch>, Option<u64>),
     Deposed,
+    TooLarge(Box<Batch>),
 }
 
 type Appending = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -44,6 +52,9 @@ struct Court<'a> {
     courier: UnboundedSender<Vec<(WorkKind, String, Bytes)>>,
     tells_deadlines: bool,
     former: Former,
+    /// Rings when the broker has taken that we lead; deadlines that came while nobody led are
+    /// not told before that.
+    told: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
 /// Leads until deposed.
@@ -64,9 +75,34 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         courier,
         tells_deadlines: is_first || !office.agent.world.bug(Bug::TimersLostAtFailover),
         former: BTreeMap::new(),
+        told: say_that_we_lead(office, lease.epoch),
     };
+    office.agent.world.node(office.agent.node).leads_since.set(Some(office.agent.now()));
+    office.agent.world.disturbed(office.agent.node);
     court.begin();
     court.hold(lease).await;
+}
+
+/// Tells the desk that we lead, until the broker has taken it.
+fn say_that_we_lead(office: &Office, epoch: u64) -> Option<tokio::sync::oneshot::Receiver<()>> {
+    let (agent, lanes) = (office.agent.clone(), office.lanes.clone());
+    if agent.world.bug(Bug::DeadlinesFromBefore) {
+        return None;
+    }
+    let (ring, told) = tokio::sync::oneshot::channel();
+    office.agent.spawn(async move {
+        loop {
+            let id = format!("leadership/{epoch}/{}", agent.member);
+            let input = Input::Timer(TimerFired::leadership(epoch, agent.utc()));
+            if lanes.submit(&agent, &Envelope::new(id, input)).await.is_ok() {
+                break;
+            }
+            agent.sleep(LEADERSHIP_AGAIN).await;
+        }
+        // Whoever waited may be deposed.
+        ring.send(()).ok();
+    });
+    Some(told)
 }
 
 /// Publishes wishes, one after the other. What is not taken is published again later.
@@ -85,16 +121,11 @@ async fn carry(
 impl Court<'_> {
     fn begin(&self) {
         let (office, world) = (self.office, &self.office.agent.world);
+        office.agent.spawn(file::submit(office.clone()));
         let seat = office.seat.borrow();
         if 0 < seat.core.n_stored() {
             world.configure(office.agent.node, seat.core.desk().config().clone());
-            return;
         }
-        let config = Box::new(world.scene.configs[0].clone());
-        let by = format!("file of {}", office.agent.member);
-        let command = Command::new(by, Verb::Configure { config, text: None, parts: Vec::new() });
-        let id = format!("configure/{}/{}", office.agent.member, sha256_hex(b"0"));
-        self.tell(vec![Envelope::new(id, Input::Command(command))]);
     }
 
     /// Submits inputs of our own without waiting for the broker.
@@ -111,6 +142,7 @@ impl Court<'_> {
     async fn hold(&mut self, lease: &Lease) {
         let agent = self.office.agent.clone();
         let mut republish_at = agent.now() + crate::clock::micros(REPUBLISH);
+        let mut presence = Presence::default();
         let mut after = self.office.seat.borrow().core.read_after();
         loop {
             if !self.go_on() {
@@ -118,6 +150,7 @@ impl Court<'_> {
             }
             let (wait, may_read) = self.waits();
             let node = agent.world.node(agent.node);
+            presence.waits(agent.utc(), wait);
             let until_republish = republish_at.saturating_sub(agent.now());
             tokio::select! {
                 biased;
@@ -127,26 +160,40 @@ impl Court<'_> {
                     match outcome {
                         Outcome::Stored(batch, seq) => if !self.stored(*batch, seq) { return },
                         Outcome::Deposed => return,
+                        Outcome::TooLarge(batch) => {
+                            if !agent.world.bug(Bug::QuietEndsAtOnce) {
+                                self.office.seat.borrow_mut().core.too_large(&batch);
+                            }
+                            return;
+                        }
                     }
                 }
+                () = told(&mut self.told) => {}
                 () = node.connected.notified() => self.republish = true,
                 () = crate::sim::Sim::sleep(&agent.world, until_republish) => {
                     republish_at = agent.now() + crate::clock::micros(REPUBLISH);
                     self.republish = true;
                 }
-                reply = agent.call(Op::InboxRead { after }, LONG_POLL), if may_read => {
+                reply = agent.call(Op::InboxRead { after }, READ), if may_read => {
                     if let Some(Reply::Inbox(messages)) = reply {
                         let mut seat = self.office.seat.borrow_mut();
                         for message in messages {
                             if message.seq == after + 1 {
                                 after = message.seq;
                                 let message = bugs::approve_anything(&agent, &seat.core, message);
+                                let message = bugs::fail_refusals(&agent, message);
                                 seat.core.offer(&message);
                             }
                         }
                     }
                 }
                 () = agent.sleep(wait) => {}
+            }
+            if presence.was_away(agent.utc()) && !agent.world.bug(Bug::DeadlinesFromBefore) {
+                return;
+            }
+            if self.told.is_some() {
+                continue;
             }
             let due = {
                 let seat = self.office.seat.borrow();
@@ -158,12 +205,23 @@ impl Court<'_> {
         }
     }
 
+    /// Withdraws orders, beside everything else.
+    fn recall(&self, wanted: Vec<Recall>) {
+        if self.office.agent.world.bug(Bug::PauseRecallsNothing) {
+            return;
+        }
+        for recall in wanted {
+            self.office.agent.spawn(withdraw(self.office.clone(), recall));
+        }
+    }
+
     fn waits(&self) -> (Duration, bool) {
         let seat = self.office.seat.borrow();
         let wait = self.wheel.wait(seat.core.desk().deadlines(), self.office.agent.utc(), IDLE);
         // Not at once again, since the clock here has whole microseconds only.
         let wait = wait.max(Duration::from_millis(1));
-        (if self.tells_deadlines { wait } else { IDLE }, !seat.core.is_full())
+        let may_tell = self.tells_deadlines && self.told.is_none();
+        (if may_tell { wait } else { IDLE }, !seat.core.is_full())
     }
 
     /// Decides what waits, and begins the next append when none is under way.
@@ -174,7 +232,9 @@ impl Court<'_> {
             if self.republish && seat.core.is_settled() {
                 self.republish = false;
                 let wishes = seat.core.republish();
+                let recalls = seat.core.desk().recalls().collect();
                 drop(seat);
+                self.recall(recalls);
                 let wishes = bugs::as_new_attempts(&office.agent, packed(wishes));
                 self.publish(wishes);
                 continue;
@@ -228,11 +288,16 @@ impl Court<'_> {
                 }
             }
         };
-        let Consequences { lines, wishes, configuration, answers, faults, .. } = consequences;
+        let Consequences { lines, wishes, configuration, answers, faults, recorded, .. } =
+            consequences;
         if let Some(fault) = faults.first() {
             world.fail("decisions fit the state that they are made in", fault.to_string());
             return false;
         }
+        let is_recall = |it: &&Recorded| matches!(it.decision.fact, Fact::RecallRequested { .. });
+        let recalls = recorded.iter().filter(is_recall).filter_map(|it| it.decision.incident);
+        let desk = |id| office.seat.borrow().core.desk().recall(id);
+        self.recall(recalls.filter_map(desk).collect());
         let mut wishes = packed(wishes);
         if world.bug(Bug::GuardsSkippedForRetries) {
             wishes.extend(bugs::again(&self.former, &lines));
@@ -245,6 +310,60 @@ impl Court<'_> {
         world.laws.borrow_mut().leader(world, &office.seat.borrow().core);
         true
     }
+}
+
+async fn told(told: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
+    match told {
+        Some(ringing) => {
+            // Without a word deadlines go on all the same.
+            drop(ringing.await);
+            *told = None;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Withdraws an order as `reign::recall`: claims its attempt before a fixer does.
+async fn withdraw(office: Office, recall: Recall) {
+    let agent = &office.agent;
+    let Recall { work, claim_key, plan_hash } = recall;
+    let by = agent.member.to_string();
+    let id = format!("recall-{by}-{}", agent.now());
+    let claim = Claim::new(id.clone(), by.clone(), agent.utc(), plan_hash);
+    let claim = Claim { state: ClaimState::Recalled, lease_ms: Some(0), ..claim };
+    let key = format!("{}.{claim_key}", work.incident);
+    let mut is_ours = false;
+    for _ in 0..RECALL_TRIES {
+        let op = Op::Claim { key: key.clone(), claim: claim.clone() };
+        if let Some(Reply::Stored(_)) = agent.call(op, TRY).await {
+            is_ours = true;
+            break;
+        }
+        let op = Op::Holder { key: key.clone() };
+        if let Some(Reply::Holder(Some(holder))) = agent.call(op, TRY).await {
+            is_ours = holder.claim.state == ClaimState::Recalled;
+            break;
+        }
+    }
+    if !is_ours {
+        return;
+    }
+    agent.say(|| format!("{} attempt {} is withdrawn", work.incident, work.attempt));
+    let report = FixReport {
+        work,
+        mode: FixMode::Apply,
+        outcome: FixOutcome::Refused {
+            reason: format!("{by} withdrew it"),
+            code: Refusal::Recalled,
+        },
+        by: by.clone(),
+        steps: Vec::new(),
+        undone: false,
+        took_ms: 0,
+    };
+    let id = format!("{}/{by}", work.wish_id(WorkKind::Fix));
+    // It is withdrawn again with all that is published again.
+    office.lanes.submit(agent, &Envelope::new(id, Input::Fix(report))).await.ok();
 }
 
 async fn under_way(appending: &mut Option<Appending>) -> Outcome {
@@ -283,6 +402,7 @@ async fn append(office: Office, batch: Batch) -> Outcome {
                 return Outcome::Stored(Box::new(batch), Some(seq));
             }
             Some(Reply::WrongSequence) if !is_in_doubt => return Outcome::Deposed,
+            Some(Reply::TooLarge) => return Outcome::TooLarge(Box::new(batch)),
             _ => is_in_doubt = true,
         }
         match agent.call(Op::LedgerIdAt(wanted), TRY).await {
