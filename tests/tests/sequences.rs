@@ -4,7 +4,7 @@
 //!
 //! In the end each incident is over, or waits for a person; what waits reacts to news, and ends
 //! when its target is healthy. No target has ever two processes.
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+#![cfg(test)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,6 +145,58 @@ fn processes() -> BTreeMap<String, Vec<i32>> {
     found
 }
 
+/// What senders and people do.
+#[derive(Default)]
+struct Acts {
+    events: Vec<Value>,
+    commands: Vec<(String, &'static str)>,
+}
+
+impl Acts {
+    /// Lets something happen to a target with these open incidents and processes.
+    fn add(&mut self, case: &mut Case, op: Op, open: &[Value], pids: &[i32]) {
+        let mut command = |verb: &'static str, status: &str| {
+            let waits = open.iter().filter(|it| it["status"] == status);
+            self.commands.extend(waits.map(|it| (it["id"].as_str().unwrap().to_owned(), verb)));
+        };
+        match op {
+            Op::Fires | Op::FiresUnmeasured => {
+                let kind = if op == Op::Fires { "service_down" } else { "replication_lag" };
+                case.fired.insert(kind);
+                self.events.push(case.event(kind, "firing"));
+            }
+            Op::Dies => {
+                for pid in pids {
+                    // It may have died by itself.
+                    kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL).ok();
+                }
+            }
+            Op::Approved => command("approve", "awaiting_approval"),
+            Op::Rejected => command("reject", "awaiting_approval"),
+            Op::Retried => command("retry", "escalated"),
+            Op::HealthyAgain => {
+                // An operator starts what nobody else is about to start.
+                let waits = |it: &Value| {
+                    WAITS.iter().chain(&["merged"]).any(|status| it["status"] == **status)
+                };
+                if pids.is_empty() && !open.is_empty() && open.iter().all(waits) {
+                    case.start_by_hand();
+                }
+                for kind in std::mem::take(&mut case.fired) {
+                    self.events.push(case.event(kind, "resolved"));
+                }
+            }
+            Op::OldResolve => {
+                let mut event = case.event("service_down", "resolved");
+                event["starts_at"] = json!(Utc::now() - TimeDelta::hours(2));
+                event["ends_at"] = json!(Utc::now() - TimeDelta::hours(1));
+                self.events.push(event);
+            }
+            Op::ConfigChanges | Op::Removed => {}
+        }
+    }
+}
+
 /// The whole system, and all cases.
 struct Trial {
     stack: Stack,
@@ -262,63 +314,24 @@ impl Trial {
         self.rest(Some(&patient.collect())).await;
         for (idx, (op, _)) in &happens {
             let case = &mut self.cases[*idx];
-            match op {
-                Op::ConfigChanges => case.n_changes += 1,
-                Op::Removed => case.is_configured = !case.is_configured,
-                _ => {}
+            if *op == Op::ConfigChanges {
+                case.n_changes += 1;
+            } else if *op == Op::Removed {
+                case.is_configured = !case.is_configured;
             }
         }
         self.configure().await;
         let open = self.open().await.unwrap();
         let processes = processes();
-        let mut sent = Vec::new();
-        let mut commands = Vec::new();
+        let mut acts = Acts::default();
         for (idx, (op, _)) in happens {
             let case = &mut self.cases[idx];
             let open = open.get(&case.name).map_or(&[][..], Vec::as_slice);
             let pids = processes.get(&case.mark).map_or(&[][..], Vec::as_slice);
-            let mut command = |verb: &'static str, status: &str| {
-                let waits = open.iter().filter(|it| it["status"] == status);
-                commands.extend(waits.map(|it| (it["id"].as_str().unwrap().to_owned(), verb)));
-            };
-            match op {
-                Op::Fires | Op::FiresUnmeasured => {
-                    let kind = if op == Op::Fires { "service_down" } else { "replication_lag" };
-                    case.fired.insert(kind);
-                    sent.push(case.event(kind, "firing"));
-                }
-                Op::Dies => {
-                    for pid in pids {
-                        // It may have died by itself.
-                        kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL).ok();
-                    }
-                }
-                Op::Approved => command("approve", "awaiting_approval"),
-                Op::Rejected => command("reject", "awaiting_approval"),
-                Op::Retried => command("retry", "escalated"),
-                Op::HealthyAgain => {
-                    // An operator starts what nobody else is about to start.
-                    let waits = |it: &Value| {
-                        WAITS.iter().chain(&["merged"]).any(|status| it["status"] == **status)
-                    };
-                    if pids.is_empty() && !open.is_empty() && open.iter().all(waits) {
-                        case.start_by_hand();
-                    }
-                    for kind in std::mem::take(&mut case.fired) {
-                        sent.push(case.event(kind, "resolved"));
-                    }
-                }
-                Op::OldResolve => {
-                    let mut event = case.event("service_down", "resolved");
-                    event["starts_at"] = json!(Utc::now() - TimeDelta::hours(2));
-                    event["ends_at"] = json!(Utc::now() - TimeDelta::hours(1));
-                    sent.push(event);
-                }
-                Op::ConfigChanges | Op::Removed => {}
-            }
+            acts.add(case, op, open, pids);
         }
-        join_all(sent.iter().map(|event| self.publish(event))).await;
-        let commands = commands.iter().map(async |(id, verb)| {
+        join_all(acts.events.iter().map(|event| self.publish(event))).await;
+        let commands = acts.commands.iter().map(async |(id, verb)| {
             let path = format!("/api/v1/incidents/{id}/{verb}");
             // It may wait for something else by now: a refusal is an answer.
             let (status, answer) = self.stack.post(&path, &json!({})).await.unwrap();

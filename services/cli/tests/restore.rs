@@ -62,7 +62,7 @@ impl Past {
 
     /// Copies a snapshot behind the `n`th message beside the log.
     fn archive(&self, dir: &Path, n: usize) -> PathBuf {
-        let desk = &self.desks[n - 1];
+        let desk = self.desks.get(n - 1).unwrap();
         let ledger_seq = u64::try_from(n).unwrap() + 1;
         let name = ArchivedSnapshot { n_decisions: desk.n_decisions(), ledger_seq };
         let path = dir.join(ARCHIVE_DIR).join(name.file_name());
@@ -120,7 +120,7 @@ async fn fold(bus: &Bus) -> (Desk, u64) {
 
 /// Begins with the snapshot on the broker and folds the ledger behind it, as a supervisor does.
 async fn begin(bus: &Bus) -> (Desk, u64) {
-    let seq = bus.snapshots().newest_first().await.unwrap()[0];
+    let seq = *bus.snapshots().newest_first().await.unwrap().first().unwrap();
     assert_eq!(bus.ledger().first_seq().await.unwrap(), seq + 1, "nothing is missing in between");
     let (mut parts, mut text) = (bus.snapshots().read(seq).await.unwrap(), Vec::new());
     while let Some(part) = parts.next().await.unwrap() {

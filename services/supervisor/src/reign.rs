@@ -257,12 +257,7 @@ impl Reign {
                     self.housekeep().await;
                     self.shorten_ledger();
                 }
-                _ = look.tick() => {
-                    self.look_at_file().await;
-                    self.look_at_agents().await;
-                    self.send_reports();
-                    court.scribe.retry();
-                }
+                _ = look.tick() => self.look_around(court).await,
                 messages = court.inbox.next_batch(MESSAGES_MAX, wait), if may_read => {
                     self.take(&messages?, &mut court.begun).await;
                 }
@@ -277,12 +272,24 @@ impl Reign {
                 // A deadline that came while nobody led must not be told before that.
                 continue;
             }
-            let due = {
-                let state = self.state.read().await;
-                court.wheel.due(state.core.desk().deadlines(), Utc::now())
-            };
-            self.tell(due);
+            self.tell_deadlines(court).await;
         }
+    }
+
+    /// Looks at what may have changed around us without being told.
+    async fn look_around(&mut self, court: &mut Court) {
+        self.look_at_file().await;
+        self.look_at_agents().await;
+        self.send_reports();
+        court.scribe.retry();
+    }
+
+    async fn tell_deadlines(&mut self, court: &mut Court) {
+        let due = {
+            let state = self.state.read().await;
+            court.wheel.due(state.core.desk().deadlines(), Utc::now())
+        };
+        self.tell(due);
     }
 
     /// Takes what was read from the inbox.

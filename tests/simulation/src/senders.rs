@@ -67,7 +67,8 @@ async fn go_on(world: Rc<World>) {
                 // Its sender says later that it is over.
                 n += 1;
                 let over = event(n, kind, &target, "resolved");
-                let over = pod.as_ref().map_or(over.clone(), |pod| of_pod(over, pod));
+                let over =
+                    pod.as_ref().map_or_else(|| over.clone(), |pod| of_pod(over.clone(), pod));
                 let wait = rng.range(5, 400) * SECOND;
                 world.sim.after(wait, move |world| {
                     world.sim.spawn(OUTSIDE, post(Rc::clone(world), n, over));

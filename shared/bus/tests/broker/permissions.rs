@@ -141,11 +141,7 @@ async fn the_documented_permissions_are_enough_for_every_role() {
         assert_eq!(&answer.await.unwrap()[..], b"hi");
     }
     watch(&supervisor, &[&gateway, &cli], &monitor).await;
-    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work(WorkKind::Fix), StreamId::Rejected]
-    {
-        let asked = format!("$JS.API.STREAM.INFO.{}", names.stream(id));
-        cli.request(asked, "".into(), WAIT).await.unwrap();
-    }
+    look_at_streams(&cli).await;
     cli.inbox_writer().submit(InputKind::Command, input("id")).await.unwrap();
     make_token(&cli, &gateway).await;
     publish_event(&broker, &names).await;
@@ -155,6 +151,15 @@ async fn the_documented_permissions_are_enough_for_every_role() {
     for bus in [&supervisor, &monitor, &analyzer, &fixer, &gateway, &cli, &publisher] {
         let violation = bus.last_violation().filter(|told| !told.contains("$JS.API.INFO"));
         assert_eq!(violation, None);
+    }
+}
+
+/// Asks for the state of the streams, as `selfheal doctor` does.
+async fn look_at_streams(cli: &Bus) {
+    for id in [StreamId::Inbox, StreamId::Ledger, StreamId::Work(WorkKind::Fix), StreamId::Rejected]
+    {
+        let asked = format!("$JS.API.STREAM.INFO.{}", cli.subjects().stream(id));
+        cli.request(asked, "".into(), WAIT).await.unwrap();
     }
 }
 

@@ -225,7 +225,7 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
         None => search.files.read_record(),
     };
     let record = record.filter(Record::is_of_this_boot);
-    let target = former.unwrap_or(search.files.target());
+    let target = former.unwrap_or_else(|| search.files.target());
     let state_dir = search.files.state_dir().to_string_lossy();
     let is_ours = |it: &Entry| {
         it.target.as_deref() == Some(target) && it.state_dir.as_deref() == Some(&state_dir)

@@ -10,7 +10,7 @@ use domain::{
     id::IncidentId,
     plan::Plan,
     span::{Rates, Span},
-    wire::FixOutcome,
+    wire::{FixOutcome, FixReport},
 };
 
 use crate::clock::{Micros, moment};
@@ -227,10 +227,8 @@ impl Model {
             }
             Fact::Diagnosed { report, chosen } => {
                 let chosen = chosen.and_then(|idx| report.hypotheses.get(idx));
-                let plan = chosen.and_then(|it| it.plan.clone());
-                plan.map(|plan| {
-                    case.plan = Some(plan);
-                    case.diagnosed_at = at;
+                chosen.and_then(|it| it.plan.clone()).map(|plan| {
+                    (case.plan, case.diagnosed_at) = (Some(plan), at);
                     Stand::Proposed
                 })
             }
@@ -250,11 +248,7 @@ impl Model {
                 Some(Stand::Fixing)
             }
             Fact::FixEnded { report } => {
-                let is_open = report.as_ref().is_none_or(|it| match it.outcome {
-                    FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
-                    FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
-                });
-                is_open.then_some(Stand::Proving { is_fix: true })
+                may_have_worked(report.as_deref()).then_some(Stand::Proving { is_fix: true })
             }
             Fact::RecheckStarted => Some(Stand::Proving { is_fix: false }),
             Fact::UndoStarted { .. } => Some(Stand::Undoing),
@@ -268,8 +262,7 @@ impl Model {
             case.held_since = None;
         }
         if let Some(next) = next {
-            case.stand = next;
-            case.since = at;
+            (case.stand, case.since) = (next, at);
         }
     }
 
@@ -429,4 +422,11 @@ impl Model {
         }
         Ok(())
     }
+}
+
+fn may_have_worked(report: Option<&FixReport>) -> bool {
+    report.is_none_or(|it| match it.outcome {
+        FixOutcome::Succeeded | FixOutcome::Unknown { .. } => true,
+        FixOutcome::Failed { .. } | FixOutcome::Refused { .. } => false,
+    })
 }

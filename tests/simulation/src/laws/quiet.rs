@@ -26,13 +26,16 @@ struct Kept {
     until: DateTime<Utc>,
 }
 
+/// From when until when something was so.
+type Times = (DateTime<Utc>, DateTime<Utc>);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Quiets {
     /// By fingerprint.
     kept: BTreeMap<String, Kept>,
     /// When what is not kept quiet any more was so.
-    former: BTreeMap<(String, Option<String>), Vec<(DateTime<Utc>, DateTime<Utc>)>>,
+    former: BTreeMap<(String, Option<String>), Vec<Times>>,
     /// Events that were kept quiet, and may open an incident now.
     free: BTreeSet<Delivery>,
 }
