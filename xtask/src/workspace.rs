@@ -78,6 +78,13 @@ impl Workspace {
     pub(crate) fn cargo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(cargo());
         command.args(args).current_dir(&self.root);
+        // What cargo tells this command about its own package is not about what is built: build
+        // scripts that look at it would build everything again after a plain `cargo build`.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        let ours = ours.filter(|it| it.to_str().is_some_and(is_about_package));
+        ours.for_each(|it| {
+            command.env_remove(it);
+        });
         command
     }
 
@@ -123,6 +130,13 @@ impl Workspace {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns whether cargo sets this variable for a program that it runs, about its package.
+fn is_about_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+        .iter()
+        .any(|it| name.starts_with(it))
 }
 
 fn cargo() -> std::ffi::OsString {

@@ -112,15 +112,15 @@ pub struct Found {
     pub broken: Option<Broken>,
 }
 
-/// Looks for every deliberate mistake, each in the seeds from `like.seed` on, in order.
+/// Looks for these deliberate mistakes, each in the seeds from `like.seed` on, in order.
 #[must_use]
-pub fn find_bugs(like: &Options, seeds_max: u64, jobs: usize) -> Vec<Found> {
+pub fn find_bugs(like: &Options, bugs: &[Bug], seeds_max: u64, jobs: usize) -> Vec<Found> {
     let next = AtomicU64::new(0);
     let found = Mutex::new(BTreeMap::new());
     let work = || {
         loop {
             let n = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-            let Some(bug) = Bug::ALL.get(n).copied() else { return };
+            let Some(bug) = bugs.get(n).copied() else { return };
             let mut one = Found { bug, seeds: seeds_max, broken: None };
             for n in 0..seeds_max {
                 let options = Options { seed: like.seed + n, bug: Some(bug), ..like.clone() };

@@ -7,9 +7,15 @@ use simulation::{Batch, Bug, Options, find_bugs, run, run_many, shrink};
 /// How long seeds are run here.
 const BUDGET: Duration = Duration::from_secs(80);
 /// A planted bug is looked for in so many seeds.
-const BUG_SEEDS_MAX: u64 = 30;
-/// Some need more seeds than there is time for here; `cargo xtask simulate --bugs` takes it.
-const MISSED_MAX: usize = 6;
+const BUG_SEEDS_MAX: u64 = 20;
+/// These need more seeds than there is time for here; `cargo xtask simulate --bugs` takes it.
+const RARE: [Bug; 5] = [
+    Bug::FixerIgnoresNotAfter,
+    Bug::SoakFromTheQuestion,
+    Bug::PauseRecallsNothing,
+    Bug::QuietEndsAtOnce,
+    Bug::ConfigInOnePiece,
+];
 
 #[test]
 fn no_law_is_broken_in_any_seed() {
@@ -33,9 +39,10 @@ fn no_law_is_broken_in_any_seed() {
 
 #[test]
 fn planted_bugs_are_found() {
-    let found = find_bugs(&Options::of(1), BUG_SEEDS_MAX, 2);
+    let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(|it| !RARE.contains(it)).collect();
+    let found = find_bugs(&Options::of(1), &bugs, BUG_SEEDS_MAX, 2);
     let missed: Vec<Bug> = found.iter().filter(|it| it.broken.is_none()).map(|it| it.bug).collect();
-    assert!(missed.len() <= MISSED_MAX, "in {BUG_SEEDS_MAX} seeds each, nothing found {missed:?}");
+    assert!(missed.is_empty(), "not found in {BUG_SEEDS_MAX} seeds each: {missed:?}");
 }
 
 #[test]

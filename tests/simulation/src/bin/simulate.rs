@@ -180,7 +180,7 @@ fn as_json(report: &Report) -> serde_json::Value {
 }
 
 fn bugs(args: &Args) -> bool {
-    let found = find_bugs(&options(args, args.start), BUG_SEEDS_MAX, jobs(args));
+    let found = find_bugs(&options(args, args.start), &Bug::ALL, BUG_SEEDS_MAX, jobs(args));
     let table = table(&found);
     println!("{table}");
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/simulation.md"));
