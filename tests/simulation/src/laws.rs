@@ -208,6 +208,7 @@ impl Laws {
                 self.inbox(world, seq, subject, headers, payload);
             }
             Op::LedgerAppend { payload, by, .. } => self.ledger(world, seq, payload, *by),
+            Op::Claim { key, claim } => self.acts.claim(world, key, claim),
             _ => {}
         }
     }

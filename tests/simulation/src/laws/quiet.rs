@@ -127,3 +127,95 @@ impl Quiets {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        event::EventType,
+        id::{IncidentId, Position},
+        silence::Cause,
+    };
+
+    use super::*;
+
+    fn event(n: u64) -> Event {
+        Event::new(format!("e{n}"), EventType::known("disk_full"), "outside")
+    }
+
+    fn decision(fact: Fact, reason: &str) -> Decision {
+        Decision {
+            seq: 1,
+            at: utc(9),
+            cause: Position::new(1, 0),
+            incident: None,
+            fact,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn suppressed(event: Event) -> Decision {
+        let fact = Fact::Suppressed {
+            fingerprint: event.fingerprint(None),
+            event: Box::new(event),
+            target: None,
+            by: Cause::Flapping,
+            until: utc(9),
+        };
+        decision(fact, "kept quiet")
+    }
+
+    fn ended(reason: &str) -> Decision {
+        let fact = Fact::SuppressionEnded { fingerprint: event(1).fingerprint(None) };
+        decision(fact, reason)
+    }
+
+    fn opened(event: Event) -> Decision {
+        let fact = Fact::Opened {
+            fingerprint: event.fingerprint(None),
+            event: Box::new(event),
+            target: None,
+            previous: None,
+        };
+        let incident = Some(IncidentId::derive(utc(9), Position::new(1, 0), "incident"));
+        Decision { incident, ..decision(fact, "reported") }
+    }
+
+    /// Returns what the law says of a batch after which nothing is kept quiet any more.
+    fn said(event: Event, open: &[String], batch: &[Decision]) -> Option<String> {
+        let mut quiets = Quiets::default();
+        assert!(!quiets.decide(&suppressed(event.clone())));
+        assert!(quiets.keeps(&event.fingerprint(None)));
+        for decision in batch {
+            quiets.decide(decision);
+        }
+        quiets.batch_is_over(&open.iter().cloned().collect(), &Config::default())
+    }
+
+    #[test]
+    fn what_is_not_kept_quiet_any_more_is_lost_unless_it_has_an_incident_or_is_over() {
+        let again = "it is not kept quiet any more, so it is looked at again";
+        let silent = Event { ends_at: Some(utc(9)), ..event(1) };
+        let other = Event { kind: EventType::known("odd"), ..event(2) };
+        let flood = Event { kind: EventType::known(EVENT_FLOOD), ..event(2) };
+        let own = event(1).fingerprint(None);
+        for (scene, event, open, batch, is_lost) in [
+            ("nothing follows", event(1), vec![], vec![ended(again)], true),
+            ("another is opened", event(1), vec![], vec![ended(again), opened(other)], true),
+            ("it is opened", event(1), vec![], vec![ended(again), opened(event(1))], false),
+            ("it is open", event(1), vec![own], vec![ended(again)], false),
+            ("it joins a flood", event(1), vec![], vec![ended(again), opened(flood)], false),
+            ("it is over", event(1), vec![], vec![ended("x reports that it is over")], false),
+            ("its sender is silent", silent, vec![], vec![ended(again)], false),
+            (
+                "it is quiet again",
+                event(1),
+                vec![],
+                vec![ended(again), suppressed(event(1))],
+                false,
+            ),
+            ("it stays quiet", event(1), vec![], vec![], false),
+        ] {
+            assert_eq!(said(event, &open, &batch).is_some(), is_lost, "{scene}");
+        }
+    }
+}
