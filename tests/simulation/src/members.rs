@@ -66,13 +66,18 @@ impl World {
         }
     }
 
-    /// Puts a configuration where agents follow it.
+    /// Puts a configuration where agents follow it. None overtakes a later one: a supervisor
+    /// writes one after the other, and none over one that is newer.
     pub(crate) fn configure(self: &Rc<Self>, from: NodeId, config: Config) {
         if self.is_cut(from) || !self.broker.borrow().is_up {
             return;
         }
+        let revision = self.n_configured.get() + 1;
+        self.n_configured.set(revision);
         self.sim.after(self.net.way(self), move |world| {
-            let revision = world.active.borrow().as_ref().map_or(0, |it| it.0) + 1;
+            if world.active.borrow().as_ref().is_some_and(|it| revision < it.0) {
+                return;
+            }
             let active = (revision, Rc::new(config));
             *world.active.borrow_mut() = Some(active.clone());
             for node in 1..world.nodes.len() {

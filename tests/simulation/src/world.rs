@@ -105,6 +105,8 @@ pub(crate) struct World {
     pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
     /// The configuration that agents are given, by revision.
     pub(crate) active: RefCell<Option<(u64, Rc<Config>)>>,
+    /// Configurations that were sent to the agents.
+    pub(crate) n_configured: Cell<u64>,
     /// Who is believed to live.
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
@@ -149,6 +151,7 @@ impl World {
             trace: Trace::new(options.trace),
             inboxes: RefCell::default(),
             active: RefCell::default(),
+            n_configured: Cell::new(0),
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
             freezes: RefCell::new(Rng::new(options.seed, "freezes")),
