@@ -136,7 +136,11 @@ impl Acts {
 /// Nobody is given up for want of a diagnosis who could not be diagnosed: whoever leads must
 /// have led for as long as a diagnosis may take.
 fn not_diagnosed(world: &Rc<World>, model: &Model, id: IncidentId, at: DateTime<Utc>, by: NodeId) {
-    let Some(since) = world.node(by).leads_since.get() else { return };
+    // What a leader said before this one led is only written into the ledger by this one.
+    let own = world.node(by).leads_since.get().filter(|it| *it <= moment(at));
+    let leaderships = world.leaderships.borrow();
+    let before = || leaderships.iter().rev().copied().find(|it| *it <= moment(at));
+    let Some(since) = own.or_else(before) else { return };
     let allowed = model.config.policy.diagnosis_timeout;
     let led = moment(at).saturating_sub(since);
     if led + AWAY_MAX < crate::clock::micros(allowed.to_std()) {
