@@ -66,13 +66,15 @@ pub enum Bug {
     HalfFileTaken,
     /// Who begins to lead submits its file, however old.
     OldFileAtFailover,
+    /// A file counts as submitted although the broker has not taken it.
+    EditRememberedTooEarly,
     /// A large configuration is sent in one message.
     ConfigInOnePiece,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -102,6 +104,7 @@ impl Bug {
         Self::QuietEndsAtOnce,
         Self::HalfFileTaken,
         Self::OldFileAtFailover,
+        Self::EditRememberedTooEarly,
         Self::ConfigInOnePiece,
     ];
 
@@ -130,6 +133,7 @@ impl Bug {
             Self::StepsWithoutLease => "steps-without-lease",
             Self::FailedStepStays => "failed-step-stays",
             Self::ConfigInOnePiece => "config-in-one-piece",
+            Self::EditRememberedTooEarly => "edit-remembered-too-early",
             Self::OldFileAtFailover => "old-file-at-failover",
             Self::HalfFileTaken => "half-file-taken",
             Self::QuietEndsAtOnce => "quiet-ends-at-once",
@@ -193,6 +197,9 @@ impl Bug {
             Self::HalfFileTaken => "a configuration file that is half written is taken",
             Self::OldFileAtFailover => {
                 "whoever begins to lead submits its file, however old that is"
+            }
+            Self::EditRememberedTooEarly => {
+                "an edit counts as submitted although the broker has not taken it"
             }
             Self::ConfigInOnePiece => "a configuration is sent in one message, however large it is",
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",

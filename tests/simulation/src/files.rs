@@ -27,15 +27,20 @@ pub(crate) enum Text {
 #[derive(Debug)]
 pub(crate) struct HostFile {
     pub(crate) text: Text,
-    /// When it was written last.
+    /// The last whole text.
+    whole: Text,
+    /// When another whole text was written last. To save the same text again, slowly, is no edit.
     pub(crate) written_at: Micros,
     /// The text that was taken last, and when.
     pub(crate) taken: Option<(FoundText, Micros)>,
+    /// The text that was submitted last, whatever became of it; for a planted bug.
+    pub(crate) submitted: Option<String>,
 }
 
 impl Default for HostFile {
     fn default() -> Self {
-        Self { text: Text::Whole(0), written_at: 0, taken: None }
+        let text = Text::Whole(0);
+        Self { text, whole: text, written_at: 0, taken: None, submitted: None }
     }
 }
 
@@ -107,8 +112,9 @@ fn write(world: &Rc<World>, node: NodeId, text: Text) {
     let now = world.sim.now();
     world.trace.say(now, || format!("file of node {node}: {text:?}"));
     let mut file = world.files.hosts[node].borrow_mut();
-    if file.text != text {
-        (file.text, file.written_at) = (text, now);
+    file.text = text;
+    if matches!(text, Text::Whole(_)) && file.whole != text {
+        (file.whole, file.written_at) = (text, now);
     }
     drop(file);
     world.node(node).file_changed.notify_waiters();

@@ -18,6 +18,7 @@ use ::supervisor::core::Core;
 use bus::Subjects;
 use bytes::Bytes;
 use domain::{
+    config::Config,
     event::{Delivery, Event, Status},
     fact::{Decision, Fact},
     id::{IncidentId, Position},
@@ -57,8 +58,6 @@ pub struct Broken {
 #[derive(Clone, Debug)]
 struct Stored {
     key: Option<String>,
-    status: Status,
-    trouble: (String, Option<String>),
     at: Micros,
 }
 
@@ -68,6 +67,29 @@ struct Started {
     plan: Plan,
     plan_hash: String,
     not_after: Micros,
+}
+
+/// What was so before a batch, as far as the batch may have changed it.
+#[derive(Default)]
+struct Former {
+    /// Fingerprints of open incidents.
+    open: BTreeSet<String>,
+    config: Option<Config>,
+}
+
+impl Former {
+    fn of(core: &Core, entry: &LedgerEntry) -> Self {
+        let has = |is: fn(&Fact) -> bool| entry.decisions.iter().any(|it| is(&it.fact));
+        let mut former = Self::default();
+        if has(|it| matches!(it, Fact::SuppressionEnded { .. })) {
+            let open = core.desk().open_incidents().map(|it| it.fingerprint.clone());
+            former.open = open.collect();
+        }
+        if has(|it| matches!(it, Fact::Configured { .. })) {
+            former.config = Some(core.desk().config().clone());
+        }
+        former
+    }
 }
 
 /// What the laws remember.
@@ -81,6 +103,9 @@ pub(crate) struct Laws {
     model: Model,
     /// Senders' keys of events in the inbox, by delivery.
     stored: BTreeMap<Delivery, Stored>,
+    /// Events that report something, and of which the ledger does not say yet that they were
+    /// taken; the first of each delivery.
+    pending: BTreeMap<Position, Event>,
     keys: BTreeSet<String>,
     decided: BTreeSet<Delivery>,
     decided_keys: BTreeSet<String>,
@@ -125,6 +150,7 @@ impl Laws {
             n_batches: 0,
             model: Model::default(),
             stored: BTreeMap::new(),
+            pending: BTreeMap::new(),
             keys: BTreeSet::new(),
             decided: BTreeSet::new(),
             decided_keys: BTreeSet::new(),
@@ -182,6 +208,7 @@ impl Laws {
                 self.inbox(world, seq, subject, headers, payload);
             }
             Op::LedgerAppend { payload, by, .. } => self.ledger(world, seq, payload, *by),
+            Op::Claim { key, claim } => self.acts.claim(world, key, claim),
             _ => {}
         }
     }
@@ -203,14 +230,14 @@ impl Laws {
                 at: crate::clock::utc(world.sim.now()),
             };
             if let Ok(event) = domain::event::message(headers, payload, &context) {
-                self.event(world, seq, &event);
+                self.event(world, Position::new(seq, 0), &event);
             }
             return;
         }
         let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(payload) else { return };
-        for envelope in envelopes {
+        for (idx, envelope) in (0_u32..).zip(envelopes) {
             match envelope.input {
-                Input::Event(event) => self.event(world, seq, &event),
+                Input::Event(event) => self.event(world, Position::new(seq, idx), &event),
                 Input::Analysis(it) => self.report(it.work.wish_id(WorkKind::Diagnose)),
                 Input::Fix(it) => {
                     let (id, attempt) = (it.work.incident, it.work.attempt);
@@ -241,15 +268,17 @@ impl Laws {
         self.reports.insert(key);
     }
 
-    fn event(&mut self, world: &Rc<World>, seq: u64, event: &Event) {
+    fn event(&mut self, world: &Rc<World>, position: Position, event: &Event) {
         let key = key_of(event);
         self.keys.extend(key.clone());
-        if !self.stored.contains_key(&event.delivery()) {
-            self.words.stored(seq, event);
+        if self.stored.contains_key(&event.delivery()) {
+            return;
         }
-        let (status, trouble, at) = (event.status, quiet::trouble(event), world.sim.now());
-        let stored = Stored { key, status, trouble, at };
-        self.stored.entry(event.delivery()).or_insert(stored);
+        self.words.stored(position.seq, event);
+        self.stored.insert(event.delivery(), Stored { key, at: world.sim.now() });
+        if event.status == Status::Firing {
+            self.pending.insert(position, event.clone());
+        }
     }
 
     /// Looks at a batch of decisions that was just stored.
@@ -259,6 +288,7 @@ impl Laws {
         let Ok(entry) = serde_json::from_slice::<LedgerEntry>(payload) else {
             return world.fail("a ledger can be read", format!("message {seq}"));
         };
+        let before = Former::of(&self.core, &entry);
         match self.core.fold(seq, payload, 1) {
             Ok(lines) => self.lines.extend(lines.iter().map(|it| it.json)),
             Err(error) => {
@@ -283,6 +313,41 @@ impl Laws {
             self.decision(world, decision, by);
         }
         self.covers = entry.covers;
+        let config = before.config.as_ref();
+        self.taken(world, config, |it| *it <= entry.covers);
+        let config = self.core.desk().config();
+        if let Some(why) = self.quiets.batch_is_over(&before.open, config) {
+            world.fail("what is not kept quiet any more is looked at again", why);
+        }
+    }
+
+    /// Looks at events that were taken: each was decided about, or is the same as one that is
+    /// kept quiet, by its fingerprint under the configuration in force or under a `former` one.
+    fn taken(
+        &mut self,
+        world: &Rc<World>,
+        former: Option<&Config>,
+        is_taken: impl Fn(&Position) -> bool,
+    ) {
+        let now = self.core.desk().config();
+        while let Some(first) = self.pending.first_entry()
+            && is_taken(first.key())
+        {
+            let (position, event) = first.remove_entry();
+            let fingerprint = |config: &Config| {
+                event.fingerprint(config.target_of(&event).map(|it| it.name.as_str()))
+            };
+            let is_kept = |config: &Config| self.quiets.keeps(&fingerprint(config));
+            let delivery = event.delivery();
+            if !self.decided.contains(&delivery) && !is_kept(now) && !former.is_some_and(is_kept) {
+                let at = self.stored.get(&delivery).map_or(0, |it| it.at / SECOND);
+                let (key, fingerprint) = (key_of(&event), fingerprint(now));
+                let why = format!(
+                    "nothing was decided about {delivery}, {key:?}: {fingerprint} at {at} s, input {position}"
+                );
+                world.fail("no accepted event is lost", why);
+            }
+        }
     }
 
     fn decision(&mut self, world: &Rc<World>, decision: &Decision, by: NodeId) {

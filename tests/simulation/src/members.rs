@@ -66,12 +66,20 @@ impl World {
         }
     }
 
-    /// Puts a configuration where agents follow it.
+    /// Puts a configuration where agents follow it. None overtakes a later one of the same
+    /// supervisor, which writes one after the other.
     pub(crate) fn configure(self: &Rc<Self>, from: NodeId, config: Config) {
         if self.is_cut(from) || !self.broker.borrow().is_up {
             return;
         }
+        let number = self.n_configured.get() + 1;
+        self.n_configured.set(number);
         self.sim.after(self.net.way(self), move |world| {
+            let former = world.configured.borrow_mut().insert(from, number);
+            if let Some(later) = former.filter(|it| number < *it) {
+                world.configured.borrow_mut().insert(from, later);
+                return;
+            }
             let revision = world.active.borrow().as_ref().map_or(0, |it| it.0) + 1;
             let active = (revision, Rc::new(config));
             *world.active.borrow_mut() = Some(active.clone());

@@ -115,7 +115,7 @@ async fn administrate(world: Rc<World>) {
 /// Silences something, now and then; and much happens meanwhile.
 async fn silence(world: Rc<World>) {
     let mut rng = Rng::new(world.options.seed, "silences");
-    let (mean, mut is_wide) = (rng.range(4, 20) * MINUTE, rng.percent(50));
+    let (mean, is_wide) = (rng.range(4, 20) * MINUTE, rng.percent(50));
     loop {
         Sim::sleep(&world, rng.waiting(mean)).await;
         if !world.net.is_rough.get() {
@@ -130,8 +130,8 @@ async fn silence(world: Rc<World>) {
         let request = SilenceRequest { matchers, from: None, until, comment };
         send(&world, Verb::Silence { request });
         if is_wide && world.options.has(Part::Floods) && rng.percent(50) {
-            let (n, bytes) = (rng.range(20, 60), *rng.pick(&[4000, 12_000]));
-            is_wide = false;
+            let (n, bytes) = *rng.pick(&[(300, 4000), (120, 12_000), (60, 60_000), (12, 200_000)]);
+            let n = rng.range(n / 3, n);
             let soon = rng.range(2, 8) * SECOND;
             world.sim.after(soon, move |world| senders::flood(world, n, bytes));
         }

@@ -105,6 +105,12 @@ pub(crate) struct World {
     pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
     /// The configuration that agents are given, by revision.
     pub(crate) active: RefCell<Option<(u64, Rc<Config>)>>,
+    /// When leaderships began.
+    pub(crate) leaderships: RefCell<Vec<Micros>>,
+    /// How many configurations were sent to the agents.
+    pub(crate) n_configured: Cell<u64>,
+    /// Which of them came last, by the supervisor that sent it.
+    pub(crate) configured: RefCell<BTreeMap<NodeId, u64>>,
     /// Who is believed to live.
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
@@ -149,6 +155,9 @@ impl World {
             trace: Trace::new(options.trace),
             inboxes: RefCell::default(),
             active: RefCell::default(),
+            leaderships: RefCell::default(),
+            n_configured: Cell::new(0),
+            configured: RefCell::default(),
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
             freezes: RefCell::new(Rng::new(options.seed, "freezes")),

@@ -8,7 +8,7 @@ use domain::{
     fact::{Decision, Escalation, Fact},
     id::IncidentId,
     plan::Plan,
-    wire::{FixMode, FixOrder, FixOutcome, FixReport},
+    wire::{Claim, ClaimState, FixMode, FixOrder, FixOutcome, FixReport},
 };
 
 use super::policy::{Model, Stand};
@@ -32,6 +32,9 @@ type Attempt = (IncidentId, u32);
 pub(crate) struct Acts {
     /// When it was decided that an order must not begin any more.
     recalled: BTreeMap<Attempt, Micros>,
+    /// When a fixer claimed an order. From then on it counts as begun, however long the fixer is
+    /// stopped before its first step.
+    claimed: BTreeMap<Attempt, Micros>,
     /// Attempts whose fixer may not act any more, by its own word.
     lost: BTreeMap<Attempt, ()>,
 }
@@ -40,6 +43,16 @@ impl Acts {
     /// A fixer has lost the right to act on an order.
     pub(crate) fn lost(&mut self, order: &FixOrder) {
         self.lost.insert((order.work.incident, order.work.attempt), ());
+    }
+
+    /// Looks at a claim that was just stored.
+    pub(super) fn claim(&mut self, world: &Rc<World>, key: &str, claim: &Claim) {
+        let attempt = key
+            .split_once('.')
+            .and_then(|(incident, attempt)| Some((incident.parse().ok()?, attempt.parse().ok()?)));
+        if let Some(attempt) = attempt.filter(|_| claim.state != ClaimState::Recalled) {
+            self.claimed.entry(attempt).or_insert(world.sim.now());
+        }
     }
 
     /// Takes a decision, before the model does.
@@ -86,13 +99,13 @@ impl Acts {
             let why = format!("{id} attempt {attempt}, while it is {:?}", case.stand);
             return world.fail("nothing is done for an attempt that is over", why);
         }
-        let now = world.sim.now();
+        let begun = self.claimed.get(&(id, attempt)).copied().unwrap_or(world.sim.now());
         if let Some(at) = self.recalled.get(&(id, attempt))
             && is_first
-            && *at + WITHDRAWN_WITHIN < now
+            && *at + WITHDRAWN_WITHIN < begun
             && world.disturbed_at.get() < *at
         {
-            let why = format!("{id} attempt {attempt}, {} s later", (now - at) / SECOND);
+            let why = format!("{id} attempt {attempt}, {} s later", (begun - at) / SECOND);
             world.fail("what was stopped does not begin", why);
         }
     }
@@ -123,7 +136,11 @@ impl Acts {
 /// Nobody is given up for want of a diagnosis who could not be diagnosed: whoever leads must
 /// have led for as long as a diagnosis may take.
 fn not_diagnosed(world: &Rc<World>, model: &Model, id: IncidentId, at: DateTime<Utc>, by: NodeId) {
-    let Some(since) = world.node(by).leads_since.get() else { return };
+    // What a leader said before this one led is only written into the ledger by this one.
+    let own = world.node(by).leads_since.get().filter(|it| *it <= moment(at));
+    let leaderships = world.leaderships.borrow();
+    let before = || leaderships.iter().rev().copied().find(|it| *it <= moment(at));
+    let Some(since) = own.or_else(before) else { return };
     let allowed = model.config.policy.diagnosis_timeout;
     let led = moment(at).saturating_sub(since);
     if led + AWAY_MAX < crate::clock::micros(allowed.to_std()) {

@@ -1,6 +1,10 @@
-//! Which configuration is in force: only what somebody has written as a whole, and the newest.
+//! Which configuration is in force: only what somebody has written as a whole, the newest, and
+//! none of what was written is lost.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use domain::{
     config::Config,
@@ -9,8 +13,12 @@ use domain::{
 
 use crate::{
     clock::{Micros, SECOND},
+    files,
     world::{Kind, World},
 };
+
+/// A supervisor may lag behind the ledger by so much.
+const LAG_MAX: Micros = 60 * SECOND;
 
 /// What was decided about configurations.
 #[derive(Debug, Default)]
@@ -20,6 +28,10 @@ pub(super) struct Givens {
     whole: Option<Config>,
     /// When it came into force.
     at: Micros,
+    /// Texts that were decided about.
+    decided: BTreeSet<(String, Micros)>,
+    /// The one that was decided about last.
+    last: Option<String>,
 }
 
 impl Givens {
@@ -29,6 +41,14 @@ impl Givens {
         match &decision.fact {
             Fact::ConfigurationPart { sha256, part, .. } => {
                 self.parts.insert(sha256.clone(), (**part).clone());
+                None
+            }
+            Fact::ConfigurationHeld { held } => {
+                self.is_decided(&held.sha256, now);
+                None
+            }
+            Fact::ConfigurationUnchanged { text, .. } => {
+                self.is_decided(text, now);
                 None
             }
             Fact::Configured { config, by, text, parts } => {
@@ -43,12 +63,18 @@ impl Givens {
                 }
                 if let Some(text) = text {
                     self.is_news(world, by, text);
+                    self.is_decided(text, now);
                 }
                 (self.whole, self.at) = (Some(whole.clone()), now);
                 Some(whole)
             }
             _ => None,
         }
+    }
+
+    fn is_decided(&mut self, text: &str, now: Micros) {
+        self.decided.insert((text.to_owned(), now));
+        self.last = Some(text.to_owned());
     }
 
     /// A file counts when it was found after the configuration in force was given.
@@ -72,10 +98,24 @@ impl Givens {
         }
     }
 
-    /// When all is settled, there is one.
+    /// When all is settled, the newest edit of the leader's file was decided about.
     pub(super) fn at_the_end(&self, world: &Rc<World>) {
-        if self.whole.is_none() {
-            world.fail("a configuration comes into force", "none ever did");
+        let Some(whole) = &self.whole else {
+            return world.fail("a configuration comes into force", "none ever did");
+        };
+        let is_leading = |node: &usize| world.node(*node).leads_since.get().is_some();
+        for node in world.all(Kind::Supervisor).into_iter().filter(is_leading) {
+            let file = world.files.hosts[node].borrow();
+            let sha256 = files::sha256(file.text);
+            // What was decided about last is no news, whatever stood there for a moment.
+            let is_decided = self.last.as_ref() == Some(&sha256)
+                || self.decided.iter().any(|(it, at)| *it == sha256 && file.written_at <= *at);
+            // What a supervisor that lags behind has found counts as older; see `Given::standing`.
+            let is_newer = self.at + LAG_MAX < file.written_at;
+            if is_newer && !is_decided && *whole != files::content(world, file.text) {
+                let why = format!("{:?} of {} s", file.text, file.written_at / SECOND);
+                world.fail("no edit of the file is lost", why);
+            }
         }
     }
 }

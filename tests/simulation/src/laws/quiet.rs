@@ -7,7 +7,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    event::{Delivery, Event},
+    config::Config,
+    event::{Delivery, EVENT_FLOOD, Event},
     fact::{Decision, Fact},
 };
 
@@ -16,28 +17,30 @@ use crate::{clock::utc, world::World};
 /// What is due is looked at so soon, when nothing goes wrong: many come in portions.
 const LOOKED_AT_WITHIN: TimeDelta = TimeDelta::seconds(60);
 
+/// How the reason ends for which a sender's own word ends the quiet.
+const OVER: &str = "reports that it is over";
+
 /// One trouble that is kept quiet.
 #[derive(Debug)]
 struct Kept {
-    delivery: Delivery,
+    event: Event,
     target: Option<String>,
-    trouble: (String, Option<String>),
-    since: DateTime<Utc>,
     until: DateTime<Utc>,
 }
-
-/// From when until when something was so.
-type Times = (DateTime<Utc>, DateTime<Utc>);
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Quiets {
     /// By fingerprint.
     kept: BTreeMap<String, Kept>,
-    /// When what is not kept quiet any more was so.
-    former: BTreeMap<(String, Option<String>), Vec<Times>>,
     /// Events that were kept quiet, and may open an incident now.
     free: BTreeSet<Delivery>,
+    /// What a batch has ended, and when.
+    ended: BTreeMap<String, (Kept, DateTime<Utc>)>,
+    /// Fingerprints that the batch has opened or that were over by their sender's word.
+    answered: BTreeSet<String>,
+    /// Whether an event of the batch joined the incident of a flood.
+    has_flood: bool,
 }
 
 impl Quiets {
@@ -48,33 +51,65 @@ impl Quiets {
             Fact::Suppressed { event, target, fingerprint, until, .. } => {
                 let delivery = event.delivery();
                 let former = self.kept.remove(fingerprint);
-                let is_again = former.as_ref().is_some_and(|it| it.delivery == delivery);
-                let since = former.map_or(at, |it| it.since);
-                let (target, trouble) = (target.clone(), trouble(event));
-                let kept = Kept { delivery, target, trouble, since, until: *until };
+                let is_again = former.is_some_and(|it| it.event.delivery() == delivery);
+                let (event, target) = ((**event).clone(), target.clone());
+                let kept = Kept { event, target, until: *until };
                 self.kept.insert(fingerprint.clone(), kept);
                 is_again
             }
-            Fact::SuppressionEnded { fingerprint } => {
-                if let Some(it) = self.kept.remove(fingerprint) {
-                    self.free.insert(it.delivery);
-                    self.former.entry(it.trouble).or_default().push((it.since, at));
+            Fact::SuppressionExtended { fingerprint, ends_at } => {
+                if let Some(it) = self.kept.get_mut(fingerprint) {
+                    it.event.ends_at = Some(*ends_at);
                 }
                 false
             }
-            Fact::Opened { event, .. } => self.free.remove(&event.delivery()),
+            Fact::SuppressionEnded { fingerprint } => {
+                if decision.reason.ends_with(OVER) {
+                    self.answered.insert(fingerprint.clone());
+                }
+                if let Some(it) = self.kept.remove(fingerprint) {
+                    self.free.insert(it.event.delivery());
+                    self.ended.insert(fingerprint.clone(), (it, at));
+                }
+                false
+            }
+            Fact::Opened { event, fingerprint, .. } => {
+                self.answered.insert(fingerprint.clone());
+                self.has_flood |= event.kind.as_str() == EVENT_FLOOD;
+                self.free.remove(&event.delivery())
+            }
+            Fact::Repeated { event, .. } => {
+                self.has_flood |= event.kind.as_str() == EVENT_FLOOD;
+                false
+            }
             _ => false,
         }
     }
 
-    /// Returns whether an event was only counted among what was kept quiet already.
-    pub(super) fn covers(&self, event: &(String, Option<String>), at: DateTime<Utc>) -> bool {
-        let was = |it: &[(DateTime<Utc>, DateTime<Utc>)]| {
-            it.iter().any(|(since, until)| *since <= at && at <= *until)
+    /// Returns whether a trouble is kept quiet, or was so until this batch: a further event of
+    /// it is not decided about by itself.
+    pub(super) fn keeps(&self, fingerprint: &str) -> bool {
+        self.kept.contains_key(fingerprint) || self.ended.contains_key(fingerprint)
+    }
+
+    /// Looks at what a batch has ended: each has its incident, one of its own or that of a
+    /// flood, unless it is over. `open` are the fingerprints of incidents that were open before.
+    pub(super) fn batch_is_over(
+        &mut self,
+        open: &BTreeSet<String>,
+        config: &Config,
+    ) -> Option<String> {
+        let answered = std::mem::take(&mut self.answered);
+        let has_flood = std::mem::take(&mut self.has_flood);
+        let is_lost = |(fingerprint, (it, at)): &(String, (Kept, DateTime<Utc>))| {
+            let is_silent = it.event.ends_at.is_some_and(|ends_at| ends_at <= *at);
+            let is_gone = it.target.is_some() && config.target_of(&it.event).is_none();
+            let has_incident = answered.contains(fingerprint) || open.contains(fingerprint);
+            !(has_incident || has_flood || is_silent || is_gone)
+                && !self.kept.contains_key(fingerprint)
         };
-        // A pod and its service are one trouble under two names, so the type must do.
-        self.former.iter().any(|(it, spans)| it.0 == event.0 && was(spans))
-            || self.kept.values().any(|it| it.trouble.0 == event.0 && it.since <= at)
+        let lost = std::mem::take(&mut self.ended).into_iter().find(is_lost);
+        lost.map(|(fingerprint, (_, at))| format!("{fingerprint} at {at} has no incident"))
     }
 
     /// Returns whether something about a target is kept quiet.
@@ -93,6 +128,94 @@ impl Quiets {
     }
 }
 
-pub(super) fn trouble(event: &Event) -> (String, Option<String>) {
-    (event.kind.to_string(), event.target.clone())
+#[cfg(test)]
+mod tests {
+    use domain::{
+        event::EventType,
+        id::{IncidentId, Position},
+        silence::Cause,
+    };
+
+    use super::*;
+
+    fn event(n: u64) -> Event {
+        Event::new(format!("e{n}"), EventType::known("disk_full"), "outside")
+    }
+
+    fn decision(fact: Fact, reason: &str) -> Decision {
+        Decision {
+            seq: 1,
+            at: utc(9),
+            cause: Position::new(1, 0),
+            incident: None,
+            fact,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn suppressed(event: Event) -> Decision {
+        let fact = Fact::Suppressed {
+            fingerprint: event.fingerprint(None),
+            event: Box::new(event),
+            target: None,
+            by: Cause::Flapping,
+            until: utc(9),
+        };
+        decision(fact, "kept quiet")
+    }
+
+    fn ended(reason: &str) -> Decision {
+        let fact = Fact::SuppressionEnded { fingerprint: event(1).fingerprint(None) };
+        decision(fact, reason)
+    }
+
+    fn opened(event: Event) -> Decision {
+        let fact = Fact::Opened {
+            fingerprint: event.fingerprint(None),
+            event: Box::new(event),
+            target: None,
+            previous: None,
+        };
+        let incident = Some(IncidentId::derive(utc(9), Position::new(1, 0), "incident"));
+        Decision { incident, ..decision(fact, "reported") }
+    }
+
+    /// Returns what the law says of a batch after which nothing is kept quiet any more.
+    fn said(event: Event, open: &[String], batch: &[Decision]) -> Option<String> {
+        let mut quiets = Quiets::default();
+        assert!(!quiets.decide(&suppressed(event.clone())));
+        assert!(quiets.keeps(&event.fingerprint(None)));
+        for decision in batch {
+            quiets.decide(decision);
+        }
+        quiets.batch_is_over(&open.iter().cloned().collect(), &Config::default())
+    }
+
+    #[test]
+    fn what_is_not_kept_quiet_any_more_is_lost_unless_it_has_an_incident_or_is_over() {
+        let again = "it is not kept quiet any more, so it is looked at again";
+        let silent = Event { ends_at: Some(utc(9)), ..event(1) };
+        let other = Event { kind: EventType::known("odd"), ..event(2) };
+        let flood = Event { kind: EventType::known(EVENT_FLOOD), ..event(2) };
+        let own = event(1).fingerprint(None);
+        for (scene, event, open, batch, is_lost) in [
+            ("nothing follows", event(1), vec![], vec![ended(again)], true),
+            ("another is opened", event(1), vec![], vec![ended(again), opened(other)], true),
+            ("it is opened", event(1), vec![], vec![ended(again), opened(event(1))], false),
+            ("it is open", event(1), vec![own], vec![ended(again)], false),
+            ("it joins a flood", event(1), vec![], vec![ended(again), opened(flood)], false),
+            ("it is over", event(1), vec![], vec![ended("x reports that it is over")], false),
+            ("its sender is silent", silent, vec![], vec![ended(again)], false),
+            (
+                "it is quiet again",
+                event(1),
+                vec![],
+                vec![ended(again), suppressed(event(1))],
+                false,
+            ),
+            ("it stays quiet", event(1), vec![], vec![], false),
+        ] {
+            assert_eq!(said(event, &open, &batch).is_some(), is_lost, "{scene}");
+        }
+    }
 }

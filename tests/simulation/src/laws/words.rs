@@ -14,10 +14,7 @@ use domain::{
     wire::{FixOutcome, FixReport, WorkRef},
 };
 
-use super::{
-    policy::{Model, Stand},
-    quiet::trouble,
-};
+use super::policy::{Model, Stand};
 use crate::world::World;
 
 /// What the checks of all targets here measure.
@@ -166,4 +163,8 @@ fn labels(world: &Rc<World>, config: &Config, id: IncidentId, event: &Event) {
         let why = format!("{id}: {:?} has the label of {service}", event.target);
         world.fail("labels find their target", why);
     }
+}
+
+fn trouble(event: &Event) -> Trouble {
+    (event.kind.to_string(), event.target.clone())
 }

@@ -123,6 +123,12 @@ pub(super) async fn submit(office: Office) {
         if standing != Standing::New {
             return;
         }
+        if world.bug(Bug::EditRememberedTooEarly) {
+            let mut file = world.files.hosts[agent.node].borrow_mut();
+            if file.submitted.replace(found.sha256.clone()).as_ref() == Some(&found.sha256) {
+                return;
+            }
+        }
         // What removes or loosens something must be confirmed, unless somebody is careless.
         let followed = !world.bug(Bug::HalfFileTaken) && !world.bug(Bug::OldFileAtFailover);
         let given = ConfigText { sha256: found.sha256.clone(), followed, doubts: doubts(text) };

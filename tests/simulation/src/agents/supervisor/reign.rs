@@ -78,6 +78,7 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         told: say_that_we_lead(office, lease.epoch),
     };
     office.agent.world.node(office.agent.node).leads_since.set(Some(office.agent.now()));
+    office.agent.world.leaderships.borrow_mut().push(office.agent.now());
     office.agent.world.disturbed(office.agent.node);
     court.begin();
     court.hold(lease).await;
