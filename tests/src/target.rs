@@ -24,7 +24,12 @@ pub struct Target {
     command: Vec<String>,
 }
 
-/// Returns an address of this host that nobody uses now.
+/// Ports that no system gives to outgoing connections by itself: what is free there stays free
+/// until somebody asks for that very port.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// Returns an address of this host that nobody uses now, and that no outgoing connection of
+/// another test takes before it is used.
 ///
 /// # Panics
 ///
@@ -32,7 +37,11 @@ pub struct Target {
 #[must_use]
 #[expect(clippy::unwrap_used, reason = "without a port there is no test")]
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let mut any = std::iter::repeat_with(|| {
+        let [a, b, ..] = uuid::Uuid::new_v4().into_bytes();
+        PORTS.start + u16::from_be_bytes([a, b]) % (PORTS.end - PORTS.start)
+    });
+    any.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap().local_addr().unwrap()
 }
 
 impl Target {

@@ -51,7 +51,7 @@ impl Acts {
             .split_once('.')
             .and_then(|(incident, attempt)| Some((incident.parse().ok()?, attempt.parse().ok()?)));
         if let Some(attempt) = attempt.filter(|_| claim.state != ClaimState::Recalled) {
-            self.claimed.entry(attempt).or_insert(world.sim.now());
+            self.claimed.entry(attempt).or_insert_with(|| world.sim.now());
         }
     }
 
@@ -99,7 +99,7 @@ impl Acts {
             let why = format!("{id} attempt {attempt}, while it is {:?}", case.stand);
             return world.fail("nothing is done for an attempt that is over", why);
         }
-        let begun = self.claimed.get(&(id, attempt)).copied().unwrap_or(world.sim.now());
+        let begun = self.claimed.get(&(id, attempt)).copied().unwrap_or_else(|| world.sim.now());
         if let Some(at) = self.recalled.get(&(id, attempt))
             && is_first
             && *at + WITHDRAWN_WITHIN < begun

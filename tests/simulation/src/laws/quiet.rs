@@ -105,8 +105,8 @@ impl Quiets {
             let is_silent = it.event.ends_at.is_some_and(|ends_at| ends_at <= *at);
             let is_gone = it.target.is_some() && config.target_of(&it.event).is_none();
             let has_incident = answered.contains(fingerprint) || open.contains(fingerprint);
-            !(has_incident || has_flood || is_silent || is_gone)
-                && !self.kept.contains_key(fingerprint)
+            let goes_on = self.kept.contains_key(fingerprint);
+            !(has_incident || has_flood || is_silent || is_gone || goes_on)
         };
         let lost = std::mem::take(&mut self.ended).into_iter().find(is_lost);
         lost.map(|(fingerprint, (_, at))| format!("{fingerprint} at {at} has no incident"))
