@@ -164,7 +164,8 @@ pub(crate) struct Attempt {
 }
 
 /// Causes that say that nothing of the target runs.
-const NOTHING_RUNS: [&str; 2] = [cause::PROCESS_EXITED, cause::OUT_OF_MEMORY];
+const NOTHING_RUNS: [&str; 3] =
+    [cause::PROCESS_EXITED, cause::CONTAINER_EXITED, cause::OUT_OF_MEMORY];
 
 impl Attempt {
     /// Begins to count the time of one step.

@@ -122,11 +122,15 @@ impl Work<'_> {
     }
 
     /// Says how an order ended that could not be carried on. When no action was begun, nothing
-    /// has changed; else only a verification can tell.
+    /// has changed and nothing has failed; else only a verification can tell.
     fn lost(&self, next: &str, lost: &Lost) -> FixOutcome {
         let n_done = self.reports.len();
         let reason = format!("step `{next}` was not begun: {lost}; steps begun before: {n_done}");
-        if n_done == 0 { FixOutcome::Failed { reason } } else { FixOutcome::Unknown { reason } }
+        if n_done == 0 {
+            FixOutcome::Refused { reason, code: lost.code }
+        } else {
+            FixOutcome::Unknown { reason }
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), Stop> {

@@ -208,7 +208,6 @@ impl Laws {
                 self.inbox(world, seq, subject, headers, payload);
             }
             Op::LedgerAppend { payload, by, .. } => self.ledger(world, seq, payload, *by),
-            Op::Claim { key, claim } => self.acts.claim(world, key, claim),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use domain::{config::Config, desk::Wish, id::Position, wire::Answer};
 use service::{Chain, trace};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::core::Rejection;
 
@@ -28,6 +28,8 @@ pub(crate) struct Deliver {
     published: Arc<Mutex<Published>>,
     /// The configuration that is to be put where agents follow it: the newest counts.
     configuration: Arc<Mutex<Option<Bytes>>>,
+    /// Under which this one leads.
+    epoch: u64,
     /// Held by who puts it there, so that a former one never comes after a newer one.
     putting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -76,8 +78,9 @@ impl Unpublished {
 
 impl Deliver {
     /// Begins with nothing published.
-    pub(crate) fn new(bus: &Bus, tasks: &TaskTracker) -> Self {
+    pub(crate) fn new(bus: &Bus, tasks: &TaskTracker, epoch: u64) -> Self {
         Self {
+            epoch,
             bus: bus.clone(),
             tasks: tasks.clone(),
             unpublished: Arc::default(),
@@ -145,8 +148,12 @@ impl Deliver {
             let newest = || this.configuration.lock().unwrap_or_else(PoisonError::into_inner);
             // Another one has put it there.
             let Some(text) = newest().take() else { return };
-            if let Err(failure) = store.put(text).await {
-                warn!(error = %Chain(&failure), "agents could not be given the configuration");
+            match store.put(text, this.epoch).await {
+                Ok(Some(_)) => {}
+                Ok(None) => debug!("a later leader gives agents the configuration"),
+                Err(failure) => {
+                    warn!(error = %Chain(&failure), "agents could not be given the configuration");
+                }
             }
         });
     }
@@ -229,12 +236,12 @@ mod tests {
         config["duplicate_window"] = 100_000_000.into();
         call("UPDATE", config).await;
 
-        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new()));
+        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new(), 1));
         deliver.wish(wish.clone()).await;
         let first = state().await;
         assert_eq!((first.messages, first.last_seq), (1, 1));
         // Another leader's, which knows nothing of it: when this is stored, ids are forgotten.
-        let other = Deliver::new(&bus, &TaskTracker::new());
+        let other = Deliver::new(&bus, &TaskTracker::new(), 1);
         while state().await.messages < 2 {
             other.wish(wish.clone()).await;
             other.republish();

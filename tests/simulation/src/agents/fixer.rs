@@ -18,7 +18,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     action::Action,
     wire::{
-        Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, StepReport, WorkKind,
+        Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, Refusal, StepReport,
+        WorkKind,
     },
 };
 use tokio::sync::Notify;
@@ -116,8 +117,11 @@ impl Bench {
         };
         let late = agent.world.bug(Bug::FixerIgnoresNotAfter);
         let now = if late { attempt.order().not_after } else { utc(agent.now()) };
+        // Between its claim and its first step it hurts, too.
+        agent.world.freeze(agent.node, 6);
         let ended = match attempt.claimed(&holder, now) {
             Next::Report(ended) => *ended,
+            Next::Wait(wait) => return Fate::Later(wait),
             Next::CarryOut => self.carry_out(attempt.order(), tenure.as_ref()).await,
             Next::Held(record) => match self.held(&attempt, &record).await {
                 Ok(ended) => ended,
@@ -255,9 +259,12 @@ impl Bench {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
                     if let Err(reason) = self.assure(tenure, step.longest().to_std()).await {
                         self.lost(order);
-                        let nothing = steps.is_empty();
-                        let failed = FixOutcome::Failed { reason: reason.clone() };
-                        let outcome = if nothing { failed } else { FixOutcome::Unknown { reason } };
+                        let code = Refusal::Recalled;
+                        let outcome = if steps.is_empty() {
+                            FixOutcome::Refused { reason, code }
+                        } else {
+                            FixOutcome::Unknown { reason }
+                        };
                         return Ended { outcome, steps, undone: false };
                     }
                     let ok = self.step(order, idx, &step.action, false, &mut steps).await;
