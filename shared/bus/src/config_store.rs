@@ -144,8 +144,7 @@ impl ConfigStore {
             let passing = |error: Cause| Unanswered::Passing(error);
             let stream = self.stream().await?;
             let info = stream.get_info().await.map_err(|error| passing(error.into()))?;
-            let mut stands =
-                Stands { last: info.state.last_sequence, seq: 0, epoch: 0, id: None };
+            let mut stands = Stands { last: info.state.last_sequence, seq: 0, epoch: 0, id: None };
             for key in [subjects.config_key(), subjects.config_manifest_key()] {
                 let found = match stream.get_last_raw_message_by_subject(&key).await {
                     Ok(found) => found,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
-    clock::{MINUTE, MS, SECOND},
+    clock::{MINUTE, MS, Micros, SECOND},
     files,
     options::Part,
     people,
@@ -25,6 +25,20 @@ pub(crate) fn begin(world: &Rc<World>) {
     ] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
+        }
+    }
+}
+
+/// Stops new fixes just when one is ordered that nobody begins.
+async fn think_better_of_it(world: Rc<World>, soon: Micros) {
+    for second in 0..30 {
+        Sim::sleep(&world, SECOND).await;
+        if world.laws.borrow().is_any_ordered() {
+            Sim::sleep(&world, soon).await;
+            return people::pause_for_a_while(&world, 150 * SECOND);
+        }
+        if second % 5 == 0 {
+            world.targets.break_one(&world);
         }
     }
 }
@@ -60,7 +74,7 @@ async fn go_on(world: Rc<World>, part: Part) {
             }
             Part::Absences => {
                 // Longer than an order may wait to be begun.
-                let wait = if rng.percent(60) { rng.range(60, 120) } else { rng.range(120, 240) };
+                let wait = if rng.percent(70) { rng.range(45, 120) } else { rng.range(120, 240) };
                 let wait = wait * SECOND;
                 for fixer in world.all(Kind::Fixer) {
                     if world.is_up(fixer) && !world.is_paused(fixer) {
@@ -68,10 +82,9 @@ async fn go_on(world: Rc<World>, part: Part) {
                     }
                 }
                 world.targets.break_one(&world);
-                // What was ordered waits: a good moment to think better of it.
-                if rng.percent(60) && world.options.has(Part::People) {
-                    let soon = rng.range(3, 15) * SECOND;
-                    world.sim.after(soon, |world| people::pause_for_a_while(world, 150 * SECOND));
+                if rng.percent(70) && world.options.has(Part::People) {
+                    let soon = rng.range(200, 4000) * MS;
+                    world.sim.spawn(OUTSIDE, think_better_of_it(Rc::clone(&world), soon));
                 }
             }
             Part::Overloads => {

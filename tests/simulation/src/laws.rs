@@ -29,7 +29,13 @@ use domain::{
     },
 };
 
-use self::{acts::Acts, given::Givens, policy::Model, quiet::Quiets, words::Words};
+use self::{
+    acts::Acts,
+    given::Givens,
+    policy::{Model, Stand},
+    quiet::Quiets,
+    words::Words,
+};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -198,6 +204,11 @@ impl Laws {
             let why = format!("{member} acknowledged {key}, whose report is not in the inbox");
             world.fail("work is acknowledged after its report is stored", why);
         }
+    }
+
+    /// Says whether a fix is ordered, or under way.
+    pub(crate) fn is_any_ordered(&self) -> bool {
+        self.model.cases.values().any(|it| it.stand == Stand::Fixing)
     }
 
     /// Looks at what the broker has stored.

@@ -40,7 +40,12 @@ async fn a_leader_that_was_replaced_does_not_overwrite_its_successor() {
         // The same leader goes on.
         let last = format!("last-{n}");
         let revision = store.put(config(&last, after), epoch + 1).await.unwrap().unwrap();
-        let (at, found) = seen.wait_for(|it| it.as_ref().is_some_and(|it| it.0 == revision)).await.unwrap().clone().unwrap();
+        let (at, found) = seen
+            .wait_for(|it| it.as_ref().is_some_and(|it| it.0 == revision))
+            .await
+            .unwrap()
+            .clone()
+            .unwrap();
         assert_eq!((at, name(&found)), (revision, last));
     }
 }
