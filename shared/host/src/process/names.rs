@@ -4,9 +4,8 @@
 use std::path::Path;
 
 use domain::target::ProcessHandle;
-use rustix::process::Pid;
 
-use super::proc;
+use super::Host;
 
 /// Longest name that the kernel keeps of a process.
 const SHORT_NAME_MAX: usize = 15;
@@ -14,16 +13,16 @@ const SHORT_NAME_MAX: usize = 15;
 /// Returns whether a process goes by the name of the handle's program: its binary, the
 /// name it was called by, the script of an interpreter, or the title it has given itself
 /// (`nginx: master process`, `puma 6.4 (tcp://…)`, `[celeryd: …]`).
-pub(super) fn goes_by_name(pid: Pid, handle: &ProcessHandle) -> bool {
+pub(super) fn goes_by_name(host: &dyn Host, pid: i32, handle: &ProcessHandle) -> bool {
     let Some(wanted) = handle.command.first().and_then(|it| file_name(it)) else { return false };
-    let arguments = proc::arguments(pid);
-    let program = proc::program(pid);
+    let arguments = host.arguments(pid);
+    let program = host.program(pid);
     let called = program.iter().chain(arguments.iter().take(2));
     if called.filter_map(|it| file_name(it)).any(|it| it == wanted) {
         return true;
     }
     let short: String = wanted.chars().take(SHORT_NAME_MAX).collect();
-    if proc::short_name(pid).is_some_and(|it| it == short) {
+    if host.short_name(pid).is_some_and(|it| it == short) {
         return true;
     }
     arguments.first().is_some_and(|title| has_title(title, wanted))
@@ -36,7 +35,7 @@ fn has_title(title: &str, wanted: &str) -> bool {
 }
 
 /// Returns whether arguments are those of a command, as it is or behind an interpreter.
-pub(super) fn is_command(arguments: &[String], command: &[String]) -> bool {
+pub(super) fn is_command(_host: &dyn Host, arguments: &[String], command: &[String]) -> bool {
     let Some((program, rest)) = command.split_first() else { return false };
     let same = |at: usize| {
         let called = arguments.get(at).and_then(|it| file_name(it));
@@ -49,15 +48,15 @@ pub(super) fn is_command(arguments: &[String], command: &[String]) -> bool {
 
 /// Returns whether arguments are the end of a command: what a wrapper that the command begins with
 /// has become, such as `env X=1 server --port 80` or `setpriv --reuid=shop server --port 80`.
-pub(super) fn is_end_of(arguments: &[String], command: &[String]) -> bool {
+pub(super) fn is_end_of(host: &dyn Host, arguments: &[String], command: &[String]) -> bool {
     let end = |n: usize| command.len().checked_sub(n).filter(|it| 0 < *it);
     let end = |n: usize| end(n).and_then(|it| command.get(it..)).unwrap_or_default();
     let n = arguments.len();
     // A name alone says too little.
-    let is_end = 1 < n && is_command(arguments, end(n));
+    let is_end = 1 < n && is_command(host, arguments, end(n));
     let script = end(n.saturating_sub(1));
     let is_script = script.first().is_some_and(|it| it.contains('/'));
-    is_end || (2 < n && is_script && is_command(arguments, script))
+    is_end || (2 < n && is_script && is_command(host, arguments, script))
 }
 
 /// Returns the last part of a path.
@@ -68,6 +67,7 @@ pub(super) fn file_name(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::ThisHost;
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()
@@ -90,22 +90,22 @@ mod tests {
     #[test]
     fn a_command_is_known_behind_its_interpreter() {
         let command = words("./serve.py --port 80");
-        assert!(is_command(&words("/srv/serve.py --port 80"), &command));
-        assert!(is_command(&words("/usr/bin/python3 ./serve.py --port 80"), &command));
-        assert!(!is_command(&words("python3 ./serve.py --port 81"), &command));
-        assert!(!is_command(&words("python3 ./serve.py"), &command));
-        assert!(!is_command(&[], &command));
+        assert!(is_command(&ThisHost, &words("/srv/serve.py --port 80"), &command));
+        assert!(is_command(&ThisHost, &words("/usr/bin/python3 ./serve.py --port 80"), &command));
+        assert!(!is_command(&ThisHost, &words("python3 ./serve.py --port 81"), &command));
+        assert!(!is_command(&ThisHost, &words("python3 ./serve.py"), &command));
+        assert!(!is_command(&ThisHost, &[], &command));
     }
 
     #[test]
     fn what_a_wrapper_has_become_is_the_end_of_its_command() {
         let command = words("/usr/bin/env X=1 ./serve.py --port 80");
-        assert!(is_end_of(&words("./serve.py --port 80"), &command));
-        assert!(is_end_of(&words("/usr/bin/python3 ./serve.py --port 80"), &command));
-        assert!(!is_end_of(&words("./serve.py --port 81"), &command));
-        assert!(!is_end_of(&words("./other.py --port 80"), &command));
-        assert!(!is_end_of(&words("80"), &command));
-        assert!(!is_end_of(&command, &command));
-        assert!(!is_end_of(&[], &command));
+        assert!(is_end_of(&ThisHost, &words("./serve.py --port 80"), &command));
+        assert!(is_end_of(&ThisHost, &words("/usr/bin/python3 ./serve.py --port 80"), &command));
+        assert!(!is_end_of(&ThisHost, &words("./serve.py --port 81"), &command));
+        assert!(!is_end_of(&ThisHost, &words("./other.py --port 80"), &command));
+        assert!(!is_end_of(&ThisHost, &words("80"), &command));
+        assert!(!is_end_of(&ThisHost, &command, &command));
+        assert!(!is_end_of(&ThisHost, &[], &command));
     }
 }
