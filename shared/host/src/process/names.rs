@@ -35,15 +35,25 @@ fn has_title(title: &str, wanted: &str) -> bool {
 }
 
 /// Returns whether arguments are those of a command, as it is or behind an interpreter.
-pub(super) fn is_command(_host: &dyn Host, arguments: &[String], command: &[String]) -> bool {
+pub(super) fn is_command(host: &dyn Host, arguments: &[String], command: &[String]) -> bool {
     let Some((program, rest)) = command.split_first() else { return false };
     let same = |at: usize| {
-        let called = arguments.get(at).and_then(|it| file_name(it));
-        called.is_some()
-            && called == file_name(program)
+        arguments.get(at).is_some_and(|it| is_program(host, it, program))
             && arguments.get(at + 1..).is_some_and(|it| it == rest)
     };
     same(0) || same(1)
+}
+
+/// Returns whether a program is called by the name of another. Two whole paths must lead to the
+/// same file: services that are built alike have programs of one name in directories of their own.
+fn is_program(host: &dyn Host, called: &str, program: &str) -> bool {
+    let is_named_alike = file_name(called).is_some_and(|it| file_name(program) == Some(it));
+    let are_whole = Path::new(called).is_absolute() && Path::new(program).is_absolute();
+    let is_same_file = || {
+        let of = |path: &str| host.canonical(path);
+        called == program || of(called).is_some_and(|it| of(program) == Some(it))
+    };
+    is_named_alike && (!are_whole || is_same_file())
 }
 
 /// Returns whether arguments are the end of a command: what a wrapper that the command begins with
@@ -95,6 +105,24 @@ mod tests {
         assert!(!is_command(&ThisHost, &words("python3 ./serve.py --port 81"), &command));
         assert!(!is_command(&ThisHost, &words("python3 ./serve.py"), &command));
         assert!(!is_command(&ThisHost, &[], &command));
+    }
+
+    #[test]
+    fn programs_of_one_name_in_two_directories_are_two() {
+        let command = words("/srv/shop/server --serve");
+        assert!(is_command(&ThisHost, &words("/srv/shop/server --serve"), &command));
+        assert!(!is_command(&ThisHost, &words("/srv/cart/server --serve"), &command));
+        // It may have gone to its directory before.
+        assert!(is_command(&ThisHost, &words("./server --serve"), &command));
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("1/server"), dir.path().join("2/server"));
+        for path in [&file, &link] {
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+        }
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let (file, link) = (file.display().to_string(), link.display().to_string());
+        assert!(is_command(&ThisHost, &[file], &[link]), "it is called by a link");
     }
 
     #[test]
