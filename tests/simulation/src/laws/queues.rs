@@ -14,8 +14,9 @@ use crate::{
 /// When all agents are there, work is done so soon: it is published again every 30 s.
 const WAITS_MAX: Micros = 240 * SECOND;
 
-/// So often the same may be in its queue, besides once for each leader since: an answer was lost.
-const COPIES_MAX: usize = 2;
+/// So often the same may be in its queue, besides once for each leader since: an answer was lost,
+/// or all was gone through again before the last time had ended.
+const COPIES_MAX: usize = 5;
 
 /// Which work was wanted, and since when.
 #[derive(Debug, Default)]
