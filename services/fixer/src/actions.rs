@@ -167,6 +167,12 @@ pub(crate) struct Attempt {
 const NOTHING_RUNS: [&str; 3] =
     [cause::PROCESS_EXITED, cause::CONTAINER_EXITED, cause::OUT_OF_MEMORY];
 
+/// Returns whether a plan is for a target of which nothing runs: what runs by now is left alone.
+#[must_use]
+pub fn is_start(plan: &Plan) -> bool {
+    NOTHING_RUNS.contains(&plan.cause.as_str())
+}
+
 impl Attempt {
     /// Begins to count the time of one step.
     #[must_use]
@@ -179,8 +185,7 @@ impl Attempt {
     /// Adds what its plan says: why it was made, and which checks are to pass in the end.
     #[must_use]
     pub(crate) fn of_plan(self, plan: &Plan) -> Self {
-        let is_start = NOTHING_RUNS.contains(&plan.cause.as_str());
-        Self { checks: plan.success.checks.clone(), is_start, ..self }
+        Self { checks: plan.success.checks.clone(), is_start: is_start(plan), ..self }
     }
 
     /// Returns what programs are told about why they run.

@@ -2,11 +2,15 @@
 //! broker's streams, the disks, and the targets themselves.
 
 mod acts;
+mod commands;
 mod end;
 mod given;
+mod missed;
 mod policy;
+pub(crate) mod queues;
 mod quiet;
 mod truth;
+mod who;
 mod words;
 
 use std::{
@@ -31,9 +35,12 @@ use domain::{
 
 use self::{
     acts::Acts,
+    commands::Commands,
     given::Givens,
     policy::{Model, Stand},
+    queues::Queues,
     quiet::Quiets,
+    who::Who,
     words::Words,
 };
 use crate::{
@@ -125,6 +132,9 @@ pub(crate) struct Laws {
     givens: Givens,
     pub(crate) acts: Acts,
     pub(crate) words: Words,
+    pub(crate) who: Who,
+    queues: Queues,
+    commands: Commands,
     pub(crate) counts: Counts,
 }
 
@@ -169,6 +179,9 @@ impl Laws {
             givens: Givens::default(),
             acts: Acts::default(),
             words: Words::default(),
+            who: Who,
+            queues: Queues::default(),
+            commands: Commands::default(),
             counts: Counts::default(),
         }
     }
@@ -185,6 +198,9 @@ impl Laws {
 
     /// Looks at an operation before the broker does it.
     pub(crate) fn before(&mut self, world: &Rc<World>, op: &Op, node: NodeId) {
+        if let Op::Publish { id, .. } = op {
+            self.queues.published(id, world.sim.now());
+        }
         let Op::Ack(token) = op else { return };
         let Some((kind, payload)) = world.broker.borrow().given_out(*token) else { return };
         let key = match kind {
@@ -269,7 +285,11 @@ impl Laws {
                 Input::Notice(it) => {
                     self.report(format!("{}/notice/{}", it.work.incident, it.notice));
                 }
-                Input::Command(_) | Input::Timer(_) => {}
+                Input::Command(command) => {
+                    let position = Position::new(seq, idx);
+                    self.commands.stored(position, &envelope.id, &command.verb);
+                }
+                Input::Timer(_) => {}
             }
         }
     }
@@ -285,6 +305,9 @@ impl Laws {
             return;
         }
         self.words.stored(position.seq, event);
+        if event.status == Status::Firing {
+            self.quiets.said(event, crate::clock::utc(world.sim.now()), self.core.desk().config());
+        }
         self.stored.insert(event.delivery(), Stored { key, at: world.sim.now() });
         if event.status == Status::Firing {
             self.pending.insert(position, event.clone());
@@ -320,9 +343,11 @@ impl Laws {
                 );
                 return world.fail("an input is decided once", why);
             }
+            self.commands.decided(decision.cause);
             self.decision(world, decision, by);
         }
         self.covers = entry.covers;
+        self.commands.covered(world, entry.covers);
         let config = before.config.as_ref();
         self.taken(world, config, |it| *it <= entry.covers);
         let config = self.core.desk().config();

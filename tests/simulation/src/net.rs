@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     broker::{Broker, Op, Outcome, Reply},
     clock::{MS, Micros, SECOND},
+    laws::queues,
     options::Part,
     rng::Rng,
     sim::{NodeId, OUTSIDE},
@@ -128,7 +129,15 @@ fn arrive(world: &Rc<World>, op: Op, to: ReplyTo) {
         Reply::Stored(seq) => Some(*seq),
         _ => None,
     });
+    let is_refused = outcome.replies.iter().any(|(_, reply)| matches!(reply, Reply::Full));
     answer(world, outcome);
+    if let Op::Publish { kind, id, .. } = &told {
+        if is_refused {
+            queues::refused(world, *kind);
+        } else {
+            queues::taken(world, id);
+        }
+    }
     world.laws.borrow_mut().after(world, &told, to.node, stored);
 }
 

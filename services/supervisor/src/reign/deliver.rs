@@ -1,7 +1,6 @@
 //! Lets others see what was decided: work, answers, rejected input.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::core::Rejection;
+use crate::core::{Published, Rejection};
 
 /// How often it is said that wishes are not published: when there is no room, there are many.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
@@ -32,28 +31,6 @@ pub(crate) struct Deliver {
     epoch: u64,
     /// Held by who puts it there, so that a former one never comes after a newer one.
     putting: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// Places of wishes in their queues: what a queue still holds is not published again.
-#[derive(Debug, Default)]
-struct Published {
-    /// Since all that is pending was gone through last.
-    now: HashMap<String, u64>,
-    /// Before that: what is not met again is not pending any more.
-    before: HashMap<String, u64>,
-}
-
-impl Published {
-    fn place(&mut self, wish: &str) -> Option<u64> {
-        let place = self.now.get(wish).or_else(|| self.before.get(wish)).copied()?;
-        self.now.insert(wish.to_owned(), place);
-        Some(place)
-    }
-
-    /// Forgets what was not met since the last time.
-    fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
 }
 
 /// Wishes that the broker did not take.
@@ -120,7 +97,7 @@ impl Deliver {
         let trace = trace::begin(wish.trace());
         match work.publish_traced(kind, zone, id, payload, trace).await {
             Ok(place) => {
-                self.published().now.insert(id.to_owned(), place);
+                self.published().note(id, place);
             }
             Err(failure) => {
                 let mut unpublished =
@@ -191,17 +168,6 @@ mod tests {
     use super::*;
 
     const WAIT: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn places_of_what_is_not_pending_any_more_are_forgotten() {
-        let mut published = Published::default();
-        published.now.insert("a".to_owned(), 1);
-        published.now.insert("b".to_owned(), 2);
-        published.turn();
-        assert_eq!((published.place("a"), published.place("c")), (Some(1), None));
-        published.turn();
-        assert_eq!((published.place("a"), published.place("b")), (Some(1), None));
-    }
 
     fn wish() -> Wish {
         let mut desk = Desk::default();

@@ -33,7 +33,7 @@ use crate::{
     broker::{Job, Op, Reply},
     bug::Bug,
     clock::{Micros, micros, utc},
-    targets::Targets,
+    targets::{Failure, Targets},
     world::Kind,
 };
 
@@ -268,7 +268,11 @@ impl Bench {
                         return Ended { outcome, steps, undone: false };
                     }
                     let ok = self.step(order, idx, &step.action, false, &mut steps).await;
-                    let Err(reason) = ok else { continue };
+                    let Err(Failure { reason, is_refusal }) = ok else { continue };
+                    if is_refusal && idx == 0 {
+                        let outcome = FixOutcome::Refused { reason, code: Refusal::Other };
+                        return Ended { outcome, steps, undone: false };
+                    }
                     let itself = usize::from(!self.agent.world.bug(Bug::FailedStepStays));
                     let begun: Vec<usize> = (0..idx + itself).rev().collect();
                     let whole = order.plan.steps.iter().take(idx).all(|it| it.undo.is_some());
@@ -321,13 +325,13 @@ impl Bench {
         action: &Action,
         is_back: bool,
         done: &mut Vec<StepReport>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let step = &order.plan.steps[step_idx];
         let (agent, world) = (&self.agent, &self.agent.world);
         agent.output().await;
         let begun = agent.now();
         let Some(idx) = world.targets.acted_upon(action) else {
-            return Err(format!("nothing is there for {action}"));
+            return Err(Failure::new(format!("nothing is there for {action}")));
         };
         agent.say(|| {
             let work = order.work;
@@ -344,20 +348,29 @@ impl Bench {
                 (false, false)
             }
         };
+        let act = async {
+            match action {
+                Action::ProcessRestart { .. } => Targets::restart(world, idx, &order.plan).await,
+                _ => Targets::treat(world, idx, restarts, starts).await.map_err(Failure::new),
+            }
+        };
         let result = tokio::select! {
             biased;
-            result = Targets::treat(world, idx, restarts, starts) => result,
-            () = agent.sleep(step.timeout.to_std()) => Err("it did not end in time".to_owned()),
+            result = act => result,
+            () = agent.sleep(step.timeout.to_std()) => Err(Failure::new("it did not end in time")),
         };
         agent.output().await;
         let took_ms = (agent.now() - begun) / 1000;
         let (ok, summary) = match &result {
             Ok(summary) => (true, summary.clone()),
-            Err(reason) => (false, reason.clone()),
+            Err(failure) => (false, failure.reason.clone()),
         };
         let (name, action) = (step.name.clone(), action.to_string());
         done.push(StepReport { name, action, ok, summary, output: String::new(), took_ms });
-        result.map(drop).map_err(|reason| format!("step `{}`: {reason}", step.name))
+        result.map(drop).map_err(|it| {
+            let reason = format!("step `{}`: {}", step.name, it.reason);
+            Failure { reason, ..it }
+        })
     }
 
     async fn report(&self, report: FixReport) -> Fate {

@@ -3,13 +3,19 @@
 
 mod bugs;
 mod file;
+mod missed;
 mod reign;
 mod scribe;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use ::monitor::{incidents::Open, report::SOURCE};
-use ::supervisor::core::{Core, Error};
+use ::supervisor::core::{Core, Error, agents::Vigil};
 use bus::{LedgerMessage, Subjects};
 use domain::desk::Desk;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -38,6 +44,7 @@ pub(crate) struct Office {
     agent: Agent,
     lanes: Lanes,
     seat: Rc<RefCell<Seat>>,
+    vigil: Rc<RefCell<Vigil>>,
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
@@ -46,7 +53,9 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let seat = Rc::new(RefCell::new(seat));
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
-    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat };
+    let vigil = Rc::default();
+    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil };
+    agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
     agent.spawn(async move { office.run().await });
 }
@@ -59,7 +68,10 @@ impl Office {
             let lease = self.follow().await;
             self.seat.borrow_mut().is_leading = true;
             self.agent.say(|| format!("leads, epoch {}", lease.epoch));
+            let is_over = Rc::new(Cell::new(false));
+            self.agent.spawn(missed::look(self.clone(), Rc::clone(&is_over)));
             reign::lead(self, &lease).await;
+            is_over.set(true);
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);

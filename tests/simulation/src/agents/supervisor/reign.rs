@@ -1,9 +1,9 @@
 //! Leading: one append in flight, decisions ahead of it, consequences behind it.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, time::Duration};
 
 use ::supervisor::{
-    core::{Batch, Consequences, Presence, Wheel},
+    core::{Batch, Consequences, Presence, Published, Wheel},
     withdrawal::{self, Outlook},
 };
 use bytes::Bytes;
@@ -51,6 +51,7 @@ struct Court<'a> {
     wheel: Wheel,
     appending: Option<Appending>,
     republish: bool,
+    published: Rc<RefCell<Published>>,
     scribe: UnboundedSender<scribe::Page>,
     courier: UnboundedSender<Vec<(WorkKind, String, Bytes)>>,
     tells_deadlines: bool,
@@ -66,7 +67,8 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
     let (scribe, pages) = unbounded_channel();
     let (courier, wishes) = unbounded_channel();
     office.agent.spawn(scribe::write_all(office.agent.clone(), pages));
-    office.agent.spawn(carry(office.clone(), wishes));
+    let published = Rc::default();
+    office.agent.spawn(carry(office.clone(), Rc::clone(&published), wishes));
     let is_first = office.seat.borrow().core.n_stored() == 0;
     let mut court = Court {
         office,
@@ -74,6 +76,7 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         wheel: Wheel::default(),
         appending: None,
         republish: true,
+        published,
         scribe,
         courier,
         tells_deadlines: is_first || !office.agent.world.bug(Bug::TimersLostAtFailover),
@@ -112,12 +115,22 @@ fn say_that_we_lead(office: &Office, epoch: u64) -> Option<tokio::sync::oneshot:
 /// Publishes wishes, one after the other. What is not taken is published again later.
 async fn carry(
     office: Office,
+    published: Rc<RefCell<Published>>,
     mut waiting: tokio::sync::mpsc::UnboundedReceiver<Vec<(WorkKind, String, Bytes)>>,
 ) {
     while let Some(wishes) = waiting.recv().await {
         for (kind, id, payload) in wishes {
-            let op = Op::Publish { kind, id, payload };
-            drop(office.agent.call(op, TRY).await);
+            let place = published.borrow_mut().place(&id);
+            if let Some(place) = place.filter(|_| !office.agent.world.bug(Bug::OneQueueForAll)) {
+                let op = Op::Holds { place, id: id.clone() };
+                if let Some(Reply::Held(true)) = office.agent.call(op, TRY).await {
+                    continue;
+                }
+            }
+            let op = Op::Publish { kind, id: id.clone(), payload };
+            if let Some(Reply::Stored(place)) = office.agent.call(op, TRY).await {
+                published.borrow_mut().note(&id, place);
+            }
         }
     }
 }
@@ -186,6 +199,9 @@ impl Court<'_> {
                                 after = message.seq;
                                 let message = bugs::approve_anything(&agent, &seat.core, message);
                                 let message = bugs::fail_refusals(&agent, message);
+                                let message = bugs::forget_repeats(&agent, message);
+                                let message =
+                                    bugs::forget_refused(&agent, &seat.core, message);
                                 seat.core.offer(&message);
                             }
                         }
@@ -235,6 +251,7 @@ impl Court<'_> {
             let mut seat = office.seat.borrow_mut();
             if self.republish && seat.core.is_settled() {
                 self.republish = false;
+                self.published.borrow_mut().turn();
                 let wishes = seat.core.republish();
                 let recalls = seat.core.desk().recalls().collect();
                 drop(seat);
