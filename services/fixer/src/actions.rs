@@ -217,11 +217,18 @@ pub(crate) struct Done {
     pub(crate) summary: String,
     /// What was printed.
     pub(crate) output: String,
+    /// Whether nothing was touched: what it should have brought about was there already.
+    pub(crate) is_idle: bool,
 }
 
 impl Done {
     pub(crate) fn silently(summary: impl Into<String>) -> Self {
-        Self { summary: summary.into(), output: String::new() }
+        Self { summary: summary.into(), ..Self::default() }
+    }
+
+    /// Says why nothing was touched.
+    pub(crate) fn idle(summary: impl Into<String>) -> Self {
+        Self { is_idle: true, ..Self::silently(summary) }
     }
 }
 

@@ -508,7 +508,10 @@ impl Targets {
         if !(is_start && world.bug(Bug::StartWithoutLook)) {
             let present = hosts.present(idx, checks).map_err(|it| refused(&it))?;
             if is_start && let Some(running) = &present.running {
-                return Ok(format!("found it running, as process {}", running.main.pid));
+                let found = format!("found it running, as process {}", running.main.pid);
+                // When that is all of the plan, nothing was done.
+                let nothing = Failure { is_refusal: true, ..Failure::new(found.clone()) };
+                return if plan.steps.len() == 1 { Err(nothing) } else { Ok(found) };
             }
             let heads = present.running.iter().flat_map(|it| [Some(it.main), it.starter]);
             let ended: Vec<HostRun> = heads.flatten().chain(present.rest).collect();

@@ -28,7 +28,7 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
             // What runs now although nothing ran when the plan was made is somebody else's start.
             let (docker, names) = tools.engine.find_dead(container, !attempt.is_start).await?;
             if names.is_empty() {
-                return Ok(Done::silently(format!(
+                return Ok(Done::idle(format!(
                     "found container {container} running and left it alone"
                 )));
             }
