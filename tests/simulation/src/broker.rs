@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{ClaimRecord, InboxMessage, LedgerMessage, topology::LEDGER_BYTES_MAX};
+use bus::{
+    ClaimRecord, InboxMessage, LedgerMessage,
+    topology::{LEDGER_BYTES_MAX, StreamId},
+};
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
 
@@ -83,7 +86,7 @@ pub(crate) enum Op {
 pub(crate) enum Reply {
     Stored(u64),
     WrongSequence,
-    /// The ledger takes no message of this size.
+    /// The stream takes no message of this size.
     TooLarge,
     Id(Option<u64>),
     Ledger(Vec<LedgerMessage>),
@@ -153,8 +156,6 @@ pub(crate) struct Broker {
     inbox: Vec<InboxMessage>,
     inbox_ids: BTreeMap<String, (u64, Micros)>,
     ledger: Vec<Entry>,
-    /// Largest message of the ledger.
-    pub(crate) ledger_bytes_max: usize,
     claims: BTreeMap<String, ClaimRecord>,
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
@@ -174,7 +175,7 @@ pub(crate) struct Outcome {
 
 impl Broker {
     pub(crate) fn new() -> Self {
-        Self { is_up: true, ledger_bytes_max: LEDGER_BYTES_MAX, ..Self::default() }
+        Self { is_up: true, ..Self::default() }
     }
 
     /// Loses what is in memory.
@@ -206,7 +207,7 @@ impl Broker {
         let mut outcome = Outcome::default();
         let reply = match op {
             Op::Append { id, subject, headers, payload } => {
-                Some(Reply::Stored(self.append(now, id, subject, headers, payload)))
+                Some(self.append(now, id, subject, headers, payload))
             }
             Op::LedgerAppend { id, expected, payload, .. } => {
                 Some(self.ledger_append(now, id, expected, payload))
@@ -315,19 +316,24 @@ impl Broker {
         subject: String,
         headers: Vec<(String, String)>,
         payload: Bytes,
-    ) -> u64 {
+    ) -> Reply {
+        let texts = headers.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+        let bytes = payload.len() + texts.sum::<usize>();
+        if StreamId::Inbox.spec().message_bytes_max < i64::try_from(bytes).unwrap_or(i64::MAX) {
+            return Reply::TooLarge;
+        }
         if let Some(id) = &id
             && let Some((seq, at)) = self.inbox_ids.get(id)
             && now < at + INBOX_WINDOW
         {
-            return *seq;
+            return Reply::Stored(*seq);
         }
         let seq = u64::try_from(self.inbox.len()).unwrap_or(0) + 1;
         if let Some(id) = id {
             self.inbox_ids.insert(id, (seq, now));
         }
         self.inbox.push(InboxMessage { seq, at: utc(now), subject, headers, payload });
-        seq
+        Reply::Stored(seq)
     }
 
     fn ledger_append(
@@ -337,7 +343,7 @@ impl Broker {
         expected: Option<u64>,
         payload: Bytes,
     ) -> Reply {
-        if self.ledger_bytes_max < payload.len() {
+        if LEDGER_BYTES_MAX < payload.len() {
             return Reply::TooLarge;
         }
         if expected.is_some_and(|expected| expected != self.ledger_last()) {

@@ -172,6 +172,11 @@ impl Laws {
         &self.core
     }
 
+    /// Returns how large the decisions about all whose quiet has ended would be in one batch.
+    pub(crate) fn bytes_due(&self, now: Micros) -> usize {
+        self.quiets.bytes_due(crate::clock::utc(now))
+    }
+
     /// Notes that a person said yes to exactly this plan.
     pub(crate) fn approve(&mut self, incident: IncidentId, plan_hash: String) {
         self.approvals.insert((incident, plan_hash));

@@ -59,9 +59,9 @@ impl Scene {
         let n_targets = *rng.pick(&[1, 2, 3, 3, 4, 5, 6, 8, 12]);
         let targets: Vec<Target> = (0..n_targets).map(|n| target(&mut rng, n)).collect();
         let mut targets = targets;
-        if rng.percent(8) {
-            // A configuration that is larger than one message.
-            let bytes = 300_000 / targets.len().max(3);
+        if rng.percent(15) {
+            // A configuration that is larger than one message, of few targets or of many.
+            let bytes = 300_000 / targets.len();
             for target in &mut targets {
                 let text = "x".repeat(bytes.min(150_000));
                 target.labels.insert("about".to_owned(), text);

@@ -128,11 +128,7 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
-        let mut broker = Broker::new();
-        if options.bug == Some(Bug::QuietEndsAtOnce) {
-            // Less than one input may decide: as if the end of a silence opened all at once.
-            broker.ledger_bytes_max = 200 * 1024;
-        }
+        let broker = Broker::new();
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
             let mut clock = Clock::default();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use ::supervisor::core::{Core, Lines};
-use bus::{InboxMessage, Subjects};
+use bus::{InboxMessage, Subjects, topology::LEDGER_BYTES_MAX};
 use bytes::Bytes;
 use domain::{
+    fact::Fact,
     id::{IncidentId, Position},
-    wire::{Envelope, FixOrder, FixOutcome, Input, Verb, WorkKind},
+    wire::{Envelope, FixOrder, FixOutcome, Input, LedgerEntry, Verb, WorkKind},
 };
 
 use super::Office;
@@ -34,6 +35,18 @@ pub(super) fn forget_position(office: &Office) {
     desk.cover(position);
     let ledger_seq = seat.core.ledger_seq();
     seat.core = Core::resume(Subjects::new("selfheal"), desk, ledger_seq);
+}
+
+/// Returns whether a batch ends a silence and would be larger than the ledger takes, if it held
+/// all that is due instead of what there is room for.
+pub(super) fn quiet_ends_at_once(agent: &Agent, batch: &Bytes) -> bool {
+    let world = &agent.world;
+    let is_asked = world.bug(Bug::QuietEndsAtOnce);
+    let ends = |it: &Bytes| {
+        let entry = serde_json::from_slice::<LedgerEntry>(it).expect("a batch can be read");
+        entry.decisions.iter().any(|it| matches!(it.fact, Fact::SuppressionEnded { .. }))
+    };
+    is_asked && ends(batch) && LEDGER_BYTES_MAX < world.laws.borrow().bytes_due(world.sim.now())
 }
 
 /// Publishes what is pending under other ids.

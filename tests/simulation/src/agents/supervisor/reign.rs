@@ -386,6 +386,9 @@ fn packed(wishes: Vec<Wish>) -> Vec<(WorkKind, String, Bytes)> {
 async fn append(office: Office, batch: Batch) -> Outcome {
     let agent = &office.agent;
     let payload = batch.append.clone().unwrap_or_default();
+    if bugs::quiet_ends_at_once(agent, &payload) {
+        return Outcome::TooLarge(Box::new(batch));
+    }
     let is_careless = agent.world.bug(Bug::AppendWithoutExpectation);
     let wanted = batch.expected_last + 1;
     let id = agent.now() * 64 + u64::try_from(agent.node).unwrap_or(0);
