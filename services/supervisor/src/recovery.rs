@@ -8,23 +8,18 @@ use tracing::{info, warn};
 use crate::{
     core::{
         Core,
-        recovery::{Beginning, Found, beginnings},
+        recovery::{Beginning, Found, LINE_MAX, LineReader, Unreadable, beginnings},
     },
     state::Log,
 };
-
-/// Longest line of a snapshot: many times what a message of the broker may hold.
-const LINE_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a snapshot is not used. The one before is, or the ledger from its start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("it cannot be read")]
     Broker(#[source] bus::Error),
-    #[error("it is none that this version can take up")]
-    Content(#[source] SnapshotError),
-    #[error("a line of it is longer than {LINE_MAX} bytes")]
-    Endless,
+    #[error(transparent)]
+    Content(Unreadable),
 }
 
 /// Returns the core to fold the ledger with, behind the best snapshot.
@@ -73,7 +68,7 @@ pub(crate) async fn begin(bus: &Bus, log: &Log) -> Result<Core, BoxError> {
 async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {
     let mut desk = SnapshotReader::default();
     read(bus, seq, |line| desk.line(line)).await?;
-    desk.finish().map_err(Unusable::Content)
+    desk.finish().map_err(|failure| Unusable::Content(Unreadable::Content(failure)))
 }
 
 /// Reads the lines of a snapshot.
@@ -87,25 +82,9 @@ pub(crate) async fn read(
     mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
 ) -> Result<(), Unusable> {
     let mut parts = bus.snapshots().read(seq).await.map_err(Unusable::Broker)?;
-    let mut rest: Vec<u8> = Vec::new();
+    let mut lines = LineReader::new(LINE_MAX);
     while let Some(part) = parts.next().await.map_err(Unusable::Broker)? {
-        let mut lines = part.split(|byte| *byte == b'\n');
-        // What follows the last line break is the beginning of a line.
-        let mut line = lines.next().unwrap_or_default();
-        for next in lines {
-            if rest.is_empty() {
-                take(line).map_err(Unusable::Content)?;
-            } else {
-                rest.extend_from_slice(line);
-                take(&rest).map_err(Unusable::Content)?;
-                rest.clear();
-            }
-            line = next;
-        }
-        rest.extend_from_slice(line);
-        if LINE_MAX < rest.len() {
-            return Err(Unusable::Endless);
-        }
+        lines.part(&part, &mut take).map_err(Unusable::Content)?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! A model of the broker: what it keeps, what it forgets, and what it answers.
 
+mod ledger;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{
-    ClaimRecord, InboxMessage, LedgerMessage,
-    topology::{LEDGER_BYTES_MAX, StreamId},
-};
+use bus::{ClaimRecord, InboxMessage, LedgerMessage, topology::StreamId};
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
+use supervisor::core::Fill;
 
+use self::ledger::Ledger;
 use crate::{
     clock::{Micros, SECOND, utc},
     net::ReplyTo,
@@ -46,6 +47,21 @@ pub(crate) enum Op {
         after: u64,
     },
     LedgerLast,
+    LedgerFill,
+    /// Forgets the ledger up to a message.
+    LedgerPurge {
+        up_to: u64,
+        by: usize,
+    },
+    /// Stores a snapshot in parts, which is seen when all of them are there.
+    SnapshotWrite {
+        seq: u64,
+        parts: Vec<Bytes>,
+    },
+    SnapshotRead(u64),
+    SnapshotList,
+    /// Deletes all snapshots but so many of the newest.
+    SnapshotKeep(usize),
     InboxRead {
         after: u64,
     },
@@ -88,6 +104,15 @@ pub(crate) enum Reply {
     WrongSequence,
     /// The stream takes no message of this size.
     TooLarge,
+    /// The stream has no room.
+    Full,
+    /// The messages that come next are not there any more.
+    Purged,
+    Fill(Fill),
+    /// The parts of a snapshot; `None` when it is not there.
+    Snapshot(Option<Vec<Bytes>>),
+    /// The messages that the snapshots stand behind, the newest first.
+    Snapshots(Vec<u64>),
     Id(Option<u64>),
     Ledger(Vec<LedgerMessage>),
     Inbox(Vec<InboxMessage>),
@@ -115,12 +140,6 @@ pub(crate) struct Holder {
 pub(crate) struct Job {
     pub(crate) token: u64,
     pub(crate) payload: Bytes,
-}
-
-#[derive(Debug)]
-struct Entry {
-    message: LedgerMessage,
-    id: u64,
 }
 
 #[derive(Debug)]
@@ -155,7 +174,8 @@ pub(crate) struct Broker {
     pub(crate) is_up: bool,
     inbox: Vec<InboxMessage>,
     inbox_ids: BTreeMap<String, (u64, Micros)>,
-    ledger: Vec<Entry>,
+    ledger: Ledger,
+    snapshots: BTreeMap<u64, Vec<Bytes>>,
     claims: BTreeMap<String, ClaimRecord>,
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
@@ -174,8 +194,9 @@ pub(crate) struct Outcome {
 }
 
 impl Broker {
-    pub(crate) fn new() -> Self {
-        Self { is_up: true, ..Self::default() }
+    /// Returns an empty one, whose ledger takes so many bytes.
+    pub(crate) fn new(ledger_bytes_max: Option<u64>) -> Self {
+        Self { is_up: true, ledger: Ledger::new(ledger_bytes_max), ..Self::default() }
     }
 
     /// Loses what is in memory.
@@ -192,8 +213,8 @@ impl Broker {
         &self.inbox
     }
 
-    pub(crate) fn ledger_last(&self) -> u64 {
-        u64::try_from(self.ledger.len()).unwrap_or(0)
+    pub(crate) fn ledger_fill(&self) -> Fill {
+        self.ledger.fill()
     }
 
     /// Returns the work that is given out under a token.
@@ -210,10 +231,29 @@ impl Broker {
                 Some(self.append(now, id, subject, headers, payload))
             }
             Op::LedgerAppend { id, expected, payload, .. } => {
-                Some(self.ledger_append(now, id, expected, payload))
+                Some(self.ledger.append(now, id, expected, payload))
             }
-            Op::LedgerIdAt(seq) => Some(Reply::Id(self.entry(seq).map(|it| it.id))),
-            Op::LedgerLast => Some(Reply::Last(self.ledger_last())),
+            Op::LedgerIdAt(seq) => Some(Reply::Id(self.ledger.id_at(seq))),
+            Op::LedgerLast => Some(Reply::Last(self.ledger.last())),
+            Op::LedgerFill => Some(Reply::Fill(self.ledger.fill())),
+            Op::LedgerPurge { up_to, .. } => {
+                self.ledger.purge(up_to);
+                Some(Reply::Done)
+            }
+            Op::SnapshotWrite { seq, parts } => {
+                self.snapshots.insert(seq, parts);
+                Some(Reply::Done)
+            }
+            Op::SnapshotRead(seq) => Some(Reply::Snapshot(self.snapshots.get(&seq).cloned())),
+            Op::SnapshotList => {
+                Some(Reply::Snapshots(self.snapshots.keys().rev().copied().collect()))
+            }
+            Op::SnapshotKeep(n) => {
+                while n < self.snapshots.len() {
+                    self.snapshots.pop_first();
+                }
+                Some(Reply::Done)
+            }
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {
                 true => Reply::Taken,
                 false => self.store_claim(now, key, claim),
@@ -288,10 +328,7 @@ impl Broker {
                 let rest = self.inbox.get(after(seq)..).filter(|it| !it.is_empty())?;
                 Some(Reply::Inbox(rest.iter().take(PAGE).cloned().collect()))
             }
-            Wanted::Ledger(seq) => {
-                let rest = self.ledger.get(after(seq)..).filter(|it| !it.is_empty())?;
-                Some(Reply::Ledger(rest.iter().take(PAGE).map(|it| it.message.clone()).collect()))
-            }
+            Wanted::Ledger(seq) => self.ledger.read(seq),
             Wanted::Work(kind) => {
                 let is_ready = |it: &&mut Piece| {
                     it.kind == kind
@@ -336,34 +373,11 @@ impl Broker {
         Reply::Stored(seq)
     }
 
-    fn ledger_append(
-        &mut self,
-        now: Micros,
-        id: u64,
-        expected: Option<u64>,
-        payload: Bytes,
-    ) -> Reply {
-        if LEDGER_BYTES_MAX < payload.len() {
-            return Reply::TooLarge;
-        }
-        if expected.is_some_and(|expected| expected != self.ledger_last()) {
-            return Reply::WrongSequence;
-        }
-        let seq = self.ledger_last() + 1;
-        let message = LedgerMessage { seq, at: utc(now), payload };
-        self.ledger.push(Entry { message, id });
-        Reply::Stored(seq)
-    }
-
     fn store_claim(&mut self, now: Micros, key: String, claim: Claim) -> Reply {
         self.n_tokens += 1;
         let seq = self.n_tokens;
         self.claims.insert(key, ClaimRecord { claim, seq, stored_at: utc(now) });
         Reply::Stored(seq)
-    }
-
-    fn entry(&self, seq: u64) -> Option<&Entry> {
-        self.ledger.get(usize::try_from(seq).ok()?.checked_sub(1)?)
     }
 
     fn lease_look(&mut self, now: Micros) -> Reply {

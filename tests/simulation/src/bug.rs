@@ -70,11 +70,17 @@ pub enum Bug {
     EditRememberedTooEarly,
     /// A large configuration is sent in one message.
     ConfigInOnePiece,
+    /// The ledger is shortened by the number of its messages, whatever their size.
+    PurgeCountedInMessages,
+    /// The ledger is shortened by its snapshots, whatever the log lacks.
+    PurgeBySnapshotsOnly,
+    /// All that is kept quiet is one line of a snapshot.
+    SnapshotLineWithoutBound,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -106,6 +112,9 @@ impl Bug {
         Self::OldFileAtFailover,
         Self::EditRememberedTooEarly,
         Self::ConfigInOnePiece,
+        Self::PurgeCountedInMessages,
+        Self::PurgeBySnapshotsOnly,
+        Self::SnapshotLineWithoutBound,
     ];
 
     /// Returns the name on the command line.
@@ -133,6 +142,9 @@ impl Bug {
             Self::StepsWithoutLease => "steps-without-lease",
             Self::FailedStepStays => "failed-step-stays",
             Self::ConfigInOnePiece => "config-in-one-piece",
+            Self::PurgeCountedInMessages => "purge-counted-in-messages",
+            Self::PurgeBySnapshotsOnly => "purge-by-snapshots-only",
+            Self::SnapshotLineWithoutBound => "snapshot-line-without-bound",
             Self::EditRememberedTooEarly => "edit-remembered-too-early",
             Self::OldFileAtFailover => "old-file-at-failover",
             Self::HalfFileTaken => "half-file-taken",
@@ -202,6 +214,15 @@ impl Bug {
                 "an edit counts as submitted although the broker has not taken it"
             }
             Self::ConfigInOnePiece => "a configuration is sent in one message, however large it is",
+            Self::PurgeCountedInMessages => {
+                "the ledger is shortened by the number of its messages, however large they are"
+            }
+            Self::PurgeBySnapshotsOnly => {
+                "the ledger is shortened behind snapshots, whatever the log lacks"
+            }
+            Self::SnapshotLineWithoutBound => {
+                "all that is kept quiet is one line of a snapshot, however long"
+            }
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }
     }

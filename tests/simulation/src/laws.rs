@@ -4,6 +4,7 @@
 mod acts;
 mod end;
 mod given;
+mod keep;
 mod policy;
 mod quiet;
 mod truth;
@@ -29,7 +30,7 @@ use domain::{
     },
 };
 
-use self::{acts::Acts, given::Givens, policy::Model, quiet::Quiets, words::Words};
+use self::{acts::Acts, given::Givens, keep::Kept, policy::Model, quiet::Quiets, words::Words};
 use crate::{
     broker::Op,
     clock::{Micros, SECOND, moment},
@@ -117,6 +118,7 @@ pub(crate) struct Laws {
     approvals: BTreeSet<(IncidentId, String)>,
     quiets: Quiets,
     givens: Givens,
+    pub(crate) kept: Kept,
     pub(crate) acts: Acts,
     pub(crate) words: Words,
     pub(crate) counts: Counts,
@@ -161,6 +163,7 @@ impl Laws {
             approvals: BTreeSet::new(),
             quiets: Quiets::default(),
             givens: Givens::default(),
+            kept: Kept::default(),
             acts: Acts::default(),
             words: Words::default(),
             counts: Counts::default(),
@@ -184,8 +187,16 @@ impl Laws {
 
     /// Looks at an operation before the broker does it.
     pub(crate) fn before(&mut self, world: &Rc<World>, op: &Op, node: NodeId) {
-        let Op::Ack(token) = op else { return };
-        let Some((kind, payload)) = world.broker.borrow().given_out(*token) else { return };
+        match op {
+            Op::Ack(token) => self.acknowledged(world, *token, node),
+            Op::LedgerPurge { up_to, by } => self.kept.purge(world, *up_to, *by),
+            Op::SnapshotWrite { seq, parts } => self.snapshot_is_written(world, *seq, parts),
+            _ => {}
+        }
+    }
+
+    fn acknowledged(&self, world: &Rc<World>, token: u64, node: NodeId) {
+        let Some((kind, payload)) = world.broker.borrow().given_out(token) else { return };
         let key = match kind {
             WorkKind::Diagnose => {
                 read::<DiagnoseWork>(&payload).map(|it| it.work.wish_id(WorkKind::Diagnose))
@@ -295,7 +306,10 @@ impl Laws {
         };
         let before = Former::of(&self.core, &entry);
         match self.core.fold(seq, payload, 1) {
-            Ok(lines) => self.lines.extend(lines.iter().map(|it| it.json)),
+            Ok(lines) => {
+                self.lines.extend(lines.iter().map(|it| it.json));
+                self.kept.appended(self.core.desk().n_decisions());
+            }
             Err(error) => {
                 return world.fail(
                     "the ledger has one history",
@@ -463,8 +477,11 @@ impl Laws {
         answer: &Answer,
         last_seq: Option<u64>,
     ) {
-        let synced = world.node(node).disk.borrow().n_synced();
-        if let Some(last) = last_seq.filter(|last| synced < *last) {
+        let disk = world.node(node).disk.borrow();
+        // What a full disk does not take is in the ledger.
+        let is_excused = disk.is_failing();
+        let last = last_seq.filter(|last| disk.n_synced() < *last && !is_excused);
+        if let Some(last) = last {
             let why = format!("`{}` before line {last} was on disk", answer.message);
             world.fail("an answer comes after its line is on disk", why);
         }
@@ -481,7 +498,9 @@ impl Laws {
         }
         // Older lines were compared when they were written.
         let from = own.len().saturating_sub(64);
-        let differs = own.iter().zip(&self.lines).skip(from).position(|(own, line)| own != line);
+        let pairs = own.iter().zip(&self.lines).skip(from);
+        let differs =
+            pairs.into_iter().position(|(own, line)| own.as_ref().is_some_and(|it| it != line));
         if let Some(at) = differs {
             let why = format!("line {} of {} differs", from + at + 1, world.member(node));
             world.fail("a log is a prefix of the ledger", why);

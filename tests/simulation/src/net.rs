@@ -128,7 +128,11 @@ fn arrive(world: &Rc<World>, op: Op, to: ReplyTo) {
         Reply::Stored(seq) => Some(*seq),
         _ => None,
     });
+    let is_full = outcome.replies.iter().any(|(_, reply)| matches!(reply, Reply::Full));
     answer(world, outcome);
+    if is_full {
+        world.laws.borrow_mut().kept.refused(world);
+    }
     world.laws.borrow_mut().after(world, &told, to.node, stored);
 }
 

@@ -12,6 +12,8 @@ pub enum Part {
     Crashes,
     /// The broker dies and forgets what it has in memory.
     BrokerCrashes,
+    /// The disk of a log takes nothing for a while.
+    FullDisks,
     /// Messages and answers are lost.
     Losses,
     /// Messages come twice.
@@ -52,9 +54,10 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Crashes,
         Self::BrokerCrashes,
+        Self::FullDisks,
         Self::Losses,
         Self::Duplicates,
         Self::Delays,
@@ -81,6 +84,7 @@ impl Part {
         match self {
             Self::Crashes => "crashes",
             Self::BrokerCrashes => "broker-crashes",
+            Self::FullDisks => "full-disks",
             Self::Losses => "losses",
             Self::Duplicates => "duplicates",
             Self::Delays => "delays",

@@ -25,6 +25,8 @@ use crate::{
 /// Configurations that a run changes between.
 const CONFIGS: usize = 3;
 
+const MIB: u64 = 1024 * 1024;
+
 /// The scene of a run.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -35,6 +37,8 @@ pub(crate) struct Scene {
     pub(crate) configs: Vec<Config>,
     /// Mean time between two breakages of a target.
     pub(crate) breaks_every: Micros,
+    /// Bytes at which the ledger is full, if ever: so few that they are reached here.
+    pub(crate) ledger_bytes_max: Option<u64>,
 }
 
 impl Scene {
@@ -95,7 +99,9 @@ impl Scene {
             assert!(findings.is_empty(), "a scene is no configuration: {findings:?}");
         }
         let breaks_every = rng.range(3, 15) * MINUTE;
-        Self { kinds, allows, configs, breaks_every }
+        let limits = [None, None, Some(3 * MIB), Some(3 * MIB), Some(5 * MIB)];
+        let ledger_bytes_max = *Rng::new(options.seed, "ledger").pick(&limits);
+        Self { kinds, allows, configs, breaks_every, ledger_bytes_max }
     }
 }
 

@@ -128,7 +128,7 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
-        let broker = Broker::new();
+        let broker = Broker::new(scene.ledger_bytes_max);
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
             let mut clock = Clock::default();

@@ -10,6 +10,7 @@ use domain::{
     id::{IncidentId, Position},
     wire::{Envelope, FixOrder, FixOutcome, Input, LedgerEntry, Verb, WorkKind},
 };
+use serde_json::{Value, json};
 
 use super::Office;
 use crate::{agents::Agent, bug::Bug};
@@ -47,6 +48,27 @@ pub(super) fn quiet_ends_at_once(agent: &Agent, batch: &Bytes) -> bool {
         entry.decisions.iter().any(|it| matches!(it.fact, Fact::SuppressionEnded { .. }))
     };
     is_asked && ends(batch) && LEDGER_BYTES_MAX < world.laws.borrow().bytes_due(world.sim.now())
+}
+
+/// Puts all that is kept quiet into one line of a snapshot.
+pub(super) fn in_one_line(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    const MUTED: &str = "muted";
+    let mut whole: Vec<Value> = Vec::new();
+    let mut all = Vec::new();
+    for line in lines {
+        let read: Value = serde_json::from_slice(&line).expect("a line can be read");
+        match (read.get(MUTED), read.get("end")) {
+            (Some(Value::Array(some)), _) => whole.extend(some.iter().cloned()),
+            (_, Some(_)) => {
+                if !whole.is_empty() {
+                    all.push(json!({ MUTED: std::mem::take(&mut whole) }).to_string().into_bytes());
+                }
+                all.push(json!({ "end": all.len() }).to_string().into_bytes());
+            }
+            _ => all.push(line),
+        }
+    }
+    all
 }
 
 /// Publishes what is pending under other ids.
