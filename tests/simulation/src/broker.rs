@@ -209,6 +209,25 @@ impl Broker {
         self.parked.clear();
     }
 
+    /// Loses what is on its disk.
+    pub(crate) fn lose_disk(&mut self) {
+        self.ledger = Ledger::new(self.ledger.fill().bytes_max);
+        self.snapshots.clear();
+        self.inbox.clear();
+        self.inbox_ids.clear();
+        self.claims.clear();
+    }
+
+    /// Appends the messages of a restored ledger. Returns whether all are taken.
+    pub(crate) fn restore(&mut self, now: Micros, payloads: &[Bytes]) -> bool {
+        let mut last = 0;
+        payloads.iter().all(|payload| {
+            let reply = self.ledger.append(now, 0, Some(last), payload.clone());
+            last += 1;
+            matches!(reply, Reply::Stored(_))
+        })
+    }
+
     pub(crate) fn inbox(&self) -> &[InboxMessage] {
         &self.inbox
     }

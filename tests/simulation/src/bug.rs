@@ -76,11 +76,13 @@ pub enum Bug {
     PurgeBySnapshotsOnly,
     /// All that is kept quiet is one line of a snapshot.
     SnapshotLineWithoutBound,
+    /// An event without an id is called after its place in the inbox, whichever inbox that is.
+    InboxIdWithoutTime,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -115,6 +117,7 @@ impl Bug {
         Self::PurgeCountedInMessages,
         Self::PurgeBySnapshotsOnly,
         Self::SnapshotLineWithoutBound,
+        Self::InboxIdWithoutTime,
     ];
 
     /// Returns the name on the command line.
@@ -145,6 +148,7 @@ impl Bug {
             Self::PurgeCountedInMessages => "purge-counted-in-messages",
             Self::PurgeBySnapshotsOnly => "purge-by-snapshots-only",
             Self::SnapshotLineWithoutBound => "snapshot-line-without-bound",
+            Self::InboxIdWithoutTime => "inbox-id-without-time",
             Self::EditRememberedTooEarly => "edit-remembered-too-early",
             Self::OldFileAtFailover => "old-file-at-failover",
             Self::HalfFileTaken => "half-file-taken",
@@ -222,6 +226,9 @@ impl Bug {
             }
             Self::SnapshotLineWithoutBound => {
                 "all that is kept quiet is one line of a snapshot, however long"
+            }
+            Self::InboxIdWithoutTime => {
+                "an event without an id is called after its place in the inbox, in whichever inbox"
             }
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }

@@ -28,6 +28,7 @@ mod members;
 mod net;
 mod options;
 mod people;
+mod restoration;
 mod rng;
 mod scene;
 mod senders;
@@ -81,6 +82,7 @@ pub fn run(options: &Options) -> Outcome {
     }
     faults::begin(&world);
     people::begin(&world);
+    restoration::begin(&world);
     senders::begin(&world);
     Targets::begin(&world);
     Sim::run(&world, options.minutes * MINUTE);

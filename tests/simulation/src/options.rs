@@ -14,6 +14,8 @@ pub enum Part {
     BrokerCrashes,
     /// The disk of a log takes nothing for a while.
     FullDisks,
+    /// The broker loses its disk once, and its ledger is restored from a log.
+    LostDisks,
     /// Messages and answers are lost.
     Losses,
     /// Messages come twice.
@@ -54,10 +56,11 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Crashes,
         Self::BrokerCrashes,
         Self::FullDisks,
+        Self::LostDisks,
         Self::Losses,
         Self::Duplicates,
         Self::Delays,
@@ -85,6 +88,7 @@ impl Part {
             Self::Crashes => "crashes",
             Self::BrokerCrashes => "broker-crashes",
             Self::FullDisks => "full-disks",
+            Self::LostDisks => "lost-disks",
             Self::Losses => "losses",
             Self::Duplicates => "duplicates",
             Self::Delays => "delays",

@@ -39,6 +39,8 @@ pub(crate) struct Scene {
     pub(crate) breaks_every: Micros,
     /// Bytes at which the ledger is full, if ever: so few that they are reached here.
     pub(crate) ledger_bytes_max: Option<u64>,
+    /// The broker loses its disk once.
+    pub(crate) loses_disk: bool,
 }
 
 impl Scene {
@@ -100,8 +102,11 @@ impl Scene {
         }
         let breaks_every = rng.range(3, 15) * MINUTE;
         let limits = [None, None, Some(3 * MIB), Some(3 * MIB), Some(5 * MIB)];
-        let ledger_bytes_max = *Rng::new(options.seed, "ledger").pick(&limits);
-        Self { kinds, allows, configs, breaks_every, ledger_bytes_max }
+        let mut rng = Rng::new(options.seed, "ledger");
+        let ledger_bytes_max = *rng.pick(&limits);
+        // Where it may have been shortened, a log alone is not enough.
+        let loses_disk = ledger_bytes_max.is_none() && rng.percent(45);
+        Self { kinds, allows, configs, breaks_every, ledger_bytes_max, loses_disk }
     }
 }
 

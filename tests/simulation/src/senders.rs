@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     agents::gateway::Answered,
     broker::Op,
-    clock::{MINUTE, MS, SECOND},
+    clock::{MINUTE, MS, Micros, SECOND},
     net,
     options::Part,
     rng::Rng,
@@ -20,6 +20,8 @@ use crate::{
 
 /// Tries of one event before its sender gives up.
 const TRIES_MAX: u32 = 30;
+/// Events that a sender without ids publishes at once.
+const BURST: u64 = 40;
 
 /// Starts them.
 pub(crate) fn begin(world: &Rc<World>) {
@@ -91,6 +93,22 @@ pub(crate) fn flood(world: &Rc<World>, n: u64, bytes: usize) {
         let wait = (n - first) * 5 * MS;
         world.sim.after(wait, move |world| {
             world.sim.spawn(OUTSIDE, post(Rc::clone(world), n, body));
+        });
+    }
+}
+
+/// Publishes events without ids to the broker itself, as soon as their sender is connected.
+pub(crate) fn burst(world: &Rc<World>, wait: Micros) {
+    for n in 0..BURST {
+        world.sim.after(wait + n * 20 * MS, |world| {
+            let body = json!({ "type": "odd", "source": "outside", "target": "elsewhere" });
+            let op = Op::Append {
+                id: None,
+                subject: "selfheal.event.odd".to_owned(),
+                headers: Vec::new(),
+                payload: Bytes::from(body.to_string()),
+            };
+            drop(net::send(world, OUTSIDE, op));
         });
     }
 }

@@ -121,6 +121,8 @@ pub(crate) struct World {
     /// When a supervisor or the broker was in trouble last.
     pub(crate) disturbed_at: Cell<Micros>,
     pub(crate) crash_ppm: Cell<u64>,
+    /// Supervisors and fixers are not started until the ledger is restored.
+    pub(crate) is_held: Cell<bool>,
     failure: RefCell<Option<crate::laws::Broken>>,
 }
 
@@ -161,6 +163,7 @@ impl World {
             overloaded_until: Cell::new(0),
             disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
+            is_held: Cell::new(false),
             failure: RefCell::new(None),
             scene,
             options,
@@ -219,7 +222,8 @@ impl World {
     /// Starts a process.
     pub(crate) fn start(self: &Rc<Self>, node: NodeId) {
         let place = &self.nodes[node];
-        if place.is_up.get() || node == OUTSIDE {
+        let is_held = self.is_held.get() && matches!(place.kind, Kind::Supervisor | Kind::Fixer);
+        if place.is_up.get() || node == OUTSIDE || is_held {
             return;
         }
         place.life.set(place.life.get() + 1);

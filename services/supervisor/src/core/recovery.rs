@@ -55,7 +55,11 @@ impl LineReader {
             line = next;
         }
         self.rest.extend_from_slice(line);
-        if self.line_max < self.rest.len() { Err(Unreadable::Endless(self.line_max)) } else { Ok(()) }
+        if self.line_max < self.rest.len() {
+            Err(Unreadable::Endless(self.line_max))
+        } else {
+            Ok(())
+        }
     }
 }
 

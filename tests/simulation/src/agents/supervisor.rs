@@ -117,10 +117,7 @@ impl Office {
             Beginning::Snapshot(seq) => (seq, false),
             Beginning::WithGap(seq) => (seq, true),
         };
-        let desk = match archive::load(self, seq).await {
-            Some(Ok(desk)) => desk,
-            Some(Err(_)) | None => return false,
-        };
+        let Some(Ok(desk)) = archive::load(self, seq).await else { return false };
         let covered = desk.n_decisions();
         let mut disk = world.node(agent.node).disk.borrow_mut();
         if disk.last_seq() < covered {

@@ -123,7 +123,10 @@ mod tests {
         assert!(matches!(append(&mut ledger), Reply::Stored(2)));
         assert!(matches!(append(&mut ledger), Reply::Full));
         ledger.purge(1);
-        assert_eq!(ledger.fill(), Fill { first_seq: 2, last_seq: 2, bytes: 400, bytes_max: Some(1000) });
+        assert_eq!(
+            ledger.fill(),
+            Fill { first_seq: 2, last_seq: 2, bytes: 400, bytes_max: Some(1000) }
+        );
         assert!(matches!(append(&mut ledger), Reply::Stored(3)));
         assert!(matches!(ledger.read(0), Some(Reply::Purged)));
         assert!(matches!(ledger.read(1), Some(Reply::Ledger(page)) if page.len() == 2));

@@ -54,6 +54,11 @@ impl Kept {
         self.full_since = None;
     }
 
+    /// The broker has lost all that it stored.
+    pub(super) fn lost(&mut self) {
+        *self = Self::default();
+    }
+
     /// The ledger does not take a batch because of its size.
     pub(crate) fn too_large(&mut self, world: &Rc<World>, first: Position) {
         let n = self.too_large.entry(first).or_default();
@@ -78,7 +83,7 @@ impl Kept {
 
     fn last_decision(&self, seq: u64) -> u64 {
         let idx = usize::try_from(seq).ok().and_then(|it| it.checked_sub(1));
-        let last = idx.and_then(|idx| self.decisions.get(idx).or(self.decisions.last()));
+        let last = idx.and_then(|idx| self.decisions.get(idx).or_else(|| self.decisions.last()));
         last.copied().unwrap_or(0)
     }
 

@@ -47,7 +47,8 @@ async fn write(office: &Office, seq: u64, snapshot: Snapshot) -> Option<u64> {
     } else {
         lines
     };
-    let text: Vec<u8> = lines.iter().flat_map(|it| it.iter().chain(b"\n")).copied().collect();
+    let mut text = lines.join(&b"\n"[..]);
+    text.push(b'\n');
     let part_max = usize::try_from(BucketId::Snapshots.spec().value_bytes_max).unwrap_or(1);
     let parts = text.chunks(part_max).map(Bytes::copy_from_slice).collect();
     let Some(Reply::Done) = agent.call(Op::SnapshotWrite { seq, parts }, PATIENCE).await else {

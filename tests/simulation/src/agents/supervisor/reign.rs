@@ -169,21 +169,8 @@ impl Court<'_> {
                 () = lease.lost.notified() => return,
                 outcome = under_way(&mut self.appending) => {
                     self.appending = None;
-                    match outcome {
-                        Outcome::Stored(batch, seq) => if !self.stored(*batch, seq) { return },
-                        Outcome::Deposed => return,
-                        Outcome::TooLarge(batch) => {
-                            let world = &agent.world;
-                            world.laws.borrow_mut().kept.too_large(world, batch.first);
-                            if !agent.world.bug(Bug::QuietEndsAtOnce) {
-                                self.office.seat.borrow_mut().core.too_large(&batch);
-                            }
-                            return;
-                        }
-                        Outcome::Full => {
-                            self.office.seat.borrow_mut().core.snapshots_mut().full();
-                            return;
-                        }
+                    if !self.appended(outcome) {
+                        return;
                     }
                 }
                 () = told(&mut self.told) => {}
@@ -202,6 +189,7 @@ impl Court<'_> {
                                 after = message.seq;
                                 let message = bugs::approve_anything(&agent, &seat.core, message);
                                 let message = bugs::fail_refusals(&agent, message);
+                                let message = bugs::without_time(&agent, message);
                                 seat.core.offer(&message);
                             }
                         }
@@ -223,6 +211,28 @@ impl Court<'_> {
                 self.tell(due);
             }
         }
+    }
+
+    /// Takes what became of an append. Returns whether to go on leading.
+    fn appended(&mut self, outcome: Outcome) -> bool {
+        let (office, world) = (self.office, &self.office.agent.world);
+        let ended = match outcome {
+            Outcome::Stored(batch, seq) => return self.stored(*batch, seq),
+            Outcome::Deposed => "another one has decided",
+            Outcome::TooLarge(batch) => {
+                world.laws.borrow_mut().kept.too_large(world, batch.first);
+                if !world.bug(Bug::QuietEndsAtOnce) {
+                    office.seat.borrow_mut().core.too_large(&batch);
+                }
+                "a batch is too large"
+            }
+            Outcome::Full => {
+                office.seat.borrow_mut().core.snapshots_mut().full();
+                "the ledger is full"
+            }
+        };
+        office.agent.say(|| format!("leads no more: {ended}"));
+        false
     }
 
     /// Withdraws orders, beside everything else.
