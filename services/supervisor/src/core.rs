@@ -50,7 +50,7 @@ pub use self::{
     decode::Rejection,
     lines::{Line, Lines},
     presence::Presence,
-    snapshots::{Fill, Forgettable, KEPT as SNAPSHOTS_KEPT, Snapshots},
+    snapshots::{Fill, Forgettable, Snapshots},
     wheel::Wheel,
 };
 

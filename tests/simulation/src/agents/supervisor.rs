@@ -12,7 +12,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use ::monitor::{incidents::Open, report::SOURCE};
 use ::supervisor::core::{
-    Core, Error,
+    Core, Error, Lines,
     recovery::{Beginning, Found, beginnings},
 };
 use bus::{LedgerMessage, Subjects};
@@ -166,6 +166,10 @@ impl Office {
             tokio::select! {
                 biased;
                 lease = &mut lead => break lease,
+                () = self.agent.sleep(scribe::TRY_AGAIN), if self.is_failing() => {
+                    scribe::write(&self.agent, &Lines::default());
+                    self.sync().await;
+                }
                 reply = self.agent.call(Op::LedgerRead { after }, LONG_POLL) => {
                     match reply {
                         Some(Reply::Ledger(messages)) => self.fold(&messages).await,
@@ -195,9 +199,19 @@ impl Office {
                 Err(error) => agent.world.fail("a ledger can be folded", told(&error)),
             }
         }
+        self.sync().await;
+    }
+
+    fn is_failing(&self) -> bool {
+        self.agent.world.node(self.agent.node).disk.borrow().is_failing()
+    }
+
+    /// Syncs what is written of the log.
+    async fn sync(&self) {
+        let agent = &self.agent;
         agent.output().await;
         agent.sleep(scribe::sync_time(agent)).await;
-        let mut disk = disk.borrow_mut();
+        let mut disk = agent.world.node(agent.node).disk.borrow_mut();
         let all = disk.last_seq();
         disk.sync(all);
     }

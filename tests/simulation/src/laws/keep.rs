@@ -102,7 +102,8 @@ impl Kept {
         let is_urgent = self.was_refused || fill.bytes_max.is_some_and(is_full);
         let disk = world.node(by).disk.borrow();
         let forgotten = self.last_decision(self.purged) + 1..=self.last_decision(up_to);
-        let lacking = forgotten.filter(|seq| disk.line(*seq).is_none());
+        // A gap cannot be made good from the ledger: its lines come from other supervisors.
+        let lacking = forgotten.filter(|seq| disk.n_synced() < *seq);
         let lacking: Vec<u64> = lacking.collect();
         if let Some(first) = lacking.first().filter(|_| !is_urgent) {
             let why = format!("line {first} is not in the log of {}", world.member(by));

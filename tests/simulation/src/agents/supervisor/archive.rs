@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use ::supervisor::core::{
-    SNAPSHOTS_KEPT,
-    recovery::{LineReader, Unreadable},
-};
+use ::supervisor::core::recovery::{LineReader, Unreadable};
 use bus::topology::BucketId;
 use bytes::Bytes;
 use domain::desk::{Desk, Snapshot, SnapshotCheck, SnapshotReader};
@@ -22,6 +19,8 @@ use crate::{
 const LINE_MAX: usize = 3 * 512 * 1024;
 /// How long to write or read a snapshot.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it takes to make a state of one.
+const LOADING: Duration = Duration::from_millis(100);
 
 /// Stores a snapshot, reads it back, and forgets what it stands for.
 pub(super) async fn store(office: &Office, seq: u64, snapshot: Snapshot) {
@@ -72,7 +71,9 @@ async fn read(office: &Office, seq: u64) -> Option<Vec<Bytes>> {
 
 /// Returns the desk of a snapshot; `None` when the broker does not give it.
 pub(super) async fn load(office: &Office, seq: u64) -> Option<Result<Desk, Unreadable>> {
-    read(office, seq).await.map(|parts| desk(&parts))
+    let parts = read(office, seq).await?;
+    office.agent.sleep(LOADING).await;
+    Some(desk(&parts))
 }
 
 /// Reads a snapshot as whoever begins with it.
@@ -97,12 +98,14 @@ async fn look_at_ledger(office: &Office) {
 /// Deletes old snapshots, and the ledger behind those that are kept.
 async fn forget(office: &Office) {
     let agent = &office.agent;
-    agent.call(Op::SnapshotKeep(SNAPSHOTS_KEPT), TRY).await;
     look_at_ledger(office).await;
-    let logged = match agent.world.bug(Bug::PurgeBySnapshotsOnly) {
-        true => u64::MAX,
-        false => agent.world.node(agent.node).disk.borrow().last_entry(),
+    let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
+        u64::MAX
+    } else {
+        agent.world.node(agent.node).disk.borrow().last_entry()
     };
+    let n_kept = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
+    agent.call(Op::SnapshotKeep(n_kept), TRY).await;
     let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
     let Some(forgettable) = forgettable else { return };
     let up_to = forgettable.up_to;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often a disk without room is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A batch whose lines are to be written.
 #[derive(Debug, Default)]
