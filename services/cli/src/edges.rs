@@ -1,7 +1,9 @@
-//! What comes in from outside, for the fuzz targets alone: no part of what others may use.
+//! What comes in from outside, for the fuzz targets and the simulation alone: no part of what
+//! others may use.
 
 use std::path::Path;
 
+use bus::InboxMessage;
 use clap::Parser as _;
 use domain::wire::LedgerEntry;
 
@@ -26,6 +28,15 @@ pub fn http_status(answer: &[u8]) -> Option<u16> {
 /// What `selfheal restore` says.
 pub fn read_log(path: &Path) -> Result<Vec<LedgerEntry>, String> {
     restore::read_log(path).map_err(|failure| failure.chain())
+}
+
+/// Returns the messages that `selfheal restore` gives to an empty ledger, beside this inbox.
+///
+/// # Errors
+///
+/// What `selfheal restore` says.
+pub fn rebuilt(log: &Path, inbox: &[InboxMessage]) -> Result<Vec<LedgerEntry>, String> {
+    restore::rebuilt(log, inbox).map_err(|failure| failure.chain())
 }
 
 /// Reads a command line, without the name of the program.

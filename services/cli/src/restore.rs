@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{AppendError, Bus, Error, Ledger, LedgerItem, StreamState};
+use bus::{AppendError, Bus, Error, InboxMessage, Ledger, LedgerItem, StreamState};
 use bytes::Bytes;
 use domain::{
     desk::{Desk, FOLD},
@@ -343,18 +343,46 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
 
 /// Appends what lies behind what is known, and returns the last sequence of the ledger.
 async fn write(ledger: &Ledger, log: &Path, last: u64, known: Known) -> Result<u64, Failure> {
-    let mut book = Book::open(log, Some(known.n_decisions))?;
+    let mut entries = Entries::open(log, last, known)?;
     let mut last = last;
-    let mut covers = known.covers;
-    while let Some(Message { seq, entry }) = book.next()? {
-        // Messages without decisions are not in the log; filled in, so that its numbers fit the ledger's.
-        while last + 1 < seq {
-            last = append(ledger, last, &no_decision(covers)).await?;
-        }
+    while let Some(entry) = entries.next()? {
         last = append(ledger, last, &entry).await?;
-        covers = entry.covers;
     }
     Ok(last)
+}
+
+/// What the log holds behind what is known, message by message of the ledger.
+struct Entries {
+    book: Book,
+    /// The last message of the ledger.
+    last: u64,
+    covers: Position,
+    /// A message of the log that does not come next yet.
+    waiting: Option<Message>,
+}
+
+impl Entries {
+    fn open(log: &Path, last: u64, known: Known) -> Result<Self, Failure> {
+        let book = Book::open(log, Some(known.n_decisions))?;
+        Ok(Self { book, last, covers: known.covers, waiting: None })
+    }
+
+    /// Returns the next message; `None` at the end. Messages without decisions are not in the log;
+    /// they are filled in, so that its numbers fit the ledger's.
+    fn next(&mut self) -> Result<Option<LedgerEntry>, Failure> {
+        let next = match self.waiting.take() {
+            Some(message) => Some(message),
+            None => self.book.next()?,
+        };
+        let Some(message) = next else { return Ok(None) };
+        self.last += 1;
+        if self.last < message.seq {
+            self.waiting = Some(message);
+            return Ok(Some(no_decision(self.covers)));
+        }
+        self.covers = message.entry.covers;
+        Ok(Some(message.entry))
+    }
 }
 
 const fn no_decision(covers: Position) -> LedgerEntry {
@@ -400,9 +428,7 @@ async fn is_same_inbox(bus: &Bus, mark: Bookmark) -> Result<bool, Failure> {
     let after = mark.cause.seq.saturating_sub(1);
     let mut inbox = bus.read_inbox(after).await.map_err(unreadable)?;
     match inbox.next_batch(1, INBOX_WAIT).await {
-        Ok(batch) => {
-            Ok(batch.first().is_some_and(|it| it.seq == mark.cause.seq && it.at == mark.at))
-        }
+        Ok(batch) => Ok(batch.first().is_some_and(|it| mark.is_of(it))),
         // Forgotten because it had been decided; a new inbox has all from the first on.
         Err(Error::LogPurged { .. }) => Ok(true),
         Err(Error::LogLost { .. }) => Ok(false),
@@ -420,7 +446,7 @@ async fn decided_in(bus: &Bus, mark: Bookmark) -> Result<Position, Failure> {
             return Ok(decided);
         }
         for message in batch {
-            if mark.at < message.at {
+            if !mark.is_behind(&message) {
                 return Ok(decided);
             }
             decided = Position::new(message.seq, u32::MAX);
@@ -430,6 +456,23 @@ async fn decided_in(bus: &Bus, mark: Bookmark) -> Result<Position, Failure> {
 
 fn unreadable(error: Error) -> Failure {
     of_bus("cannot read the inbox", error)
+}
+
+/// Returns the messages that an empty ledger is given of a log, beside this inbox, for the
+/// simulation.
+pub(crate) fn rebuilt(log: &Path, inbox: &[InboxMessage]) -> Result<Vec<LedgerEntry>, Failure> {
+    let mark = survey_from(log, None)?.bookmark;
+    let mut log = Entries::open(log, 0, Known::default())?;
+    let mut entries = Vec::new();
+    while let Some(entry) = log.next()? {
+        entries.push(entry);
+    }
+    if !inbox.iter().any(|it| mark.is_of(it)) {
+        let decided = inbox.iter().take_while(|it| mark.is_behind(it)).last();
+        let covers = decided.map_or_else(Position::default, |it| Position::new(it.seq, u32::MAX));
+        entries.push(no_decision(covers));
+    }
+    Ok(entries)
 }
 
 /// Reads a log back as messages of the ledger, for the fuzz targets.

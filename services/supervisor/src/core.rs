@@ -52,7 +52,7 @@ pub use self::{
     lines::{Line, Lines},
     presence::Presence,
     published::Published,
-    snapshots::{Fill, Forgettable, KEPT as SNAPSHOTS_KEPT, Snapshots},
+    snapshots::{Fill, Forgettable, Snapshots},
     wheel::Wheel,
 };
 

@@ -1,5 +1,7 @@
 //! Following the ledger, until it is our turn to lead.
 
+use std::time::Duration;
+
 use bus::{Bus, Lease, LedgerItem, LedgerReader};
 use service::{BoxError, Chain, ConfigError};
 use tokio::{sync::watch, time::Instant};
@@ -18,6 +20,8 @@ const LINES_MAX: usize = 2000;
 const MESSAGES_MAX: usize = 64;
 /// Times that reading begins anew because the ledger was shortened meanwhile.
 const TRIES_MAX: u32 = 3;
+/// How often a disk that took no lines is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Folds all that is stored, and returns the state and the reader of what comes.
 ///
@@ -98,11 +102,18 @@ pub(crate) async fn follow(
     stop: &CancellationToken,
 ) -> Result<Turn, BoxError> {
     let mut lead = std::pin::pin!(bus.lead(node));
+    let log = state.read().await.log.clone();
     let lease = loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Turn::Stop),
             lease = &mut lead => break lease?,
+            // Lines that a full disk did not take must not wait for the next decision.
+            () = tokio::time::sleep(WRITE_AGAIN), if 0 < log.n_waiting() => {
+                if write(&log, Vec::new()).await? == Written::Incomplete {
+                    return Ok(Turn::Refold);
+                }
+            }
             item = reader.next() => {
                 if !take(state, stored, item, &mut reader).await? {
                     return Ok(Turn::Refold);

@@ -1,14 +1,18 @@
 //! A model of the broker: what it keeps, what it forgets, and what it answers.
 
+mod ledger;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bus::{
     ClaimRecord, InboxMessage, LedgerMessage,
-    topology::{LEDGER_BYTES_MAX, REPUBLISH, StreamId},
+    topology::{REPUBLISH, StreamId},
 };
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
+use supervisor::core::Fill;
 
+use self::ledger::Ledger;
 use crate::{
     clock::{Micros, SECOND, micros, utc},
     net::ReplyTo,
@@ -50,6 +54,21 @@ pub(crate) enum Op {
         after: u64,
     },
     LedgerLast,
+    LedgerFill,
+    /// Forgets the ledger up to a message.
+    LedgerPurge {
+        up_to: u64,
+        by: usize,
+    },
+    /// Stores a snapshot in parts, which is seen when all of them are there.
+    SnapshotWrite {
+        seq: u64,
+        parts: Vec<Bytes>,
+    },
+    SnapshotRead(u64),
+    SnapshotList,
+    /// Deletes all snapshots but so many of the newest.
+    SnapshotKeep(usize),
     InboxRead {
         after: u64,
     },
@@ -95,11 +114,18 @@ pub(crate) enum Op {
 pub(crate) enum Reply {
     Stored(u64),
     WrongSequence,
-    /// The queue takes no more.
-    Full,
     Held(bool),
-    /// The ledger takes no message of this size.
+    /// The stream takes no message of this size.
     TooLarge,
+    /// The stream has no room.
+    Full,
+    /// The messages that come next are not there any more.
+    Purged,
+    Fill(Fill),
+    /// The parts of a snapshot; `None` when it is not there.
+    Snapshot(Option<Vec<Bytes>>),
+    /// The messages that the snapshots stand behind, the newest first.
+    Snapshots(Vec<u64>),
     Id(Option<u64>),
     Ledger(Vec<LedgerMessage>),
     Inbox(Vec<InboxMessage>),
@@ -127,12 +153,6 @@ pub(crate) struct Holder {
 pub(crate) struct Job {
     pub(crate) token: u64,
     pub(crate) payload: Bytes,
-}
-
-#[derive(Debug)]
-struct Entry {
-    message: LedgerMessage,
-    id: u64,
 }
 
 #[derive(Debug)]
@@ -169,9 +189,8 @@ pub(crate) struct Broker {
     pub(crate) is_up: bool,
     inbox: Vec<InboxMessage>,
     inbox_ids: BTreeMap<String, (u64, Micros)>,
-    ledger: Vec<Entry>,
-    /// Largest message of the ledger.
-    pub(crate) ledger_bytes_max: usize,
+    ledger: Ledger,
+    snapshots: BTreeMap<u64, Vec<Bytes>>,
     claims: BTreeMap<String, ClaimRecord>,
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
@@ -192,8 +211,9 @@ pub(crate) struct Outcome {
 }
 
 impl Broker {
-    pub(crate) fn new() -> Self {
-        Self { is_up: true, ledger_bytes_max: LEDGER_BYTES_MAX, ..Self::default() }
+    /// Returns an empty one, whose ledger takes so many bytes.
+    pub(crate) fn new(ledger_bytes_max: Option<u64>) -> Self {
+        Self { is_up: true, ledger: Ledger::new(ledger_bytes_max), ..Self::default() }
     }
 
     /// Loses what is in memory.
@@ -206,12 +226,31 @@ impl Broker {
         self.parked.clear();
     }
 
+    /// Loses what is on its disk.
+    pub(crate) fn lose_disk(&mut self) {
+        self.ledger = Ledger::new(self.ledger.fill().bytes_max);
+        self.snapshots.clear();
+        self.inbox.clear();
+        self.inbox_ids.clear();
+        self.claims.clear();
+    }
+
+    /// Appends the messages of a restored ledger. Returns whether all are taken.
+    pub(crate) fn restore(&mut self, now: Micros, payloads: &[Bytes]) -> bool {
+        let mut last = 0;
+        payloads.iter().all(|payload| {
+            let reply = self.ledger.append(now, 0, Some(last), payload.clone());
+            last += 1;
+            matches!(reply, Reply::Stored(_))
+        })
+    }
+
     pub(crate) fn inbox(&self) -> &[InboxMessage] {
         &self.inbox
     }
 
-    pub(crate) fn ledger_last(&self) -> u64 {
-        u64::try_from(self.ledger.len()).unwrap_or(0)
+    pub(crate) fn ledger_fill(&self) -> Fill {
+        self.ledger.fill()
     }
 
     /// Returns the work that is given out under a token.
@@ -225,13 +264,32 @@ impl Broker {
         let mut outcome = Outcome::default();
         let reply = match op {
             Op::Append { id, subject, headers, payload } => {
-                Some(Reply::Stored(self.append(now, id, subject, headers, payload)))
+                Some(self.append(now, id, subject, headers, payload))
             }
             Op::LedgerAppend { id, expected, payload, .. } => {
-                Some(self.ledger_append(now, id, expected, payload))
+                Some(self.ledger.append(now, id, expected, payload))
             }
-            Op::LedgerIdAt(seq) => Some(Reply::Id(self.entry(seq).map(|it| it.id))),
-            Op::LedgerLast => Some(Reply::Last(self.ledger_last())),
+            Op::LedgerIdAt(seq) => Some(Reply::Id(self.ledger.id_at(seq))),
+            Op::LedgerLast => Some(Reply::Last(self.ledger.last())),
+            Op::LedgerFill => Some(Reply::Fill(self.ledger.fill())),
+            Op::LedgerPurge { up_to, .. } => {
+                self.ledger.purge(up_to);
+                Some(Reply::Done)
+            }
+            Op::SnapshotWrite { seq, parts } => {
+                self.snapshots.insert(seq, parts);
+                Some(Reply::Done)
+            }
+            Op::SnapshotRead(seq) => Some(Reply::Snapshot(self.snapshots.get(&seq).cloned())),
+            Op::SnapshotList => {
+                Some(Reply::Snapshots(self.snapshots.keys().rev().copied().collect()))
+            }
+            Op::SnapshotKeep(n) => {
+                while n < self.snapshots.len() {
+                    self.snapshots.pop_first();
+                }
+                Some(Reply::Done)
+            }
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {
                 true => Reply::Taken,
                 false => self.store_claim(now, key, claim),
@@ -310,10 +368,7 @@ impl Broker {
                 let rest = self.inbox.get(after(seq)..).filter(|it| !it.is_empty())?;
                 Some(Reply::Inbox(rest.iter().take(PAGE).cloned().collect()))
             }
-            Wanted::Ledger(seq) => {
-                let rest = self.ledger.get(after(seq)..).filter(|it| !it.is_empty())?;
-                Some(Reply::Ledger(rest.iter().take(PAGE).map(|it| it.message.clone()).collect()))
-            }
+            Wanted::Ledger(seq) => self.ledger.read(seq),
             Wanted::Work(kind) => {
                 let is_ready = |it: &&mut Piece| {
                     it.kind == kind
@@ -338,37 +393,23 @@ impl Broker {
         subject: String,
         headers: Vec<(String, String)>,
         payload: Bytes,
-    ) -> u64 {
+    ) -> Reply {
+        let texts = headers.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+        let bytes = payload.len() + texts.sum::<usize>();
+        if StreamId::Inbox.spec().message_bytes_max < i64::try_from(bytes).unwrap_or(i64::MAX) {
+            return Reply::TooLarge;
+        }
         if let Some(id) = &id
             && let Some((seq, at)) = self.inbox_ids.get(id)
             && now < at + INBOX_WINDOW
         {
-            return *seq;
+            return Reply::Stored(*seq);
         }
         let seq = u64::try_from(self.inbox.len()).unwrap_or(0) + 1;
         if let Some(id) = id {
             self.inbox_ids.insert(id, (seq, now));
         }
         self.inbox.push(InboxMessage { seq, at: utc(now), subject, headers, payload });
-        seq
-    }
-
-    fn ledger_append(
-        &mut self,
-        now: Micros,
-        id: u64,
-        expected: Option<u64>,
-        payload: Bytes,
-    ) -> Reply {
-        if self.ledger_bytes_max < payload.len() {
-            return Reply::TooLarge;
-        }
-        if expected.is_some_and(|expected| expected != self.ledger_last()) {
-            return Reply::WrongSequence;
-        }
-        let seq = self.ledger_last() + 1;
-        let message = LedgerMessage { seq, at: utc(now), payload };
-        self.ledger.push(Entry { message, id });
         Reply::Stored(seq)
     }
 
@@ -377,10 +418,6 @@ impl Broker {
         let seq = self.n_tokens;
         self.claims.insert(key, ClaimRecord { claim, seq, stored_at: utc(now) });
         Reply::Stored(seq)
-    }
-
-    fn entry(&self, seq: u64) -> Option<&Entry> {
-        self.ledger.get(usize::try_from(seq).ok()?.checked_sub(1)?)
     }
 
     fn lease_look(&mut self, now: Micros) -> Reply {

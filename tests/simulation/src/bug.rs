@@ -82,11 +82,19 @@ pub enum Bug {
     NumberIsIdentity,
     /// A fixer starts what is dead without looking whether somebody else has started it.
     StartWithoutLook,
+    /// The ledger is shortened by the number of its messages, whatever their size.
+    PurgeCountedInMessages,
+    /// The ledger is shortened by its snapshots, whatever the log lacks.
+    PurgeBySnapshotsOnly,
+    /// All that is kept quiet is one line of a snapshot.
+    SnapshotLineWithoutBound,
+    /// An event without an id is called after its place in the inbox, whichever inbox that is.
+    InboxIdWithoutTime,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 41] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -124,6 +132,10 @@ impl Bug {
         Self::SameHostOnly,
         Self::RepeatsForgotten,
         Self::RefusedCommandsForgotten,
+        Self::PurgeCountedInMessages,
+        Self::PurgeBySnapshotsOnly,
+        Self::SnapshotLineWithoutBound,
+        Self::InboxIdWithoutTime,
     ];
 
     /// Returns the name on the command line.
@@ -157,6 +169,10 @@ impl Bug {
             Self::RepeatsForgotten => "repeats-forgotten",
             Self::RefusedCommandsForgotten => "refused-commands-forgotten",
             Self::OneQueueForAll => "one-queue-for-all",
+            Self::PurgeCountedInMessages => "purge-counted-in-messages",
+            Self::PurgeBySnapshotsOnly => "purge-by-snapshots-only",
+            Self::SnapshotLineWithoutBound => "snapshot-line-without-bound",
+            Self::InboxIdWithoutTime => "inbox-id-without-time",
             Self::EditRememberedTooEarly => "edit-remembered-too-early",
             Self::OldFileAtFailover => "old-file-at-failover",
             Self::HalfFileTaken => "half-file-taken",
@@ -237,6 +253,18 @@ impl Bug {
             }
             Self::StartWithoutLook => {
                 "a target is started without looking whether it runs and who holds its port"
+            }
+            Self::PurgeCountedInMessages => {
+                "the ledger is shortened by the number of its messages, however large they are"
+            }
+            Self::PurgeBySnapshotsOnly => {
+                "the ledger is shortened behind snapshots, whatever the log lacks"
+            }
+            Self::SnapshotLineWithoutBound => {
+                "all that is kept quiet is one line of a snapshot, however long"
+            }
+            Self::InboxIdWithoutTime => {
+                "an event without an id is called after its place in the inbox, in whichever inbox"
             }
             Self::FailedStepStays => "a step that failed half-way is not taken back itself",
         }

@@ -1,17 +1,23 @@
-//! The log on a supervisor's disk: what is synced stays, of the rest a prefix.
+//! The log on a supervisor's disk: what is synced stays, of the rest a prefix. For a while the
+//! disk may take nothing, and a log whose lines nobody can make any more has a gap.
 
 use bytes::Bytes;
+use domain::view::LogLine;
 use supervisor::core::Lines;
 
-use crate::rng::Rng;
+use crate::{clock::Micros, rng::Rng};
 
 /// The file `incident_logs.jsonl`, and what a crash would leave of it.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    /// The lines, by their numbers; the first is 1.
-    lines: Vec<Bytes>,
+    /// The lines, by their numbers; the first is 1. `None` for those that are missing.
+    lines: Vec<Option<Bytes>>,
     /// So many of them are synced.
     n_synced: usize,
+    /// It takes nothing until then.
+    pub(crate) full_until: Micros,
+    /// In the memory of its supervisor: lines that wait for room.
+    backlog: Vec<Lines>,
 }
 
 impl Disk {
@@ -23,13 +29,49 @@ impl Disk {
         u64::try_from(self.n_synced).unwrap_or(0)
     }
 
-    pub(crate) fn lines(&self) -> &[Bytes] {
+    pub(crate) fn lines(&self) -> &[Option<Bytes>] {
         &self.lines
     }
 
-    /// Writes lines, without syncing them. Those that are there already are left out.
-    /// Returns the number of a line that does not fit, if one does not.
-    pub(crate) fn write(&mut self, lines: &Lines) -> Result<(), u64> {
+    /// Returns the message of the ledger that holds the last decision that is on disk; 0 when
+    /// that was left out.
+    pub(crate) fn last_entry(&self) -> u64 {
+        let last = self.n_synced.checked_sub(1).and_then(|it| self.lines[it].as_ref());
+        let line = last.map(|it| serde_json::from_slice::<LogLine>(it));
+        line.map_or(0, |it| it.expect("a log can be read").entry)
+    }
+
+    /// Returns whether it takes something.
+    pub(crate) fn has_room(&self, now: Micros) -> bool {
+        self.full_until <= now
+    }
+
+    /// Returns whether lines wait for room.
+    pub(crate) fn is_failing(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Forgets what waits for room: it is folded again.
+    pub(crate) fn forget_backlog(&mut self) {
+        self.backlog.clear();
+    }
+
+    /// Writes lines behind those that wait, without syncing them. Those that are there already
+    /// are left out. Returns the number of a line that does not fit, if one does not.
+    pub(crate) fn write(&mut self, now: Micros, lines: &Lines) -> Result<(), u64> {
+        if !lines.is_empty() {
+            self.backlog.push(lines.clone());
+        }
+        if !self.has_room(now) {
+            return Ok(());
+        }
+        for lines in std::mem::take(&mut self.backlog) {
+            self.append(&lines)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, lines: &Lines) -> Result<(), u64> {
         for line in lines.iter() {
             if line.seq <= self.last_seq() {
                 continue;
@@ -37,7 +79,7 @@ impl Disk {
             if line.seq != self.last_seq() + 1 {
                 return Err(line.seq);
             }
-            self.lines.push(line.json);
+            self.lines.push(Some(line.json));
         }
         Ok(())
     }
@@ -47,6 +89,34 @@ impl Disk {
         self.n_synced = self.n_synced.max(up_to);
     }
 
+    /// Leaves out lines that nobody can make any more, and remembers that at once.
+    pub(crate) fn leave_out(&mut self, up_to: u64) {
+        let n_lines = usize::try_from(up_to).unwrap_or(usize::MAX);
+        if self.lines.len() < n_lines {
+            self.lines.resize(n_lines, None);
+            self.n_synced = n_lines;
+        }
+    }
+
+    /// Returns the numbers of the lines that are missing.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = u64> + '_ {
+        (1_u64..).zip(&self.lines).filter(|(_, it)| it.is_none()).map(|(seq, _)| seq)
+    }
+
+    /// Returns a line that is synced.
+    pub(crate) fn line(&self, seq: u64) -> Option<Bytes> {
+        let idx = usize::try_from(seq).ok()?.checked_sub(1).filter(|it| *it < self.n_synced)?;
+        self.lines.get(idx)?.clone()
+    }
+
+    /// Takes a missing line that another supervisor has given.
+    pub(crate) fn give(&mut self, seq: u64, line: Bytes) {
+        let idx = usize::try_from(seq).ok().and_then(|it| it.checked_sub(1));
+        if let Some(place) = idx.and_then(|idx| self.lines.get_mut(idx)) {
+            place.get_or_insert(line);
+        }
+    }
+
     /// Keeps what is synced, and as much of the rest as the kernel happened to write. A
     /// torn last line is cut off when the file is opened.
     pub(crate) fn crash(&mut self, rng: &mut Rng) {
@@ -54,5 +124,6 @@ impl Disk {
         let kept = self.n_synced + rng.index(unsynced + 1);
         self.lines.truncate(kept);
         self.n_synced = kept;
+        self.backlog.clear();
     }
 }

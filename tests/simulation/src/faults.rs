@@ -18,6 +18,7 @@ pub(crate) fn begin(world: &Rc<World>) {
     for part in [
         Part::Crashes,
         Part::BrokerCrashes,
+        Part::FullDisks,
         Part::Partitions,
         Part::Pauses,
         Part::Absences,
@@ -68,6 +69,7 @@ async fn go_on(world: Rc<World>, part: Part) {
                     files::edit(&world);
                 }
             }
+            Part::FullDisks => fill_disk(&world, &mut rng),
             Part::Partitions if world.is_up(node) && !world.is_cut(node) => {
                 let wait = rng.range(1, 40) * SECOND;
                 world.cut(node, wait);
@@ -141,5 +143,25 @@ fn strike_agents(world: &Rc<World>, part: Part, rng: &mut Rng, node: NodeId) {
             }
         }
         _ => {}
+    }
+}
+
+/// Lets the disk of a log take nothing for a while, mostly that of the leader; and much that is
+/// large happens meanwhile.
+fn fill_disk(world: &Rc<World>, rng: &mut Rng) {
+    let supervisors = world.all(Kind::Supervisor);
+    let leader = supervisors.iter().find(|it| world.node(**it).leads_since.get().is_some());
+    let node = match leader {
+        Some(leader) if rng.percent(70) => *leader,
+        _ => *rng.pick(&supervisors),
+    };
+    let wait = rng.range(20, 400) * SECOND;
+    world.trace.say(world.sim.now(), || format!("the disk of {} is full", world.member(node)));
+    world.node(node).disk.borrow_mut().full_until = world.sim.now() + wait;
+    let n = rng.range(40, 120);
+    let has_floods = world.options.has(Part::Senders) && world.options.has(Part::Floods);
+    // Only where so much fills the ledger.
+    if world.scene.ledger_bytes_max.is_some() && has_floods && rng.percent(60) {
+        senders::flood(world, n, 12_000);
     }
 }

@@ -30,6 +30,7 @@ mod members;
 mod net;
 mod options;
 mod people;
+mod restoration;
 mod rng;
 mod scene;
 mod senders;
@@ -86,6 +87,7 @@ pub fn run(options: &Options) -> Outcome {
     }
     faults::begin(&world);
     people::begin(&world);
+    restoration::begin(&world);
     senders::begin(&world);
     Targets::begin(&world);
     intruders::begin(&world);

@@ -129,14 +129,16 @@ fn arrive(world: &Rc<World>, op: Op, to: ReplyTo) {
         Reply::Stored(seq) => Some(*seq),
         _ => None,
     });
-    let is_refused = outcome.replies.iter().any(|(_, reply)| matches!(reply, Reply::Full));
+    let is_full = outcome.replies.iter().any(|(_, reply)| matches!(reply, Reply::Full));
     answer(world, outcome);
     if let Op::Publish { kind, id, .. } = &told {
-        if is_refused {
+        if is_full {
             queues::refused(world, *kind);
         } else {
             queues::taken(world, id);
         }
+    } else if is_full {
+        world.laws.borrow_mut().kept.refused(world);
     }
     world.laws.borrow_mut().after(world, &told, to.node, stored);
 }

@@ -14,6 +14,10 @@ pub enum Part {
     Crashes,
     /// The broker dies and forgets what it has in memory.
     BrokerCrashes,
+    /// The disk of a log takes nothing for a while.
+    FullDisks,
+    /// The broker loses its disk once, and its ledger is restored from a log.
+    LostDisks,
     /// Messages and answers are lost.
     Losses,
     /// Messages come twice.
@@ -59,10 +63,12 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Evictions,
         Self::Crashes,
         Self::BrokerCrashes,
+        Self::FullDisks,
+        Self::LostDisks,
         Self::Losses,
         Self::Duplicates,
         Self::Delays,
@@ -92,6 +98,8 @@ impl Part {
             Self::Evictions => "evictions",
             Self::Crashes => "crashes",
             Self::BrokerCrashes => "broker-crashes",
+            Self::FullDisks => "full-disks",
+            Self::LostDisks => "lost-disks",
             Self::Losses => "losses",
             Self::Duplicates => "duplicates",
             Self::Delays => "delays",

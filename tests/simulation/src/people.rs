@@ -130,8 +130,10 @@ async fn silence(world: Rc<World>) {
         let request = SilenceRequest { matchers, from: None, until, comment };
         send(&world, Verb::Silence { request });
         if is_wide && world.options.has(Part::Floods) && rng.percent(50) {
-            let (n, bytes) = *rng.pick(&[(300, 4000), (120, 12_000), (60, 60_000), (12, 200_000)]);
-            let n = rng.range(n / 3, n);
+            // Mostly more than one message of the ledger would hold. What has more than 16 KiB is
+            // kept quiet without its payload.
+            let (n, bytes) = *rng.pick(&[(250, 4_400), (75, 15_000), (75, 15_000), (12, 200_000)]);
+            let n = rng.range(n - n / 5, n + n / 5);
             let soon = rng.range(2, 8) * SECOND;
             world.sim.after(soon, move |world| senders::flood(world, n, bytes));
         }

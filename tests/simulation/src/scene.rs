@@ -25,6 +25,8 @@ use crate::{
 /// Configurations that a run changes between.
 const CONFIGS: usize = 3;
 
+const MIB: u64 = 1024 * 1024;
+
 /// The scene of a run.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -37,6 +39,10 @@ pub(crate) struct Scene {
     pub(crate) are_pods: bool,
     /// Mean time between two breakages of a target.
     pub(crate) breaks_every: Micros,
+    /// Bytes at which the ledger is full, if ever: so few that they are reached here.
+    pub(crate) ledger_bytes_max: Option<u64>,
+    /// The broker loses its disk once.
+    pub(crate) loses_disk: bool,
 }
 
 impl Scene {
@@ -61,9 +67,9 @@ impl Scene {
         let n_targets = *rng.pick(&[1, 2, 3, 3, 4, 5, 6, 8, 12]);
         let targets: Vec<Target> = (0..n_targets).map(|n| target(&mut rng, n)).collect();
         let mut targets = targets;
-        if rng.percent(8) {
-            // A configuration that is larger than one message.
-            let bytes = 300_000 / targets.len().max(3);
+        if rng.percent(15) {
+            // A configuration that is larger than one message, of few targets or of many.
+            let bytes = 300_000 / targets.len();
             for target in &mut targets {
                 let text = "x".repeat(bytes.min(150_000));
                 target.labels.insert("about".to_owned(), text);
@@ -98,7 +104,12 @@ impl Scene {
         }
         let breaks_every = rng.range(3, 15) * MINUTE;
         let are_pods = Rng::new(options.seed, "pods").percent(60);
-        Self { kinds, allows, configs, are_pods, breaks_every }
+        let limits = [None, None, Some(3 * MIB), Some(3 * MIB), Some(5 * MIB)];
+        let mut rng = Rng::new(options.seed, "ledger");
+        let ledger_bytes_max = *rng.pick(&limits);
+        // Where it may have been shortened, a log alone is not enough.
+        let loses_disk = ledger_bytes_max.is_none() && rng.percent(45);
+        Self { kinds, allows, configs, are_pods, breaks_every, ledger_bytes_max, loses_disk }
     }
 }
 

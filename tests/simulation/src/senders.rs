@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::{
     agents::gateway::Answered,
     broker::Op,
-    clock::{MINUTE, MS, SECOND, utc},
+    clock::{MINUTE, MS, Micros, SECOND, utc},
     net,
     options::Part,
     rng::Rng,
@@ -21,6 +21,8 @@ use crate::{
 
 /// Tries of one event before its sender gives up.
 const TRIES_MAX: u32 = 30;
+/// Events that a sender without ids publishes at once.
+const BURST: u64 = 40;
 
 /// Starts them.
 pub(crate) fn begin(world: &Rc<World>) {
@@ -120,6 +122,22 @@ pub(crate) fn flood_raw(world: &Rc<World>, n: u64) {
         let body = event(n, "disk_full", &format!("host-{}", n - first), "firing");
         world.sim.after((n - first) * 5 * MS, move |world| {
             append(world, n, "disk_full", body.to_string());
+        });
+    }
+}
+
+/// Publishes events without ids to the broker itself, as soon as their sender is connected.
+pub(crate) fn burst(world: &Rc<World>, wait: Micros) {
+    for n in 0..BURST {
+        world.sim.after(wait + n * 20 * MS, |world| {
+            let body = json!({ "type": "odd", "source": "outside", "target": "elsewhere" });
+            let op = Op::Append {
+                id: None,
+                subject: "selfheal.event.odd".to_owned(),
+                headers: Vec::new(),
+                payload: Bytes::from(body.to_string()),
+            };
+            drop(net::send(world, OUTSIDE, op));
         });
     }
 }

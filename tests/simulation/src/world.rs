@@ -131,6 +131,8 @@ pub(crate) struct World {
     /// When a supervisor or the broker was in trouble last.
     pub(crate) disturbed_at: Cell<Micros>,
     pub(crate) crash_ppm: Cell<u64>,
+    /// Supervisors and fixers are not started until the ledger is restored.
+    pub(crate) is_held: Cell<bool>,
     failure: RefCell<Option<crate::laws::Broken>>,
 }
 
@@ -138,11 +140,7 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
-        let mut broker = Broker::new();
-        if options.bug == Some(Bug::QuietEndsAtOnce) {
-            // Less than one input may decide: as if the end of a silence opened all at once.
-            broker.ledger_bytes_max = 200 * 1024;
-        }
+        let mut broker = Broker::new(scene.ledger_bytes_max);
         broker.has_one_queue = options.bug == Some(Bug::OneQueueForAll);
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
@@ -178,6 +176,7 @@ impl World {
             overloaded_until: Cell::new(0),
             disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
+            is_held: Cell::new(false),
             failure: RefCell::new(None),
             scene,
             options,
@@ -236,7 +235,8 @@ impl World {
     /// Starts a process.
     pub(crate) fn start(self: &Rc<Self>, node: NodeId) {
         let place = &self.nodes[node];
-        if place.is_up.get() || place.is_gone.get() || node == OUTSIDE {
+        let is_held = self.is_held.get() && matches!(place.kind, Kind::Supervisor | Kind::Fixer);
+        if place.is_up.get() || place.is_gone.get() || node == OUTSIDE || is_held {
             return;
         }
         place.life.set(place.life.get() + 1);

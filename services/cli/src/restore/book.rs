@@ -7,6 +7,7 @@ use std::{
     vec,
 };
 
+use bus::InboxMessage;
 use domain::{
     desk::FOLD,
     id::Position,
@@ -212,6 +213,18 @@ pub(super) struct Bookmark {
     pub(super) cause: Position,
     /// That time.
     pub(super) at: chrono::DateTime<chrono::Utc>,
+}
+
+impl Bookmark {
+    /// Returns whether a message of the inbox is the one that caused the last decision.
+    pub(super) fn is_of(&self, message: &InboxMessage) -> bool {
+        message.seq == self.cause.seq && message.at == self.at
+    }
+
+    /// Returns whether a message of an inbox is not newer than the last decision.
+    pub(super) fn is_behind(&self, message: &InboxMessage) -> bool {
+        message.at <= self.at
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,68 @@
 //! Where a start begins: with a snapshot, or with the first message of the ledger.
 
+use domain::desk::SnapshotError;
+
+/// Longest line of a snapshot: many times what a message of the broker may hold.
+pub const LINE_MAX: usize = 32 * 1024 * 1024;
+
+/// Why the content of a snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Another version has written it, or it is damaged.
+    #[error("it is none that this version can take up")]
+    Content(#[source] SnapshotError),
+    /// A line does not end.
+    #[error("a line of it is longer than {0} bytes")]
+    Endless(usize),
+}
+
+/// Finds the lines of a snapshot in the parts that the broker gives, which end anywhere.
+#[derive(Debug)]
+pub struct LineReader {
+    /// The beginning of a line whose end was not in the parts so far.
+    rest: Vec<u8>,
+    line_max: usize,
+}
+
+impl LineReader {
+    /// Begins to read lines of at most so many bytes, usually [`LINE_MAX`].
+    #[must_use]
+    pub const fn new(line_max: usize) -> Self {
+        Self { rest: Vec::new(), line_max }
+    }
+
+    /// Takes the next part, and gives the lines that end in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`].
+    pub fn part(
+        &mut self,
+        part: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
+    ) -> Result<(), Unreadable> {
+        let mut lines = part.split(|byte| *byte == b'\n');
+        // What follows the last line break is the beginning of a line.
+        let mut line = lines.next().unwrap_or_default();
+        for next in lines {
+            if self.rest.is_empty() {
+                take(line).map_err(Unreadable::Content)?;
+            } else {
+                self.rest.extend_from_slice(line);
+                take(&self.rest).map_err(Unreadable::Content)?;
+                self.rest.clear();
+            }
+            line = next;
+        }
+        self.rest.extend_from_slice(line);
+        if self.line_max < self.rest.len() {
+            Err(Unreadable::Endless(self.line_max))
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// What is known at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -53,6 +116,24 @@ mod tests {
     fn ways(first: u64, last: u64, snapshots: &[u64], log_entry: u64) -> Vec<Beginning> {
         let snapshots = snapshots.to_vec();
         beginnings(&Found { ledger_first: first, ledger_last: last, snapshots, log_entry })
+    }
+
+    #[test]
+    fn lines_are_found_wherever_the_parts_end() {
+        let text = b"one\n\nthree is long\n";
+        for n in 1..=text.len() {
+            let (mut reader, mut lines) = (LineReader::new(13), Vec::new());
+            for part in text.chunks(n) {
+                let take = |line: &[u8]| {
+                    lines.push(String::from_utf8_lossy(line).into_owned());
+                    Ok(())
+                };
+                reader.part(part, take).unwrap();
+            }
+            assert_eq!(lines, ["one", "", "three is long"], "parts of {n} bytes");
+        }
+        let endless = LineReader::new(3).part(b"four", |_| Ok(()));
+        assert_eq!(endless.unwrap_err().to_string(), "a line of it is longer than 3 bytes");
     }
 
     #[test]

@@ -9,7 +9,7 @@ const ENTRIES_MAX: u64 = 100_000;
 /// Messages that stay behind the oldest kept snapshot, for standbys that lag.
 const ENTRIES_KEPT: u64 = 5_000;
 /// Snapshots that are kept: the newest, and the one before in case it cannot be read.
-pub const KEPT: usize = 2;
+const KEPT: usize = 2;
 /// Of a ledger with a limit, a snapshot is due after this part of it: one that is full before
 /// there is a snapshot can never be shortened.
 const PART_OF_LEDGER: u64 = 8;
@@ -156,8 +156,30 @@ impl Snapshots {
         self.kept.retain(|it| it.seq != seq);
         self.kept.push(Kept { seq, is_verified: true });
         self.kept.sort_unstable_by_key(|it| it.seq);
-        let n_old = self.kept.len().saturating_sub(KEPT);
+    }
+
+    /// Returns how many of the newest snapshots are to be kept, and notes that the others are
+    /// not. `logged` is as for [`Self::ledger_forgettable`]: lines can only be made from a state
+    /// before them, so the newest snapshot that our log reaches stays until there is no room at
+    /// all, however many are newer.
+    pub fn keep(&mut self, logged: u64) -> usize {
+        let n_ahead = self.kept.iter().rev().take_while(|it| logged < it.seq).count();
+        let n_needed = if self.is_urgent() { KEPT } else { KEPT.max(n_ahead + 1) };
+        let n_old = self.kept.len().saturating_sub(n_needed);
         self.kept.drain(..n_old);
+        n_needed
+    }
+
+    /// Returns the newest snapshot that our log reaches; 0 when it reaches none. What is behind it
+    /// is not needed to make the lines that our log lacks.
+    fn reached(&self, logged: u64) -> u64 {
+        let reached = self.kept.iter().rev().find(|it| it.seq <= logged);
+        reached.map_or(0, |it| it.seq)
+    }
+
+    /// Returns whether there is no room at all.
+    fn is_urgent(&self) -> bool {
+        self.is_full || URGENT_PERCENT < self.fill.percent()
     }
 
     /// Notes which snapshots there are when one begins to lead, and the size of the newest;
@@ -173,8 +195,6 @@ impl Snapshots {
             }
             self.bytes = bytes_of_newest;
         }
-        let n_old = seqs.len().saturating_sub(KEPT);
-        seqs.drain(..n_old);
         self.kept = seqs.into_iter().map(|seq| Kept { seq, is_verified: false }).collect();
     }
 
@@ -191,8 +211,8 @@ impl Snapshots {
     /// Returns up to where the ledger may be forgotten. Behind the oldest of the kept snapshots,
     /// so that when the newest cannot be read the one before is enough; when the ledger is
     /// nearly full, behind the newest that was read back. `logged` is the message of the ledger
-    /// whose decisions are the last in our own log: what is behind it stays, until there is no
-    /// room at all.
+    /// whose decisions are the last in our own log: what lies after the newest snapshot that it
+    /// reaches stays, until there is no room at all, since its lines are made from there.
     #[must_use]
     pub fn ledger_forgettable(&self, logged: u64) -> Option<Forgettable> {
         let newest = self.kept.last().filter(|it| it.is_verified)?;
@@ -202,8 +222,7 @@ impl Snapshots {
             let oldest = self.kept.iter().rev().nth(KEPT - 1)?;
             oldest.seq.saturating_sub(ENTRIES_KEPT.min(self.fill.messages_of_a_part()))
         };
-        let is_urgent = self.is_full || URGENT_PERCENT < self.fill.percent();
-        let up_to = if is_urgent { up_to } else { up_to.min(logged) };
+        let up_to = if self.is_urgent() { up_to } else { up_to.min(self.reached(logged)) };
         let unlogged_after = (logged < up_to).then_some(logged);
         let is_there = self.fill.first_seq.max(1) <= up_to;
         is_there.then_some(Forgettable { up_to, unlogged_after })
@@ -310,16 +329,19 @@ mod tests {
     #[test]
     fn what_our_own_log_lacks_stays_until_there_is_no_room_at_all() {
         let mut snapshots = Snapshots::default();
-        snapshots.stored(80, 1);
-        snapshots.stored(90, 1);
+        for seq in [25, 80, 90] {
+            snapshots.stored(seq, 1);
+        }
         let bytes_max = Some(100 * 1024);
         let fill =
             |percent: u64| Fill { first_seq: 1, last_seq: 99, bytes: percent * 1024, bytes_max };
         snapshots.filled(fill(85));
-        let all = Forgettable { up_to: 30, unlogged_after: None };
+        let all = Forgettable { up_to: 25, unlogged_after: None };
+        assert_eq!(snapshots.keep(30), 3, "the lines behind 30 are made from the state at 25");
         assert_eq!(snapshots.ledger_forgettable(30), Some(all));
-        assert_eq!(snapshots.ledger_forgettable(0), None);
+        assert_eq!(snapshots.ledger_forgettable(24), None, "no snapshot stands before them");
         snapshots.filled(fill(91));
+        assert_eq!(snapshots.keep(30), KEPT);
         let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost));
         snapshots.filled(fill(10));

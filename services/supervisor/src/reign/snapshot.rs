@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use super::{Reign, ourselves::our_event};
 use crate::{
     archive::Archive,
-    core::{Fill, Forgettable, SNAPSHOTS_KEPT},
+    core::{Fill, Forgettable},
     state::Shared,
 };
 
@@ -146,10 +146,15 @@ impl Archivist {
 
     /// Deletes old snapshots, and the ledger behind those that are kept.
     async fn forget(&self) {
-        if let Err(failure) = self.bus.snapshots().keep_newest(SNAPSHOTS_KEPT).await {
+        self.look_at_ledger().await;
+        let n_kept = {
+            let mut state = self.state.write().await;
+            let logged = state.log.last_entry();
+            state.core.snapshots_mut().keep(logged)
+        };
+        if let Err(failure) = self.bus.snapshots().keep_newest(n_kept).await {
             warn!(error = %Chain(&failure), "old snapshots could not be deleted");
         }
-        self.look_at_ledger().await;
         let forgettable = {
             let state = self.state.read().await;
             state.core.snapshots().ledger_forgettable(state.log.last_entry())

@@ -1,8 +1,10 @@
 //! The supervisor: `supervisor::core` decides. The shell is as `following` and `reign`:
 //! fold, wait for the lease, lead, and begin anew when another one leads.
 
+pub(crate) mod archive;
 mod bugs;
 mod file;
+mod lending;
 mod missed;
 mod reign;
 mod scribe;
@@ -15,7 +17,11 @@ use std::{
 };
 
 use ::monitor::{incidents::Open, report::SOURCE};
-use ::supervisor::core::{Core, Error, agents::Vigil};
+use ::supervisor::core::{
+    Core, Error, Lines,
+    agents::Vigil,
+    recovery::{Beginning, Found, beginnings},
+};
 use bus::{LedgerMessage, Subjects};
 use domain::desk::Desk;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,6 +36,9 @@ use crate::{
 const TRY: Duration = Duration::from_secs(2);
 const LONG_POLL: Duration = Duration::from_micros(31 * SECOND);
 const AGAIN: Duration = Duration::from_millis(100);
+/// Times that no way to begin is found before that is a fault: the ledger may be shortened
+/// just then.
+const BEGIN_TRIES: u32 = 20;
 
 /// The state of a supervisor.
 #[derive(Debug)]
@@ -57,15 +66,16 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil };
     agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
+    agent.spawn(lending::fill(office.clone()));
     agent.spawn(async move { office.run().await });
 }
 
 impl Office {
     async fn run(&self) {
         loop {
-            self.seat.borrow_mut().core.reset(Desk::default(), 0);
+            self.begin().await;
             self.catch_up().await;
-            let lease = self.follow().await;
+            let Some(lease) = self.follow().await else { continue };
             self.seat.borrow_mut().is_leading = true;
             self.agent.say(|| format!("leads, epoch {}", lease.epoch));
             let is_over = Rc::new(Cell::new(false));
@@ -79,15 +89,79 @@ impl Office {
         }
     }
 
+    /// Begins with a snapshot, or with the first message of the ledger, as `recovery::begin`.
+    async fn begin(&self) {
+        let (agent, world) = (&self.agent, &self.agent.world);
+        world.node(agent.node).disk.borrow_mut().forget_backlog();
+        self.seat.borrow_mut().is_caught_up = false;
+        let mut n_tries = 0;
+        while n_tries < BEGIN_TRIES {
+            let fill = agent.call(Op::LedgerFill, TRY).await;
+            let listed = agent.call(Op::SnapshotList, TRY).await;
+            let (Some(Reply::Fill(fill)), Some(Reply::Snapshots(snapshots))) = (fill, listed)
+            else {
+                agent.sleep(AGAIN).await;
+                continue;
+            };
+            let (ledger_first, ledger_last) = (fill.first_seq, fill.last_seq);
+            let log_entry = world.node(agent.node).disk.borrow().last_entry();
+            let found = Found { ledger_first, ledger_last, snapshots, log_entry };
+            n_tries += 1;
+            let mut is_unsure = false;
+            for way in beginnings(&found) {
+                // It would leave lines out only because the broker did not give a better one.
+                if matches!(way, Beginning::WithGap(_)) && is_unsure && n_tries < BEGIN_TRIES {
+                    break;
+                }
+                match self.begin_with(way).await {
+                    Some(true) => return,
+                    Some(false) => {}
+                    None => is_unsure = true,
+                }
+            }
+            agent.sleep(AGAIN).await;
+        }
+        let why = format!("{} finds no snapshot for the ledger that is left", agent.member);
+        world.fail("a supervisor can begin", why);
+    }
+
+    /// Begins in one way. Returns whether that was possible; `None` when the broker did not tell.
+    async fn begin_with(&self, way: Beginning) -> Option<bool> {
+        let (agent, world) = (&self.agent, &self.agent.world);
+        let (seq, may_gap) = match way {
+            Beginning::Start => {
+                self.seat.borrow_mut().core.reset(Desk::default(), 0);
+                return Some(true);
+            }
+            Beginning::Snapshot(seq) => (seq, false),
+            Beginning::WithGap(seq) => (seq, true),
+        };
+        let Ok(desk) = archive::load(self, seq).await? else { return Some(false) };
+        let covered = desk.n_decisions();
+        let mut disk = world.node(agent.node).disk.borrow_mut();
+        if disk.last_seq() < covered {
+            // What is missing must be remembered, for which there must be room.
+            if !may_gap || !disk.has_room(agent.now()) {
+                return Some(false);
+            }
+            agent.say(|| format!("lacks the lines {} to {covered}", disk.last_seq() + 1));
+            disk.leave_out(covered);
+        }
+        agent.say(|| format!("begins with the snapshot behind message {seq}"));
+        self.seat.borrow_mut().core.reset(desk, seq);
+        Some(true)
+    }
+
     /// Folds all that is stored.
     async fn catch_up(&self) {
         let last = self.last().await;
         while self.seat.borrow().core.ledger_seq() < last {
             let after = self.seat.borrow().core.ledger_seq();
-            if let Some(Reply::Ledger(messages)) =
-                self.agent.call(Op::LedgerRead { after }, TRY).await
-            {
-                self.fold(&messages).await;
+            match self.agent.call(Op::LedgerRead { after }, TRY).await {
+                Some(Reply::Ledger(messages)) => self.fold(&messages).await,
+                // It was shortened meanwhile.
+                Some(Reply::Purged) => self.begin().await,
+                _ => {}
             }
         }
         self.seat.borrow_mut().is_caught_up = true;
@@ -102,23 +176,30 @@ impl Office {
         }
     }
 
-    /// Folds what comes, until the lease is ours and all is folded that was decided before.
-    async fn follow(&self) -> lease::Lease {
+    /// Folds what comes, until the lease is ours and all is folded that was decided before. `None`
+    /// when what comes next is not there any more.
+    async fn follow(&self) -> Option<lease::Lease> {
         let mut lead = std::pin::pin!(lease::lead(&self.agent));
         let lease = loop {
             let after = self.seat.borrow().core.ledger_seq();
             tokio::select! {
                 biased;
                 lease = &mut lead => break lease,
+                () = self.agent.sleep(scribe::TRY_AGAIN), if self.is_failing() => {
+                    scribe::write(&self.agent, &Lines::default());
+                    self.sync().await;
+                }
                 reply = self.agent.call(Op::LedgerRead { after }, LONG_POLL) => {
-                    if let Some(Reply::Ledger(messages)) = reply {
-                        self.fold(&messages).await;
+                    match reply {
+                        Some(Reply::Ledger(messages)) => self.fold(&messages).await,
+                        Some(Reply::Purged) => return None,
+                        _ => {}
                     }
                 }
             }
         };
         self.catch_up().await;
-        lease
+        Some(lease)
     }
 
     async fn fold(&self, messages: &[LedgerMessage]) {
@@ -137,9 +218,19 @@ impl Office {
                 Err(error) => agent.world.fail("a ledger can be folded", told(&error)),
             }
         }
+        self.sync().await;
+    }
+
+    fn is_failing(&self) -> bool {
+        self.agent.world.node(self.agent.node).disk.borrow().is_failing()
+    }
+
+    /// Syncs what is written of the log.
+    async fn sync(&self) {
+        let agent = &self.agent;
         agent.output().await;
         agent.sleep(scribe::sync_time(agent)).await;
-        let mut disk = disk.borrow_mut();
+        let mut disk = agent.world.node(agent.node).disk.borrow_mut();
         let all = disk.last_seq();
         disk.sync(all);
     }

@@ -63,6 +63,7 @@ impl Laws {
         self.queues.at_the_end(world, self.core.desk());
         missed::at_the_end(world, self.core.desk());
         self.words.at_the_end(world, &self.model);
+        self.kept.at_the_end(world);
         self.starvation(world);
         for node in world.all(Kind::Supervisor) {
             self.supervisor(world, node);
@@ -130,10 +131,17 @@ impl Laws {
             let why = format!("{} has folded {own} of {all} messages", world.member(node));
             world.fail("every supervisor follows the ledger", why);
         }
-        let n_lines = place.disk.borrow().last_seq();
+        let disk = place.disk.borrow();
+        let n_lines = disk.last_seq();
         if n_lines != self.core.desk().n_decisions() {
             let n = self.core.desk().n_decisions();
             let why = format!("{} has {n_lines} lines of {n}", world.member(node));
+            world.fail("every supervisor has the whole log", why);
+        }
+        // All lines are known to somebody, but for those that a full ledger had to forget.
+        let lost = disk.missing().find(|seq| !self.kept.is_excused(*seq));
+        if let Some(seq) = lost {
+            let why = format!("{} lacks line {seq}", world.member(node));
             world.fail("every supervisor has the whole log", why);
         }
     }

@@ -17,6 +17,9 @@ use crate::{clock::utc, world::World};
 /// What is due is looked at so soon, when nothing goes wrong: many come in portions.
 const LOOKED_AT_WITHIN: TimeDelta = TimeDelta::seconds(60);
 
+/// So many are looked at for one input, however large they are.
+const DUE_AT_ONCE: usize = 256;
+
 /// How the reason ends for which a sender's own word ends the quiet.
 const OVER: &str = "reports that it is over";
 
@@ -121,6 +124,12 @@ impl Quiets {
         };
         let lost = std::mem::take(&mut self.ended).into_iter().find(is_lost);
         lost.map(|(fingerprint, (_, at))| format!("{fingerprint} at {at} has no incident"))
+    }
+
+    /// Returns how large the decisions about all that is due would be, if one batch held them.
+    pub(super) fn bytes_due(&self, at: DateTime<Utc>) -> usize {
+        let due = self.kept.values().filter(|it| it.until <= at).take(DUE_AT_ONCE);
+        due.filter_map(|it| serde_json::to_vec(&it.event).ok()).map(|it| it.len()).sum()
     }
 
     /// Returns whether something about a target is kept quiet.

@@ -63,6 +63,11 @@ impl Words {
         self.last.insert(trouble(event), (event.status, seq));
     }
 
+    /// The inbox is lost: what was said in it from this message on may never be decided.
+    pub(super) fn lost(&mut self, seq: u64) {
+        self.last.retain(|_, (_, said)| *said < seq);
+    }
+
     /// Looks at a fixer's report that was stored.
     pub(super) fn report(&mut self, report: &FixReport) {
         if matches!(report.outcome, FixOutcome::Refused { .. }) {
@@ -71,19 +76,20 @@ impl Words {
         }
     }
 
-    /// Takes a decision, before the model does.
+    /// Takes a decision, before the model does, and the message that caused it, counted over all
+    /// inboxes.
     pub(super) fn decide(
         &mut self,
         world: &Rc<World>,
         model: &Model,
-        decision: &Decision,
+        (decision, seq): (&Decision, u64),
         is_touched: impl Fn(IncidentId, u32) -> bool,
     ) {
         let Some(id) = decision.incident else { return };
         if let Fact::Opened { event, target, .. } = &decision.fact {
             let told = Told {
                 trouble: trouble(event),
-                seq: decision.cause.seq,
+                seq,
                 needs_word: super::key_of(event).is_some() && event.kind.as_str() != MEASURED,
                 is_heard: false,
                 n_retries: 0,

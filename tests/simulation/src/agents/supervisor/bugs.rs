@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ::supervisor::core::{Core, Lines};
-use bus::{InboxMessage, Subjects};
+use bus::{InboxMessage, Subjects, topology::LEDGER_BYTES_MAX};
 use bytes::Bytes;
 use domain::{
+    fact::Fact,
     id::{IncidentId, Position},
-    wire::{Envelope, FixOrder, FixOutcome, Input, TimerFired, Verb, WorkKind},
+    wire::{Envelope, FixOrder, FixOutcome, Input, LedgerEntry, TimerFired, Verb, WorkKind},
 };
+use serde_json::{Value, json};
 
 use super::Office;
 use crate::{agents::Agent, bug::Bug, senders::WORD};
@@ -34,6 +36,39 @@ pub(super) fn forget_position(office: &Office) {
     desk.cover(position);
     let ledger_seq = seat.core.ledger_seq();
     seat.core = Core::resume(Subjects::new("selfheal"), desk, ledger_seq);
+}
+
+/// Returns whether a batch ends a silence and would be larger than the ledger takes, if it held
+/// all that is due instead of what there is room for.
+pub(super) fn quiet_ends_at_once(agent: &Agent, batch: &Bytes) -> bool {
+    let world = &agent.world;
+    let is_asked = world.bug(Bug::QuietEndsAtOnce);
+    let ends = |it: &Bytes| {
+        let entry = serde_json::from_slice::<LedgerEntry>(it).expect("a batch can be read");
+        entry.decisions.iter().any(|it| matches!(it.fact, Fact::SuppressionEnded { .. }))
+    };
+    is_asked && ends(batch) && LEDGER_BYTES_MAX < world.laws.borrow().bytes_due(world.sim.now())
+}
+
+/// Puts all that is kept quiet into one line of a snapshot.
+pub(super) fn in_one_line(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    const MUTED: &str = "muted";
+    let mut whole: Vec<Value> = Vec::new();
+    let mut all = Vec::new();
+    for line in lines {
+        let read: Value = serde_json::from_slice(&line).expect("a line can be read");
+        match (read.get(MUTED), read.get("end")) {
+            (Some(Value::Array(some)), _) => whole.extend(some.iter().cloned()),
+            (_, Some(_)) => {
+                if !whole.is_empty() {
+                    all.push(json!({ MUTED: std::mem::take(&mut whole) }).to_string().into_bytes());
+                }
+                all.push(json!({ "end": all.len() }).to_string().into_bytes());
+            }
+            _ => all.push(line),
+        }
+    }
+    all
 }
 
 /// Publishes what is pending under other ids.
@@ -145,6 +180,16 @@ pub(super) fn forget_refused(agent: &Agent, core: &Core, message: InboxMessage) 
     envelope.input = Input::Timer(TimerFired { incident, due, epoch: None });
     let payload = Bytes::from(serde_json::to_vec(&[envelope]).expect("inputs have a form in JSON"));
     InboxMessage { payload, subject: "selfheal.frame.timer".to_owned(), ..message }
+}
+
+/// Calls an event without an id after its place in the inbox alone.
+pub(super) fn without_time(agent: &Agent, mut message: InboxMessage) -> InboxMessage {
+    let is_event = message.subject.starts_with("selfheal.event.");
+    if agent.world.bug(Bug::InboxIdWithoutTime) && is_event && message.headers.is_empty() {
+        let id = format!("inbox-{}", message.seq);
+        message.headers.push(("Nats-Msg-Id".to_owned(), id));
+    }
+    message
 }
 
 /// Takes an approval for whatever plan there is now.

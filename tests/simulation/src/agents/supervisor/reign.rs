@@ -15,7 +15,7 @@ use domain::{
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
-    Office, TRY,
+    Office, TRY, archive,
     bugs::{self, Former},
     file, scribe,
 };
@@ -31,6 +31,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const READ: Duration = Duration::from_secs(5);
 const REPUBLISH: Duration = Duration::from_secs(30);
 const GIVE_UP_TRIES: u32 = 5;
+const FULL_WAIT: Duration = Duration::from_secs(1);
+const FULL_TRIES: u32 = 60;
 const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
 /// For how long an order that is to be withdrawn is looked at, and after which wait again.
 const RECALL_FOR: Duration = Duration::from_secs(25);
@@ -41,6 +43,7 @@ enum Outcome {
     Stored(Box<Batch>, Option<u64>),
     Deposed,
     TooLarge(Box<Batch>),
+    Full,
 }
 
 type Appending = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -66,7 +69,8 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
     bugs::forget_position(office);
     let (scribe, pages) = unbounded_channel();
     let (courier, wishes) = unbounded_channel();
-    office.agent.spawn(scribe::write_all(office.agent.clone(), pages));
+    let (end, ended) = tokio::sync::oneshot::channel();
+    office.agent.spawn(scribe::write_all(office.agent.clone(), pages, end));
     let published = Rc::default();
     office.agent.spawn(carry(office.clone(), Rc::clone(&published), wishes));
     let is_first = office.seat.borrow().core.n_stored() == 0;
@@ -86,8 +90,11 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
     office.agent.world.node(office.agent.node).leads_since.set(Some(office.agent.now()));
     office.agent.world.leaderships.borrow_mut().push(office.agent.now());
     office.agent.world.disturbed(office.agent.node);
-    court.begin();
+    court.begin().await;
     court.hold(lease).await;
+    drop(court);
+    // What is acknowledged is written, and answered, before anything else happens.
+    drop(ended.await);
 }
 
 /// Tells the desk that we lead, until the broker has taken it.
@@ -136,13 +143,17 @@ async fn carry(
 }
 
 impl Court<'_> {
-    fn begin(&self) {
+    async fn begin(&self) {
         let (office, world) = (self.office, &self.office.agent.world);
-        office.agent.spawn(file::submit(office.clone()));
-        let seat = office.seat.borrow();
-        if 0 < seat.core.n_stored() {
-            world.configure(office.agent.node, seat.core.desk().config().clone());
+        {
+            let seat = office.seat.borrow();
+            if 0 < seat.core.n_stored() {
+                world.configure(office.agent.node, seat.core.desk().config().clone());
+            }
         }
+        archive::find(office).await;
+        archive::make_room(office).await;
+        office.agent.spawn(file::submit(office.clone()));
     }
 
     /// Submits inputs of our own without waiting for the broker.
@@ -174,15 +185,8 @@ impl Court<'_> {
                 () = lease.lost.notified() => return,
                 outcome = under_way(&mut self.appending) => {
                     self.appending = None;
-                    match outcome {
-                        Outcome::Stored(batch, seq) => if !self.stored(*batch, seq) { return },
-                        Outcome::Deposed => return,
-                        Outcome::TooLarge(batch) => {
-                            if !agent.world.bug(Bug::QuietEndsAtOnce) {
-                                self.office.seat.borrow_mut().core.too_large(&batch);
-                            }
-                            return;
-                        }
+                    if !self.appended(outcome) {
+                        return;
                     }
                 }
                 () = told(&mut self.told) => {}
@@ -190,6 +194,8 @@ impl Court<'_> {
                 () = crate::sim::Sim::sleep(&agent.world, until_republish) => {
                     republish_at = agent.now() + micros(REPUBLISH);
                     self.republish = true;
+                    let office = self.office.clone();
+                    agent.spawn(async move { archive::shorten(&office).await });
                 }
                 reply = agent.call(Op::InboxRead { after }, READ), if may_read => {
                     if let Some(Reply::Inbox(messages)) = reply {
@@ -202,6 +208,7 @@ impl Court<'_> {
                                 let message = bugs::forget_repeats(&agent, message);
                                 let message =
                                     bugs::forget_refused(&agent, &seat.core, message);
+                                let message = bugs::without_time(&agent, message);
                                 seat.core.offer(&message);
                             }
                         }
@@ -223,6 +230,28 @@ impl Court<'_> {
                 self.tell(due);
             }
         }
+    }
+
+    /// Takes what became of an append. Returns whether to go on leading.
+    fn appended(&mut self, outcome: Outcome) -> bool {
+        let (office, world) = (self.office, &self.office.agent.world);
+        let ended = match outcome {
+            Outcome::Stored(batch, seq) => return self.stored(*batch, seq),
+            Outcome::Deposed => "another one has decided",
+            Outcome::TooLarge(batch) => {
+                world.laws.borrow_mut().kept.too_large(world, batch.first);
+                if !world.bug(Bug::QuietEndsAtOnce) {
+                    office.seat.borrow_mut().core.too_large(&batch);
+                }
+                "a batch is too large"
+            }
+            Outcome::Full => {
+                office.seat.borrow_mut().core.snapshots_mut().full();
+                "the ledger is full"
+            }
+        };
+        office.agent.say(|| format!("leads no more: {ended}"));
+        false
     }
 
     /// Withdraws orders, beside everything else.
@@ -249,6 +278,13 @@ impl Court<'_> {
         let office = self.office;
         loop {
             let mut seat = office.seat.borrow_mut();
+            if self.appending.is_none()
+                && let Some((seq, snapshot)) = seat.core.snapshot()
+            {
+                let office = office.clone();
+                let owned = office.clone();
+                office.agent.spawn(async move { archive::store(&owned, seq, snapshot).await });
+            }
             if self.republish && seat.core.is_settled() {
                 self.republish = false;
                 self.published.borrow_mut().turn();
@@ -260,7 +296,9 @@ impl Court<'_> {
                 self.publish(wishes);
                 continue;
             }
-            if !(self.republish && self.appending.is_some()) {
+            // What must find the state settled waits for the append, and not for ever.
+            let wants_settled = self.republish || seat.core.snapshots().is_due();
+            if !(wants_settled && self.appending.is_some()) {
                 seat.core.decide().expect("decisions have a form in JSON");
             }
             if self.appending.is_some() {
@@ -268,6 +306,7 @@ impl Court<'_> {
             }
             let sealed = seat.core.seal(self.epoch).expect("decisions have a form in JSON");
             let Some(mut batch) = sealed else { return true };
+            let was_full = seat.core.snapshots().is_full();
             let looks = packed(std::mem::take(&mut batch.looks));
             if office.agent.world.bug(Bug::WishBeforeAppend) {
                 let wishes = packed(seat.core.desk().pending());
@@ -283,7 +322,7 @@ impl Court<'_> {
                 }
                 continue;
             }
-            self.appending = Some(Box::pin(append(office.clone(), batch)));
+            self.appending = Some(Box::pin(append(office.clone(), batch, was_full)));
         }
     }
 
@@ -413,10 +452,14 @@ fn packed(wishes: Vec<Wish>) -> Vec<(WorkKind, String, Bytes)> {
     wishes.into_iter().map(pack).collect()
 }
 
-/// Appends as `bus::Ledger`: when an answer is missing, whose message is there decides.
-async fn append(office: Office, batch: Batch) -> Outcome {
+/// Appends as `bus::Ledger`: when an answer is missing, whose message is there decides. `was_full`
+/// tells that the ledger had no room before, and could not be shortened.
+async fn append(office: Office, batch: Batch, was_full: bool) -> Outcome {
     let agent = &office.agent;
     let payload = batch.append.clone().unwrap_or_default();
+    if bugs::quiet_ends_at_once(agent, &payload) {
+        return Outcome::TooLarge(Box::new(batch));
+    }
     let is_careless = agent.world.bug(Bug::AppendWithoutExpectation);
     let wanted = batch.expected_last + 1;
     let id = agent.now() * 64 + u64::try_from(agent.node).unwrap_or(0);
@@ -426,8 +469,14 @@ async fn append(office: Office, batch: Batch) -> Outcome {
         payload,
         by: agent.node,
     };
+    let full_tries = match (agent.world.bug(Bug::PurgeCountedInMessages), was_full) {
+        (true, _) => u32::MAX,
+        (false, true) => FULL_TRIES,
+        (false, false) => 1,
+    };
     let mut is_in_doubt = false;
-    for _ in 0..GIVE_UP_TRIES {
+    let (mut n_unknown, mut n_full) = (0, 0);
+    while n_unknown < GIVE_UP_TRIES {
         match agent.call(op.clone(), TRY).await {
             Some(Reply::Stored(seq)) => {
                 let seq = if is_careless { wanted } else { seq };
@@ -435,7 +484,18 @@ async fn append(office: Office, batch: Batch) -> Outcome {
             }
             Some(Reply::WrongSequence) if !is_in_doubt => return Outcome::Deposed,
             Some(Reply::TooLarge) => return Outcome::TooLarge(Box::new(batch)),
-            _ => is_in_doubt = true,
+            Some(Reply::Full) if !is_in_doubt => {
+                n_full += 1;
+                if full_tries <= n_full {
+                    return Outcome::Full;
+                }
+                agent.sleep(FULL_WAIT).await;
+                continue;
+            }
+            _ => {
+                is_in_doubt = true;
+                n_unknown += 1;
+            }
         }
         match agent.call(Op::LedgerIdAt(wanted), TRY).await {
             Some(Reply::Id(Some(found))) if found == id => {

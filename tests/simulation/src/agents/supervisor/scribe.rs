@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::supervisor::core::Lines;
 use bytes::Bytes;
 use domain::wire::Answer;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use crate::{
     agents::Agent,
@@ -13,8 +13,11 @@ use crate::{
     world::{Asked, Kind},
 };
 
+/// How often a disk without room is tried again.
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// A batch whose lines are to be written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) lines: Lines,
     pub(super) answers: Vec<(String, Answer)>,
@@ -28,31 +31,44 @@ pub(super) fn sync_time(agent: &Agent) -> Duration {
 /// Writes lines without syncing them.
 pub(super) fn write(agent: &Agent, lines: &Lines) {
     let world = &agent.world;
-    let written = world.node(agent.node).disk.borrow_mut().write(lines);
+    let written = world.node(agent.node).disk.borrow_mut().write(agent.now(), lines);
     if let Err(seq) = written {
         world.fail("line n of the log is decision n", format!("{} lacks {seq}", agent.member));
     }
     world.laws.borrow_mut().log(world, agent.node);
 }
 
-pub(super) async fn write_all(agent: Agent, mut waiting: UnboundedReceiver<Page>) {
-    while let Some(page) = waiting.recv().await {
+/// Writes what is handed over, until nothing more is, and then rings.
+pub(super) async fn write_all(
+    agent: Agent,
+    mut waiting: UnboundedReceiver<Page>,
+    ended: oneshot::Sender<()>,
+) {
+    loop {
+        let is_failing = agent.world.node(agent.node).disk.borrow().is_failing();
+        let page = tokio::select! {
+            biased;
+            page = waiting.recv() => page,
+            // Also when nothing else happens.
+            () = agent.sleep(TRY_AGAIN), if is_failing => Some(Page::default()),
+        };
+        let Some(page) = page else { break };
         let is_hasty = agent.world.bug(Bug::LogSyncedLate);
         if is_hasty {
             answer(&agent, &page).await;
         }
         write(&agent, &page.lines);
-        let last = page.lines.last_seq();
+        let last = agent.world.node(agent.node).disk.borrow().last_seq();
         agent.output().await;
         agent.sleep(sync_time(&agent)).await;
-        if let Some(last) = last {
-            agent.world.node(agent.node).disk.borrow_mut().sync(last);
-        }
+        agent.world.node(agent.node).disk.borrow_mut().sync(last);
         if !is_hasty {
             answer(&agent, &page).await;
         }
         news(&agent, &page.lines).await;
     }
+    // Whoever led may be gone.
+    ended.send(()).ok();
 }
 
 async fn answer(agent: &Agent, page: &Page) {

@@ -1,0 +1,154 @@
+//! Snapshots, and what the broker may forget behind them, as `reign::snapshot`: when a snapshot is
+//! due and what may be forgotten is for the core to say.
+
+use std::time::Duration;
+
+use ::supervisor::core::recovery::{LineReader, Unreadable};
+use bus::topology::BucketId;
+use bytes::Bytes;
+use domain::desk::{Desk, Snapshot, SnapshotCheck, SnapshotReader};
+
+use super::{Office, TRY};
+use crate::{
+    broker::{Op, Reply},
+    bug::Bug,
+};
+
+/// Longest line of a snapshot that is read. Everything is smaller here than on real hosts, where
+/// it is 32 MiB; the desk ends its lines long before.
+const LINE_MAX: usize = 3 * 512 * 1024;
+/// How long to write or read a snapshot.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it takes to make a state of one.
+const LOADING: Duration = Duration::from_millis(100);
+
+/// Stores a snapshot, reads it back, and forgets what it stands for.
+pub(super) async fn store(office: &Office, seq: u64, snapshot: Snapshot) {
+    let stored = write(office, seq, snapshot).await;
+    {
+        let mut seat = office.seat.borrow_mut();
+        match stored {
+            Some(bytes) => seat.core.snapshots_mut().stored(seq, bytes),
+            None => seat.core.snapshots_mut().failed(),
+        }
+    }
+    if stored.is_some() {
+        office.agent.say(|| format!("a snapshot behind message {seq} is stored"));
+        forget(office).await;
+    }
+}
+
+async fn write(office: &Office, seq: u64, snapshot: Snapshot) -> Option<u64> {
+    let agent = &office.agent;
+    let lines: Vec<_> = snapshot.map(|it| it.expect("a desk has a form in JSON")).collect();
+    let lines = if agent.world.bug(Bug::SnapshotLineWithoutBound) {
+        super::bugs::in_one_line(lines)
+    } else {
+        lines
+    };
+    let mut text = lines.join(&b"\n"[..]);
+    text.push(b'\n');
+    let part_max = usize::try_from(BucketId::Snapshots.spec().value_bytes_max).unwrap_or(1);
+    let parts = text.chunks(part_max).map(Bytes::copy_from_slice).collect();
+    let Some(Reply::Done) = agent.call(Op::SnapshotWrite { seq, parts }, PATIENCE).await else {
+        return None;
+    };
+    let parts = read(office, seq).await?;
+    let (mut check, mut lines) = (SnapshotCheck::default(), LineReader::new(LINE_MAX));
+    for part in &parts {
+        lines.part(part, |line| check.line(line)).ok()?;
+    }
+    check.finish().ok()?;
+    u64::try_from(text.len()).ok()
+}
+
+async fn read(office: &Office, seq: u64) -> Option<Vec<Bytes>> {
+    match office.agent.call(Op::SnapshotRead(seq), PATIENCE).await {
+        Some(Reply::Snapshot(parts)) => parts,
+        _ => None,
+    }
+}
+
+/// Returns the desk of a snapshot; `None` when the broker does not give it.
+pub(super) async fn load(office: &Office, seq: u64) -> Option<Result<Desk, Unreadable>> {
+    let parts = read(office, seq).await?;
+    office.agent.sleep(LOADING).await;
+    Some(desk(&parts))
+}
+
+/// Reads a snapshot as whoever begins with it.
+pub(crate) fn desk(parts: &[Bytes]) -> Result<Desk, Unreadable> {
+    let (mut desk, mut lines) = (SnapshotReader::default(), LineReader::new(LINE_MAX));
+    for part in parts {
+        lines.part(part, |line| desk.line(line))?;
+    }
+    desk.finish().map_err(Unreadable::Content)
+}
+
+/// Learns how full the ledger is.
+async fn look_at_ledger(office: &Office) {
+    if let Some(Reply::Fill(mut fill)) = office.agent.call(Op::LedgerFill, TRY).await {
+        if office.agent.world.bug(Bug::PurgeCountedInMessages) {
+            fill.bytes_max = None;
+        }
+        office.seat.borrow_mut().core.snapshots_mut().filled(fill);
+    }
+}
+
+/// Deletes old snapshots, and the ledger behind those that are kept.
+async fn forget(office: &Office) {
+    let agent = &office.agent;
+    look_at_ledger(office).await;
+    let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
+        u64::MAX
+    } else {
+        agent.world.node(agent.node).disk.borrow().last_entry()
+    };
+    let n_kept = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
+    agent.call(Op::SnapshotKeep(n_kept), TRY).await;
+    let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
+    let Some(forgettable) = forgettable else { return };
+    let up_to = forgettable.up_to;
+    let op = Op::LedgerPurge { up_to, by: agent.node };
+    if let Some(Reply::Done) = agent.call(op, TRY).await {
+        agent.say(|| format!("the ledger is shortened up to message {up_to}"));
+        office.seat.borrow_mut().core.snapshots_mut().forgotten(up_to);
+    }
+}
+
+/// Learns which snapshots former leaders have stored.
+pub(super) async fn find(office: &Office) {
+    let Some(Reply::Snapshots(seqs)) = office.agent.call(Op::SnapshotList, TRY).await else {
+        return;
+    };
+    let parts = match seqs.first() {
+        Some(newest) => read(office, *newest).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let bytes = parts.iter().map(|it| u64::try_from(it.len()).unwrap_or(0)).sum();
+    let mut seat = office.seat.borrow_mut();
+    let ledger_seq = seat.core.ledger_seq();
+    seat.core.snapshots_mut().found(seqs, bytes, ledger_seq);
+}
+
+/// Shortens a ledger that is nearly full, before anything is decided.
+pub(super) async fn make_room(office: &Office) {
+    look_at_ledger(office).await;
+    let snapshot = {
+        let mut seat = office.seat.borrow_mut();
+        let is_pressed = seat.core.snapshots().is_pressed();
+        if is_pressed { seat.core.snapshot_for_room() } else { None }
+    };
+    if let Some((seq, snapshot)) = snapshot {
+        store(office, seq, snapshot).await;
+    }
+}
+
+/// Forgets what could not be forgotten before, such as when the log has caught up.
+pub(super) async fn shorten(office: &Office) {
+    look_at_ledger(office).await;
+    let is_pressed = office.seat.borrow().core.snapshots().is_pressed();
+    if is_pressed {
+        forget(office).await;
+    }
+}
