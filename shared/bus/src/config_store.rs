@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{message::PublishMessage, stream::Stream};
+use async_nats::{
+    HeaderValue,
+    jetstream::{message::PublishMessage, stream::Stream},
+};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tokio::{
@@ -152,7 +155,7 @@ impl ConfigStore {
                     Err(error) => return Err(passing(error.into())),
                 };
                 if stands.seq < found.sequence {
-                    let header = |name: &str| found.headers.get(name).map(|it| it.as_str());
+                    let header = |name: &str| found.headers.get(name).map(HeaderValue::as_str);
                     stands.seq = found.sequence;
                     stands.epoch = header(EPOCH).and_then(|it| it.parse().ok()).unwrap_or(0);
                     stands.id = header("Nats-Msg-Id").map(str::to_owned);

@@ -74,6 +74,8 @@ struct Kept {
 pub struct Snapshots {
     /// The oldest first.
     kept: Vec<Kept>,
+    /// The broker has told which there are; before, there may be others.
+    is_listed: bool,
     /// Size of the newest.
     bytes: u64,
     bytes_since: u64,
@@ -161,8 +163,11 @@ impl Snapshots {
     /// Returns how many of the newest snapshots are to be kept, and notes that the others are
     /// not. `logged` is as for [`Self::ledger_forgettable`]: lines can only be made from a state
     /// before them, so the newest snapshot that our log reaches stays until there is no room at
-    /// all, however many are newer.
+    /// all, however many are newer; and all stay while it is not known which there are.
     pub fn keep(&mut self, logged: u64) -> usize {
+        if !self.is_listed {
+            return usize::MAX;
+        }
         let n_ahead = self.kept.iter().rev().take_while(|it| logged < it.seq).count();
         let n_needed = if self.is_urgent() { KEPT } else { KEPT.max(n_ahead + 1) };
         let n_old = self.kept.len().saturating_sub(n_needed);
@@ -195,7 +200,16 @@ impl Snapshots {
             }
             self.bytes = bytes_of_newest;
         }
-        self.kept = seqs.into_iter().map(|seq| Kept { seq, is_verified: false }).collect();
+        let is_verified = |seq| self.kept.iter().any(|it| it.seq == seq && it.is_verified);
+        self.kept =
+            seqs.into_iter().map(|seq| Kept { seq, is_verified: is_verified(seq) }).collect();
+        self.is_listed = true;
+    }
+
+    /// Returns whether the broker has told which snapshots there are.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        self.is_listed
     }
 
     /// Notes that the ledger was shortened up to this message.

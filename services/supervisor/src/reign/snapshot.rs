@@ -73,6 +73,13 @@ impl Reign {
 
     /// Learns which snapshots former leaders have stored.
     pub(super) async fn find_snapshots(&self) {
+        self.archivist().find().await;
+    }
+}
+
+impl Archivist {
+    /// Learns which snapshots there are.
+    async fn find(&self) {
         let found = async {
             let snapshots = self.bus.snapshots();
             let seqs = snapshots.newest_first().await?;
@@ -91,9 +98,7 @@ impl Reign {
             Err(failure) => debug!(error = %Chain(&failure), "the snapshots cannot be listed"),
         }
     }
-}
 
-impl Archivist {
     /// Stores a snapshot, reads it back, and forgets what it stands for.
     async fn store(&self, seq: u64, snapshot: Snapshot) {
         let started = Instant::now();
@@ -147,6 +152,9 @@ impl Archivist {
     /// Deletes old snapshots, and the ledger behind those that are kept.
     async fn forget(&self) {
         self.look_at_ledger().await;
+        if !self.state.read().await.core.snapshots().is_listed() {
+            self.find().await;
+        }
         let n_kept = {
             let mut state = self.state.write().await;
             let logged = state.log.last_entry();

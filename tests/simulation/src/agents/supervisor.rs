@@ -94,7 +94,7 @@ impl Office {
         let (agent, world) = (&self.agent, &self.agent.world);
         world.node(agent.node).disk.borrow_mut().forget_backlog();
         self.seat.borrow_mut().is_caught_up = false;
-        let mut n_tries = 0;
+        let (mut n_tries, mut n_unsure) = (0, 0);
         while n_tries < BEGIN_TRIES {
             let fill = agent.call(Op::LedgerFill, TRY).await;
             let listed = agent.call(Op::SnapshotList, TRY).await;
@@ -106,11 +106,13 @@ impl Office {
             let (ledger_first, ledger_last) = (fill.first_seq, fill.last_seq);
             let log_entry = world.node(agent.node).disk.borrow().last_entry();
             let found = Found { ledger_first, ledger_last, snapshots, log_entry };
-            n_tries += 1;
+            let ways = beginnings(&found);
+            n_tries += u32::from(ways.is_empty());
             let mut is_unsure = false;
-            for way in beginnings(&found) {
+            for way in ways {
                 // It would leave lines out only because the broker did not give a better one.
-                if matches!(way, Beginning::WithGap(_)) && is_unsure && n_tries < BEGIN_TRIES {
+                if matches!(way, Beginning::WithGap(_)) && is_unsure && n_unsure < BEGIN_TRIES {
+                    n_unsure += 1;
                     break;
                 }
                 match self.begin_with(way).await {

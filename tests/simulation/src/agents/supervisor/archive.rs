@@ -99,6 +99,9 @@ async fn look_at_ledger(office: &Office) {
 async fn forget(office: &Office) {
     let agent = &office.agent;
     look_at_ledger(office).await;
+    if !office.seat.borrow().core.snapshots().is_listed() {
+        find(office).await;
+    }
     let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
         u64::MAX
     } else {
