@@ -377,7 +377,8 @@ fn without_mark(path: &Path) {
     let text = fs::read_to_string(path).unwrap();
     let (begin, rest) = text.split_once('\n').unwrap();
     let mut begin: serde_json::Value = serde_json::from_str(begin).unwrap();
-    begin["begin"].as_object_mut().unwrap().remove("last").unwrap();
+    let known = begin.get_mut("begin").and_then(serde_json::Value::as_object_mut).unwrap();
+    known.remove("last").unwrap();
     fs::write(path, format!("{begin}\n{rest}")).unwrap();
 }
 

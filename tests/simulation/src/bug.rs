@@ -188,6 +188,7 @@ impl Bug {
 
     /// Returns what is wrong, in a sentence.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub const fn what(self) -> &'static str {
         match self {
             Self::AnswerBeforeAppend => "the gateway answers before the broker has acknowledged",
