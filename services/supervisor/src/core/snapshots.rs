@@ -350,6 +350,8 @@ mod tests {
         let fill =
             |percent: u64| Fill { first_seq: 1, last_seq: 99, bytes: percent * 1024, bytes_max };
         snapshots.filled(fill(85));
+        assert_eq!(snapshots.keep(30), usize::MAX, "there may be others, of former leaders");
+        snapshots.found(vec![90, 80, 25], 1, 99);
         let all = Forgettable { up_to: 25, unlogged_after: None };
         assert_eq!(snapshots.keep(30), 3, "the lines behind 30 are made from the state at 25");
         assert_eq!(snapshots.ledger_forgettable(30), Some(all));
