@@ -91,7 +91,7 @@ fn until(record: &ClaimRecord, span: Duration, now: DateTime<Utc>) -> Duration {
 fn why(claim: &Claim) -> String {
     let at = claim.at.format("%H:%M:%S%.3f");
     format!(
-        "the fixer that had begun it was silent and was kept from going on by {} at {at}; how far it came is not known",
+        "its fixer had not renewed the claim in time, so {} took it over at {at}; which steps were carried out is not known",
         claim.by
     )
 }
