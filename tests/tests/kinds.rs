@@ -2,6 +2,8 @@
 //! one is ever stopped or doubled, and no dead one is called alive.
 #![cfg(test)]
 
+#[path = "kinds/names.rs"]
+mod names;
 #[path = "kinds/real.rs"]
 mod real;
 
@@ -97,7 +99,7 @@ const KINDS: [Kind; 33] = [
     kind("other_directory", false, true, true),
     kind("no_directory", false, true, true),
     kind("below_a_shell", false, true, true),
-    kind("behind_two_shells", false, true, false),
+    kind("behind_two_shells", false, true, true),
     kind("behind_env", false, true, true),
     kind("spaces in its näme", false, true, true),
     kind("line\nbreak) in its name", false, true, true),
@@ -150,6 +152,7 @@ struct Case {
     tools: Arc<Tools>,
     processes: Processes,
     ours: bool,
+    address: std::net::SocketAddr,
 }
 
 impl Case {
@@ -166,6 +169,7 @@ impl Case {
             handle.pid_file = None;
         }
         (case.kind, case.ours) = (kind, ours);
+        case.configure();
         case
     }
 
@@ -192,7 +196,7 @@ impl Case {
         let tools = Arc::new(tools.with_starter(binary("selfheal-fixer")));
         let kind = kind("real", true, true, true);
         let processes = Processes::new(state_dir);
-        let case = Self { kind, dir, target, tools, processes, ours: true };
+        let case = Self { kind, dir, target, tools, processes, ours: true, address };
         case.configure();
         case
     }
@@ -235,8 +239,7 @@ impl Case {
     }
 
     fn answers(&self) -> bool {
-        let address = self.target.checks[0].tcp.as_deref().unwrap();
-        TcpStream::connect(address).is_ok()
+        TcpStream::connect(self.address).is_ok()
     }
 
     /// Starts it as the case says, and returns its main process.
@@ -252,12 +255,16 @@ impl Case {
 
     fn start_by_somebody_else(&self) {
         let handle = self.target.process.as_ref().unwrap();
-        let mut command = Command::new(&handle.command[0]);
-        if let Some(dir) = &handle.dir {
+        self.spawn(&handle.command[0], &handle.command[1..], handle.dir.as_deref());
+    }
+
+    fn spawn(&self, program: &str, arguments: &[String], dir: Option<&str>) {
+        let mut command = Command::new(program);
+        if let Some(dir) = dir {
             command.current_dir(dir);
         }
         let mut child = command
-            .args(&handle.command[1..])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

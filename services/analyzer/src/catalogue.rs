@@ -16,6 +16,10 @@ use service::Chain;
 /// The built-in runbooks: a file, and a line here.
 static BUILT_IN: &[(&str, &str)] = &[
     ("restart-process.yaml", include_str!("../../../runbooks/restart-process.yaml")),
+    (
+        "restart-after-main-process-exit.yaml",
+        include_str!("../../../runbooks/restart-after-main-process-exit.yaml"),
+    ),
     ("restart-hung-process.yaml", include_str!("../../../runbooks/restart-hung-process.yaml")),
     ("start-container.yaml", include_str!("../../../runbooks/start-container.yaml")),
     ("restart-container.yaml", include_str!("../../../runbooks/restart-container.yaml")),
@@ -244,6 +248,12 @@ mod tests {
     fn what_lives_is_restarted_only_with_care() {
         for (cause, scene, runbook, risk) in [
             ("process_exited", Scene::process("p"), "restart-process", Risk::Low),
+            (
+                "main_process_exited",
+                Scene::process("p"),
+                "restart-after-main-process-exit",
+                Risk::Medium,
+            ),
             ("process_hung", Scene::process("p"), "restart-hung-process", Risk::Medium),
             ("process_stopped", Scene::process("p"), "restart-hung-process", Risk::Medium),
             ("container_exited", Scene::container("c"), "start-container", Risk::Low),

@@ -174,7 +174,8 @@ async fn outlived(
     let until = until.min(Instant::now() + OUTLIVED);
     loop {
         let is_held = |probe: &TargetProbe| {
-            case::life(target, probe) == Life::Dead && !probe.answered_by.is_empty()
+            let is_answered = !probe.answered_by.is_empty() || !probe.answered_by_left.is_empty();
+            case::life(target, probe) == Life::Dead && is_answered
         };
         if !findings.target.as_ref().is_some_and(is_held) {
             return;

@@ -17,6 +17,7 @@ mod file_descriptors_exhausted;
 mod flapping;
 mod healthy;
 mod image_missing;
+mod main_process_exited;
 mod memory_high;
 mod name_resolution_failed;
 mod not_listening;
@@ -53,6 +54,7 @@ pub(crate) static RULES: &[Rule] = &[
     flapping::RULE,
     healthy::RULE,
     image_missing::RULE,
+    main_process_exited::RULE,
     memory_high::RULE,
     name_resolution_failed::RULE,
     not_listening::RULE,

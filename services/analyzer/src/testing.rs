@@ -68,6 +68,7 @@ pub(crate) fn all_scenes() -> Vec<Scene> {
         Scene::process("starting").start_period_s(60).age_s(5).fails(HTTP, "connection refused"),
         Scene::container("no image").container_exit(1).engine_error("No such image"),
         Scene::process("in its place").killed(9).passes(TCP).answered_by("pid 1 (init)"),
+        Scene::process("workers").killed(9).passes(TCP).answered_by_left("pid 7 (shop)"),
         Scene::process("killed").killed(9),
         Scene::process("oom").killed(9).oom(),
         Scene::process("loop").exited(70).starts_s_ago(&four),
@@ -325,6 +326,12 @@ impl Scene {
     /// Something on its host answers while it does not run.
     pub(crate) fn answered_by(mut self, whom: &str) -> Self {
         self.probe().answered_by.push(whom.to_owned());
+        self
+    }
+
+    /// What its last run has left behind answers while it does not run.
+    pub(crate) fn answered_by_left(mut self, whom: &str) -> Self {
+        self.probe().answered_by_left.push(whom.to_owned());
         self
     }
 

@@ -163,9 +163,13 @@ pub(crate) struct Attempt {
     pub(crate) is_start: bool,
 }
 
-/// Causes that say that nothing of the target runs.
-const NOTHING_RUNS: [&str; 3] =
-    [cause::PROCESS_EXITED, cause::CONTAINER_EXITED, cause::OUT_OF_MEMORY];
+/// Causes that say that the target does not run.
+const NOTHING_RUNS: [&str; 4] = [
+    cause::PROCESS_EXITED,
+    cause::MAIN_PROCESS_EXITED,
+    cause::CONTAINER_EXITED,
+    cause::OUT_OF_MEMORY,
+];
 
 /// Returns whether a plan is for a target of which nothing runs: what runs by now is left alone.
 #[must_use]

@@ -36,11 +36,17 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// Lines of a log that are told.
 const LOG_LINES: usize = 30;
 
+/// Processes that are named in one line.
+const SHOWN_MAX: usize = 5;
+
 /// The type of the event of a target that does not work.
 const SERVICE_DOWN: &str = "service_down";
 
 /// In the evidence of a process check: processes that may be the target's.
 const UNCLEAR: &str = "unclear_pids";
+
+/// In the evidence of a process check: what the last run has left behind.
+const LEFT: &str = "left_pids";
 
 /// Answers questions.
 #[derive(Clone, Debug)]
@@ -92,7 +98,8 @@ impl Answerer {
             ..around
         };
         if target.handle().is_some() && looks.iter().any(Look::is_handle_down) {
-            probe.answered_by = answered_by(&looks).await;
+            let left = looks.iter().flat_map(Look::left_pids).collect();
+            (probe.answered_by, probe.answered_by_left) = answered_by(&looks, left).await;
             probe.program_missing = program_missing(&target).await;
         }
         for Look { check: _, result, sample } in looks {
@@ -189,29 +196,53 @@ impl Look {
         is_handle && self.sample.finding.outcome == Outcome::Failed
     }
 
-    /// Returns who answers this check, in words, if something on this host does.
-    async fn answered_by(&self) -> Option<String> {
+    fn left_pids(&self) -> Vec<i32> {
+        let pids = self.sample.finding.evidence.get(LEFT).cloned();
+        pids.and_then(|it| serde_json::from_value(it).ok()).unwrap_or_default()
+    }
+
+    /// Returns who answers this check, if something on this host does.
+    async fn answered_by(&self, left: &[i32]) -> Option<Other> {
         // A process runs, and whether it is the target's cannot be told: no second copy.
         if self.sample.finding.evidence.contains_key(UNCLEAR) {
-            return Some(self.sample.finding.detail.clone());
+            return Some(Other::Stranger(self.sample.finding.detail.clone()));
         }
         if self.sample.finding.outcome != Outcome::Passed {
             return None;
         }
         let label = &self.result.check;
         if self.check.command.is_some() && self.check.event_type().as_str() == SERVICE_DOWN {
-            return Some(format!("check `{label}` passes"));
+            let words = format!("check `{label}` passes");
+            // It connects to nothing that could be seen, and nothing else of the target runs.
+            let is_left = !left.is_empty();
+            return Some(if is_left { Other::Left(words) } else { Other::Stranger(words) });
         }
-        match listeners::answering(&self.check, Owner::Nobody).await {
-            Answering::Another { port, who } => {
-                Some(format!("check `{label}` passes: port {port} is answered by {who}"))
+        let owner = Owner::Nobody { left: left.to_vec() };
+        match listeners::answering(&self.check, owner).await {
+            Answering::Another { port, who } => Some(Other::Stranger(format!(
+                "check `{label}` passes: port {port} is answered by {who}"
+            ))),
+            Answering::Owner => {
+                let pids: Vec<String> = left.iter().take(SHOWN_MAX).map(i32::to_string).collect();
+                let pids = pids.join(", ");
+                Some(Other::Left(format!(
+                    "check `{label}` passes, answered by what the target has left behind: pid {pids}"
+                )))
             }
-            Answering::Owner | Answering::Unseen => {
-                Some(format!("check `{label}` passes, answered by a process that cannot be seen"))
-            }
+            Answering::Unseen => Some(Other::Stranger(format!(
+                "check `{label}` passes, answered by a process that cannot be seen"
+            ))),
             Answering::Elsewhere => None,
         }
     }
+}
+
+/// Who answers a check of a target that does not run, in words.
+enum Other {
+    /// What its last run has left behind.
+    Left(String),
+    /// Anything else.
+    Stranger(String),
 }
 
 /// Returns what the start of a target needs and is not there.
@@ -220,9 +251,18 @@ async fn program_missing(target: &Target) -> Option<String> {
     tokio::task::spawn_blocking(move || program::missing(&handle)).await.ok().flatten()
 }
 
-/// Returns who answers the checks of a target that does not run.
-async fn answered_by(looks: &[Look]) -> Vec<String> {
-    join_all(looks.iter().map(Look::answered_by)).await.into_iter().flatten().collect()
+/// Returns who answers the checks of a target that does not run: strangers, and what its last
+/// run has left behind.
+async fn answered_by(looks: &[Look], left: Vec<i32>) -> (Vec<String>, Vec<String>) {
+    let all = join_all(looks.iter().map(|it| it.answered_by(&left))).await;
+    let (mut strangers, mut left) = (Vec::new(), Vec::new());
+    for it in all.into_iter().flatten() {
+        match it {
+            Other::Stranger(words) => strangers.push(words),
+            Other::Left(words) => left.push(words),
+        }
+    }
+    (strangers, left)
 }
 
 /// Returns what was seen in time; names what was not.

@@ -24,8 +24,12 @@ pub(crate) enum Owner {
     Process(i32),
     /// A process in the container of this id.
     Container(String),
-    /// There is none: whoever answers is another one.
-    Nobody,
+    /// There is none: whoever answers is another one, but for these, which its last run has left
+    /// behind.
+    Nobody {
+        /// Their ids.
+        left: Vec<i32>,
+    },
 }
 
 /// Who answers at an address.
@@ -181,12 +185,8 @@ fn kin(pid: i32) -> Option<Kin> {
 /// Returns all processes that belong to the owner.
 fn family(owner: &Owner) -> BTreeSet<i32> {
     match owner {
-        Owner::Nobody => BTreeSet::new(),
-        Owner::Process(leader) => {
-            let all: BTreeMap<i32, Kin> =
-                pids().into_iter().filter_map(|pid| Some((pid, kin(pid)?))).collect();
-            descendants(*leader, &all)
-        }
+        Owner::Nobody { left } => of_processes(left),
+        Owner::Process(leader) => of_processes(&[*leader]),
         Owner::Container(id) => {
             let is_inside = |pid: &i32| {
                 fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|it| it.contains(id))
@@ -194,6 +194,15 @@ fn family(owner: &Owner) -> BTreeSet<i32> {
             pids().into_iter().filter(|pid| !id.is_empty() && is_inside(pid)).collect()
         }
     }
+}
+
+fn of_processes(leaders: &[i32]) -> BTreeSet<i32> {
+    if leaders.is_empty() {
+        return BTreeSet::new();
+    }
+    let all: BTreeMap<i32, Kin> =
+        pids().into_iter().filter_map(|pid| Some((pid, kin(pid)?))).collect();
+    leaders.iter().flat_map(|it| descendants(*it, &all)).collect()
 }
 
 /// Returns a process, those that it leads, and all that they have started.
@@ -237,6 +246,10 @@ mod tests {
         Check { tcp: Some(address.to_string()), ..Check::blank() }
     }
 
+    fn nobody() -> Owner {
+        Owner::Nobody { left: Vec::new() }
+    }
+
     fn us() -> i32 {
         i32::try_from(std::process::id()).unwrap()
     }
@@ -255,7 +268,7 @@ mod tests {
             );
             let mut other = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
             let pid = i32::try_from(other.id()).unwrap();
-            for owner in [Owner::Process(pid), Owner::Nobody, Owner::Container("abc".to_owned())] {
+            for owner in [Owner::Process(pid), nobody(), Owner::Container("abc".to_owned())] {
                 let Answering::Another { port: told, who } = answering(&check, owner).await else {
                     panic!("{address}: the process that listens was not found");
                 };
@@ -273,9 +286,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_elsewhere_or_no_connection_at_all_is_said_to_be_so() {
         let elsewhere = Check { tcp: Some("192.0.2.1:80".to_owned()), ..Check::blank() };
-        assert_eq!(answering(&elsewhere, Owner::Nobody).await, Answering::Elsewhere);
+        assert_eq!(answering(&elsewhere, nobody()).await, Answering::Elsewhere);
         let memory = Check { memory: Some(true), ..Check::blank() };
-        assert_eq!(answering(&memory, Owner::Nobody).await, Answering::Elsewhere);
+        assert_eq!(answering(&memory, nobody()).await, Answering::Elsewhere);
     }
 
     #[test]

@@ -8,13 +8,16 @@ mod state;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
 use domain::target::{ProcessHandle, Target};
 use host::process::{
-    Configured, Files, Found, KnownBy, Running, Scanner, Search, ThisHost,
+    Configured, Files, Found, KnownBy, Running, Scanner, Search, ThisHost, adopt,
     find::{find, find_recorded},
     stat,
 };
@@ -39,6 +42,8 @@ pub struct Processes {
     configured: Arc<RwLock<Option<Arc<Configured>>>>,
     /// Runs that were adopted, by target: each is reported once.
     adopted: Arc<Mutex<HashMap<String, Adopted>>>,
+    /// Whether it was told that adoptions cannot be recorded.
+    cannot_record: Arc<AtomicBool>,
 }
 
 /// A process that nobody has recorded.
@@ -59,6 +64,7 @@ impl Processes {
             scanner: Arc::default(),
             configured: Arc::default(),
             adopted: Arc::default(),
+            cannot_record: Arc::default(),
         }
     }
 
@@ -85,6 +91,15 @@ impl Processes {
             it.without_leftovers(search.files.target(), found)
         };
         self.asked(target, look).await
+    }
+
+    /// Writes down what was adopted, so that it stays known when its command or name changes.
+    fn record_adoption(&self, search: Search<'_>, files: &Files, running: &Running) {
+        let Err(error) = adopt::record(search, files, running) else { return };
+        if !self.cannot_record.swap(true, Ordering::Relaxed) {
+            let error = service::Chain(&error);
+            tracing::warn!(%error, target.name = files.target(), "a process that was adopted cannot be recorded: it may not be known any more when its target's command or name changes");
+        }
     }
 
     /// Notes that a run is alive: what was there beside an adopted one is no successor of it.
@@ -133,6 +148,7 @@ impl Processes {
             let answer = ask(search, &scanner);
             if let Some(running) = answer.running() {
                 it.report_adoption(files.target(), running);
+                it.record_adoption(search, files, running);
             }
             answer
         });
@@ -140,11 +156,16 @@ impl Processes {
     }
 
     fn report_adoption(&self, target: &str, running: &Running) {
-        let Some(how) = running.by.adoption() else { return };
+        let how = running.by.adoption();
+        if how.is_none() && running.by != KnownBy::Adoption {
+            return;
+        }
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Adopted { run: running.main, seen_at: stat::ticks_now() };
         let former = adopted.insert(target.to_owned(), now);
-        if former.is_none_or(|it| it.run != running.main) {
+        if let Some(how) = how
+            && former.is_none_or(|it| it.run != running.main)
+        {
             let pid = running.main.pid;
             tracing::info!(target.name = target, pid, how, "a running process is adopted");
         }

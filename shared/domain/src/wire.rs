@@ -325,6 +325,8 @@ pub mod cause {
     pub const IMAGE_MISSING: &str = "image_missing";
     /// No process of the target runs, and something else answers one of its checks.
     pub const ANSWERED_BY_ANOTHER: &str = "answered_by_another";
+    /// The main process has ended, and processes that it left behind answer the checks.
+    pub const MAIN_PROCESS_EXITED: &str = "main_process_exited";
     /// All checks pass, and none of them measures the type of the event.
     pub const NOT_OBSERVABLE: &str = "not_observable";
     /// Part of the evidence did not arrive in time, and the rest explains nothing.
@@ -972,6 +974,10 @@ pub struct TargetProbe {
     /// While no process of the target runs: who answers its checks instead, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answered_by: Vec<String>,
+    /// While no process of the target runs: checks that processes answer which its last run has
+    /// left behind, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answered_by_left: Vec<String>,
 }
 
 /// The state of a process.

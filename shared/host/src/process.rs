@@ -1,5 +1,6 @@
 //! Processes of this host: which one is a target, how it ended, how it is started and stopped.
 
+pub mod adopt;
 mod cgroup;
 mod configured;
 pub mod ending;

@@ -15,6 +15,8 @@ import threading
 import time
 
 kind, port, place = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if "PLACE" in os.environ:
+    port, place = 0, os.environ["PLACE"]
 pid_file = os.path.join(place, "own.pid")
 
 

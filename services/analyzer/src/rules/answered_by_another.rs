@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 /// A start would be a second copy, or would fail as its port is taken.
-const OUTWEIGHS: &[&str] = &[
+pub(super) const OUTWEIGHS: &[&str] = &[
     "configuration_error",
     "container_exited",
     "container_missing",

@@ -33,8 +33,12 @@ pub(crate) async fn settle(watched: Watched, files: Files, run: Run) {
         return;
     }
     let target = files.target().to_owned();
-    let written =
-        tokio::task::spawn_blocking(move || write_pid(&files, before.as_ref(), &run)).await;
+    let write = move || {
+        // A monitor may change the record at the same moment. Without the lock it is written, too.
+        let _lock = files.lock().ok();
+        write_pid(&files, before.as_ref(), &run)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
     if let Ok(Err(error)) = written {
         warn!(target.name = target, error = %service::Chain(&error), hint = error.hint(), "a pid file was not written");
     }

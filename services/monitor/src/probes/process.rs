@@ -53,9 +53,18 @@ async fn absent(question: &Question, found: Option<Found>) -> Finding {
         let pids: Vec<i32> = processes.iter().map(|it| it.pid).collect();
         return Finding::failed(reason).with("unclear_pids", json!(pids));
     }
-    match question.instruments.processes.how_it_ended(&question.target).await {
+    let finding = match question.instruments.processes.how_it_ended(&question.target).await {
         Some(ending) => dead(&ending),
         None => Finding::failed("no process of the target runs"),
+    };
+    match found {
+        Some(Found::NotRunning { leftovers }) if !leftovers.is_empty() => {
+            let pids: Vec<i32> = leftovers.iter().map(|it| it.pid).collect();
+            finding.with("left_pids", json!(pids))
+        }
+        Some(Found::NotRunning { .. } | Found::Unclear { .. } | Found::Running(_)) | None => {
+            finding
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) fn finding(path: impl Into<String>, message: impl Into<String>, hint:
 pub fn known_runbooks() -> &'static [&'static str] {
     &[
         "restart-process",
+        "restart-after-main-process-exit",
         "restart-hung-process",
         "start-container",
         "restart-container",
@@ -47,7 +48,9 @@ pub fn known_runbooks() -> &'static [&'static str] {
 #[must_use]
 pub fn built_in_risk(name: &str) -> Option<Risk> {
     match name {
-        "restart-hung-process" | "restart-container" => Some(Risk::Medium),
+        "restart-after-main-process-exit" | "restart-hung-process" | "restart-container" => {
+            Some(Risk::Medium)
+        }
         "restart-process"
         | "start-container"
         | "restart-unhealthy-container"

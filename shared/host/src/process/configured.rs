@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::target::Target;
 
+use super::record::Definition;
+
 /// What must be known of all targets to say which process is whose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
@@ -12,6 +14,12 @@ pub struct Configured {
     /// Those whose command another target has, too: a process that nobody has recorded may be
     /// either's.
     alike: BTreeSet<String>,
+    /// What the handle of each says.
+    definitions: BTreeMap<String, Definition>,
+    /// The target of each definition; `None` when several have it.
+    by_definition: BTreeMap<Definition, Option<String>>,
+    /// The working directories of each command.
+    directories: BTreeMap<Vec<String>, BTreeSet<String>>,
 }
 
 impl Configured {
@@ -27,8 +35,36 @@ impl Configured {
             if let Some(other) = commands.insert(command, &target.name) {
                 it.alike.extend([other.to_owned(), target.name.clone()]);
             }
+            it.define(&target.name, Definition::of(handle));
         }
         it
+    }
+
+    fn define(&mut self, name: &str, definition: Definition) {
+        if let Some(dir) = &definition.dir {
+            let directories = self.directories.entry(definition.command.clone()).or_default();
+            directories.insert(dir.clone());
+        }
+        self.by_definition
+            .entry(definition.clone())
+            .and_modify(|it| *it = None)
+            .or_insert_with(|| Some(name.to_owned()));
+        self.definitions.insert(name.to_owned(), definition);
+    }
+
+    /// Returns whether a target is configured with just this definition.
+    pub(super) fn defines(&self, name: &str, definition: &Definition) -> bool {
+        self.definitions.get(name) == Some(definition)
+    }
+
+    /// Returns the only target with this definition.
+    pub(super) fn sole(&self, definition: &Definition) -> Option<&str> {
+        self.by_definition.get(definition)?.as_deref()
+    }
+
+    /// Returns the working directories that the targets with this command name.
+    pub(super) fn directories(&self, command: &[String]) -> impl Iterator<Item = &str> {
+        self.directories.get(command).into_iter().flatten().map(String::as_str)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

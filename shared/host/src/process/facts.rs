@@ -24,6 +24,8 @@ use super::{
 pub trait Host: fmt::Debug {
     /// Returns what tells this start of the host from the others.
     fn boot_id(&self) -> String;
+    /// Returns the time by the wall clock.
+    fn now(&self) -> SystemTime;
     /// Returns when the host was started, by the wall clock of now.
     fn boot_time(&self) -> SystemTime;
     /// Returns the living process with this id, if it is one that a target can be.
@@ -77,8 +79,8 @@ pub trait Notes: fmt::Debug {
     fn record(&self) -> Option<Record>;
     /// Reads the pid file.
     fn pid_file(&self) -> Option<Content>;
-    /// Reads how the last run ended, if its fixer has seen it.
-    fn exit(&self) -> Option<Ending>;
+    /// Reads how the last run of a target ended, of this one or another, if its fixer has seen it.
+    fn exit_of(&self, target: &str) -> Option<Ending>;
     /// Returns the mark of a start that was begun and whose record was never written.
     fn unfinished(&self) -> Option<String>;
     /// Reads the records of other targets whose names are `wanted`, with their names.
@@ -92,6 +94,10 @@ pub struct ThisHost;
 impl Host for ThisHost {
     fn boot_id(&self) -> String {
         stat::boot_id()
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     fn boot_time(&self) -> SystemTime {
@@ -176,8 +182,8 @@ impl Notes for Files {
         self.read_pid()
     }
 
-    fn exit(&self) -> Option<Ending> {
-        self.read_exit()
+    fn exit_of(&self, target: &str) -> Option<Ending> {
+        self.read_exit_of(target)
     }
 
     fn unfinished(&self) -> Option<String> {
@@ -193,4 +199,9 @@ impl Notes for Files {
 pub(super) fn started_at(host: &dyn Host, run: &Run) -> SystemTime {
     let since_boot = Duration::from_millis(stat::millis_of_ticks(run.start_ticks));
     host.boot_time().checked_add(since_boot).unwrap_or_else(SystemTime::now)
+}
+
+/// Returns how long ago a run was started.
+pub(super) fn age(host: &dyn Host, run: &Run) -> Duration {
+    host.now().duration_since(started_at(host, run)).unwrap_or_default()
 }

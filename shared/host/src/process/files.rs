@@ -4,13 +4,14 @@
 //!
 //! | file | content | written |
 //! |---|---|---|
-//! | `shop.run.json` | which run was started: id and start time, see [`Record`] | before the program itself begins |
+//! | `shop.run.json` | which run was started or adopted: id and start time, see [`Record`] | before the program itself begins; when a run is adopted |
 //! | `shop.pid` | the process id, as a decimal line, for people | at each start; not where the handle names another file |
 //! | `shop.log` | what it prints | appended by the process itself |
 //! | `shop.exit.json` | `{"pid":1,"exit_code":null,"signal":9,"at":"RFC 3339"}` | when it ends while its fixer lives |
 //! | `shop.starts.jsonl` | `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` a line | at each start; the last 200 are kept |
 //! | `shop.starting` | the mark of the run | there from before a start until its record is written |
-//! | `shop.lock` | nothing | locked while a fixer works on the target |
+//! | `shop~1-2.run.json` | the record of a run that is another target's since the configuration has changed | when the target gets another run |
+//! | `shop.lock` | nothing | locked while a fixer works on the target, or an adoption is recorded |
 //!
 //! All but the last two are read by others, such as monitors, as evidence.
 
@@ -19,19 +20,26 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use domain::target::ProcessHandle;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
-use super::{Record, logs, pid_file::Content};
+use super::{Record, Run, ThisHost, find::history::ASIDE, logs, pid_file::Content};
 
 /// Records of other targets that are read to see whether one was renamed.
 const RECORDS_MAX: usize = 10_000;
 
 /// Starts that are remembered of one target: days of a target that crashes each hour.
 const STARTS_MAX: usize = 200;
+
+/// How long a target may be taken before a fixer gives it up to another one.
+const LOCKED_MAX: Duration = Duration::from_millis(500);
+
+/// How often it is tried meanwhile.
+const LOCK_STEP: Duration = Duration::from_millis(5);
 
 /// Why the files of a process cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -163,17 +171,38 @@ impl Files {
 
     /// Takes the target, or says that another one has it.
     ///
+    /// Blocks for [`LOCKED_MAX`] at most: a monitor has it for the moment that it takes to record
+    /// an adoption.
+    ///
     /// # Errors
     ///
     /// [`Error`].
     pub fn lock(&self) -> Result<Lock, Error> {
+        let deadline = Instant::now() + LOCKED_MAX;
+        loop {
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
+            }
+            if deadline <= Instant::now() {
+                return Err(Error::Locked(self.target.clone()));
+            }
+            std::thread::sleep(LOCK_STEP);
+        }
+    }
+
+    /// Takes the target if nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn try_lock(&self) -> Result<Option<Lock>, Error> {
         create_dir(&self.state_dir)?;
         let path = self.beside("lock");
         let refused = |source| Error::Write { path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(refused)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(self.target.clone())),
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(source) => Err(refused(source.into())),
         }
     }
@@ -208,15 +237,51 @@ impl Files {
         Record::read(&self.beside("run.json"))
     }
 
-    /// Notes which run was started, and that no start is under way any more.
+    /// Notes which run was started or adopted, and that no start is under way any more. The record
+    /// of another run that lives, which is another target's since the configuration has changed,
+    /// is set aside if it is kept nowhere else.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<(), Error> {
+        let is_anothers = |it: &Record| {
+            it.run != record.run
+                && it.living(&ThisHost).is_some()
+                && self.other_records(|_| true).iter().all(|(_, other)| other.run != it.run)
+        };
+        if let Some(others) = self.read_record().filter(is_anothers) {
+            self.set_aside(&others)?;
+        }
         replace(&self.beside("run.json"), json(record).as_bytes())?;
         self.end_start();
         Ok(())
+    }
+
+    fn set_aside(&self, record: &Record) -> Result<(), Error> {
+        let Run { pid, start_ticks } = record.run;
+        let name = format!("{}{ASIDE}{pid}-{start_ticks}", self.target);
+        let started_as = record.started_as.clone().unwrap_or_else(|| self.target.clone());
+        let record = Record { started_as: Some(started_as), ..record.clone() };
+        replace(&self.record_of(&name), json(&record).as_bytes())
+    }
+
+    /// Removes the records of a run that are kept under names that are not configured any more,
+    /// and those that were set aside and whose run has ended.
+    pub fn forget_former(&self, run: &Run, is_configured: impl Fn(&str) -> bool) {
+        for (name, record) in self.other_records(|it| it.contains(ASIDE) || !is_configured(it)) {
+            let is_over = name.contains(ASIDE) && record.living(&ThisHost).is_none();
+            if record.run != *run && !is_over {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(self.record_of(&name)) {
+                tracing::debug!(%error, name, "a record of a former name cannot be removed");
+            }
+        }
+    }
+
+    fn record_of(&self, name: &str) -> PathBuf {
+        self.state_dir.join(format!("{name}.run.json"))
     }
 
     /// Reads the records of other targets in the same directory whose names are `wanted`, with
@@ -235,10 +300,10 @@ impl Files {
         entries.take(RECORDS_MAX).filter_map(other).collect()
     }
 
-    /// Reads how the last run ended, if its fixer has seen it.
+    /// Reads how the last run of a target in the same directory ended, if its fixer has seen it.
     #[must_use]
-    pub fn read_exit(&self) -> Option<super::Ending> {
-        super::Ending::recorded(&self.exit_path())
+    pub fn read_exit_of(&self, target: &str) -> Option<super::Ending> {
+        super::Ending::recorded(&self.state_dir.join(format!("{target}.exit.json")))
     }
 
     /// Returns where the fixer writes how a run ended.
@@ -415,6 +480,27 @@ mod tests {
         assert!(matches!(files.lock(), Err(Error::Locked(_))));
         drop(first);
         files.lock().unwrap();
+    }
+
+    #[test]
+    fn a_record_that_is_another_targets_is_kept_until_its_run_is_recorded_there() {
+        let dir = TempDir::new().unwrap();
+        let files = files(&dir);
+        let pid = std::process::id();
+        let run = Run::of(rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap());
+        let record = Record::new(run.unwrap(), "mark".to_owned(), &handle(&["sleep", "1"]));
+        let ended = Record { run: Run { pid: record.run.pid, start_ticks: 1 }, ..record.clone() };
+        files.write_record(&record).unwrap();
+        files.set_aside(&ended).unwrap();
+        files.write_record(&Record { run: ended.run, ..record.clone() }).unwrap();
+        let kept = files.other_records(|_| true);
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept.iter().all(|it| it.1.started_as.as_deref() == Some("shop")));
+        files.forget_former(&Run { pid: 1, start_ticks: 1 }, |_| true);
+        let kept: Vec<_> = files.other_records(|_| true).into_iter().map(|it| it.1.run).collect();
+        assert_eq!(kept, [record.run], "that of an ended run is of no use");
+        files.forget_former(&record.run, |_| true);
+        assert!(files.other_records(|_| true).is_empty());
     }
 
     #[test]

@@ -69,6 +69,75 @@ pub(super) fn is_end_of(host: &dyn Host, arguments: &[String], command: &[String
     is_end || (2 < n && is_script && is_command(host, arguments, script))
 }
 
+/// Returns whether two commands run the same program. What an interpreter runs is named by
+/// another word.
+pub(super) fn have_same_program(one: &[String], other: &[String]) -> bool {
+    let (Some((program, before)), Some((same, now))) = (one.split_first(), other.split_first())
+    else {
+        return false;
+    };
+    if program != same {
+        return false;
+    }
+    if !is_interpreter(program) {
+        return true;
+    }
+    share_word(before, now)
+}
+
+fn is_interpreter(program: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "sh", "bash", "dash", "zsh", "ksh", "env", "node", "java", "ruby", "perl", "php", "deno",
+        "bun", "dotnet",
+    ];
+    let name = program.rsplit('/').next().unwrap_or(program);
+    NAMES.contains(&name) || name.starts_with("python")
+}
+
+/// Returns whether a process is an interpreter, as the handle's program is, and runs something
+/// else than the handle says.
+pub(super) fn interprets_another(arguments: &[String], handle: &ProcessHandle) -> bool {
+    let (Some((program, words)), Some((called, theirs))) =
+        (handle.command.split_first(), arguments.split_first())
+    else {
+        return false;
+    };
+    is_interpreter(program)
+        && is_interpreter(called)
+        && !words.is_empty()
+        && !share_word(words, theirs)
+}
+
+/// Returns whether two lists of arguments have one in common that says much.
+pub(super) fn share_word(one: &[String], other: &[String]) -> bool {
+    one.iter().filter(|it| !it.starts_with('-')).any(|it| other.contains(it))
+}
+
+/// Returns whether a process has given itself a title that begins with the name of the handle's
+/// program, in place of its arguments.
+pub(super) fn is_titled(arguments: &[String], handle: &ProcessHandle) -> bool {
+    let wanted = handle.command.first().and_then(|it| file_name(it));
+    let title = arguments.first();
+    wanted.zip(title).is_some_and(|(wanted, title)| has_title(title, wanted))
+}
+
+/// Returns whether arguments are what a text that a shell is given becomes in the end, such as
+/// `cd /srv && exec server --port 80`.
+pub(super) fn is_end_of_text(arguments: &[String], command: &[String]) -> bool {
+    // A name alone says too little.
+    if arguments.len() < 2 {
+        return false;
+    }
+    let end = arguments.join(" ");
+    command.iter().any(|word| {
+        let text = word.trim_end_matches(['\'', '"', ';', ' ']);
+        text.strip_suffix(&end).is_some_and(|before| {
+            let before = before.trim_end();
+            before.is_empty() || before.ends_with("exec")
+        })
+    })
+}
+
 /// Returns the last part of a path.
 pub(super) fn file_name(path: &str) -> Option<&str> {
     Path::new(path).file_name().and_then(|it| it.to_str())
@@ -135,5 +204,40 @@ mod tests {
         assert!(!is_end_of(&ThisHost, &words("80"), &command));
         assert!(!is_end_of(&ThisHost, &command, &command));
         assert!(!is_end_of(&ThisHost, &[], &command));
+    }
+
+    #[test]
+    fn what_a_shell_becomes_is_the_end_of_its_text() {
+        for (text, arguments, expected) in [
+            ("exec server --port 80", "server --port 80", true),
+            ("exec /bin/sh -c 'cd /; exec server --port 80'", "server --port 80", true),
+            ("server --port 80", "server --port 80", true),
+            ("server --port 80", "server --port 8", false),
+            ("sleep 10 & exec server", "sleep 10", false),
+            ("server; sleep 10", "sleep 10", false),
+            ("exec server", "server", false),
+        ] {
+            let command = ["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()];
+            assert_eq!(is_end_of_text(&words(arguments), &command), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn programs_are_told_apart_by_what_their_interpreter_runs() {
+        for (one, other, expected) in [
+            ("/usr/sbin/nginx", "/usr/sbin/nginx -c x", true),
+            ("/usr/sbin/nginx", "/usr/sbin/apache", false),
+            ("python3 worker.py 3", "python3 worker.py 9", true),
+            ("python3 worker.py", "python3 server.py", false),
+            (
+                "/usr/bin/python3.12 -m http.server 80",
+                "/usr/bin/python3.12 -m http.server 81",
+                true,
+            ),
+            ("java -jar a.jar", "java -jar b.jar", false),
+        ] {
+            assert_eq!(have_same_program(&words(one), &words(other)), expected, "{one} {other}");
+        }
+        assert!(!have_same_program(&[], &words("x")));
     }
 }

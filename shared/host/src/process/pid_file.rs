@@ -117,7 +117,7 @@ pub fn owner(files: &files::Files, handle: &ProcessHandle, last: Option<&Record>
     if !files.has_named_pid_file() {
         return Owner::Ours;
     }
-    let wrote = last.filter(|it| it.pid_file == handle.pid_file);
+    let wrote = last.filter(|it| it.definition.pid_file == handle.pid_file);
     let wrote = wrote.and_then(|it| it.pid_file_text.as_deref());
     match Content::read(path) {
         Some(found) if wrote == Some(found.text.as_str()) => Owner::Ours,

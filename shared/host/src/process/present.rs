@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Found, Run, Running, Search,
-    find::{belonging, find, is_marked},
+    find::{belonging, find, is_marked, is_of_another, of_others},
     ports::Holder,
     scan::Entry,
 };
@@ -57,8 +57,12 @@ pub fn present(search: Search<'_>, entries: &[Entry]) -> Result<Present, Obstacl
         if holder.processes.iter().any(|it| is_known(it, &rest)) {
             continue;
         }
-        let carries_mark =
-            |run: &&Run| entries.iter().any(|it| it.run == **run && is_marked(search, it));
+        let others = of_others(search);
+        let carries_mark = |run: &&Run| {
+            let is_left =
+                |it: &&Entry| is_marked(search, it) && !is_of_another(search, &others, it);
+            entries.iter().filter(is_left).any(|it| it.run == **run)
+        };
         let marked: Vec<Run> = holder.processes.iter().filter(carries_mark).copied().collect();
         if marked.is_empty() {
             return Err(Obstacle::Held(holder));

@@ -14,7 +14,37 @@ use serde::{Deserialize, Serialize};
 
 use super::{Host, Run, stat};
 
-/// What is noted of a start.
+/// What a handle says of its process. A target that was renamed is known by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Definition {
+    /// Program and arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// The environment: hashed, for there may be secrets in it.
+    #[serde(default)]
+    env_hash: u64,
+    /// The pid file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<String>,
+}
+
+impl Definition {
+    /// Takes what a handle says.
+    #[must_use]
+    pub fn of(handle: &ProcessHandle) -> Self {
+        Self {
+            command: handle.command.clone(),
+            dir: handle.dir.clone(),
+            env_hash: env_hash(&handle.env),
+            pid_file: handle.pid_file.clone(),
+        }
+    }
+}
+
+/// What is noted of a run: at its start, or when it was adopted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which run.
@@ -25,18 +55,16 @@ pub struct Record {
     /// What everything that the run has started carries in its environment.
     #[serde(default)]
     pub mark: String,
-    /// Program and arguments, by which a target is known that was renamed.
-    #[serde(default)]
-    pub command: Vec<String>,
-    /// Its working directory, as in the handle.
+    /// What the target's handle said when the run was started or adopted, or says since the
+    /// configuration has changed while it runs.
+    #[serde(flatten)]
+    pub definition: Definition,
+    /// Whether somebody else has started it, and it was adopted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_adopted: bool,
+    /// The name in the marks of the run, where the target has another one since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir: Option<String>,
-    /// Its environment, as in the handle: hashed, for there may be secrets in it.
-    #[serde(default)]
-    pub env_hash: u64,
-    /// The pid file of the handle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid_file: Option<String>,
+    pub started_as: Option<String>,
     /// What we wrote into the pid file; absent when it is not ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_file_text: Option<String>,
@@ -49,17 +77,16 @@ pub struct Record {
 }
 
 impl Record {
-    /// Notes a run.
+    /// Notes a run that was started for a handle.
     #[must_use]
     pub fn new(run: Run, mark: String, handle: &ProcessHandle) -> Self {
         Self {
             run,
             boot_id: stat::boot_id(),
             mark,
-            command: handle.command.clone(),
-            dir: handle.dir.clone(),
-            env_hash: env_hash(&handle.env),
-            pid_file: handle.pid_file.clone(),
+            definition: Definition::of(handle),
+            is_adopted: false,
+            started_as: None,
             pid_file_text: None,
             log: None,
             cgroup: None,
@@ -85,10 +112,7 @@ impl Record {
     /// Returns whether a handle says the same, but for the name of its target.
     #[must_use]
     pub fn is_of(&self, handle: &ProcessHandle) -> bool {
-        self.command == handle.command
-            && self.dir == handle.dir
-            && self.env_hash == env_hash(&handle.env)
-            && self.pid_file == handle.pid_file
+        self.definition == Definition::of(handle)
     }
 }
 

@@ -197,18 +197,28 @@ async fn probe(agent: &Agent, request: ProbeRequest, sender: oneshot::Sender<Pro
     agent.world.sim.after(agent.world.net.way(&agent.world), move |_| drop(sender.send(reply)));
 }
 
-/// Returns who answers the checks of a process that does not run, as `monitor::answer` says it.
-fn answered_by(agent: &Agent, idx: usize, found: &Found, checks: &[CheckResult]) -> Vec<String> {
-    let unclear = match found {
-        Found::Unclear { reason, .. } => Some(reason.clone()),
-        Found::Running(_) | Found::NotRunning { .. } => None,
+/// Returns who answers the checks of a process that does not run, as `monitor::answer` says it:
+/// strangers, and what its last run has left behind.
+fn answered_by(
+    agent: &Agent,
+    idx: usize,
+    found: &Found,
+    checks: &[CheckResult],
+) -> (Vec<String>, Vec<String>) {
+    let (unclear, left) = match found {
+        Found::Unclear { reason, .. } => (Some(reason.clone()), &[][..]),
+        Found::NotRunning { leftovers } => (None, leftovers.as_slice()),
+        Found::Running(_) => (None, &[][..]),
     };
     let passing = checks.iter().filter(|it| it.ok);
     let others = passing.filter_map(|it| match agent.world.targets.hosts.answers(idx) {
-        Answers::Another(pid) => Some(format!("check `{}` passes, by pid {pid}", it.check)),
+        Answers::Another(pid) => Some((pid, format!("check `{}` passes, by pid {pid}", it.check))),
         Answers::Itself | Answers::Nobody => None,
     });
-    unclear.into_iter().chain(others).collect()
+    let (left, strangers): (Vec<_>, Vec<_>) =
+        others.partition(|(pid, _)| left.iter().any(|it| it.pid == *pid));
+    let words = |it: Vec<(i32, String)>| it.into_iter().map(|it| it.1);
+    (unclear.into_iter().chain(words(strangers)).collect(), words(left).collect())
 }
 
 fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
@@ -250,7 +260,8 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
         ..ProcessState::default()
     };
     let is_held = found.main().is_none() && part == Some("process");
-    let answered_by = if is_held { answered_by(agent, idx, &found, &checks) } else { Vec::new() };
+    let (answered_by, answered_by_left) =
+        if is_held { answered_by(agent, idx, &found, &checks) } else { Default::default() };
     let container = ContainerState {
         exists: true,
         status: if run.is_some() { "running" } else { "exited" }.to_owned(),
@@ -271,6 +282,7 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
         log_tail: Vec::new(),
         recent_starts: starts.into_iter().skip(from).map(utc).collect(),
         answered_by,
+        answered_by_left,
         ..TargetProbe::default()
     };
     (told, slowest)

@@ -101,6 +101,11 @@ impl Host for View<'_> {
         boot_id(self.0.state.borrow().boot.0)
     }
 
+    fn now(&self) -> SystemTime {
+        // What has had time to listen listens: nothing here is slow to.
+        self.boot_time() + Duration::from_secs(1_000_000_000)
+    }
+
     fn boot_time(&self) -> SystemTime {
         let since = self.0.state.borrow().boot.1;
         let beginning = SystemTime::from(utc(0));
@@ -198,8 +203,9 @@ impl Notes for View<'_> {
         self.0.state.borrow().beside[self.1].pid_file.clone()
     }
 
-    fn exit(&self) -> Option<Ending> {
-        self.0.state.borrow().beside[self.1].exit.clone()
+    fn exit_of(&self, target: &str) -> Option<Ending> {
+        let idx = self.0.places.iter().position(|it| it.name == target)?;
+        self.0.state.borrow().beside[idx].exit.clone()
     }
 
     fn unfinished(&self) -> Option<String> {
