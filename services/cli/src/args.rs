@@ -340,7 +340,7 @@ pub(crate) struct List {
     /// Opened within this time, such as 2h
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) since: Option<Duration>,
-    /// Whose id, type, target, analysis or resolution contains this text
+    /// Whose id, type, source, target, analysis or resolution contains this text
     #[arg(value_name = "TEXT")]
     pub(crate) q: Option<String>,
     /// At most so many

@@ -188,6 +188,10 @@ pub struct IncidentView {
     pub acknowledged_by: Option<String>,
     /// When its present state ends by itself.
     pub deadline: Option<DateTime<Utc>>,
+    /// The `event_flood` incident whose notifications stand for those of this one; absent when
+    /// people are notified of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_by: Option<IncidentId>,
 }
 
 /// A plan, and what an approval must name.
@@ -340,7 +344,7 @@ pub struct Filter {
     pub kind: Option<String>,
     /// At least so bad.
     pub severity: Option<Severity>,
-    /// Whose id, type, target, analysis or resolution contains this text.
+    /// Whose id, type, source, target, analysis or resolution contains this text.
     pub q: Option<String>,
     /// Opened at this time or later.
     pub since: Option<DateTime<Utc>>,

@@ -50,6 +50,7 @@ fn facts(detail: &IncidentDetail, now: DateTime<Utc>) -> Vec<(&'static str, Stri
     optional("waiting", view.waiting.as_deref().map(plain));
     optional("deadline", view.deadline.filter(|_| !view.status.is_over()).map(|at| ago(at, now)));
     optional("looked at", view.acknowledged_by.as_deref().map(|by| format!("by {}", plain(by))));
+    optional("notified by", view.notified_by.map(|id| id.to_string()));
     optional("symptom of", view.symptom_of.map(|id| id.to_string()));
     optional("before", view.previous.map(|id| format!("{id} was the same trouble")));
     let symptoms: Vec<_> = detail.symptoms.iter().map(ToString::to_string).collect();

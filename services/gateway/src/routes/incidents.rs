@@ -71,7 +71,7 @@ fn list(operation: &mut Operation<'_>) {
     operation.asks("severity", "At least so bad.", &or_empty(&severity));
     operation.asks(
         "q",
-        "Whose id, type, target, analysis or resolution contains this text.",
+        "Whose id, type, source, target, analysis or resolution contains this text.",
         &text,
     );
     operation.asks(

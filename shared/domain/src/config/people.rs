@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use super::validate::{Finding, finding, is_name, is_url, nearest};
 use crate::{
-    notify::{Email, Notify, Receiver, Route, Slack, Tls, Way, Webhook},
+    notify::{Email, Flood, Notify, Receiver, Route, Slack, Tls, Way, Webhook},
     secret::SecretRef,
     span::Span,
 };
 
 /// A receiver that may be told more often than this in one window needs no limit.
 const RATE_COUNT_MAX: u32 = 1000;
+
+/// Shorter times would sum up a flood by another flood.
+const FLOOD_SPAN_MIN: Span = Span::from_secs(60);
+/// Longer ones would hide that it is over.
+const FLOOD_SPAN_MAX: Span = Span::from_secs(24 * 3600);
 
 /// Longest template: it is rendered for each notice.
 const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
@@ -38,6 +43,7 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
             found.push(finding("notify.slack.approvers", message, hint));
         }
     }
+    flood_findings(notify.flood, found);
     names(notify.receivers.iter().map(|it| it.name.as_str()), "receiver", found);
     names(notify.escalations.iter().map(|it| it.name.as_str()), "escalation", found);
     for (idx, receiver) in notify.receivers.iter().enumerate() {
@@ -60,6 +66,21 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
     }
     for (idx, route) in notify.routes.iter().enumerate() {
         route_findings(notify, route, &format!("notify.routes[{idx}]"), found);
+    }
+}
+
+fn flood_findings(flood: Flood, found: &mut Vec<Finding>) {
+    let mut say = |path: &str, message: &str, hint: &str| {
+        found.push(finding(format!("notify.flood.{path}"), message, hint));
+    };
+    let Flood { incidents, within, summary } = flood;
+    if incidents == 0 {
+        say("incidents", "must be at least 1", "such as 50; more to be notified of each");
+    }
+    for (path, span) in [("within", within), ("summary", summary)] {
+        if span < FLOOD_SPAN_MIN || FLOOD_SPAN_MAX < span {
+            say(path, "must be from 1m to 1d", "such as 10m");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     Desk, Turn,
     flood::ANALYZER,
+    incidents::stays_with,
     observable::Proof,
     settle::{CONFIGURATION, MOVES_MAX},
 };
@@ -198,7 +199,8 @@ impl Desk {
                 it.phase,
                 Phase::Symptom { .. } | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
             );
-            it.id != id && (elsewhere || before) && is_sick
+            let asks_the_same = !elsewhere && self.answers_soon(incident, it);
+            it.id != id && (((elsewhere || before) && is_sick) || asks_the_same)
         };
         // What is needed counts more than what stands beside, and what is being healed
         // more than what a person has; then the oldest counts most.
@@ -218,6 +220,15 @@ impl Desk {
         };
         self.record(turn, Some(id), Fact::BecameSymptom { of }, why);
         true
+    }
+
+    /// Returns whether what an incident asks about its target is being answered for another one,
+    /// or was, and a person has it.
+    fn answers_soon(&self, incident: &Incident, other: &Incident) -> bool {
+        let is_rechecked =
+            matches!(&other.phase, Phase::Verifying { purpose: Purpose::Recheck { .. }, .. });
+        let is_rechecked = is_rechecked && self.proof_of(incident) == Proof::Checks;
+        (is_rechecked && incident.asks_the_same_as(other)) || stays_with(incident, other)
     }
 
     /// Opens an incident on a target that was found to be the cause of another one.
@@ -275,6 +286,9 @@ impl Desk {
 
     /// Looks whether a trouble is over whose sender does not say any more that it goes on.
     pub(super) fn end_lease(&mut self, turn: &mut Turn, id: IncidentId) {
+        if self.sum_up(turn, id) {
+            return;
+        }
         let source = self.incidents.get(&id).map(|it| it.event.source.to_string());
         let source = source.unwrap_or_default();
         let why = format!("{source} has not said again that it goes on");

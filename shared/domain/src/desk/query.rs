@@ -62,6 +62,7 @@ impl Desk {
             waiting,
             acknowledged_by: incident.acknowledged_by.clone(),
             deadline: self.deadline(incident),
+            notified_by: incident.notified_by,
         }
     }
 

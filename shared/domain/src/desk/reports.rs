@@ -116,7 +116,7 @@ impl Desk {
         broken.iter().filter(|name| !was_sick(name)).cloned().collect()
     }
 
-    fn prove(
+    pub(super) fn prove(
         &mut self,
         turn: &mut Turn,
         id: IncidentId,
@@ -260,8 +260,8 @@ impl Desk {
     fn end_phase(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        let soak = super::soak(&self.config, incident);
-        let due = incident.phase_deadline(policy, soak, self.incidents.led_at());
+        let proof = super::proof_within(&self.config, incident);
+        let due = incident.phase_deadline(policy, proof, self.incidents.led_at());
         // What can move without having waited for its end is looked at in any case.
         if due.is_none_or(|due| turn.at < due) && !self.incidents.is_movable(id) {
             return;
@@ -304,9 +304,9 @@ impl Desk {
                 self.record(turn, Some(id), Fact::UndoEnded { report: None }, why);
                 self.escalate(turn, id, Escalation::Regression, why);
             }
-            Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
             // Its deadline has come because it need not wait: settling knows what follows.
-            Phase::Symptom { .. } if self.incidents.is_movable(id) => {}
+            Phase::Verifying { .. } | Phase::Symptom { .. } if self.incidents.is_movable(id) => {}
+            Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
             Phase::Symptom { of } => {
                 let why = format!("its cause {of} was not healed in time");
                 self.escalate(turn, id, Escalation::CauseNotHealed, why);

@@ -39,8 +39,18 @@ impl Desk {
             (_, Some(occasion)) => occasion_told(&mut self.pace, &fleet, incident, occasion, now),
             (_, None) => Told::default(),
         };
+        self.note_flood(id, fact);
+        if let Some(occasion) = occasion
+            && !(told.notices.is_empty() && told.calls.is_empty())
+        {
+            let Some(incident) = self.incidents.get(&id) else { return Ok(()) };
+            if let Some(of) = self.quieted_by(incident, occasion) {
+                return self.quiet(id, of, fact, now);
+            }
+            self.note_call(id, occasion, now.at);
+        }
         let is_nothing = told.notices.is_empty() && told.calls.is_empty();
-        if is_nothing && incident.calls.is_empty() {
+        if is_nothing && self.incidents.get(&id).is_none_or(|it| it.calls.is_empty()) {
             return Ok(());
         }
         // Nobody is told while it is silenced; then they are, since it always ends.
