@@ -407,6 +407,7 @@ impl Scene {
                 started_at: now(),
                 failure: Some("in vain".to_owned()),
                 step_failed: false,
+                bring_up: false,
                 outcome_unknown: false,
             })
             .collect();

@@ -328,14 +328,14 @@ fn step(checks: &[Check], soak: Duration) -> Duration {
 fn out_of_time(work: &VerifyWork, look: &Look, soak: Option<&Soak>) -> String {
     let within = work.within;
     match (look.results.iter().find(|result| !result.ok), soak) {
-        (Some(sick), _) => format!("not well within {within}: {}: {}", sick.check, sick.detail),
+        (Some(sick), _) => format!("not healthy within {within}: {}: {}", sick.check, sick.detail),
         (None, Some(soak)) => format!(
-            "well for {} ms only within {within}, not for {}",
+            "healthy for only {} ms within {within}, required {}",
             soak.until(look).as_millis(),
             work.soak
         ),
         (None, None) => {
-            format!("there is no check that can prove that {} is well", work.target.name)
+            format!("no check can prove that {} is healthy", work.target.name)
         }
     }
 }
@@ -360,7 +360,7 @@ impl Verdict {
     fn passed(look: Look, soak: &Soak, n_restarts: u32) -> Self {
         let checks = soak.n_looks;
         let mut summary = format!(
-            "well for {} ms, {checks} looks at {} checks",
+            "healthy for {} ms, {checks} samples of {} checks",
             soak.until(&look).as_millis(),
             look.results.len()
         );
@@ -427,7 +427,7 @@ mod tests {
         }
         let verdict = pass(&mut trial, 751, 752).unwrap();
         assert!(verdict.passed);
-        assert_eq!(verdict.summary, "well for 351 ms, 5 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 351 ms, 5 samples of 1 checks");
     }
 
     fn process_trial(after_fix: bool, start_period_s: u64) -> Trial {
@@ -531,7 +531,7 @@ mod tests {
             assert!(pass(&mut trial, from_ms, to_ms).is_none(), "{from_ms}");
         }
         let verdict = pass(&mut trial, 1201, 1203).unwrap();
-        assert_eq!(verdict.summary, "well for 300 ms, 4 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 300 ms, 4 samples of 1 checks");
     }
 
     #[test]
@@ -540,6 +540,6 @@ mod tests {
         assert!(pass(&mut trial, 0, 700).is_none());
         assert!(pass(&mut trial, 701, 1500).is_none());
         let verdict = pass(&mut trial, 1501, 2300).unwrap();
-        assert_eq!(verdict.summary, "well for 801 ms, 3 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 801 ms, 3 samples of 1 checks");
     }
 }

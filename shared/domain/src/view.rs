@@ -172,9 +172,13 @@ pub struct IncidentView {
     pub count: u64,
     /// Fixes begun so far.
     pub attempt: u32,
+    /// Whether the last of them is a bring-up: the first start of a target that no monitor had
+    /// seen healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
     /// What is known about the cause.
     pub analysis: Option<String>,
-    /// How it ended.
+    /// How it ended; null while it is open.
     pub resolution: Option<String>,
     /// The incident that is its cause, when it is a symptom.
     pub symptom_of: Option<IncidentId>,
@@ -182,7 +186,7 @@ pub struct IncidentView {
     pub previous: Option<IncidentId>,
     /// The plan that waits or is under way.
     pub plan: Option<PlanView>,
-    /// Why it waits.
+    /// Why it waits; of an escalated incident, why it was escalated.
     pub waiting: Option<String>,
     /// Who is looking at it.
     pub acknowledged_by: Option<String>,
@@ -335,14 +339,14 @@ pub struct MutedView {
 pub struct Filter {
     /// Any of these states; empty: all.
     pub status: Vec<Status>,
-    /// Only those that are not over.
+    /// Only open incidents.
     pub open: bool,
     /// About this target.
     pub target: Option<String>,
     /// Of this type.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// At least so bad.
+    /// Minimum severity.
     pub severity: Option<Severity>,
     /// Whose id, type, source, target, analysis or resolution contains this text.
     pub q: Option<String>,

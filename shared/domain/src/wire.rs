@@ -270,6 +270,10 @@ pub struct AttemptRecord {
     /// Whether a fixer reported that a step of it failed: then it may have started nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub step_failed: bool,
+    /// Whether it was the first start of a target that no monitor had seen healthy, and so no
+    /// repair: it uses up no budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
     /// Whether nobody knows how it ended, since its fixer died or was not heard of any more: it
     /// may have started nothing, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -283,7 +287,7 @@ pub struct AnalysisReport {
     pub work: WorkRef,
     /// The member that did it.
     pub by: String,
-    /// Possible causes, the likeliest first. Empty when nothing explains the findings.
+    /// Possible causes, the likeliest first. Empty when no diagnosis rule matched.
     pub hypotheses: Vec<Hypothesis>,
     /// What was looked at.
     pub evidence: Vec<Evidence>,

@@ -138,6 +138,8 @@ fn open_incident(target: &Target) -> IncidentView {
         waiting: None,
         acknowledged_by: None,
         deadline: None,
+        bring_up: false,
+        notified_by: None,
     }
 }
 

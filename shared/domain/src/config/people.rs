@@ -12,6 +12,8 @@ use crate::{
 /// A receiver that may be told more often than this in one window needs no limit.
 const RATE_COUNT_MAX: u32 = 1000;
 
+/// The time of each is remembered.
+const FLOOD_INCIDENTS_MAX: u32 = 10_000;
 /// Shorter times would sum up a flood by another flood.
 const FLOOD_SPAN_MIN: Span = Span::from_secs(60);
 /// Longer ones would hide that it is over.
@@ -39,7 +41,7 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
         secret_findings(&app.signing_secret, "notify.slack.signing_secret", found);
         if app.approvers.is_empty() {
             let hint = "list ids of Slack users, such as `U012AB3CD`, or remove `slack`";
-            let message = "nobody may press the buttons";
+            let message = "no user may press the buttons";
             found.push(finding("notify.slack.approvers", message, hint));
         }
     }
@@ -74,8 +76,9 @@ fn flood_findings(flood: Flood, found: &mut Vec<Finding>) {
         found.push(finding(format!("notify.flood.{path}"), message, hint));
     };
     let Flood { incidents, within, summary } = flood;
-    if incidents == 0 {
-        say("incidents", "must be at least 1", "such as 50; more to be notified of each");
+    if incidents == 0 || FLOOD_INCIDENTS_MAX < incidents {
+        let message = format!("must be from 1 to {FLOOD_INCIDENTS_MAX}");
+        say("incidents", &message, "such as 50; more to be notified of each");
     }
     for (path, span) in [("within", within), ("summary", summary)] {
         if span < FLOOD_SPAN_MIN || FLOOD_SPAN_MAX < span {
@@ -289,8 +292,12 @@ mod tests {
             ("  public_url: selfheal.example.org", "http or https URL"),
             ("  link_secret: {env: A}", "`public_url`"),
             ("  link_secret: {}\n  public_url: http://a", "exactly one of `env` and `file`"),
-            ("  slack: {signing_secret: {env: A}}", "nobody may press"),
+            ("  slack: {signing_secret: {env: A}}", "no user may press"),
             ("  receivers: [{name: a}]", "exactly one way"),
+            ("  flood: {incidents: 0}", "from 1 to 10000"),
+            ("  flood: {incidents: 10001}", "from 1 to 10000"),
+            ("  flood: {within: 1s}", "from 1m to 1d"),
+            ("  flood: {summary: 2d}", "from 1m to 1d"),
             ("  receivers: [{name: a, log: true, teams: {webhook: {env: A}}}]", "exactly one way"),
             ("  receivers: [{name: a.b, log: true}]", "is not a name"),
             ("  receivers: [{name: a, log: true}, {name: a, log: true}]", "twice"),

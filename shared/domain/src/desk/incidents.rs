@@ -484,10 +484,10 @@ impl Incidents {
             lessen(&mut self.sick, target);
         }
         if let Some(target) = &keys.treated {
-            take_out(&mut self.treated, target, id);
+            take_out(&mut self.treated, target, &id);
         }
         if let Some(guard) = &keys.held {
-            take_out(&mut self.held, guard, id);
+            take_out(&mut self.held, guard, &id);
         }
         if keys.wants {
             self.wanting.remove(&id);
@@ -496,7 +496,7 @@ impl Incidents {
             self.symptoms.remove(&(cause, id));
         }
         if let (Some(target), Some(since)) = (target, keys.shares_since) {
-            take_out(&mut self.sharing, target, (since, id));
+            take_out(&mut self.sharing, target, &(since, id));
         }
     }
 
@@ -507,7 +507,7 @@ impl Incidents {
             self.by_fingerprint.remove(&fingerprint);
         }
         if let Some(target) = &incident.target {
-            take_out(&mut self.on_target, target, id);
+            take_out(&mut self.on_target, target, &id);
         }
         self.former.insert(fingerprint, id);
         self.over.push_back(id);
@@ -646,9 +646,9 @@ fn is_stray(incident: &Incident, fleet: &Fleet) -> bool {
     }
 }
 
-fn take_out<T: Ord>(map: &mut BTreeMap<String, BTreeSet<T>>, key: &str, item: T) {
+fn take_out<T: Ord>(map: &mut BTreeMap<String, BTreeSet<T>>, key: &str, item: &T) {
     if let Some(items) = map.get_mut(key) {
-        items.remove(&item);
+        items.remove(item);
         if items.is_empty() {
             map.remove(key);
         }

@@ -78,11 +78,11 @@ impl Desk {
                 Fate::Measured => self.take_shared(turn, id),
                 Fate::CauseRegressed => {
                     let why =
-                        format!("the target of its cause {of} is well again, this one is not");
+                        format!("the target of its cause {of} is healthy again, this one is not");
                     self.record(turn, Some(id), Fact::Released, why);
                 }
                 Fate::CauseOver => {
-                    let why = format!("its cause {of} is over; fresh samples must prove it");
+                    let why = format!("its cause {of} has ended; fresh samples must prove it");
                     self.start_recheck_of_symptom(turn, id, &why);
                 }
                 Fate::Circle => self.leave_circle(turn, id),
@@ -123,7 +123,7 @@ impl Desk {
         match self.incidents.get(&id).map(|it| self.proof_of(it)) {
             Some(Proof::Checks) => self.record(turn, Some(id), Fact::RecheckStarted, why),
             Some(Proof::Sender(unproven)) => {
-                let why = format!("its cause is over; {unproven}");
+                let why = format!("its cause has ended; {unproven}");
                 self.record(turn, Some(id), Fact::Released, why);
             }
             None => {}
@@ -157,7 +157,8 @@ impl Desk {
             return;
         }
         if let Proof::Sender(unproven) = self.proof_of(incident) {
-            let why = format!("{} had said that it is over; {unproven}", incident.event.source);
+            let why =
+                format!("{} had reported that it has ended; {unproven}", incident.event.source);
             self.record(turn, Some(id), Fact::SelfResolved, why);
         }
     }

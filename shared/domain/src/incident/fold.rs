@@ -270,7 +270,7 @@ impl Incident {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are about no attempt")]
     fn keep_attempt(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::FixStarted { attempt, plan, .. } => {
+            Fact::FixStarted { attempt, plan, bring_up, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
                 self.attempts.push(AttemptRecord {
@@ -279,6 +279,7 @@ impl Incident {
                     started_at: now.at,
                     failure: None,
                     step_failed: false,
+                    bring_up: *bring_up,
                     outcome_unknown: false,
                 });
             }

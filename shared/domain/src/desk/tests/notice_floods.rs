@@ -169,3 +169,29 @@ fn a_source_is_counted_within_the_time_that_is_configured() {
     }
     assert_eq!(floods(&world), []);
 }
+
+#[test]
+fn what_is_not_told_takes_no_place_of_what_is() {
+    let mut config = world().desk.config().clone();
+    config.notify.receivers[0].rate = Some("6/h".parse().unwrap());
+    let mut world = World::new(config);
+    let begun = world.at;
+    calls(&mut world, "nagios", 30);
+    assert_eq!(tell_all(&mut world).len(), 6, "five, and that there is a flood");
+    let other = call(&mut world, "zabbix");
+    assert_eq!(tell_all(&mut world), [], "there is no place for more in this hour");
+    let waits = world.incident(other).notices[0].not_before.unwrap();
+    assert!(waits <= begun + secs(3605), "{waits}");
+}
+
+#[test]
+fn that_there_is_a_flood_does_not_wait_behind_it() {
+    let mut config = world().desk.config().clone();
+    config.notify.receivers[0].rate = Some("1/m".parse().unwrap());
+    let mut world = World::new(config);
+    calls(&mut world, "nagios", 30);
+    let [flood] = floods(&world)[..] else { panic!("one flood") };
+    let opened_at = world.incident(flood).opened_at;
+    let waits = world.incident(flood).notices[0].not_before.unwrap();
+    assert!(waits <= opened_at + secs(60), "{waits}");
+}

@@ -278,7 +278,7 @@ impl Looked<'_> {
 
     fn not_known(&self, processes: &[Run]) -> String {
         format!(
-            "{} has the target's command and was started by somebody else; whether it is the target is not known; name its `pid_file` in the handle, or end it",
+            "{} has the target's command and was started from outside; whether it is the target is not known; name its `pid_file` in the handle, or end it",
             self.described(processes)
         )
     }
