@@ -306,3 +306,62 @@ async fn a_fix_that_breaks_a_neighbour_is_taken_back() {
     })
     .await;
 }
+
+/// After a reboot nothing runs. Each target needs one of the level before.
+#[tokio::test]
+async fn thirty_targets_in_six_levels_come_up_well_within_a_minute() {
+    let dir = directory("levels");
+    let name = |level: usize, n: usize| format!("t{level}{n}");
+    let targets: Vec<_> = (0..30)
+        .map(|it| {
+            let (level, n) = (it / 5, it % 5);
+            let needs = if level == 0 { String::new() } else { name(level - 1, n) };
+            format!(
+                "  - name: {}\n    process: {{command: [sleep, \"300\"]}}\n    depends_on: [{needs}]",
+                name(level, n)
+            )
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let stack = Stack::up(&dir, &config(&targets, "policy: {soak: 3s}\n"));
+    for n in 0..5 {
+        stack.until(&name(5, n), &["resolved"]).await;
+    }
+    let took = begun.elapsed();
+    assert!(took.as_secs() < 50, "{took:?}");
+    // Nothing is started before what it needs is healthy.
+    let log = stack.log();
+    let first = |target: &str, decision: &str| {
+        let is_it = |it: &&Value| it["target"] == target && it["decision"] == decision;
+        log.iter().find(is_it).and_then(|it| it["seq"].as_u64())
+    };
+    for (level, n) in (1..6).flat_map(|level| (0..5).map(move |n| (level, n))) {
+        let needed = first(&name(level - 1, n), "resolved");
+        let started = first(&name(level, n), "fix_started");
+        assert!(needed.is_some() && needed < started, "{level} {n}: {needed:?} {started:?}");
+    }
+    assert!(stack.decisions("t50").contains(&"fix_started".to_owned()));
+}
+
+/// Its start command puts it into the background, where it is ready after six seconds.
+#[tokio::test]
+async fn a_daemon_that_starts_slowly_is_verified_within_its_start_period() {
+    let dir = directory("daemon");
+    // Where the end of the test finds it.
+    let pid_file = dir.join("data/run/own.pid");
+    let script = format!(
+        "(sleep 6; exec sh -c 'echo $$ > {}; exec sleep 300') >/dev/null 2>&1 &",
+        pid_file.display()
+    );
+    let target = format!(
+        "  - name: daemon\n    process: {{command: [sh, -c, {}], pid_file: {}}}\n    start_period: 20s",
+        json!(script),
+        json!(pid_file.display().to_string()),
+    );
+    let stack = Stack::up(&dir, &config(&[target], POLICY));
+    let incident = stack.until("daemon", &["resolved", "self_resolved"]).await;
+    assert_eq!(incident["status"], "resolved", "{incident:#}");
+    assert_eq!((&incident["attempt"], &incident["bring_up"]), (&json!(1), &json!(true)));
+    let decisions = stack.decisions("daemon");
+    assert!(!decisions.contains(&"not_verified".to_owned()), "{decisions:?}");
+}

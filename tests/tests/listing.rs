@@ -92,11 +92,11 @@ async fn a_receiver_can_be_tried_by_the_command_line() {
     let stack = Stack::up(&dir, config);
     let test = |name: &str| stack.cli(&["notify", "test", name, "--gateway", stack.url()]);
     let (code, said) = test("ops");
-    assert!(code == 0 && said.contains("ops was told by log"), "{code} {said}");
+    assert!(code == 0 && said.contains("ops was notified by log"), "{code} {said}");
     let (code, said) = test("nobody");
     assert!(code == 3 && said.contains("ops, gone"), "{code} {said}");
     let (code, said) = test("gone");
-    assert!(code == 1 && said.contains("could not be told"), "{code} {said}");
+    assert!(code == 1 && said.contains("could not be notified"), "{code} {said}");
     assert!(!said.contains("/secret"), "{said}");
     let (code, said) =
         stack.cli(&["notify", "test", "ops", "--gateway", "http://selfheal.example:8080"]);

@@ -349,7 +349,7 @@ fn how(check: Option<&Check>, result: &CheckResult) -> Failure {
     if detail.starts_with("answered") {
         // By a status that names a time-out of its own, perhaps.
         Failure::Wrong
-    } else if has(&["refused", "nobody listens"]) {
+    } else if has(&["refused", "nothing listens", "nobody listens"]) {
         Failure::Refused
     } else if has(&NO_NAME) {
         Failure::NoName
@@ -374,6 +374,8 @@ mod tests {
         for (detail, wanted) in [
             ("cannot connect to 127.0.0.1:1: Connection refused (os error 111)", F::Refused),
             ("cannot connect: Connection refused (os error 111)", F::Refused),
+            ("nothing listens on 127.0.0.1:40000", F::Refused),
+            // Said by older monitors.
             ("nobody listens on 127.0.0.1:40000", F::Refused),
             ("no answer within 2000 ms", F::TimedOut),
             ("cannot connect to 10.0.0.1:1: Connection timed out (os error 110)", F::TimedOut),

@@ -101,7 +101,7 @@ fn hypothesis(
             cause::HEALTHY | cause::NOT_OBSERVABLE | cause::EVIDENCE_INCOMPLETE | cause::STARTING,
             _,
         ) => Cure::None(Vec::new()),
-        (_, Some(by)) => Cure::None(vec![format!("no cure is proposed: {by} explains it better")]),
+        (_, Some(by)) => Cure::None(vec![format!("no fix is proposed: {by} explains it better")]),
         // A cure for the symptom must be meant for that, and not for the event alone.
         // And what answers in its place must be looked at first, whatever the event.
         (cause::DEPENDENCY_DOWN | cause::ANSWERED_BY_ANOTHER, None) => {

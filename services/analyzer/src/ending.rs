@@ -121,7 +121,7 @@ impl fmt::Display for Ending {
                     None => write!(f, "ended by signal {signal}")?,
                 },
                 (None, Some(_)) => {}
-                (None, None) => return f.write_str("nobody saw how it ended"),
+                (None, None) => return f.write_str("its exit was not observed"),
             }
         }
         match self.exit_code {
@@ -156,7 +156,7 @@ mod tests {
             (of(None, Some(11), false), Doing::Own, "ended by signal 11 (SIGSEGV)"),
             (of(None, Some(40), false), Doing::Own, "ended by signal 40"),
             (of(Some(255), None, false), Doing::Own, "ended with exit code 255"),
-            (Ending::default(), Doing::Unknown, "nobody saw how it ended"),
+            (Ending::default(), Doing::Unknown, "its exit was not observed"),
         ] {
             assert_eq!(ending.doing(), doing, "{ending}");
             assert_eq!(ending.to_string(), text);

@@ -45,7 +45,7 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
         None => evidence.push(one(
             "monitor",
             Some(&target.name),
-            format!("no monitor of zone `{}` answered, so nothing was looked at", target.zone),
+            format!("no monitor of zone `{}` answered, so no evidence was collected", target.zone),
             Value::Null,
         )),
     }
@@ -62,7 +62,8 @@ pub(crate) fn of(work: &DiagnoseWork, findings: &Findings) -> Vec<Evidence> {
     evidence.extend(repeats(work));
     evidence.extend(last(&work.attempts).iter().map(attempt));
     for change in last(&work.changes) {
-        let by = change.source.as_ref().map(|it| format!(" (told by {it})")).unwrap_or_default();
+        let by =
+            change.source.as_ref().map(|it| format!(" (reported by {it})")).unwrap_or_default();
         let summary = format!("{}: {}{by}", change.at, change.what);
         let detail = change.link.as_ref().map_or(Value::Null, |it| json!({ "link": it }));
         evidence.push(one("change", change.target.as_deref(), summary, detail));
@@ -236,7 +237,7 @@ fn dependency(dependency: &Target, work: &DiagnoseWork, findings: &Findings) -> 
     let incident =
         if work.sick_dependencies.contains(name) { ", has an open incident" } else { "" };
     let Some(probe) = findings.dependency(name) else {
-        let summary = format!("{name}: no monitor could look at it{incident}");
+        let summary = format!("{name}: no monitor could check it{incident}");
         return one("monitor", Some(name), summary, Value::Null);
     };
     let failed = case::failed(dependency, probe);

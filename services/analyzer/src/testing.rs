@@ -414,6 +414,8 @@ impl Scene {
                 started_at: now(),
                 failure: Some("in vain".to_owned()),
                 step_failed: false,
+                bring_up: false,
+                outcome_unknown: false,
             })
             .collect();
         self
@@ -425,6 +427,16 @@ impl Scene {
         for (record, ago) in self.work.attempts.iter_mut().zip(ago) {
             record.started_at = now() - TimeDelta::seconds(*ago);
             record.step_failed = true;
+        }
+        self
+    }
+
+    /// Attempts so many seconds ago, of which nobody knows how they ended.
+    pub(crate) fn unknown_s_ago(mut self, runbook: &str, ago: &[i64]) -> Self {
+        self = self.tried(runbook, u32::try_from(ago.len()).unwrap());
+        for (record, ago) in self.work.attempts.iter_mut().zip(ago) {
+            record.started_at = now() - TimeDelta::seconds(*ago);
+            record.outcome_unknown = true;
         }
         self
     }

@@ -142,11 +142,11 @@ pub const METRICS: [Metric; 2] = [
     Metric::counter(
         "selfheal_diagnoses_total",
         &["cause"],
-        "Reported diagnoses, by likeliest cause; none when nothing explains the findings.",
+        "Reported diagnoses, by likeliest cause; none when no diagnosis rule matched.",
     ),
     Metric::histogram(
         "selfheal_diagnosis_seconds",
         &[],
-        "From the receipt of work to the diagnosis, looks of monitors included.",
+        "From the receipt of work to the diagnosis, samples of monitors included.",
     ),
 ];

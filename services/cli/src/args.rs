@@ -140,12 +140,12 @@ pub(crate) enum Command {
     },
     /// Rejects the plan that an incident waits for; a person takes over
     Reject(Reasoned),
-    /// Says that somebody is looking at an incident
+    /// Acknowledge an incident
     #[command(alias = "ack")]
     Acknowledge(Named),
     /// Closes an incident by hand
     Close(Reasoned),
-    /// Seeks the cause of an escalated incident anew, with a new set of attempts
+    /// Retry an escalated incident with a fresh attempt budget
     Retry(Named),
     /// Stops new fixes at once, everywhere; verification goes on
     Pause {
@@ -168,7 +168,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<silences::Silences>,
     },
-    /// Tries whether people can be told
+    /// Send test notifications
     #[command(subcommand)]
     Notify(Notify),
     /// Makes, lists and ends the tokens of the gateway's callers
@@ -322,7 +322,7 @@ pub(crate) enum Incidents {
 /// Which incidents are listed.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct List {
-    /// Only those that are not over
+    /// Only open incidents
     #[arg(long)]
     pub(crate) open: bool,
     /// In one of these states, such as resolved,escalated
@@ -334,13 +334,13 @@ pub(crate) struct List {
     /// Of this type
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) kind: Option<String>,
-    /// At least so bad
+    /// Minimum severity
     #[arg(long, value_name = "WORD", value_parser = severity)]
     pub(crate) severity: Option<Severity>,
     /// Opened within this time, such as 2h
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) since: Option<Duration>,
-    /// Whose id, type, target, analysis or resolution contains this text
+    /// Whose id, type, source, target, analysis or resolution contains this text
     #[arg(value_name = "TEXT")]
     pub(crate) q: Option<String>,
     /// At most so many

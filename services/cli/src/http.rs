@@ -34,7 +34,7 @@ pub(crate) async fn health(
             return Err(Failure::new(Exit::Usage, error.to_string()));
         }
         Err(error) => {
-            return Err(Failure::new(Exit::Failed, format!("{url} is not well")).because(error));
+            return Err(Failure::new(Exit::Failed, format!("{url} is not healthy")).because(error));
         }
     };
     if !(200..300).contains(&status) {

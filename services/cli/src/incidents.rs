@@ -138,7 +138,7 @@ pub(crate) mod sample {
             "fingerprint": "service_down@database", "opened_at": "2026-01-02T03:04:00Z",
             "updated_at": "2026-01-02T03:04:05Z", "closed_at": "2026-01-02T03:04:05Z", "count": 2,
             "attempt": 1, "analysis": "its process was killed by signal 9",
-            "resolution": "restarted, and well for 2 s",
+            "resolution": "restarted, and healthy for 2 s",
         })
     }
 

@@ -38,5 +38,5 @@ pub(crate) async fn run(
     }
     let text = |field: &str| plain(told.get(field).and_then(Value::as_str).unwrap_or("?"));
     let name = toned(Tone::Good, text("receiver"));
-    terminal.print(&format!("{name} was told by {}: {}", text("way"), text("told")))
+    terminal.print(&format!("{name} was notified by {}: {}", text("way"), text("told")))
 }

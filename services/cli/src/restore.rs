@@ -129,7 +129,7 @@ async fn rebuild(
         Ok(state) => state,
         // Without streams there is nothing in them.
         Err(_) if args.dry_run => StreamState::default(),
-        Err(error) => return Err(of_bus("cannot look at the ledger", error)),
+        Err(error) => return Err(of_bus("cannot inspect the ledger", error)),
     };
     let known = match (state.messages, args.append) {
         (0, _) => Known { n_decisions: found.n_in_base(), covers: found.base_covers },
@@ -311,7 +311,7 @@ async fn forget_snapshots(bus: &Bus, ledger: &Ledger) -> Result<(), Failure> {
 /// beginning, for which a snapshot stands.
 async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
     let first = ledger.first_seq().await;
-    let first = first.map_err(|error| of_bus("cannot look at the ledger", error))?;
+    let first = first.map_err(|error| of_bus("cannot inspect the ledger", error))?;
     let mut reader = ledger.read(first.saturating_sub(1));
     let mut book = Book::open(log, None)?;
     let mut wanted = Vec::<Decision>::new().into_iter().peekable();

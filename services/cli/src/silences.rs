@@ -57,13 +57,17 @@ fn text(view: &SilencesView, now: DateTime<Utc>) -> String {
     }
     if !view.suppressed.is_empty() {
         let rows = view.suppressed.iter().map(|it| muted(it, now)).collect();
-        parts.push(table(&["KEPT QUIET", "TARGET", "SINCE", "UNTIL", "WHY"], rows));
+        parts.push(table(&["SUPPRESSED", "TARGET", "SINCE", "UNTIL", "WHY"], rows));
         let n_more = view.n_suppressed.saturating_sub(view.suppressed.len());
         if 0 < n_more {
-            parts.push(format!("{n_more} more are kept quiet"));
+            parts.push(format!("{n_more} more are suppressed"));
         }
     }
-    if parts.is_empty() { "nothing is kept quiet".to_owned() } else { parts.join("\n\n") }
+    if parts.is_empty() {
+        "no active silences or suppressed alerts".to_owned()
+    } else {
+        parts.join("\n\n")
+    }
 }
 
 fn silence(it: &SilenceView, now: DateTime<Utc>) -> Vec<String> {
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn silences_and_what_they_keep_quiet_are_shown() {
-        assert_eq!(text(&SilencesView::default(), Utc::now()), "nothing is kept quiet");
+        assert_eq!(
+            text(&SilencesView::default(), Utc::now()),
+            "no active silences or suppressed alerts"
+        );
         let now: DateTime<Utc> = "2026-03-01T00:00:00Z".parse().unwrap();
         let until = "2026-03-01T02:00:00Z".parse().unwrap();
         let id = SilenceId("0123456789abcdef".to_owned());

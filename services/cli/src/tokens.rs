@@ -131,13 +131,13 @@ async fn revoke(system: &System, name: &str, by: &By) -> Result<(), Failure> {
         return system.terminal.print_json(&json!({"name": name, "state": "revoked"}), true);
     }
     let done = toned(Tone::Good, "done:");
-    system.terminal.print(&format!("{done} token `{}` opens nothing any more", plain(name)))
+    system.terminal.print(&format!("{done} token `{}` revoked", plain(name)))
 }
 
 async fn known(system: &System) -> Result<Tokens, Failure> {
     let tokens = system.bus.token_store().list(system.timeout).await;
     tokens.map_err(|error| {
-        of_bus("the broker does not tell the tokens", error)
+        of_bus("the broker does not report the tokens", error)
             .hint("a supervisor of this version makes their bucket; see `selfheal status`")
     })
 }

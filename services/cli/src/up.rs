@@ -198,7 +198,7 @@ impl Signals {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "told to end",
+            _ = self.terminate.recv() => "stopped on request",
             _ = self.hang_up.recv() => "terminal closed",
         }
     }

@@ -203,7 +203,7 @@ impl Attempt {
     /// Returns an error when the time of the step is over: whoever waits for us may act now.
     pub(crate) fn in_time(&self) -> Result<(), Failure> {
         if self.deadline + OVERTIME.to_std() <= Instant::now() {
-            return Err(Failure::new("its time was over before it could go on"));
+            return Err(Failure::new("it timed out before it could continue"));
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ impl Attempt {
                     Outlook::TakeOver(ended) => Next::Report(ended),
                 },
                 ClaimState::Recalled => not_begun(FixOutcome::Refused {
-                    reason: format!("{} withdrew it before it was begun", other.claim.by),
+                    reason: format!("{} withdrew it before it started", other.claim.by),
                     code: Refusal::Recalled,
                 }),
             },
@@ -205,7 +205,7 @@ fn refusal(
 fn too_late(order: &FixOrder, now: DateTime<Utc>) -> Option<(Refusal, String)> {
     (order.not_after < now).then(|| {
         let reason = format!(
-            "too late: it had to be begun before {}, and by the broker's clock it is {}",
+            "too late: it had to start before {}, and by the broker's clock it is {}",
             order.not_after.format("%F %T%.3fZ"),
             now.format("%F %T%.3fZ")
         );

@@ -131,7 +131,7 @@ impl Orders {
             match self.bus.clock().await {
                 Ok(clock) => return Some(clock),
                 Err(error) => {
-                    warn!(incident.id = %order.work.incident, error = %Chain(&error), "the broker did not tell its time, trying again");
+                    warn!(incident.id = %order.work.incident, error = %Chain(&error), "the broker did not report its time, retrying");
                 }
             }
             self.stop.run_until_cancelled(sleep(RETRY)).await?;

@@ -98,7 +98,7 @@ async fn http(check: &Check, url: &str, tools: &Tools) -> Result<String, Failure
 
 async fn process(action: &Action, tools: &Tools, attempt: &Attempt) -> Result<String, Failure> {
     let Action::ProcessRestart { target, process } = action else {
-        return Err(Failure::new("the step has no process to look at"));
+        return Err(Failure::new("the step has no process to check"));
     };
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
@@ -128,7 +128,7 @@ async fn container(action: &Action, tools: &Tools) -> Result<String, Failure> {
         | Action::CommandRun { .. }
         | Action::HttpRequest { .. }
         | Action::DiskClean { .. } => {
-            return Err(Failure::new("the step has no container to look at"));
+            return Err(Failure::new("the step has no container to check"));
         }
     };
     if tools.engine.is_well(name).await? {

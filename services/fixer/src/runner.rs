@@ -135,7 +135,8 @@ impl Work<'_> {
     /// has changed and nothing has failed; else only a verification can tell.
     fn lost(&self, next: &str, lost: &Lost) -> FixOutcome {
         let n_done = self.reports.len();
-        let reason = format!("step `{next}` was not begun: {lost}; steps begun before: {n_done}");
+        let reason =
+            format!("step `{next}` was not started: {lost}; steps started before: {n_done}");
         if n_done == 0 {
             FixOutcome::Refused { reason, code: lost.code }
         } else {
@@ -173,7 +174,7 @@ impl Work<'_> {
             match self.act(&name, undo, step.timeout.to_std()).await {
                 Ok(()) => {}
                 Err(Stop::Lost(lost)) => {
-                    failures.push(format!("step `{name}` was not begun: {lost}"));
+                    failures.push(format!("step `{name}` was not started: {lost}"));
                     break;
                 }
                 Err(Stop::NotBegun(it) | Stop::Failed(it) | Stop::TimedOut(it)) => {

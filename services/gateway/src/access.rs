@@ -253,8 +253,8 @@ impl Access {
         if let Some(record) = keyring.and_then(|it| it.find(&hash)) {
             return match record.state(Utc::now()) {
                 TokenState::Valid => Ok(Principal::of_token(&record)),
-                TokenState::Expired => Err(refused("token_expired", "this token has expired")),
-                TokenState::Revoked => Err(refused("token_revoked", "this token was revoked")),
+                TokenState::Expired => Err(refused("token_expired", "ttheir token has expired")),
+                TokenState::Revoked => Err(refused("token_revoked", "ttheir token was revoked")),
             };
         }
         if oidc::is_token(token) {
@@ -407,7 +407,7 @@ fn refused(code: &'static str, message: &'static str) -> Problem {
 fn not_known_yet() -> Problem {
     Problem::later(
         "access_not_known",
-        "who may come in is not known yet: the broker has not told it since this gateway started",
+        "access rules are not loaded yet: waiting for the broker",
         "send it again after the time in Retry-After; see whether the broker runs",
         1,
     )

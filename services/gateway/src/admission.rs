@@ -59,7 +59,7 @@ pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<
         Err(error) => {
             warn!(integration = door, error = %Chain(&error), "the secret of an integration cannot be read");
             let message = "the secret that this integration asks for cannot be read here";
-            let hint = "see the gateway's log; send it again when it is mended";
+            let hint = "see the gateway's log; retry when it is corrected";
             Problem::later("secret_unreadable", message, hint, RETRY_AFTER_S)
         }
     };

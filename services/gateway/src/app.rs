@@ -165,7 +165,7 @@ impl App {
         if timeout(FIRST_LOOK_MAX, looked).await.is_err() {
             warn!(
                 hint = "see what this user of the broker may read",
-                "the configuration is not known yet; until it is, nobody is told"
+                "the configuration is not known yet; until it is, no notification is sent"
             );
         }
         self.0.in_force.get_or_init(|| in_force).clone()

@@ -142,7 +142,7 @@ async fn detail(app: &App, grant: &Grant) -> Result<IncidentDetail, Response> {
     match found {
         Ok(Some(detail)) => Ok(detail),
         Ok(None) => {
-            let text = "It may have been over for long.";
+            let text = "It may have ended long ago.";
             Err(told(StatusCode::NOT_FOUND, &Notice::new("There is no such incident", text)))
         }
         Err(problem) => Err(trouble(problem)),

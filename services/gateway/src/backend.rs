@@ -57,7 +57,7 @@ impl App {
             Problem::later(
                 "no_supervisor",
                 "no supervisor answers",
-                "look at GET /api/v1/status and at the supervisor's log; events are still accepted",
+                "see GET /api/v1/status and the supervisor's log; events are still accepted",
                 RETRY_AFTER_S,
             )
         })

@@ -95,7 +95,7 @@ pub(crate) async fn tokens(State(app): State<App>) -> Result<Json<serde_json::Va
     let Some(tokens) = app.access().tokens() else {
         return Err(Problem::later(
             "access_not_known",
-            "the tokens are not known yet: the broker has not told them since this gateway started",
+            "tokens are not loaded yet: waiting for the broker",
             "ask again after the time in Retry-After; see whether the broker runs",
             1,
         ));

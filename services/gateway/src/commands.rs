@@ -219,7 +219,7 @@ fn respond(answer: &Answer) -> Result<Response, Problem> {
             answer.message.clone(),
             match answer.incident_id {
                 Some(_) => "see the incident's present state at GET /api/v1/incidents/{id}",
-                None => "mend what the message names, and send it again",
+                None => "correct what the message names, and retry",
             },
         )),
         AnswerStatus::NotFound if answer.incident_id.is_none() => Err(Problem::new(

@@ -68,7 +68,7 @@ pub(crate) fn fit(events: &mut [Event], n_body_bytes: usize) {
             event.links.clear();
             event.labels.retain(|_, text| text.len() <= ANNOTATION_BYTES_MAX);
         }
-        let note = format!("{n_bytes} bytes are more than an event may have; it is told with less");
+        let note = format!("{n_bytes} bytes exceed the size limit of an event; it was truncated");
         event.annotations.insert("selfheal.too_large".to_owned(), note);
     }
 }

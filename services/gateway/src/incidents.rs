@@ -128,7 +128,13 @@ fn statuses(text: &str) -> Result<Vec<Status>, Problem> {
     let one = |part: &str| {
         Status::ALL.into_iter().find(|status| status.as_str() == part.trim()).ok_or_else(|| {
             let names = Status::ALL.map(Status::as_str).join(", ");
-            refused("status", &format!("cannot be `{}`", part.trim()), &format!("use one or more of {names}, separated by commas; open=true means all that are not over"))
+            refused(
+                "status",
+                &format!("cannot be `{}`", part.trim()),
+                &format!(
+                    "use one or more of {names}, separated by commas; open=true means all open ones"
+                ),
+            )
         })
     };
     text.split(',').map(one).collect()

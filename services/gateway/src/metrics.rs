@@ -42,6 +42,6 @@ pub const METRICS: [Metric; 8] = [
     Metric::counter(
         "selfheal_gateway_watchdog_total",
         &["outcome"],
-        "Turns of the dead-man's switch: told, failed, or unproven when it had no proof and did not call.",
+        "Heartbeat calls: told (sent), failed, or unproven (skipped, health not confirmed).",
     ),
 ];

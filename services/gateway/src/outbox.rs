@@ -170,7 +170,7 @@ impl Outbox {
         }
         let outcome = match (sent.is_empty(), failed.is_empty()) {
             (false, true) => Ok(sent.join("; ")),
-            (true, true) => Err("nobody is configured to be told".to_owned()),
+            (true, true) => Err("no receiver is configured".to_owned()),
             (true, false) => Err(failed.join("; ")),
             (false, false) => {
                 Err(format!("{} (but sent to {})", failed.join("; "), sent.join("; ")))

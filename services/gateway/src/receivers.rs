@@ -41,12 +41,12 @@ pub(crate) async fn test(
     let way = notifiers::name_of(to);
     match tell(&tools, to).await {
         Ok(sent) => {
-            info!(receiver = name, way, told = sent.told, "a receiver was told a test");
+            info!(receiver = name, way, told = sent.told, "a receiver was sent a test");
             Ok(Json(json!({"receiver": name, "way": way, "told": sent.told})))
         }
         Err(failure) => {
-            let message = format!("`{name}` could not be told: {}", failure.reason);
-            let hint = "mend the receiver, its secret or the network between, and test again";
+            let message = format!("`{name}` could not be notified: {}", failure.reason);
+            let hint = "correct the receiver, its secret or the network between, and test again";
             Err(Problem::new(StatusCode::BAD_GATEWAY, "not_told", message, hint))
         }
     }
@@ -59,7 +59,7 @@ async fn tell(tools: &Tools, to: &Receiver) -> Result<Sent, Failure> {
         work: WorkRef { incident, attempt: 0, revision: 0 },
         notice: format!("test-{}", to.name),
         title: "test of a receiver".to_owned(),
-        text: "Somebody wants to see that this receiver can be told. Nothing is wrong.".to_owned(),
+        text: "This is a test notification of Self-Heal. Nothing is wrong.".to_owned(),
         incident: json!({
             "id": incident, "type": "selfheal.test", "status": "open", "severity": "info",
             "target": to.name, "source": "selfheal", "opened_at": now,

@@ -165,7 +165,7 @@ async fn decide(app: &App, notify: &Notify, payload: &Payload, signature: &[u8])
     let name = if user.username.is_empty() { &user.name } else { &user.username };
     let approvers = notify.slack.as_ref().map(|it| it.approvers.as_slice()).unwrap_or_default();
     if !approvers.contains(&user.id) {
-        warn!(user = user.id, name, "somebody pressed a button who may not decide");
+        warn!(user = user.id, name, "a button was pressed by a user who is not an approver");
         return Some(format!(
             "You may not decide about plans. Your id is {}; it must be among notify.slack.approvers.",
             user.id
@@ -224,7 +224,7 @@ async fn tell(notify: &Notify, url: &str, said: &str) {
     };
     if let Err(error) = sent {
         let error = error.without_url();
-        warn!(error = %Chain(&error), "somebody could not be told what became of a button");
+        warn!(error = %Chain(&error), "somebody could not be told the outcome of a button");
     }
 }
 

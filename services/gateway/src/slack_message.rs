@@ -70,7 +70,7 @@ fn buttons(letter: &Letter<'_>) -> Vec<Value> {
         }
     }
     if let Some(url) = &letter.approve_url {
-        let text = json!({"type": "plain_text", "text": "Look at the plan"});
+        let text = json!({"type": "plain_text", "text": "Review the plan"});
         buttons.push(
             json!({"type": "button", "action_id": "selfheal_look", "text": text, "url": url}),
         );

@@ -81,19 +81,19 @@ impl Switch {
 
     async fn call(&mut self, asked: &Watchdog) -> &'static str {
         if let Err(missing) = self.prove().await {
-            warn!(missing, "the outside system is not told that the healer lives");
+            warn!(missing, "the heartbeat URL is not called");
             return "unproven";
         }
         let answer = self.http.get(&asked.url).send().await;
         match answer.and_then(reqwest::Response::error_for_status) {
             Ok(answer) => {
-                debug!(status = answer.status().as_u16(), "told that the healer lives");
+                debug!(status = answer.status().as_u16(), "heartbeat sent");
                 "told"
             }
             Err(error) => {
                 // The URL is all that one needs to call in our place.
                 let error = error.without_url();
-                warn!(error = %Chain(&error), "the outside system cannot be told that the healer lives");
+                warn!(error = %Chain(&error), "the heartbeat URL cannot be called");
                 "failed"
             }
         }

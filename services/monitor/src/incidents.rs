@@ -77,7 +77,7 @@ pub async fn ask(bus: Bus, wanted: Arc<Notify>, answers: mpsc::Sender<Open>) {
             match open(&bus).await {
                 Ok(open) => break open,
                 Err(error) if wait == AGAIN_MAX && !is_told => {
-                    warn!(error = %Chain(&error), "no supervisor tells which incidents are open, still asking");
+                    warn!(error = %Chain(&error), "no supervisor reports open incidents, still asking");
                     is_told = true;
                 }
                 Err(error) => debug!(error = %Chain(&error), "open incidents are not known yet"),

@@ -7,11 +7,11 @@ pub const METRICS: [Metric; 5] = [
     Metric::counter(
         "selfheal_checks_total",
         &["probe", "result"],
-        "Looks at a target, by the kind of check.",
+        "Samples of checks, by the kind of check.",
     ),
-    Metric::histogram("selfheal_check_seconds", &["probe"], "Time of a look."),
+    Metric::histogram("selfheal_check_seconds", &["probe"], "Duration of a sample."),
     Metric::counter("selfheal_changes_total", &["type", "status"], "Reported changes of a target."),
-    Metric::gauge("selfheal_targets_watched", &[], "Targets that this monitor looks at."),
+    Metric::gauge("selfheal_targets_watched", &[], "Targets that this monitor checks."),
     Metric::counter(
         "selfheal_verifications_total",
         &["result"],

@@ -127,7 +127,7 @@ impl Change {
             Status::Firing | Status::Acknowledged | Status::Change => {
                 format!("{name}: {check}: {detail}")
             }
-            Status::Resolved => format!("{name} is well again: {check}: {detail}"),
+            Status::Resolved => format!("{name} is healthy again: {check}: {detail}"),
         }
     }
 
@@ -230,7 +230,7 @@ async fn deliver_one(writer: InboxWriter, report: Report, stop: CancellationToke
     .increment(1);
     // The target may have gone to another monitor meanwhile.
     if stored.send(()).is_err() {
-        tracing::debug!(event.id = %id, "nobody waits for this report any more");
+        tracing::debug!(event.id = %id, "this report is no longer awaited");
     }
 }
 

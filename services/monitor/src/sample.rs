@@ -79,7 +79,7 @@ impl Finding {
         } else {
             Outcome::Between
         };
-        Self::new(outcome, &format!("{of_what}: {percent:.1} % (sick above {above} %)"))
+        Self::new(outcome, &format!("{of_what}: {percent:.1} % (unhealthy above {above} %)"))
             .with("percent", json!((percent * 10.0).round() / 10.0))
             .with("above", json!(above))
             .with("clear", json!(clear))

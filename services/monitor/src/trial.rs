@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use domain::{
-    check::Check,
+    check::{Check, Probe},
     target::Handle,
     wire::{CheckResult, VerificationReport, VerifyWork},
 };
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::sample::{Begun, Outcome, RunId, Sample};
@@ -27,9 +28,15 @@ const N_LOOKS_MIN: u32 = 3;
 /// So many restarts may be seen; one more, and it keeps dying.
 const N_RESTARTS_MAX: u32 = 2;
 
-/// A target whose handle has had no run for so long will not be well by itself: whoever
-/// restarts it (an engine, an init system) would have done so.
+/// A target whose handle has had no run for so long after a fix will not be well by itself:
+/// whoever restarts it (an engine, an init system) would have done so. One with a longer
+/// `start_period` has that time: its start command may put the program into the background, which
+/// writes its pid file when it is ready.
 const DEAD_MAX: Duration = Duration::from_secs(5);
+
+/// A target that nobody has just started, and that is plainly dead for so long, is not waited for:
+/// its monitor would have reported it after one look.
+const DEAD_UNFIXED_MAX: Duration = Duration::from_millis(500);
 
 /// A look that waited so much longer than the quickest one since it is well has met a target that
 /// hung, although it answered in time for its checks. A target that is always slow is not meant.
@@ -43,6 +50,10 @@ pub struct Look {
     passed: bool,
     /// Something was not seen in time, so that it does not run is not known.
     unseen: bool,
+    /// What runs it says for certain that it does not run.
+    is_dead: bool,
+    /// For how long its run has been going on, where that is known.
+    age: Option<Duration>,
     run: Option<RunId>,
 }
 
@@ -88,11 +99,48 @@ impl Look {
         let has_run = work.target.handle().is_none() || run.is_some();
         let passed = has_run && !results.is_empty() && results.iter().all(|result| result.ok);
         let unseen = samples.iter().any(|it| it.finding.outcome == Outcome::Unseen);
-        Self { begun, results, passed, unseen, run }
+        let is_dead = samples.iter().zip(checks).any(|(sample, check)| is_dead(sample, check));
+        let age = samples.iter().find_map(|sample| sample.finding.age);
+        Self { begun, results, passed, unseen, is_dead, age, run }
+    }
+
+    /// Returns the first check that failed, and what it says.
+    fn first_failure(&self) -> String {
+        let failed = self.results.iter().find(|it| !it.ok);
+        failed.map_or_else(String::new, |it| format!("{}: {}", it.check, it.detail))
     }
 
     fn waited(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.begun.at)
+    }
+}
+
+/// Returns whether a sample says that the target does not run and nobody restarts it by itself.
+fn is_dead(sample: &Sample, check: &Check) -> bool {
+    let finding = &sample.finding;
+    if finding.outcome != Outcome::Failed {
+        return false;
+    }
+    match check.probe() {
+        Ok(Probe::Process) => {
+            finding.run.is_none() && !finding.evidence.contains_key("unclear_pids")
+        }
+        // While the engine restarts a container it says `restarting`.
+        Ok(Probe::Docker) => {
+            let status = finding.evidence.get("container").and_then(|it| it.get("status"));
+            let status = status.and_then(Value::as_str);
+            matches!(status, Some("exited" | "created" | "dead"))
+        }
+        Ok(
+            Probe::Http(_)
+            | Probe::Tcp(_)
+            | Probe::Command(_)
+            | Probe::Disk(_)
+            | Probe::Memory
+            | Probe::Cpu
+            | Probe::Prometheus(_),
+        )
+        | Err(_) => false,
     }
 }
 
@@ -131,6 +179,7 @@ pub struct Trial {
     n_restarts: u32,
     soak: Option<Soak>,
     alive_at: Instant,
+    dead_since: Option<Instant>,
 }
 
 impl Trial {
@@ -150,6 +199,7 @@ impl Trial {
             n_restarts: 0,
             soak: None,
             alive_at: received.at,
+            dead_since: None,
         }
     }
 
@@ -170,8 +220,13 @@ impl Trial {
         if look.run.is_some() || look.unseen || self.work.target.handle().is_none() {
             self.alive_at = look.begun.at;
         }
-        if DEAD_MAX < look.begun.at - self.alive_at {
-            let why = format!("it has not run for {} s", DEAD_MAX.as_secs());
+        let dead_max = self.work.target.longest_start().to_std().max(DEAD_MAX);
+        if dead_max < look.begun.at - self.alive_at {
+            let why = format!("it has not run for {} s", dead_max.as_secs());
+            return Next::Ended(Verdict::failed(look, why));
+        }
+        if self.is_plainly_dead(&look) {
+            let why = format!("not healthy: {}", look.first_failure());
             return Next::Ended(Verdict::failed(look, why));
         }
         if look.run.is_some() {
@@ -194,12 +249,35 @@ impl Trial {
         {
             return Next::Ended(Verdict::passed(look, soak, self.n_restarts));
         }
-        if self.deadline <= now {
+        if self.deadline(&look, now) <= now {
             let why = out_of_time(&self.work, &look, self.soak.as_ref());
             return Next::Ended(Verdict::failed(look, why));
         }
         let wait = if self.soak.is_none() { self.step.min(STEP_STARTING) } else { self.step };
         Next::LookAt(look.begun.at + wait)
+    }
+
+    /// Returns whether the target does not run, and nobody has just started it.
+    fn is_plainly_dead(&mut self, look: &Look) -> bool {
+        if self.work.after_fix || !look.is_dead {
+            self.dead_since = None;
+            return false;
+        }
+        let since = *self.dead_since.get_or_insert(look.begun.at);
+        DEAD_UNFIXED_MAX <= look.begun.at.saturating_duration_since(since)
+    }
+
+    /// Returns when the time is over. Without a fix, only a run that is still young has the
+    /// target's `start_period` besides the time that others have.
+    fn deadline(&self, look: &Look, now: Instant) -> Instant {
+        let period = self.work.target.longest_start().to_std();
+        let is_young =
+            look.age.is_some_and(|age| age + look.waited(now) < period + self.soak_time());
+        if self.work.after_fix || is_young { self.deadline } else { self.deadline - period }
+    }
+
+    fn soak_time(&self) -> Duration {
+        self.work.soak.to_std()
     }
 
     /// Writes the report of member `by`.
@@ -250,14 +328,14 @@ fn step(checks: &[Check], soak: Duration) -> Duration {
 fn out_of_time(work: &VerifyWork, look: &Look, soak: Option<&Soak>) -> String {
     let within = work.within;
     match (look.results.iter().find(|result| !result.ok), soak) {
-        (Some(sick), _) => format!("not well within {within}: {}: {}", sick.check, sick.detail),
+        (Some(sick), _) => format!("not healthy within {within}: {}: {}", sick.check, sick.detail),
         (None, Some(soak)) => format!(
-            "well for {} ms only within {within}, not for {}",
+            "healthy for only {} ms within {within}, required {}",
             soak.until(look).as_millis(),
             work.soak
         ),
         (None, None) => {
-            format!("there is no check that can prove that {} is well", work.target.name)
+            format!("no check can prove that {} is healthy", work.target.name)
         }
     }
 }
@@ -282,7 +360,7 @@ impl Verdict {
     fn passed(look: Look, soak: &Soak, n_restarts: u32) -> Self {
         let checks = soak.n_looks;
         let mut summary = format!(
-            "well for {} ms, {checks} looks at {} checks",
+            "healthy for {} ms, {checks} samples of {} checks",
             soak.until(&look).as_millis(),
             look.results.len()
         );
@@ -322,6 +400,7 @@ mod tests {
             since: Utc::now(),
             soak: Span::from_millis(soak_ms),
             within: Span::from_millis(60_000),
+            after_fix: true,
             not_after: Utc::now() + TimeDelta::hours(1),
         };
         Trial::new(work, Begun::now())
@@ -348,7 +427,81 @@ mod tests {
         }
         let verdict = pass(&mut trial, 751, 752).unwrap();
         assert!(verdict.passed);
-        assert_eq!(verdict.summary, "well for 351 ms, 5 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 351 ms, 5 samples of 1 checks");
+    }
+
+    fn process_trial(after_fix: bool, start_period_s: u64) -> Trial {
+        let mut trial = trial(300);
+        let start_period = Span::from_secs(start_period_s);
+        let handle = serde_json::json!({"command": ["sleep", "9"]});
+        let process = Some(serde_json::from_value(handle).unwrap());
+        let target = Target { process, start_period, ..Target::named("database") };
+        let within = Span::from_secs(30).plus(start_period);
+        let checks = target.all_checks();
+        let work = VerifyWork { target, checks, within, after_fix, ..trial.work.clone() };
+        trial = Trial::new(work, trial.received);
+        trial
+    }
+
+    /// Looks once, so many milliseconds after the begin, at a process that is not there.
+    fn absent(trial: &mut Trial, at_ms: u64) -> Option<Verdict> {
+        let at = trial.received.at + Duration::from_millis(at_ms);
+        let begun = Begun { at, utc: Utc::now() };
+        let sample = begun.ended_after(Duration::ZERO, Finding::failed("exit code 1"));
+        let look = Look::new(&trial.work, begun, &trial.checks, &[sample]);
+        match trial.take(look, at) {
+            Next::LookAt(_) => None,
+            Next::Ended(verdict) => Some(verdict),
+        }
+    }
+
+    #[test]
+    fn a_dead_target_that_nobody_started_is_not_waited_for() {
+        let mut trial = process_trial(false, 60);
+        assert!(absent(&mut trial, 0).is_none());
+        assert!(absent(&mut trial, 450).is_none(), "whoever restarts it may be at it");
+        let verdict = absent(&mut trial, 550).unwrap();
+        assert!(!verdict.passed);
+        assert_eq!(verdict.summary, "not healthy: process: exit code 1");
+    }
+
+    /// Its start command puts it into the background, where it writes its pid file when it is
+    /// ready.
+    #[test]
+    fn a_target_that_was_just_started_has_its_start_period() {
+        for (start_period_s, waits_ms, ends_ms) in [(0, 4_900, 5_100), (20, 19_900, 20_100)] {
+            let mut trial = process_trial(true, start_period_s);
+            assert!(absent(&mut trial, 0).is_none());
+            assert!(absent(&mut trial, waits_ms).is_none(), "{start_period_s}");
+            assert!(absent(&mut trial, ends_ms).is_some(), "{start_period_s}");
+        }
+    }
+
+    /// Without a fix the time to start counts for a run that is young, and for no other one.
+    #[test]
+    fn only_a_young_run_has_its_start_period_when_nothing_was_done() {
+        for (age_s, ended) in [(Some(10), false), (Some(1000), true), (None, true)] {
+            let mut trial = process_trial(false, 60);
+            let at = trial.received.at + Duration::from_secs(40);
+            let begun = Begun { at, utc: Utc::now() };
+            let mut finding = Finding::failed("refused").of_run(RunId("1".to_owned()));
+            finding.age = age_s.map(Duration::from_secs);
+            let sample = begun.ended_after(Duration::ZERO, finding);
+            let look = Look::new(&trial.work, begun, &trial.checks, &[sample]);
+            let is_ended = matches!(trial.take(look, at), Next::Ended(_));
+            assert_eq!(is_ended, ended, "{age_s:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_dead_when_its_engine_does_not_restart_it() {
+        for (status, dead) in [("exited", true), ("restarting", false), ("running", false)] {
+            let check = Check::of_container();
+            let finding =
+                Finding::failed("no").with("container", serde_json::json!({"status": status}));
+            let sample = Begun::now().ended_after(Duration::ZERO, finding);
+            assert_eq!(is_dead(&sample, &check), dead, "{status}");
+        }
     }
 
     /// On a busy host the state of its process does not arrive in time.
@@ -378,7 +531,7 @@ mod tests {
             assert!(pass(&mut trial, from_ms, to_ms).is_none(), "{from_ms}");
         }
         let verdict = pass(&mut trial, 1201, 1203).unwrap();
-        assert_eq!(verdict.summary, "well for 300 ms, 4 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 300 ms, 4 samples of 1 checks");
     }
 
     #[test]
@@ -387,6 +540,6 @@ mod tests {
         assert!(pass(&mut trial, 0, 700).is_none());
         assert!(pass(&mut trial, 701, 1500).is_none());
         let verdict = pass(&mut trial, 1501, 2300).unwrap();
-        assert_eq!(verdict.summary, "well for 801 ms, 3 looks at 1 checks");
+        assert_eq!(verdict.summary, "healthy for 801 ms, 3 samples of 1 checks");
     }
 }

@@ -74,7 +74,7 @@ impl Verifier {
             }
         };
         if is_too_late(&work, received.utc) {
-            debug!(incident.id = %work.work.incident, "nobody waits for this verification any more");
+            debug!(incident.id = %work.work.incident, "this verification is no longer awaited");
             return job.ack().await;
         }
         let alive = job.keep_alive();

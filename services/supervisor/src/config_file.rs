@@ -35,7 +35,8 @@ pub(crate) const DEFAULT: &str = "./selfheal.yaml";
 const QUIET: Duration = Duration::from_millis(900);
 /// How long a text with mistakes must be the same before it is refused: most are half written.
 const QUIET_REFUSED: Duration = Duration::from_secs(3);
-/// How long a text must be the same that a person will be asked to confirm.
+/// How long a text must be the same that people are told of, since it may be cut or asks for a
+/// confirmation: until then a slow writer may be at it.
 const QUIET_HELD: Duration = Duration::from_secs(10);
 /// A writer that paused is waited for this many times as long.
 const PAUSES: u32 = 3;
@@ -204,11 +205,22 @@ impl ConfigFile {
         Some(candidate.content.as_deref().map_err(Vec::as_slice))
     }
 
+    /// Returns whether the text that is not taken yet may be only a part of one: it is shorter
+    /// than the former one and cannot be read, or looks cut though it is valid.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let Some(candidate) = &self.candidate else { return false };
+        let is_shorter =
+            self.taken.as_ref().is_some_and(|(_, former)| candidate.text.len() < former.len());
+        match &candidate.content {
+            Ok(_) => !self.doubts(&candidate.text, ends_line(&candidate.text)).is_empty(),
+            Err(_) => is_shorter,
+        }
+    }
+
     /// Takes the text that was looked at last; `since` says how to remember it.
     pub(crate) fn take(&mut self, remember: impl FnOnce(&str, bool) -> FoundText) -> Option<Found> {
         let candidate = self.candidate.take()?;
-        let ends_line =
-            candidate.text.ends_with('\n') || candidate.text.trim_start().starts_with('{');
+        let ends_line = ends_line(&candidate.text);
         let doubts = self.doubts(&candidate.text, ends_line);
         let text = remember(&candidate.sha256, ends_line);
         self.ended_line = Some(ends_line);
@@ -256,11 +268,16 @@ fn read(path: &Path) -> Option<(Identity, String)> {
     (Identity::of(path).ok()? == before).then_some((before, text))
 }
 
+/// Returns whether the last line has its end. JSON needs none.
+fn ends_line(text: &str) -> bool {
+    text.ends_with('\n') || text.trim_start().starts_with('{')
+}
+
 /// How long a text must be the same before it is taken.
-pub(crate) const fn quiet_needed(is_refused: bool, is_held: bool) -> Duration {
-    match (is_refused, is_held) {
-        (true, _) => QUIET_REFUSED,
-        (false, true) => QUIET_HELD,
+pub(crate) const fn quiet_needed(is_refused: bool, is_in_doubt: bool) -> Duration {
+    match (is_refused, is_in_doubt) {
+        (_, true) => QUIET_HELD,
+        (true, false) => QUIET_REFUSED,
         (false, false) => QUIET,
     }
 }

@@ -142,7 +142,7 @@ async fn streams(bus: &Bus, leading: bool) -> Option<u64> {
                 }
             }
             Err(failure) => {
-                debug!(stream = stream.suffix, error = %Chain(&failure), "a stream does not tell how full it is");
+                debug!(stream = stream.suffix, error = %Chain(&failure), "a stream does not report its size");
                 return None;
             }
         }
@@ -157,7 +157,7 @@ fn disk(dir: &std::path::Path) {
             gauge!("selfheal_supervisor_disk_free_bytes").set(wide(disk.f_bavail) * block);
             gauge!("selfheal_supervisor_disk_size_bytes").set(wide(disk.f_blocks) * block);
         }
-        Err(error) => debug!(%error, "the disk does not tell how full it is"),
+        Err(error) => debug!(%error, "the disk does not report its free space"),
     }
 }
 

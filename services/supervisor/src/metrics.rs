@@ -82,7 +82,7 @@ pub const METRICS: [Metric; 37] = [
     Metric::gauge(
         "selfheal_incidents_open",
         &["status", "severity"],
-        "Incidents that are not over; the leader.",
+        "Open incidents; the leader.",
     ),
     Metric::gauge(
         "selfheal_work_pending",
@@ -102,17 +102,17 @@ pub const METRICS: [Metric; 37] = [
     Metric::counter(
         "selfheal_incidents_ended_total",
         &["status"],
-        "Incidents that are over, by how; counted by the leader.",
+        "Ended incidents, by how they ended; counted by the leader.",
     ),
     Metric::histogram(
         "selfheal_incident_detect_seconds",
         &[],
-        "From the begin of the trouble, as its sender says, to the incident; the leader. Its mean is the MTTD.",
+        "From the start of the alert, as its sender says, to the incident; the leader. Its mean is the MTTD.",
     ),
     Metric::histogram(
         "selfheal_incident_acknowledge_seconds",
         &[],
-        "From the incident to the first fix, or to the person who looks at it; the leader. Its mean is the MTTA.",
+        "From the incident to the first fix, or to the acknowledgement; the leader. Its mean is the MTTA.",
     ),
     Metric::histogram(
         "selfheal_incident_resolve_seconds",
@@ -127,7 +127,7 @@ pub const METRICS: [Metric; 37] = [
     Metric::counter(
         "selfheal_fixes_ended_total",
         &["runbook", "outcome"],
-        "Attempts that ended: healed (proven), failed, regressed (a neighbour became sick), abandoned (a person closed it); counted by the leader.",
+        "Attempts that ended: healed (proven), failed, regressed (a neighbour became unhealthy), abandoned (a person closed it); counted by the leader.",
     ),
     Metric::counter(
         "selfheal_false_heals_total",
@@ -162,7 +162,7 @@ pub const METRICS: [Metric; 37] = [
     Metric::counter(
         "selfheal_suppressions_total",
         &["by"],
-        "Troubles that were kept quiet: by silence, maintenance, inhibition or flapping.",
+        "Events that were suppressed: by silence, maintenance, inhibition or flapping.",
     ),
     Metric::counter(
         "selfheal_notices_total",

@@ -18,6 +18,7 @@ mod given;
 mod incidents;
 mod load;
 mod news;
+mod notice_flood;
 mod observable;
 mod pace;
 mod query;
@@ -31,6 +32,7 @@ mod rights;
 mod room;
 mod row;
 mod settle;
+mod shared;
 mod signature;
 mod snapshot;
 mod staged;
@@ -58,6 +60,7 @@ use crate::{
     id::{IncidentId, Position},
     incident::{Circumstance, Corrupt, Incident},
     span::Span,
+    target::Target,
     view::{LogLine, Status},
     wire::{Answer, AnswerStatus, Change, Input, TimerFired},
 };
@@ -66,6 +69,7 @@ use deliveries::Deliveries;
 use ended::Ended;
 use fleet::Fleet;
 use incidents::{Incidents, Moved};
+use notice_flood::Calls;
 use pace::Pace;
 use quiet::{Muted, Quiet};
 use repeats::Repeats;
@@ -111,6 +115,8 @@ pub struct Desk {
     storm_told: bool,
     /// How often receivers of notices were told.
     pace: Pace,
+    /// For how many incidents of each source people were called.
+    calls: Calls,
     incidents: Incidents,
     history: VecDeque<FixRecord>,
     deliveries: Deliveries,
@@ -323,6 +329,7 @@ impl Desk {
             Some(id) => self.apply_to_one(id, decision, now)?,
         };
         if let Some(id) = decision.incident {
+            self.share_measured(id, &decision.fact)?;
             self.tell(id, &decision.fact, now)?;
         }
         self.n_decisions = decision.seq;
@@ -631,6 +638,13 @@ impl Desk {
 fn soak(fleet: &Fleet, incident: &Incident) -> Span {
     let target = incident.target.as_deref().and_then(|name| fleet.target(name));
     target.and_then(|it| it.soak).unwrap_or(fleet.policy.soak)
+}
+
+/// Returns how long a proof without a plan may take at most: the target may just be starting.
+fn proof_within(fleet: &Fleet, incident: &Incident) -> Span {
+    let target = incident.target.as_deref().and_then(|name| fleet.target(name));
+    let start = target.map(Target::longest_start).unwrap_or_default();
+    soak(fleet, incident).plus(fleet.policy.verify_within).plus(start)
 }
 
 fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, max: usize) {

@@ -30,7 +30,7 @@ use crate::{
     span::Span,
     target::Target,
     view::Status,
-    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, WorkRef},
+    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, VerificationReport, WorkRef},
 };
 
 /// Added to a fix's own time before its report is not waited for any more: when it is over, no
@@ -327,6 +327,14 @@ pub struct Incident {
     /// Escalations under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
+    /// The incident whose notices stand for those of this one, since its source had called people
+    /// too often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_by: Option<IncidentId>,
+    /// What was measured for another incident of its target and answers this one, too; until
+    /// that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Box<VerificationReport>>,
     /// What happened, the oldest first.
     pub timeline: Vec<Step>,
 }
@@ -375,6 +383,8 @@ impl Incident {
             recall: None,
             reported: Vec::new(),
             calls: Vec::new(),
+            notified_by: None,
+            measured: None,
             timeline: Vec::new(),
         };
         incident.note(fact, Status::Open, now);
@@ -521,19 +531,52 @@ impl Incident {
         )
     }
 
-    /// Returns when something is to be done about it by itself. `soak` is how long the target
-    /// must stay well when no plan says it.
+    /// Returns since when it waits for a measurement of its target that is the same for all
+    /// incidents of that target: whether it is healthy without a fix of this incident.
+    #[must_use]
+    pub fn shares_since(&self) -> Option<DateTime<Utc>> {
+        match &self.phase {
+            Phase::Verifying {
+                purpose: Purpose::Recheck { .. } | Purpose::Symptom { .. },
+                since,
+            } => (self.measured.is_none() && self.target.is_some()).then_some(*since),
+            Phase::Verifying { purpose: Purpose::Fix { .. }, .. }
+            | Phase::Diagnosing
+            | Phase::RetryWaiting { .. }
+            | Phase::Proposed { .. }
+            | Phase::AwaitingApproval { .. }
+            | Phase::Fixing { .. }
+            | Phase::Undoing { .. }
+            | Phase::Symptom { .. }
+            | Phase::Escalated(_)
+            | Phase::Over(_) => None,
+        }
+    }
+
+    /// Returns whether another incident asks what this one does: the same target and type, and
+    /// not more severe. What our own monitors measure always asks for itself.
+    #[must_use]
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.target.is_some()
+            && self.target == other.target
+            && self.event.kind == other.event.kind
+            && self.event.severity <= other.event.severity
+            && !self.event.is_ours()
+    }
+
+    /// Returns when something is to be done about it by itself. `proof` is how long a proof may
+    /// take when no plan says it.
     #[must_use]
     pub fn deadline(
         &self,
         policy: &Policy,
-        soak: Span,
+        proof: Span,
         led_at: Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
         if self.is_over() {
             return None;
         }
-        let phase = self.phase_deadline(policy, soak, led_at);
+        let phase = self.phase_deadline(policy, proof, led_at);
         phase.into_iter().chain(self.lease).min()
     }
 
@@ -544,17 +587,17 @@ impl Incident {
     pub fn phase_deadline(
         &self,
         policy: &Policy,
-        soak: Span,
+        proof: Span,
         led_at: Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
         let news = self.news_due(policy);
-        self.own_deadline(policy, soak, led_at).into_iter().chain(news).min()
+        self.own_deadline(policy, proof, led_at).into_iter().chain(news).min()
     }
 
     fn own_deadline(
         &self,
         policy: &Policy,
-        soak: Span,
+        proof: Span,
         led_at: Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
         let led = |at: DateTime<Utc>| led_at.map_or(at, |led_at| led_at.max(at));
@@ -571,13 +614,14 @@ impl Incident {
                 Some(led(*not_after) + plan.timeout().to_delta() + FIX_GRACE)
             }
             Phase::Verifying { purpose, .. } => {
-                let (soak, within) = match purpose {
-                    Purpose::Fix { plan, .. } => (plan.success.soak, plan.success.within),
+                let lasts = match purpose {
+                    Purpose::Fix { plan, .. } => plan.success.soak.plus(plan.success.within),
                     Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
-                        (soak, policy.verify_within)
+                        // One for another incident of the target may be under way and end first.
+                        proof.plus(proof)
                     }
                 };
-                Some(led(self.entered_at) + soak.plus(within).to_delta() + VERIFY_GRACE)
+                Some(led(self.entered_at) + lasts.to_delta() + VERIFY_GRACE)
             }
             Phase::Symptom { .. } => Some(self.entered_at + SYMPTOM_MAX),
             Phase::Escalated(_) | Phase::Over(_) => None,

@@ -44,6 +44,36 @@ pub struct Notify {
     /// Which notices go to whom; the first that fits counts. None: everything to everybody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// When one source has so many incidents that people are told of them together.
+    #[serde(skip_serializing_if = "Flood::is_default")]
+    pub flood: Flood,
+}
+
+/// When one source has so many incidents that people are told of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "NotificationFlood")]
+pub struct Flood {
+    /// People are notified of so many incidents of one source one by one; all external sources
+    /// together have four times as many.
+    #[schemars(range(min = 1))]
+    pub incidents: u32,
+    /// Within this time.
+    pub within: Span,
+    /// Time between two summaries of the others. Without a new incident the flood is over.
+    pub summary: Span,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Self { incidents: 50, within: Span::from_secs(600), summary: Span::from_secs(1800) }
+    }
+}
+
+impl Flood {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The Slack app whose buttons are answered at `/integrations/slack/actions`.
@@ -104,7 +134,7 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
-    /// At least so bad.
+    /// Minimum severity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// With all of these labels, of the event or of its target.

@@ -172,9 +172,13 @@ pub struct IncidentView {
     pub count: u64,
     /// Fixes begun so far.
     pub attempt: u32,
+    /// Whether the last of them is a bring-up: the first start of a target that no monitor had
+    /// seen healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
     /// What is known about the cause.
     pub analysis: Option<String>,
-    /// How it ended.
+    /// How it ended; null while it is open.
     pub resolution: Option<String>,
     /// The incident that is its cause, when it is a symptom.
     pub symptom_of: Option<IncidentId>,
@@ -182,12 +186,16 @@ pub struct IncidentView {
     pub previous: Option<IncidentId>,
     /// The plan that waits or is under way.
     pub plan: Option<PlanView>,
-    /// Why it waits.
+    /// Why it waits; of an escalated incident, why it was escalated.
     pub waiting: Option<String>,
     /// Who is looking at it.
     pub acknowledged_by: Option<String>,
     /// When its present state ends by itself.
     pub deadline: Option<DateTime<Utc>>,
+    /// The `event_flood` incident whose notifications stand for those of this one; absent when
+    /// people are notified of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_by: Option<IncidentId>,
 }
 
 /// A plan, and what an approval must name.
@@ -331,16 +339,16 @@ pub struct MutedView {
 pub struct Filter {
     /// Any of these states; empty: all.
     pub status: Vec<Status>,
-    /// Only those that are not over.
+    /// Only open incidents.
     pub open: bool,
     /// About this target.
     pub target: Option<String>,
     /// Of this type.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// At least so bad.
+    /// Minimum severity.
     pub severity: Option<Severity>,
-    /// Whose id, type, target, analysis or resolution contains this text.
+    /// Whose id, type, source, target, analysis or resolution contains this text.
     pub q: Option<String>,
     /// Opened at this time or later.
     pub since: Option<DateTime<Utc>>,

@@ -270,6 +270,14 @@ pub struct AttemptRecord {
     /// Whether a fixer reported that a step of it failed: then it may have started nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub step_failed: bool,
+    /// Whether it was the first start of a target that no monitor had seen healthy, and so no
+    /// repair: it uses up no budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bring_up: bool,
+    /// Whether nobody knows how it ended, since its fixer died or was not heard of any more: it
+    /// may have started nothing, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outcome_unknown: bool,
 }
 
 /// What an analyzer found.
@@ -279,7 +287,7 @@ pub struct AnalysisReport {
     pub work: WorkRef,
     /// The member that did it.
     pub by: String,
-    /// Possible causes, the likeliest first. Empty when nothing explains the findings.
+    /// Possible causes, the likeliest first. Empty when no diagnosis rule matched.
     pub hypotheses: Vec<Hypothesis>,
     /// What was looked at.
     pub evidence: Vec<Evidence>,
@@ -556,8 +564,16 @@ pub struct VerifyWork {
     pub soak: Span,
     /// How long it may take to become well.
     pub within: Span,
+    /// Whether a fix has just been carried out, so that the target may be about to start. Else
+    /// one that does not run is not waited for. Older supervisors do not say it.
+    #[serde(default = "is_after_fix")]
+    pub after_fix: bool,
     /// After this time nobody waits for the answer.
     pub not_after: DateTime<Utc>,
+}
+
+const fn is_after_fix() -> bool {
+    true
 }
 
 /// What a monitor saw after a fix.

@@ -21,7 +21,7 @@ pub enum Error {
     #[error("`{0}` is no name of a container")]
     Name(String),
     /// There are more than one step acts on.
-    #[error("{name} means {n} containers, and at most {CONTAINERS_MAX} are looked at")]
+    #[error("{name} means {n} containers, and at most {CONTAINERS_MAX} are supported")]
     TooMany {
         /// The name.
         name: String,

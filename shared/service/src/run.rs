@@ -218,7 +218,7 @@ async fn live(
         }
         () = tokio::time::sleep(grace) => {
             warn!(?grace, "work did not end in time");
-            Err("the grace period was over before its work had ended".into())
+            Err("the grace period ended before its work".into())
         }
     }
 }
@@ -290,7 +290,7 @@ mod tests {
         let long = Duration::from_secs(3600);
         assert_eq!(drain(long, 2).await, "stopped before its work had ended");
         let short = Duration::from_millis(10);
-        assert!(drain(short, 1).await.starts_with("the grace period was over"));
+        assert!(drain(short, 1).await.starts_with("the grace period ended"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ const THREADS_MAX: usize = 16;
 const STACK_BYTES: usize = 256 * 1024;
 
 /// What the reader of the last log line can do.
-const HINT: &str = "a new process cures it for now; look at `threads` for what they wait for: a disk or a network file system that hangs, a full pipe behind standard error, a debugger, or a defect, which please report. SELFHEAL_STUCK_AFTER allows more time";
+const HINT: &str = "a restart helps for now; see `threads` for what they wait for: a disk or a network file system that hangs, a full pipe behind standard error, a debugger, or a defect, which please report. SELFHEAL_STUCK_AFTER allows more time";
 
 /// Watches until dropped.
 #[derive(Debug)]

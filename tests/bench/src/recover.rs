@@ -95,7 +95,7 @@ async fn n_decisions(stack: &Stack) -> anyhow::Result<u64> {
 async fn facts(stack: &Stack, js: &jetstream::Context) -> anyhow::Result<Value> {
     let n_decisions = n_decisions(stack).await?;
     let stream = js.get_stream(LEDGER).await.context("there is no ledger")?;
-    let state = stream.get_info().await.context("cannot look at the ledger")?.state;
+    let state = stream.get_info().await.context("cannot inspect the ledger")?.state;
     Ok(json!({
         "n_decisions": n_decisions,
         "n_ledger_messages_ever": state.last_sequence,

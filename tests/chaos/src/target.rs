@@ -113,7 +113,7 @@ impl Mark {
     }
 }
 
-/// Runs a target until it is told to end.
+/// Runs a target until it is stopped on request.
 async fn serve(args: &TargetArgs) -> io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut recorder = Recorder::open(&args.dir, &args.name)?;

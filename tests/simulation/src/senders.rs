@@ -51,13 +51,18 @@ async fn go_on(world: Rc<World>) {
         let pod = rng.percent(15).then(|| format!("pod-{target}"));
         let is_resolved = rng.percent(15);
         let is_raw = rng.percent(25);
+        // Each is an incident of its own, about one target.
+        let has_own_keys = is_flood && world.options.seed % 2 == 1;
         for _ in 0..count {
             n += 1;
             let status = if is_resolved { "resolved" } else { "firing" };
-            let body = match &pod {
+            let mut body = match &pod {
                 Some(pod) => of_pod(event(n, kind, &target, status), pod),
                 None => event(n, kind, &target, status),
             };
+            if has_own_keys {
+                body["fingerprint"] = json!(format!("own{n}"));
+            }
             if is_raw {
                 publish(&world, &mut rng, n, kind, &body);
             } else {

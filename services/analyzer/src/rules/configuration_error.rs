@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) const RULE: Rule = Rule {
     cause: "configuration_error",
-    finds: "it ended by its own doing, and its log tells of a wrong or missing setting",
+    finds: "it ended by itself, and its log shows a wrong or missing setting",
     find,
 };
 

@@ -7,7 +7,7 @@ use crate::{
 
 pub(super) const RULE: Rule = Rule {
     cause: "container_engine_away",
-    finds: "nobody can say how the container is, as the engine does not answer",
+    finds: "the state of the container is unknown: the engine does not answer",
     find,
 };
 

@@ -18,7 +18,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     }
     let ending = case.ending();
     let Some(container) = case.container() else {
-        let because = format!("the event says that it {ending}; no monitor could look again");
+        let because = format!("the event says that it {ending}; no monitor could check it again");
         return Some(Suspicion::new(70, format!("{} has ended", case.name()), because));
     };
     if !container.exists {

@@ -15,7 +15,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     }
     let failed = case.failed().first().map(crate::case::Failed::say);
     let summary = format!("the container of {} is paused", case.name());
-    let because = "the engine says `paused`: somebody froze it, and may mean it";
+    let because = "the engine says `paused`: it was frozen, perhaps on purpose";
     Some(Suspicion::new(97, summary, because).and(failed))
 }
 

@@ -83,16 +83,23 @@ fn by_count(case: &Case<'_>) -> Option<Suspicion> {
 }
 
 /// Returns the attempts of this incident that have started it. One of which a step failed, such as
-/// since the program was missing, says nothing about how it runs, unless a start was seen.
+/// since the program was missing, or whose fixer died at an unknown place, says nothing about how
+/// it runs, unless a start was seen.
 fn n_restarts(case: &Case<'_>) -> usize {
     let attempts = &case.work.attempts;
     let starts = case.probe().map(|probe| probe.recent_starts.as_slice()).unwrap_or_default();
+    // The engine tells the last start only.
+    let by_engine = case.container().and_then(|it| it.started_at);
     let has_started = |idx: usize, from: DateTime<Utc>| {
         let next = attempts.get(idx + 1).map(|it| it.started_at - CLOCKS);
-        starts.iter().any(|at| from - CLOCKS <= *at && next.is_none_or(|next| *at < next))
+        starts
+            .iter()
+            .chain(&by_engine)
+            .any(|at| from - CLOCKS <= *at && next.is_none_or(|next| *at < next))
     };
-    let counts =
-        |(idx, it): &(usize, &AttemptRecord)| !it.step_failed || has_started(*idx, it.started_at);
+    let counts = |(idx, it): &(usize, &AttemptRecord)| {
+        !(it.step_failed || it.outcome_unknown) || has_started(*idx, it.started_at)
+    };
     attempts.iter().enumerate().filter(counts).count()
 }
 
@@ -153,6 +160,19 @@ mod tests {
                 Scene::process("started, and ended at once")
                     .vanished()
                     .failed_s_ago("restart-process", &[60, 30])
+                    .starts_s_ago(&[58, 28]),
+                Some(96),
+            ),
+            (
+                Scene::process("two fixers died before they started anything")
+                    .vanished()
+                    .unknown_s_ago("restart-process", &[60, 30]),
+                None,
+            ),
+            (
+                Scene::process("fixers died, but had started it")
+                    .vanished()
+                    .unknown_s_ago("restart-process", &[60, 30])
                     .starts_s_ago(&[58, 28]),
                 Some(96),
             ),

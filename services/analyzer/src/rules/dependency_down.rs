@@ -56,7 +56,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     let through = (!is_connected)
         .then(|| "but what stands between them works, so this may be a coincidence".to_owned());
     let others: Vec<&str> = sick.iter().map(|it| it.dependency.name.as_str()).collect();
-    let others = (1 < others.len()).then(|| format!("sick as well: {}", others.join(", ")));
+    let others = (1 < others.len()).then(|| format!("also unhealthy: {}", others.join(", ")));
     let own = case.failed().first().map(case::Failed::say);
     let summary = format!("{} needs {name}, which does not work", case.name());
     Some(
@@ -73,7 +73,7 @@ fn look<'a>(case: &Case<'_>, dependency: &'a Target) -> Option<Sick<'a>> {
     let has_incident = case.work.sick_dependencies.contains(name);
     let sick = |sickness, because| Some(Sick { dependency, sickness, because });
     let Some(probe) = case.findings.dependency(name) else {
-        let because = format!("{name} has an open incident, and no monitor could look at it");
+        let because = format!("{name} has an open incident, and no monitor could check it");
         return has_incident.then(|| sick(Sickness::Certain, because))?;
     };
     let failed = case::failed(dependency, probe);

@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) const RULE: Rule = Rule {
     cause: "flapping",
-    finds: "5 more incidents than starts within 15 minutes: sick, well by itself, and sick again",
+    finds: "5 more incidents than starts within 15 minutes: unhealthy, healthy by itself, and unhealthy again",
     find,
 };
 

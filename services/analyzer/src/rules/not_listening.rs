@@ -25,7 +25,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     let is_starting = age.is_some_and(|age| age < STARTING);
     let confidence = if is_starting { 45 } else { 75 };
     let since = age.map(|age| format!("it has been running for {} s", age.num_seconds().max(0)));
-    let summary = format!("{} runs but nobody listens", case.name());
+    let summary = format!("{} runs but does not listen", case.name());
     Some(Suspicion::new(confidence, summary, failed.say()).and(since).and(case.last_words()))
 }
 

@@ -7,7 +7,7 @@ use crate::{
 
 pub(super) const RULE: Rule = Rule {
     cause: "port_taken",
-    finds: "it is dead, its log tells of an address in use, and perhaps another one answers there",
+    finds: "it is dead, its log shows an address in use, and perhaps another process answers there",
     find,
 };
 
@@ -37,7 +37,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
         }
         // The holder has gone meanwhile, so a start will do.
         None => {
-            let free = "nobody answers there now, so the port may be free again".to_owned();
+            let free = "the port does not answer now and may be free again".to_owned();
             Some(Suspicion::new(50, summary, because).and(free))
         }
     }

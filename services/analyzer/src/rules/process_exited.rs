@@ -21,7 +21,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
             let summary = format!("{} is not running: {ending}", case.name());
             return Some(Suspicion::new(90, summary, failed.say()));
         }
-        let because = format!("the event says that it {ending}; no monitor could look again");
+        let because = format!("the event says that it {ending}; no monitor could check it again");
         return Some(Suspicion::new(70, format!("{} has ended", case.name()), because));
     };
     let because = match process.pid {

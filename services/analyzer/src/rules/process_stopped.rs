@@ -19,7 +19,7 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     }
     let pid = process.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
     let because =
-        format!("process{pid} is in state T: somebody sent SIGSTOP, or a debugger holds it");
+        format!("process{pid} is in state T: it received SIGSTOP, or a debugger holds it");
     let failed = case.failed().first().map(crate::case::Failed::say);
     Some(Suspicion::new(97, format!("{} is stopped, not dead", case.name()), because).and(failed))
 }

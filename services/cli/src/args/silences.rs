@@ -9,7 +9,7 @@ use super::By;
 /// What is to be done with silences.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Silences {
-    /// Lists silences, maintenance windows, and what is kept quiet
+    /// Lists silences, maintenance windows, and what is suppressed
     Ls,
     /// Keeps something quiet for a while: no incident is opened, no fix begun, nobody told
     Add(Add),

@@ -119,7 +119,8 @@ async fn streams(facts: &mut Facts, inspect: &Inspect) {
 
 /// Compares the broker's clock with ours, at once.
 fn ahead(at: Option<DateTime<Utc>>) -> Seen<TimeDelta> {
-    at.map(|at| at - Utc::now()).ok_or_else(|| NotSeen("the broker does not tell its time".into()))
+    at.map(|at| at - Utc::now())
+        .ok_or_else(|| NotSeen("the broker does not report its time".into()))
 }
 
 async fn ask_supervisors(facts: &mut Facts, bus: &Bus, within: Duration) {

@@ -85,7 +85,7 @@ impl Report {
         let count = |outcome| self.checks.iter().filter(|it| it.outcome == outcome).count();
         let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let sum = format!(
-            "{}, {}, {}; {} well, {} not seen",
+            "{}, {}, {}; {} healthy, {} not seen",
             plural(self.errors, "error"),
             plural(self.warnings, "warning"),
             plural(self.notes, "note"),
@@ -108,7 +108,7 @@ impl Report {
             let word = toned(tone, finding.severity.as_str());
             lines.push(format!("{word}  {check}: {}", plain(&finding.what)));
             lines.push(format!("  why it matters: {}", finding.why));
-            lines.push(format!("  how to mend it: {}", plain(&finding.mend)));
+            lines.push(format!("  fix: {}", plain(&finding.mend)));
         }
         let unseen = self.checks.iter().filter(|it| it.outcome == Outcome::NotSeen);
         for (idx, made) in unseen.enumerate() {
@@ -145,7 +145,7 @@ mod tests {
         let text = plain(&report.text());
         let (error, warning) = (text.find("error  ").unwrap(), text.find("warning  ").unwrap());
         assert!(error < warning, "{text}");
-        assert!(text.contains("why it matters: ") && text.contains("how to mend it: "), "{text}");
+        assert!(text.contains("why it matters: ") && text.contains("fix: "), "{text}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ async fn away(urls: &str, within: Duration) -> Reach {
         Ok(Ok(Some(()))) => "it greets, and then does not answer: is it overloaded or stopped?",
         Ok(Ok(None)) => "something listens there that is no nats-server, or wants TLS first",
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "the connection is refused: nobody listens there"
+            "the connection is refused"
         }
         Ok(Err(error)) => return Reach::Away { address, why: error.to_string() },
         Err(_elapsed) => "no answer: a firewall, a wrong address, or a broker that is stopped",

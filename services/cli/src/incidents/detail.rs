@@ -43,15 +43,16 @@ fn facts(detail: &IncidentDetail, now: DateTime<Utc>) -> Vec<(&'static str, Stri
         ),
     ];
     let mut optional = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
-    optional("over", over(view));
+    optional("ended", over(view));
     optional("events", (1 < view.count).then(|| view.count.to_string()));
     optional("analysis", view.analysis.as_deref().map(plain));
     optional("resolution", view.resolution.as_deref().map(plain));
     optional("waiting", view.waiting.as_deref().map(plain));
     optional("deadline", view.deadline.filter(|_| !view.status.is_over()).map(|at| ago(at, now)));
-    optional("looked at", view.acknowledged_by.as_deref().map(|by| format!("by {}", plain(by))));
+    optional("acknowledged", view.acknowledged_by.as_deref().map(|by| format!("by {}", plain(by))));
+    optional("notified by", view.notified_by.map(|id| id.to_string()));
     optional("symptom of", view.symptom_of.map(|id| id.to_string()));
-    optional("before", view.previous.map(|id| format!("{id} was the same trouble")));
+    optional("previous", view.previous.map(|id| format!("{id} (same fingerprint)")));
     let symptoms: Vec<_> = detail.symptoms.iter().map(ToString::to_string).collect();
     optional("symptoms", (!symptoms.is_empty()).then(|| symptoms.join(", ")));
     facts
@@ -68,7 +69,7 @@ fn plan_text(plan: &PlanView, now: DateTime<Utc>) -> String {
     let mut text = format!("{}\nhash {}\n", plain(&plan.summary), plain(&plan.hash));
     if let Some(at) = plan.expires_at {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "an approval is too late {}", ago(at, now));
+        let _infallible = writeln!(text, "approval expires {}", ago(at, now));
     }
     for (idx, step) in plan.plan.steps.iter().enumerate() {
         let _infallible = writeln!(text, "{}. {}", idx + 1, plain(&step.name));
@@ -104,8 +105,9 @@ fn fixes(detail: &IncidentDetail, now: DateTime<Utc>) -> String {
     let rows = detail.attempts.iter().map(|it| {
         let outcome = match &it.failure {
             Some(why) => plain(why),
-            None => "did not fail".to_owned(),
+            None => "no failure recorded".to_owned(),
         };
+        let outcome = if it.bring_up { format!("bring-up: {outcome}") } else { outcome };
         vec![it.attempt.to_string(), plain(&it.runbook), ago(it.started_at, now), outcome]
     });
     let rows: Vec<_> = rows.collect();

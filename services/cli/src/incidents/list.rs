@@ -12,13 +12,11 @@ const TEXT_CHARS_MAX: usize = 64;
 /// Returns the page as people read it.
 pub(super) fn text(page: &Page, now: DateTime<Utc>) -> String {
     if page.incidents.is_empty() {
-        return "no incident fits".to_owned();
+        return "no matching incidents".to_owned();
     }
     let rows = page.incidents.iter().map(|it| row(it, now)).collect();
-    let mut text = table(
-        &["ID", "STATUS", "TYPE", "TARGET", "OPENED", "EVENTS", "FIXES", "WHAT IS KNOWN"],
-        rows,
-    );
+    let mut text =
+        table(&["ID", "STATUS", "TYPE", "TARGET", "OPENED", "EVENTS", "FIXES", "SUMMARY"], rows);
     let n_more = page.total.saturating_sub(page.incidents.len());
     if 0 < n_more {
         text.push('\n');
@@ -38,9 +36,18 @@ fn row(it: &IncidentView, now: DateTime<Utc>) -> Vec<String> {
         plain(it.target.as_deref().unwrap_or("-")),
         ago(it.opened_at, now),
         it.count.to_string(),
-        it.attempt.to_string(),
+        fixes(it),
         plain(&cut(known.map_or("", String::as_str), TEXT_CHARS_MAX)),
     ]
+}
+
+/// The first start of a target is no repair.
+fn fixes(it: &IncidentView) -> String {
+    match (it.bring_up, it.attempt) {
+        (true, 0 | 1) => "bring-up".to_owned(),
+        (true, n) => format!("{n} (bring-up)"),
+        (false, n) => n.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +70,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_start_of_a_target_is_shown_as_a_bring_up() {
+        let view = IncidentView { attempt: 1, bring_up: true, ..sample::view() };
+        let page = Page { incidents: vec![view], next: None, total: 1 };
+        assert!(plain(&text(&page, sample::view().opened_at)).contains(" bring-up "));
+        let again = IncidentView { attempt: 2, bring_up: true, ..sample::view() };
+        assert_eq!(fixes(&again), "2 (bring-up)");
+        assert_eq!(fixes(&sample::view()), sample::view().attempt.to_string());
+    }
+
+    #[test]
     fn an_empty_list_says_so() {
-        assert_eq!(text(&Page::default(), Utc::now()), "no incident fits");
+        assert_eq!(text(&Page::default(), Utc::now()), "no matching incidents");
     }
 }

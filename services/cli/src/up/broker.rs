@@ -253,7 +253,7 @@ async fn version_of(server: &Path) -> io::Result<Version> {
     let output =
         Command::new(server).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, output).await.map_err(|_elapsed| {
-        io::Error::new(ErrorKind::TimedOut, "it does not tell its version")
+        io::Error::new(ErrorKind::TimedOut, "it does not report its version")
     })??;
     let text = String::from_utf8_lossy(&output.stdout);
     parse_version(&text).ok_or_else(|| {

@@ -81,7 +81,7 @@ impl Surroundings {
 /// Why a program does not run any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It was told to end.
+    /// It was stopped on request.
     Stopped,
     /// It says that a restart is useless.
     Useless {

@@ -41,7 +41,7 @@ pub(crate) async fn announce(
         if !warned && PATIENCE < begun.elapsed() {
             warned = true;
             let broker = without_password(&broker_url);
-            log.say(Level::Warn, &format!("not ready yet; is the broker {broker} there, and do the lines above tell of trouble?"));
+            log.say(Level::Warn, &format!("not ready yet; is the broker {broker} there, and do the lines above show errors?"));
         }
         tokio::time::sleep(if warned { POLL_SLOW } else { POLL }).await;
     }

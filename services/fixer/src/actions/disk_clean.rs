@@ -46,7 +46,7 @@ enum Error {
     Read { path: PathBuf, source: io::Error },
     #[error("`{pattern}` is not a pattern of file names")]
     Pattern { pattern: String, source: glob::PatternError },
-    #[error("the time was over")]
+    #[error("timed out")]
     TimeOver,
 }
 

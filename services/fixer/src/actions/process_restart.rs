@@ -80,7 +80,7 @@ async fn restart(
     let again = case.clone();
     if let Some(pid) = blocking(move || again.look_again()).await? {
         return Ok(Done::silently(format!(
-            "{stopped}found it started again by somebody else, as process {pid}"
+            "{stopped}found it started again from outside, as process {pid}"
         )));
     }
     // This process may have been stopped meanwhile, and another one be at work by now.
@@ -97,7 +97,7 @@ async fn restart(
     if let Some((theirs, ours)) = blocking(move || Ok(case.look_beside(run))).await? {
         let ended = ours.stop(process, attempt).await?;
         return Ok(Done::silently(format!(
-            "{stopped}started process {pid}, {ended}left process {theirs}, which somebody else has started at the same time"
+            "{stopped}started process {pid}, {ended}left process {theirs}, which was started from outside at the same time"
         )));
     }
     Ok(Done::silently(format!("{stopped}started process {pid}")))
@@ -141,7 +141,7 @@ async fn exited(
     if status.success() {
         return Ok(Done { summary: what, output, is_idle: false });
     }
-    Err(Failure { output, ..Failure::new(format!("{what}; its log tells why")) })
+    Err(Failure { output, ..Failure::new(format!("{what}; see its log")) })
 }
 
 /// Runs what blocks for a moment where it holds nobody up.

@@ -80,11 +80,11 @@ impl From<Refusal> for Problem {
             Refusal::Signature => {
                 wrong("token_signature", "no key of the provider proves this token")
             }
-            Refusal::Expired => wrong("token_expired", "this token has expired"),
+            Refusal::Expired => wrong("token_expired", "ttheir token has expired"),
             Refusal::NotYet => wrong("token_not_yet", "this token does not count yet"),
             Refusal::Issuer => wrong("token_issuer", "this token is of another issuer"),
             Refusal::Audience => wrong("token_audience", "this token is for another audience"),
-            Refusal::NoName => wrong("token_nameless", "this token names nobody"),
+            Refusal::NoName => wrong("token_nameless", "this token has no subject"),
             Refusal::NoRole { name } => Self::new(
                 StatusCode::FORBIDDEN,
                 "no_role",

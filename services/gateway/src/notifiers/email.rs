@@ -158,7 +158,7 @@ fn text(letter: &Letter<'_>) -> String {
         lines.extend(letter.work.measured.iter().cloned());
     }
     if let Some(url) = &letter.approve_url {
-        lines.extend([String::new(), "Look at the plan and decide:".to_owned(), url.clone()]);
+        lines.extend([String::new(), "Review the plan and decide:".to_owned(), url.clone()]);
     }
     if !letter.work.steps.is_empty() {
         lines.extend([String::new(), "What happened:".to_owned()]);

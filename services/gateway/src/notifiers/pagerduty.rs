@@ -103,7 +103,7 @@ fn body(letter: &Letter<'_>, routing_key: &str, action: &str) -> Value {
             whole.insert("client_url".to_owned(), json!(url));
         }
         if let Some(url) = &letter.approve_url {
-            let links = json!([{"href": url, "text": "Look at the plan and decide"}]);
+            let links = json!([{"href": url, "text": "Review the plan and decide"}]);
             whole.insert("links".to_owned(), links);
         }
     }

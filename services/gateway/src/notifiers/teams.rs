@@ -99,7 +99,7 @@ fn card(letter: &Letter<'_>) -> Value {
     });
     if let (Some(url), Some(fields)) = (&letter.approve_url, card.as_object_mut()) {
         let open =
-            json!([{"type": "Action.OpenUrl", "title": "Look at the plan and decide", "url": url}]);
+            json!([{"type": "Action.OpenUrl", "title": "Review the plan and decide", "url": url}]);
         fields.insert("actions".to_owned(), open);
     }
     card

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) const GROUP: Group = Group {
     name: "administration",
-    about: "The configuration, the tokens of callers, and whether receivers can be told.",
+    about: "The configuration, the tokens of callers, and test notifications.",
     routes: &[
         Route {
             at: "POST /api/v1/config",
@@ -38,7 +38,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "GET /api/v1/whoami",
             id: "whoami",
-            about: "who the caller is, and what he may do",
+            about: "who the caller is, and what they may do",
             need: Need::Known,
             load: Load::Requests,
             served: Served::Here(|| get(callers::whoami)),
@@ -47,7 +47,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "POST /api/v1/receivers/{name}/test",
             id: "testReceiver",
-            about: "tells a receiver of notices that this is a test",
+            about: "sends a test notification to a receiver",
             need: OPERATOR,
             load: Load::Requests,
             served: Served::Here(|| post(receivers::test)),
@@ -98,7 +98,7 @@ fn test(operation: &mut Operation<'_>) {
             "told": {"description": "What was answered, for people.", "type": "string"},
         },
     });
-    operation.answers(200, "It was told.", &told);
+    operation.answers(200, "It was sent.", &told);
     operation.refuses(404, "There is no such receiver.");
-    operation.refuses(502, "It could not be told; the message says why.");
+    operation.refuses(502, "It could not be sent; the message says why.");
 }

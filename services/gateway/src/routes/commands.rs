@@ -36,7 +36,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "POST /api/v1/incidents/{id}/acknowledge",
             id: "acknowledge",
-            about: "somebody is looking at it; body: by",
+            about: "acknowledge it; body: by",
             need: OPERATOR,
             load: Load::Requests,
             served: Served::Here(|| post(commands::acknowledge)),
@@ -45,7 +45,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "POST /api/v1/incidents/{id}/close",
             id: "close",
-            about: "it is over; body: reason, by",
+            about: "close it; body: reason, by",
             need: OPERATOR,
             load: Load::Requests,
             served: Served::Here(|| post(commands::close)),
@@ -54,7 +54,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "POST /api/v1/incidents/{id}/retry",
             id: "retry",
-            about: "seek the cause anew; body: by",
+            about: "diagnose it again; body: by",
             need: OPERATOR,
             load: Load::Requests,
             served: Served::Here(|| post(commands::retry)),

@@ -61,17 +61,13 @@ fn list(operation: &mut Operation<'_>) {
     ]});
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": Filter::LIMIT_MAX });
     operation.asks("status", "Any of these states, separated by commas.", &status);
-    operation.asks(
-        "open",
-        "`true`: only those that are not over.",
-        &or_empty(&json!({"type": "boolean"})),
-    );
+    operation.asks("open", "`true`: only open incidents.", &or_empty(&json!({"type": "boolean"})));
     operation.asks("target", "About this target.", &text);
     operation.asks("type", "Of this type.", &text);
-    operation.asks("severity", "At least so bad.", &or_empty(&severity));
+    operation.asks("severity", "Minimum severity.", &or_empty(&severity));
     operation.asks(
         "q",
-        "Whose id, type, target, analysis or resolution contains this text.",
+        "Whose id, type, source, target, analysis or resolution contains this text.",
         &text,
     );
     operation.asks(

@@ -183,10 +183,10 @@ fn list(operation: &mut Operation<'_>) {
          not shown; then the answer has the header `x-selfheal-left-out`.",
     );
     let yes = json!({"type": "boolean", "default": true});
-    operation.asks("active", "Whether those are wanted that nothing keeps quiet.", &yes);
+    operation.asks("active", "Whether to include those that are not suppressed.", &yes);
     operation.asks(
         "silenced",
-        "Whether those that a silence, a window or flapping keeps quiet.",
+        "Whether to include those that a silence, a window or flapping suppresses.",
         &yes,
     );
     operation.asks("inhibited", "Whether those that wait for their cause.", &yes);

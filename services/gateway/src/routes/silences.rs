@@ -13,12 +13,12 @@ use crate::{
 
 pub(super) const GROUP: Group = Group {
     name: "silences",
-    about: "What is kept quiet: no incident is opened, no fix is begun and nobody is told.",
+    about: "Suppression: no incident is opened, no fix starts and no notification is sent.",
     routes: &[
         Route {
             at: "GET /api/v1/silences",
             id: "listSilences",
-            about: "silences, maintenance windows, and what is kept quiet",
+            about: "silences, maintenance windows, and what is suppressed",
             need: VIEWER,
             load: Load::Requests,
             served: Served::Here(|| get(silences::list)),
@@ -27,7 +27,7 @@ pub(super) const GROUP: Group = Group {
         Route {
             at: "POST /api/v1/silences",
             id: "silence",
-            about: "keep something quiet; body: matchers, for or until, comment, by",
+            about: "add a silence; body: matchers, for or until, comment, by",
             need: OPERATOR,
             load: Load::Requests,
             served: Served::Here(|| post(silences::create)),
@@ -47,7 +47,7 @@ pub(super) const GROUP: Group = Group {
 
 fn list(operation: &mut Operation<'_>) {
     let view = operation.form::<SilencesView>();
-    operation.answers(200, "What is kept quiet.", &view);
+    operation.answers(200, "What is suppressed.", &view);
     operation.refuses(502, "The answer of a supervisor cannot be read.");
 }
 

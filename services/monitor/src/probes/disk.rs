@@ -15,9 +15,9 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
             Ok(percent) => Finding::percent(&question.check, percent, &format!("{path} used"))
                 .with("path", json!(path)),
             Err(error) if matches!(error.kind(), NotFound | InvalidInput) => {
-                Finding::not_asked(format!("cannot look at {path}: {error}"))
+                Finding::not_asked(format!("cannot read {path}: {error}"))
             }
-            Err(error) => Finding::failed(format!("cannot look at {path}: {error}")),
+            Err(error) => Finding::failed(format!("cannot read {path}: {error}")),
         }
     })
 }

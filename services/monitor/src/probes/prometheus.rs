@@ -51,8 +51,10 @@ fn judge(asked: &PrometheusCheck, series: &[Series]) -> Finding {
             return Finding::failed(format!("no series fits `{}`", asked.query));
         }
         (0, _) => Finding::passed(format!("no series fits `{}`", asked.query)),
-        (_, 0) => Finding::passed(format!("{shown} (sick: {limit})")),
-        (n, n_sick) => Finding::failed(format!("{shown} (sick: {limit}; {n_sick} of {n} series)")),
+        (_, 0) => Finding::passed(format!("{shown} (unhealthy: {limit})")),
+        (n, n_sick) => {
+            Finding::failed(format!("{shown} (unhealthy: {limit}; {n_sick} of {n} series)"))
+        }
     };
     let told = series.iter().filter(is_sick).chain(series.iter().filter(|it| !is_sick(it)));
     let told: Vec<Value> = told

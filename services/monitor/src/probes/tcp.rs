@@ -15,7 +15,7 @@ pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
             // On a port of the range for outgoing connections a socket can meet itself
             // when nobody listens.
             Ok(stream) if is_itself(&stream) => {
-                Finding::failed(format!("nobody listens on {address}"))
+                Finding::failed(format!("nothing listens on {address}"))
             }
             Ok(_) => Finding::passed("connected"),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {

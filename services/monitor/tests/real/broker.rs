@@ -138,6 +138,8 @@ fn open_incident(target: &Target) -> IncidentView {
         waiting: None,
         acknowledged_by: None,
         deadline: None,
+        bring_up: false,
+        notified_by: None,
     }
 }
 
@@ -261,6 +263,7 @@ async fn a_fix_is_verified_on_request_and_reported_before_it_is_acknowledged() {
         since: Utc::now(),
         soak: Span::from_millis(200),
         within: Span::from_secs(10),
+        after_fix: true,
         not_after: Utc::now() + TimeDelta::minutes(10),
     };
     let payload = serde_json::to_vec(&work).unwrap();

@@ -21,6 +21,7 @@ fn work(target: Target, soak_ms: u64, within_ms: u64) -> VerifyWork {
         since: Utc::now() - TimeDelta::hours(5),
         soak: Span::from_millis(soak_ms),
         within: Span::from_millis(within_ms),
+        after_fix: true,
         not_after: Utc::now() + TimeDelta::hours(1),
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    ConfigFile, Found, FoundNow, Look, quiet_needed,
+    ConfigFile, Found, FoundNow, Look, QUIET_HELD, quiet_needed,
     seen::{Seen, SeenFile},
 };
 use crate::state::Shared;
@@ -35,7 +35,8 @@ pub(crate) async fn follow(
     if let Some(before) = seen.read() {
         file.remember_end(before.ends_line);
     }
-    if is_at_rest {
+    // What was cut while no supervisor ran may still be written, too.
+    if is_at_rest && needed(&file, &state).await < QUIET_HELD {
         take(&mut file, &seen, &state, &found).await;
     }
     let mut ticker = tokio::time::interval(LOOK);
@@ -83,9 +84,9 @@ async fn needed(file: &ConfigFile, state: &Shared) -> Duration {
             let desk = state.core.desk();
             let is_held = desk.given().is_configured()
                 && !desk.config().to_confirm(config, Utc::now()).is_empty();
-            quiet_needed(false, is_held)
+            quiet_needed(false, is_held || file.is_doubtful())
         }
-        Some(Err(_)) | None => quiet_needed(true, false),
+        Some(Err(_)) | None => quiet_needed(true, file.is_doubtful()),
     }
 }
 

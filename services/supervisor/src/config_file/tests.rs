@@ -57,6 +57,8 @@ struct Host {
     in_force: Config,
     n_taken: usize,
     held: Option<Config>,
+    /// How long the text had been the same of which people were told last.
+    told_after: Option<Duration>,
 }
 
 impl Host {
@@ -69,7 +71,8 @@ impl Host {
 
     fn at(dir: TempDir, path: PathBuf) -> Self {
         let (file, now) = (ConfigFile::new(path), Instant::now());
-        let mut host = Self { dir, file, now, in_force: Config::default(), n_taken: 0, held: None };
+        let in_force = Config::default();
+        let mut host = Self { dir, file, now, in_force, n_taken: 0, held: None, told_after: None };
         host.looks(3);
         assert_eq!((host.n_taken, &host.in_force), (1, &parsed(OLD)));
         host
@@ -92,9 +95,10 @@ impl Host {
             let needed = match self.file.candidate().unwrap() {
                 Ok(config) => {
                     let asked = self.in_force.to_confirm(config, Utc::now());
-                    quiet_needed(false, !is_first && !asked.is_empty())
+                    let is_held = !is_first && !asked.is_empty();
+                    quiet_needed(false, is_held || self.file.is_doubtful())
                 }
-                Err(_) => quiet_needed(true, false),
+                Err(_) => quiet_needed(true, self.file.is_doubtful()),
             };
             if quiet < needed {
                 continue;
@@ -102,7 +106,10 @@ impl Host {
             let text =
                 |sha256: &str, _| FoundText { sha256: sha256.to_owned(), since: 0, changed: true };
             let Found { doubts, content, .. } = self.file.take(text).unwrap();
-            let Ok(config) = content else { continue };
+            let Ok(config) = content else {
+                self.told_after = Some(quiet);
+                continue;
+            };
             let asked = self.in_force.to_confirm(&config, Utc::now());
             self.held = None;
             if is_first || (doubts.is_empty() && asked.is_empty()) {
@@ -112,6 +119,7 @@ impl Host {
                 }
             } else {
                 self.held = Some(*config);
+                self.told_after = Some(quiet);
             }
         }
     }
@@ -254,6 +262,28 @@ fn an_ordinary_save_is_in_force_within_two_seconds() {
     host.looks(12);
     assert_eq!(host.in_force, parsed(&new()), "a target less at the end: it is asked");
     assert!(host.held.is_some());
+}
+
+/// A slow writer may go on with it for as long.
+#[test]
+fn people_are_told_of_a_text_in_doubt_when_the_doubt_has_lasted() {
+    for cut in [
+        "",
+        "\n",
+        // Valid: all that is missing is the line end.
+        OLD.trim_end(),
+        // Valid, and the beginning of the former one.
+        OLD.split("  soak").next().unwrap(),
+        // Cut in the middle of a line.
+        "targets:\n  - name: a\n    chec",
+    ] {
+        let host = save(in_place(cut, 65_536), || 1);
+        assert_eq!(host.in_force, parsed(OLD), "{cut:?}");
+        assert!(host.told_after >= Some(QUIET_HELD), "{cut:?}: {:?}", host.told_after);
+    }
+    // A mistake in a text as long as before is no sign of a writer at work.
+    let host = save(in_place(&OLD.replace("checks", "chekcs"), 65_536), || 1);
+    assert!(host.told_after < Some(QUIET_HELD), "{:?}", host.told_after);
 }
 
 /// The copy broke off, and nobody goes on with it.

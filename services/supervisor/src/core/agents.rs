@@ -277,7 +277,7 @@ impl Lost {
             self.since
         );
         event.annotations.insert("summary".to_owned(), what);
-        let hint = format!("look at its log on {host}, and start it again");
+        let hint = format!("check its log on {host}, and restart it");
         event.annotations.insert("hint".to_owned(), hint);
         event.payload = json!({"member": self.member, "beside": self.beside, "anywhere": true});
         event

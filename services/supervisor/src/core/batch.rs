@@ -117,6 +117,9 @@ impl Batch {
     }
 }
 
+/// The revision of an incident whose work is done for another one: none was ever published.
+const UNASKED: u64 = 0;
+
 /// What was published of an incident's wishes: its revision, and the notices.
 pub(super) type Wished = BTreeMap<IncidentId, (u64, Vec<String>)>;
 
@@ -313,8 +316,12 @@ impl Draft {
         if WISHED_MAX < wished.len() {
             wished.clear();
         }
-        let touched: BTreeSet<IncidentId> =
+        let mut touched: BTreeSet<IncidentId> =
             self.recorded.iter().filter_map(|it| it.decision.incident).collect();
+        // When a measurement has ended, the next one may be wanted for an incident about which
+        // nothing was decided now.
+        let shared = touched.iter().filter_map(|id| desk.measured_for(desk.incident(*id)?));
+        touched.extend(shared.collect::<Vec<_>>());
         let incidents = touched.into_iter().filter_map(|id| desk.incident(id));
         incidents.flat_map(|incident| new_wishes(desk, incident, wished)).collect()
     }
@@ -324,7 +331,10 @@ impl Draft {
 fn new_wishes(desk: &Desk, incident: &Incident, wished: &mut Wished) -> Vec<Wish> {
     let notices: Vec<_> = incident.notices_wanted().map(Notice::name).collect();
     let before = wished.get(&incident.id);
-    let is_new_work = before.is_none_or(|(revision, _)| *revision != incident.revision);
+    // What is measured for another incident may come to be measured for this one.
+    let is_asked = !desk.is_measured_by_another(incident);
+    let revision = if is_asked { incident.revision } else { UNASKED };
+    let is_new_work = before.is_none_or(|it| it.0 != revision) && is_asked;
     let is_told = |it: &String| before.is_some_and(|(_, told)| told.contains(it));
     let new_notices: BTreeSet<_> = notices.iter().filter(|it| !is_told(it)).cloned().collect();
     if incident.is_over() && incident.notices.is_empty() {
@@ -332,7 +342,7 @@ fn new_wishes(desk: &Desk, incident: &Incident, wished: &mut Wished) -> Vec<Wish
         return Vec::new();
     }
     if is_new_work || !new_notices.is_empty() || before.is_some_and(|it| it.1 != notices) {
-        wished.insert(incident.id, (incident.revision, notices));
+        wished.insert(incident.id, (revision, notices));
     }
     if !is_new_work && new_notices.is_empty() {
         return Vec::new();

@@ -106,7 +106,7 @@ pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
         }
         InboxSubject::Timer => single(envelope(&message.payload, InputKind::Timer)),
         InboxSubject::Unknown => {
-            let why = format!("nobody knows the subject {}", message.subject);
+            let why = format!("unknown subject {}", message.subject);
             single(Err(reject("unknown_subject", why)))
         }
     }

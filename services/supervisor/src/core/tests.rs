@@ -7,7 +7,10 @@ use domain::{
     event::{Event, EventType, Status},
     matcher::Matchers,
     silence::SilenceRequest,
-    wire::{Command, Envelope, Input, InputKind, NoticeReport, TimerFired, Verb, WorkKind},
+    wire::{
+        AnalysisReport, Command, Envelope, Hypothesis, Input, InputKind, NoticeReport, TimerFired,
+        Verb, VerificationReport, WorkKind, cause,
+    },
 };
 
 use super::*;
@@ -456,4 +459,56 @@ notify: {receivers: [{name: a, log: true}, {name: b, log: true}]}";
     message.at = due;
     model.core.offer(&message);
     assert_eq!(wanted(&model.settle()), [format!("{}-t2", first[0])]);
+}
+
+/// Whether a target is healthy has one answer for all its incidents; the next measurement is
+/// wanted when the one before has ended, although nothing is decided about its incident then.
+#[test]
+fn the_next_measurement_of_a_target_is_published_when_the_former_has_ended() {
+    let measured = |all: &[Consequences]| -> Vec<String> {
+        let wishes = all.iter().flat_map(|it| &it.wishes);
+        wishes.filter(|it| it.kind() == WorkKind::Verify).map(|it| it.id().to_owned()).collect()
+    };
+    let healthy = |work| {
+        let hypothesis = Hypothesis {
+            cause: cause::HEALTHY.to_owned(),
+            confidence_percent: 90,
+            summary: "all checks pass".to_owned(),
+            because: vec!["all checks pass".to_owned()],
+            elsewhere: None,
+            plan: None,
+        };
+        let (by, hypotheses) = ("analyzer".to_owned(), vec![hypothesis]);
+        let report = AnalysisReport { work, by, hypotheses, evidence: Vec::new(), took_ms: 1 };
+        Envelope::new(format!("{work:?}"), Input::Analysis(report))
+    };
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    for source in ["test", "selfheal/monitor"] {
+        let mut opened = event(source, "shop");
+        if let Input::Event(event) = &mut opened.input {
+            event.source = source.to_owned();
+            event.fingerprint = Some("own".to_owned());
+        }
+        model.offer(&[opened]);
+        model.settle();
+        let newest =
+            model.core.desk().open_incidents().map(|it| it.work()).max_by_key(|it| it.incident);
+        model.offer(&[healthy(newest.unwrap())]);
+        let wanted = measured(&model.settle());
+        assert_eq!(wanted.len(), usize::from(source == "test"), "{wanted:?}");
+    }
+    let works: Vec<_> = model.core.desk().open_incidents().map(|it| it.work()).collect();
+    let report = VerificationReport {
+        work: works[0],
+        by: "monitor".to_owned(),
+        passed: true,
+        summary: "healthy".to_owned(),
+        samples_from: model.core.desk().incident(works[0].incident).unwrap().entered_at,
+        n_samples: 3,
+        checks: Vec::new(),
+        broken_neighbours: Vec::new(),
+    };
+    model.offer(&[Envelope::new("verified", Input::Verification(report))]);
+    assert_eq!(measured(&model.settle()), [works[1].wish_id(WorkKind::Verify)]);
 }

@@ -40,7 +40,7 @@ impl Courier {
             return;
         }
         if self.queue.send(wishes).await.is_err() {
-            tracing::debug!("wishes were not published, the next leader does it");
+            tracing::debug!("work items were not published, the next leader will retry");
         }
     }
 }

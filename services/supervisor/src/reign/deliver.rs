@@ -90,7 +90,7 @@ impl Deliver {
         let payload = match wish.payload() {
             Ok(payload) => Bytes::from(payload),
             Err(failure) => {
-                warn!(wish = wish.id(), error = %Chain(&failure), "a wish cannot be written");
+                warn!(wish = wish.id(), error = %Chain(&failure), "a work item cannot be written");
                 return;
             }
         };
@@ -103,7 +103,7 @@ impl Deliver {
                 let mut unpublished =
                     self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(n_wishes) = unpublished.one_more(Instant::now()) {
-                    warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "wishes were not published, tried again later");
+                    warn!(wish = wish.id(), n_wishes, error = %Chain(&failure), "work items were not published, will retry");
                 }
             }
         }

@@ -40,7 +40,7 @@ impl Herald {
     /// Hands lines over.
     pub(super) async fn tell(&self, lines: Vec<Lines>) {
         if self.queue.send(lines).await.is_err() {
-            debug!("lines are not told any more");
+            debug!("lines are no longer published");
         }
     }
 }
@@ -77,7 +77,7 @@ async fn ask(bus: &Bus, ear: &mut Option<Ear>, line: Line) -> bool {
         return true;
     };
     ear.tell(subject, line.json).await.unwrap_or_else(|failure| {
-        warn!(error = %Chain(&failure), "news could not be told");
+        warn!(error = %Chain(&failure), "a live message could not be published");
         true
     })
 }
@@ -90,6 +90,6 @@ async fn to_monitors(bus: &Bus, line: &Line) {
 
 async fn publish(bus: &Bus, subject: String, line: Line) {
     if let Err(failure) = bus.publish_core(subject, line.json).await {
-        warn!(error = %Chain(&failure), "news could not be told");
+        warn!(error = %Chain(&failure), "a live message could not be published");
     }
 }

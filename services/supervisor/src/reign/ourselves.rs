@@ -142,7 +142,7 @@ impl Reign {
                 let submit = writer.submit(InputKind::Timer, Envelope::new(id, input));
                 let Some(submitted) = stop.run_until_cancelled(submit).await else { return };
                 let Err(failure) = submitted else { return };
-                debug!(error = %Chain(&failure), "taking over was not accepted, tried again");
+                debug!(error = %Chain(&failure), "taking over was not accepted, will retry");
                 let wait = tokio::time::sleep(LEADERSHIP_AGAIN);
                 if stop.run_until_cancelled(wait).await.is_none() {
                     return;

@@ -107,7 +107,7 @@ async fn one(bus: Bus, writer: InboxWriter, by: String, recall: Recall) {
     let report_id = format!("{}/{by}", work.wish_id(WorkKind::Fix));
     let envelope = Envelope::new(report_id, Input::Fix(report));
     if let Err(error) = writer.submit(InputKind::Fix, envelope).await {
-        warn!(incident.id = %work.incident, error = %Chain(&error), "what became of an order could not be stored, tried again later");
+        warn!(incident.id = %work.incident, error = %Chain(&error), "the outcome of an order could not be stored, will retry");
     }
 }
 

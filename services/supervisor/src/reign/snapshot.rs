@@ -145,7 +145,7 @@ impl Archivist {
                 };
                 self.state.write().await.core.snapshots_mut().filled(fill);
             }
-            Err(failure) => debug!(error = %Chain(&failure), "the ledger cannot be looked at"),
+            Err(failure) => debug!(error = %Chain(&failure), "the ledger cannot be inspected"),
         }
     }
 

@@ -79,7 +79,7 @@ impl Access {
                 if none {
                     found.push(finding(
                         &format!("access.rate.{name}"),
-                        "a rate of 0 lets nobody in",
+                        "a rate of 0 rejects all requests",
                         "such as `100/s`, or leave it out for no limit",
                     ));
                 }
@@ -111,7 +111,7 @@ impl Oidc {
         if self.roles.is_empty() {
             found.push(finding(
                 "access.oidc.roles",
-                "no group has a role, so nobody could do anything",
+                "no group has a role, so no user could do anything",
                 "such as `roles: {on-call: approver}`",
             ));
         }
@@ -174,6 +174,6 @@ mod tests {
         }
         assert!(with("https://id.example", "{}")[0].contains("no group"));
         assert_eq!(with("https://id.example", "{a: root}").len(), 1, "no such role");
-        assert!(messages("access: {rate: {events: 0/s}}")[0].contains("nobody"));
+        assert!(messages("access: {rate: {events: 0/s}}")[0].contains("rejects all"));
     }
 }

@@ -4,13 +4,20 @@ use std::collections::BTreeSet;
 
 use super::validate::{Finding, finding, is_name, is_url, nearest};
 use crate::{
-    notify::{Email, Notify, Receiver, Route, Slack, Tls, Way, Webhook},
+    notify::{Email, Flood, Notify, Receiver, Route, Slack, Tls, Way, Webhook},
     secret::SecretRef,
     span::Span,
 };
 
 /// A receiver that may be told more often than this in one window needs no limit.
 const RATE_COUNT_MAX: u32 = 1000;
+
+/// The time of each is remembered.
+const FLOOD_INCIDENTS_MAX: u32 = 10_000;
+/// Shorter times would sum up a flood by another flood.
+const FLOOD_SPAN_MIN: Span = Span::from_secs(60);
+/// Longer ones would hide that it is over.
+const FLOOD_SPAN_MAX: Span = Span::from_secs(24 * 3600);
 
 /// Longest template: it is rendered for each notice.
 const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
@@ -34,10 +41,11 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
         secret_findings(&app.signing_secret, "notify.slack.signing_secret", found);
         if app.approvers.is_empty() {
             let hint = "list ids of Slack users, such as `U012AB3CD`, or remove `slack`";
-            let message = "nobody may press the buttons";
+            let message = "no user may press the buttons";
             found.push(finding("notify.slack.approvers", message, hint));
         }
     }
+    flood_findings(notify.flood, found);
     names(notify.receivers.iter().map(|it| it.name.as_str()), "receiver", found);
     names(notify.escalations.iter().map(|it| it.name.as_str()), "escalation", found);
     for (idx, receiver) in notify.receivers.iter().enumerate() {
@@ -60,6 +68,22 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
     }
     for (idx, route) in notify.routes.iter().enumerate() {
         route_findings(notify, route, &format!("notify.routes[{idx}]"), found);
+    }
+}
+
+fn flood_findings(flood: Flood, found: &mut Vec<Finding>) {
+    let mut say = |path: &str, message: &str, hint: &str| {
+        found.push(finding(format!("notify.flood.{path}"), message, hint));
+    };
+    let Flood { incidents, within, summary } = flood;
+    if incidents == 0 || FLOOD_INCIDENTS_MAX < incidents {
+        let message = format!("must be from 1 to {FLOOD_INCIDENTS_MAX}");
+        say("incidents", &message, "such as 50; more to be notified of each");
+    }
+    for (path, span) in [("within", within), ("summary", summary)] {
+        if span < FLOOD_SPAN_MIN || FLOOD_SPAN_MAX < span {
+            say(path, "must be from 1m to 1d", "such as 10m");
+        }
     }
 }
 
@@ -268,8 +292,12 @@ mod tests {
             ("  public_url: selfheal.example.org", "http or https URL"),
             ("  link_secret: {env: A}", "`public_url`"),
             ("  link_secret: {}\n  public_url: http://a", "exactly one of `env` and `file`"),
-            ("  slack: {signing_secret: {env: A}}", "nobody may press"),
+            ("  slack: {signing_secret: {env: A}}", "no user may press"),
             ("  receivers: [{name: a}]", "exactly one way"),
+            ("  flood: {incidents: 0}", "from 1 to 10000"),
+            ("  flood: {incidents: 10001}", "from 1 to 10000"),
+            ("  flood: {within: 1s}", "from 1m to 1d"),
+            ("  flood: {summary: 2d}", "from 1m to 1d"),
             ("  receivers: [{name: a, log: true, teams: {webhook: {env: A}}}]", "exactly one way"),
             ("  receivers: [{name: a.b, log: true}]", "is not a name"),
             ("  receivers: [{name: a, log: true}, {name: a, log: true}]", "twice"),

@@ -42,7 +42,7 @@ impl Desk {
         let fact = Fact::Diagnosed { report: Box::new(report.clone()), chosen: kept };
         let told = hypothesis.as_ref().or_else(|| report.hypotheses.first());
         let why = told.map_or_else(
-            || "nothing explains the findings".to_owned(),
+            || "no diagnosis rule matched".to_owned(),
             |it| format!("{}: {}", it.summary, it.because.join("; ")),
         );
         self.record(turn, Some(id), fact, why);
@@ -55,7 +55,7 @@ impl Desk {
                 self.blame(turn, id, &it);
             }
             Some(_) if exhausted && plan_wanted => {
-                let why = format!("{n_tried} fixes did not help, and no more are allowed");
+                let why = format!("all {n_tried} attempts failed, attempt limit reached");
                 self.escalate(turn, id, Escalation::AttemptsExhausted, why);
             }
             Some(_) => {}
@@ -80,7 +80,7 @@ impl Desk {
             ),
             // The next look may see what this one did not.
             None => {
-                let why = "nothing explains the findings";
+                let why = "no diagnosis rule matched";
                 return self.try_later(turn, id, Escalation::NoCause, why);
             }
             // Such as while a deployment replaces it: no attempt is made, and none is counted.
@@ -90,10 +90,7 @@ impl Desk {
             }
             Some(it) if 0 < n_tried => (
                 Escalation::AttemptsExhausted,
-                format!(
-                    "{n_tried} fixes did not help, and there is no other cure for {}",
-                    it.cause
-                ),
+                format!("{n_tried} attempts failed, no further runbook for {}", it.cause),
             ),
             Some(it) => (
                 Escalation::NoPlan,
@@ -123,7 +120,7 @@ impl Desk {
         if n_failed < RECHECKS_MAX {
             return false;
         }
-        let why = format!("it was found well and sick again {n_failed} times: it flaps");
+        let why = format!("flapping: it recovered and failed again {n_failed} times");
         self.escalate(turn, id, Escalation::NoCause, why);
         true
     }

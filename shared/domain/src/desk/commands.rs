@@ -38,7 +38,7 @@ impl Desk {
                 let message = match self.recall_fixes(turn, None) {
                     0 => "New fixes are stopped. Verification and undo go on.".to_owned(),
                     n => format!(
-                        "New fixes are stopped. Verification and undo go on. Fixes ordered before: {n}. Those that no fixer has begun are withdrawn, the others go on to their end."
+                        "New fixes are stopped. Verification and undo go on. Fixes ordered before: {n}. Those that no fixer has started are withdrawn, the others go on to their end."
                     ),
                 };
                 done(turn, None, &message);
@@ -88,7 +88,7 @@ impl Desk {
         match self.incidents.get(&id) {
             None => turn.answer(AnswerStatus::NotFound, Some(id), "There is no such incident."),
             Some(it) if it.is_over() => {
-                let message = format!("The incident is over: {}.", it.status().as_str());
+                let message = format!("The incident has ended: {}.", it.status().as_str());
                 turn.answer(AnswerStatus::Refused, Some(id), &message);
             }
             Some(_) => return true,
@@ -110,11 +110,11 @@ impl Desk {
             return refused(turn, id, "The incident does not wait for an approval.");
         };
         if plan.hash() != plan_hash {
-            let message = "The plan has changed since it was shown. Look at it again.";
+            let message = "The plan has changed since it was shown. Review it again.";
             return refused(turn, id, message);
         }
         if *expires_at <= turn.at {
-            return refused(turn, id, "The time for an approval is over.");
+            return refused(turn, id, "The approval has expired.");
         }
         // It may have waited long in the inbox.
         if let Standing::Ended(why) = self.standing(command.proof.as_ref(), turn.at) {
@@ -182,7 +182,7 @@ impl Desk {
         let target = incident.and_then(|it| self.config.target_of(&it.event.event()));
         let target = target.map(|it| it.name.clone());
         self.record(turn, Some(id), Fact::Retried { by, target }, why);
-        done(turn, Some(id), "The cause is sought anew.");
+        done(turn, Some(id), "The incident is diagnosed again.");
     }
 }
 

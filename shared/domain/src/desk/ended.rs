@@ -59,7 +59,7 @@ impl Desk {
             "it began at {starts_at}, and {} said that it ended at {ends_at}",
             event.source
         );
-        turn.answer(AnswerStatus::Suppressed, None, &format!("It is over already: {why}."));
+        turn.answer(AnswerStatus::Suppressed, None, &format!("It has ended already: {why}."));
         let (delivery, fingerprint) = (event.delivery(), fingerprint.to_owned());
         self.record(turn, None, Fact::EventOver { delivery, fingerprint }, why);
         true

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     Desk, Turn,
     flood::ANALYZER,
+    incidents::stays_with,
     observable::Proof,
     settle::{CONFIGURATION, MOVES_MAX},
 };
@@ -35,13 +36,13 @@ impl Desk {
                     (AnswerStatus::IncidentOpened, OPENED)
                 }
                 Status::Firing if id == IncidentId::NONE => {
-                    (AnswerStatus::Suppressed, "It was over already.")
+                    (AnswerStatus::Suppressed, "It had ended already.")
                 }
                 Status::Firing | Status::Acknowledged => (AnswerStatus::IncidentUpdated, UPDATED),
                 Status::Resolved => {
                     (AnswerStatus::IncidentResolved, "This recovery was reported before.")
                 }
-                Status::Change => (AnswerStatus::Done, "This change was told before."),
+                Status::Change => (AnswerStatus::Done, "This change was reported before."),
             };
             turn.answer(status, Some(id).filter(|it| *it != IncidentId::NONE), message);
             return;
@@ -198,7 +199,8 @@ impl Desk {
                 it.phase,
                 Phase::Symptom { .. } | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
             );
-            it.id != id && (elsewhere || before) && is_sick
+            let asks_the_same = !elsewhere && self.answers_soon(incident, it);
+            it.id != id && (((elsewhere || before) && is_sick) || asks_the_same)
         };
         // What is needed counts more than what stands beside, and what is being healed
         // more than what a person has; then the oldest counts most.
@@ -218,6 +220,15 @@ impl Desk {
         };
         self.record(turn, Some(id), Fact::BecameSymptom { of }, why);
         true
+    }
+
+    /// Returns whether what an incident asks about its target is being answered for another one,
+    /// or was, and a person has it.
+    fn answers_soon(&self, incident: &Incident, other: &Incident) -> bool {
+        let is_rechecked =
+            matches!(&other.phase, Phase::Verifying { purpose: Purpose::Recheck { .. }, .. });
+        let is_rechecked = is_rechecked && self.proof_of(incident) == Proof::Checks;
+        (is_rechecked && incident.asks_the_same_as(other)) || stays_with(incident, other)
     }
 
     /// Opens an incident on a target that was found to be the cause of another one.
@@ -253,19 +264,19 @@ impl Desk {
         let starts_at = event.starts_at.unwrap_or(turn.at);
         let seen_well = event.payload.get("seen_well").and_then(Value::as_bool);
         if event.source == MONITOR && since < starts_at && seen_well == Some(true) {
-            let why = "it became sick again while it was being verified";
+            let why = "it became unhealthy again during verification";
             self.record(turn, Some(id), Fact::NotVerified { report: None }, why);
             self.disprove(turn, id, &purpose, &[], why);
         }
     }
 
     fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: Delivery) {
-        let why = format!("{} reports that it is over", event.source);
+        let why = format!("{} reports that it has ended", event.source);
         // Only the sender of the incident says by the same clock when it ended.
         let opener = self.incidents.get(&id).map(|it| *it.event.source == *event.source);
         let ends_at = event.ends_at.filter(|_| opener == Some(true));
         self.record(turn, Some(id), Fact::RecoveryReported { delivery, ends_at }, why);
-        self.may_be_over(turn, id, &format!("{} says that it is over", event.source));
+        self.may_be_over(turn, id, &format!("{} reports that it has ended", event.source));
         let over = self.incidents.get(&id).is_none_or(Incident::is_over);
         let message = if over { "The incident is closed." } else { "Recovery is being verified." };
         turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
@@ -275,6 +286,9 @@ impl Desk {
 
     /// Looks whether a trouble is over whose sender does not say any more that it goes on.
     pub(super) fn end_lease(&mut self, turn: &mut Turn, id: IncidentId) {
+        if self.sum_up(turn, id) {
+            return;
+        }
         let source = self.incidents.get(&id).map(|it| it.event.source.to_string());
         let source = source.unwrap_or_default();
         let why = format!("{source} has not said again that it goes on");
@@ -314,9 +328,7 @@ impl Desk {
 /// Returns what a person is told about an event that fits no target.
 fn unknown_target(kind: &str) -> &'static str {
     match kind {
-        event::AGENT_DOWN => {
-            "an agent of ours has stopped without leaving; look at its own log and start it again"
-        }
+        event::AGENT_DOWN => "a Self-Heal agent stopped unexpectedly; check its log and restart it",
         event::ZONE_UNSERVED => {
             "no agent serves a zone that targets are in; start one there, or see why it stopped"
         }

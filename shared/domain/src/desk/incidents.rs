@@ -53,6 +53,9 @@ pub(super) struct Incidents {
     sick: BTreeMap<String, usize>,
     /// Those whose plan a guard holds, by the guard's name.
     held: BTreeMap<String, BTreeSet<IncidentId>>,
+    /// Those that wait for the same measurement of their target, by target, the longest first:
+    /// it is done for the first one.
+    sharing: BTreeMap<String, BTreeSet<(DateTime<Utc>, IncidentId)>>,
     /// Those that want something from the hands.
     wanting: BTreeSet<IncidentId>,
     due: BTreeSet<(DateTime<Utc>, IncidentId)>,
@@ -93,6 +96,8 @@ pub(super) enum Fate {
     BesideEscalated,
     /// Its cause waits for a person, and there is news about this one.
     News,
+    /// What was measured for another incident of its target answers it.
+    Measured,
 }
 
 /// What a change has moved.
@@ -113,6 +118,7 @@ struct Keys {
     held: Option<String>,
     wants: bool,
     cause: Option<IncidentId>,
+    shares_since: Option<DateTime<Utc>>,
 }
 
 impl Keys {
@@ -125,6 +131,25 @@ impl Keys {
             held: incident.held_by().map(str::to_owned),
             wants: incident.wants_hands(),
             cause: incident.cause,
+            shares_since: incident.shares_since(),
+        }
+    }
+}
+
+/// What lets a symptom go on, or what shares a measurement, apart from phases.
+#[derive(PartialEq)]
+struct Waiting {
+    has_news: bool,
+    is_measured: bool,
+    severity: Severity,
+}
+
+impl Waiting {
+    fn of(incident: &Incident) -> Self {
+        Self {
+            has_news: incident.news.is_some(),
+            is_measured: incident.measured.is_some(),
+            severity: incident.event.severity,
         }
     }
 }
@@ -236,6 +261,22 @@ impl Incidents {
         self.sick.len()
     }
 
+    /// Returns the incident for which the measurement is done that others of the target share.
+    pub(super) fn measured_for(&self, target: &str) -> Option<IncidentId> {
+        self.sharing.get(target)?.first().map(|it| it.1)
+    }
+
+    /// Returns since when the last one waits of those that share a measurement of the target.
+    pub(super) fn shared_since(&self, target: &str) -> Option<DateTime<Utc>> {
+        self.sharing.get(target)?.last().map(|it| it.0)
+    }
+
+    /// Returns those that a measurement of the target answers whose samples are as old as that.
+    pub(super) fn answered(&self, target: &str, samples_from: DateTime<Utc>) -> Vec<IncidentId> {
+        let sharing = self.sharing.get(target).into_iter().flatten();
+        sharing.take_while(|it| it.0 <= samples_from).map(|it| it.1).collect()
+    }
+
     /// Returns those whose plan this guard holds, the oldest first.
     pub(super) fn held_by(&self, guard: &str, max: usize) -> Vec<IncidentId> {
         self.held.get(guard).into_iter().flatten().take(max).copied().collect()
@@ -317,7 +358,7 @@ impl Incidents {
         let units = flood::units(&slot.incident);
         let revision = slot.incident.revision;
         let words = (slot.incident.lease, slot.incident.telling_due());
-        let news = slot.incident.news.is_some();
+        let waits_for = Waiting::of(&slot.incident);
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
@@ -347,7 +388,7 @@ impl Incidents {
             if incident.target.is_none() && self.look_at_target(id, fleet) {
                 self.keep_due(id, fleet);
             }
-            if incident.news.is_some() != news {
+            if Waiting::of(&incident) != waits_for {
                 self.look_at_symptom(id, fleet);
                 self.keep_due(id, fleet);
             }
@@ -432,6 +473,9 @@ impl Incidents {
         if let Some(cause) = keys.cause {
             self.symptoms.insert((cause, id));
         }
+        if let (Some(target), Some(since)) = (target, keys.shares_since) {
+            self.sharing.entry(target.to_owned()).or_default().insert((since, id));
+        }
     }
 
     fn leave(&mut self, id: IncidentId, keys: &Keys, target: Option<&str>) {
@@ -440,16 +484,19 @@ impl Incidents {
             lessen(&mut self.sick, target);
         }
         if let Some(target) = &keys.treated {
-            take_out(&mut self.treated, target, id);
+            take_out(&mut self.treated, target, &id);
         }
         if let Some(guard) = &keys.held {
-            take_out(&mut self.held, guard, id);
+            take_out(&mut self.held, guard, &id);
         }
         if keys.wants {
             self.wanting.remove(&id);
         }
         if let Some(cause) = keys.cause {
             self.symptoms.remove(&(cause, id));
+        }
+        if let (Some(target), Some(since)) = (target, keys.shares_since) {
+            take_out(&mut self.sharing, target, &(since, id));
         }
     }
 
@@ -460,7 +507,7 @@ impl Incidents {
             self.by_fingerprint.remove(&fingerprint);
         }
         if let Some(target) = &incident.target {
-            take_out(&mut self.on_target, target, id);
+            take_out(&mut self.on_target, target, &id);
         }
         self.former.insert(fingerprint, id);
         self.over.push_back(id);
@@ -489,6 +536,9 @@ impl Incidents {
     /// Returns why a symptom need not wait any longer; `None` when it must, or is none.
     pub(super) fn fate(&self, id: IncidentId) -> Option<Fate> {
         let symptom = self.get(&id)?;
+        if symptom.measured.is_some() {
+            return Some(Fate::Measured);
+        }
         let of = symptom.symptom_of()?;
         let Some(cause) = self.get(&of).filter(|it| !it.is_over()) else {
             return Some(Fate::CauseOver);
@@ -500,7 +550,8 @@ impl Incidents {
             Some(root) if root == id => Some(Fate::Circle),
             // Had it been opened later, it would not have become a symptom either.
             None if symptom.target == cause.target
-                && matches!(cause.phase, Phase::Escalated(_)) =>
+                && matches!(cause.phase, Phase::Escalated(_))
+                && !stays_with(symptom, cause) =>
             {
                 Some(Fate::BesideEscalated)
             }
@@ -536,12 +587,12 @@ impl Incidents {
         let is_movable = self.movable.contains(&id) || self.stray.contains(&id);
         let Some(slot) = self.all.get_mut(&id) else { return };
         let incident = slot.incident.as_ref();
-        let soak = super::soak(fleet, incident);
+        let proof = super::proof_within(fleet, incident);
         // What can move is looked at with the next input; a timer makes sure of one.
         let due = if is_movable {
             Some(incident.entered_at)
         } else {
-            incident.deadline(&fleet.policy, soak, self.led_at)
+            incident.deadline(&fleet.policy, proof, self.led_at)
         };
         let wake = due.into_iter().chain(incident.telling_due()).min();
         slot.due = due;
@@ -562,6 +613,25 @@ impl Incidents {
     }
 }
 
+/// Returns whether a symptom stays with an incident of the same target that a person has: both
+/// ask the same, so another diagnosis would find the same. Where no check measures what is asked,
+/// each has a sender of its own that ends it.
+pub(super) fn stays_with(symptom: &Incident, cause: &Incident) -> bool {
+    match &cause.phase {
+        Phase::Escalated(Escalation::NotObservable) => false,
+        Phase::Escalated(_) => symptom.asks_the_same_as(cause),
+        Phase::Diagnosing
+        | Phase::RetryWaiting { .. }
+        | Phase::Proposed { .. }
+        | Phase::AwaitingApproval { .. }
+        | Phase::Fixing { .. }
+        | Phase::Verifying { .. }
+        | Phase::Undoing { .. }
+        | Phase::Symptom { .. }
+        | Phase::Over(_) => false,
+    }
+}
+
 /// Returns whether a configuration wants an incident to move on: its target is gone and no
 /// fix of it is under way, or a target is configured that fits its event at last.
 fn is_stray(incident: &Incident, fleet: &Fleet) -> bool {
@@ -576,10 +646,10 @@ fn is_stray(incident: &Incident, fleet: &Fleet) -> bool {
     }
 }
 
-fn take_out(map: &mut BTreeMap<String, BTreeSet<IncidentId>>, key: &str, id: IncidentId) {
-    if let Some(ids) = map.get_mut(key) {
-        ids.remove(&id);
-        if ids.is_empty() {
+fn take_out<T: Ord>(map: &mut BTreeMap<String, BTreeSet<T>>, key: &str, item: &T) {
+    if let Some(items) = map.get_mut(key) {
+        items.remove(item);
+        if items.is_empty() {
             map.remove(key);
         }
     }

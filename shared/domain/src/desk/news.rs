@@ -57,9 +57,9 @@ impl Desk {
             source: Some(event.source.clone()),
             link: event.links.first().cloned(),
         };
-        let why = format!("{} tells of a change: {}", event.source, change.what);
+        let why = format!("{} reports a change: {}", event.source, change.what);
         self.record(turn, None, Fact::Changed { delivery, change }, why);
-        let message = "The change is noted: diagnoses are told of it.";
+        let message = "The change is recorded and shown to diagnoses.";
         turn.answer(AnswerStatus::Done, None, message);
     }
 }

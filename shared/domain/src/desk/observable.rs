@@ -6,9 +6,6 @@
 use super::Desk;
 use crate::{incident::Incident, target::Target};
 
-/// Sources of our own begin with this: what they report was seen by checks.
-const OURS: &str = "selfheal/";
-
 /// What can prove that an incident is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
@@ -25,8 +22,7 @@ impl Desk {
         let Some(target) = target.filter(|it| !it.all_checks().is_empty()) else {
             return Proof::Sender("there is no check that could prove it".to_owned());
         };
-        let is_ours = incident.event.source.starts_with(OURS);
-        if is_ours || target.measures(&incident.event.kind) {
+        if incident.event.is_ours() || target.measures(&incident.event.kind) {
             return Proof::Checks;
         }
         Proof::Sender(unmeasured(target, incident))

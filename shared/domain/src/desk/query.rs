@@ -21,7 +21,7 @@ impl Desk {
                 (Some(*expires_at), Some(format!("for an approval until {expires_at}")))
             }
             Phase::Proposed { hold: Some((guard, until)), .. } => {
-                (None, Some(format!("held by `{guard}`, looked at again at {until}")))
+                (None, Some(format!("held by `{guard}`, reviewed again at {until}")))
             }
             Phase::RetryWaiting { until, .. } => {
                 (None, Some(format!("diagnosed again at {until}")))
@@ -32,8 +32,9 @@ impl Desk {
             | Phase::Fixing { .. }
             | Phase::Verifying { .. }
             | Phase::Undoing { .. }
-            | Phase::Escalated(_)
             | Phase::Over(_) => (None, None),
+            // Its resolution is why it was escalated, until it has ended.
+            Phase::Escalated(_) => (None, incident.resolution.clone()),
         };
         IncidentView {
             id: incident.id,
@@ -49,8 +50,9 @@ impl Desk {
             closed_at: incident.closed_at,
             count: incident.count,
             attempt: incident.attempt,
+            bring_up: incident.attempts.last().is_some_and(|it| it.bring_up),
             analysis: incident.analysis.clone(),
-            resolution: incident.resolution.clone(),
+            resolution: incident.resolution.clone().filter(|_| incident.is_over()),
             symptom_of: incident.symptom_of().or(incident.cause),
             previous: incident.previous,
             plan: incident.plan().map(|plan| PlanView {
@@ -62,6 +64,7 @@ impl Desk {
             waiting,
             acknowledged_by: incident.acknowledged_by.clone(),
             deadline: self.deadline(incident),
+            notified_by: incident.notified_by,
         }
     }
 

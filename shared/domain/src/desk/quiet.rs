@@ -253,7 +253,7 @@ impl Desk {
         if let Some(muted) = self.quiet.muted.get(fingerprint).filter(|it| turn.at < it.until) {
             let why = muted.reason.clone();
             let longer = muted.extended_by(event, turn.at);
-            turn.answer(AnswerStatus::Suppressed, None, &format!("Kept quiet: {why}."));
+            turn.answer(AnswerStatus::Suppressed, None, &format!("Suppressed: {why}."));
             if let Some(ends_at) = longer {
                 let fingerprint = fingerprint.to_owned();
                 let fact = Fact::SuppressionExtended { fingerprint, ends_at };
@@ -270,7 +270,7 @@ impl Desk {
         let Some(obstacle) = found else { return false };
         let why = obstacle.why.clone();
         self.record_muted(turn, event.clone(), target, fingerprint, obstacle);
-        turn.answer(AnswerStatus::Suppressed, None, &format!("Kept quiet: {why}."));
+        turn.answer(AnswerStatus::Suppressed, None, &format!("Suppressed: {why}."));
         true
     }
 
@@ -285,8 +285,8 @@ impl Desk {
             return false;
         }
         let fact = Fact::SuppressionEnded { fingerprint: fingerprint.to_owned() };
-        self.record(turn, None, fact, format!("{source} reports that it is over"));
-        let message = "It was kept quiet, and is over.";
+        self.record(turn, None, fact, format!("{source} reports that it has ended"));
+        let message = "It was suppressed, and has ended.";
         turn.answer(AnswerStatus::IncidentResolved, None, message);
         true
     }
@@ -295,7 +295,7 @@ impl Desk {
     pub(super) fn hear_again(&mut self, turn: &mut Turn, fingerprint: &str) {
         if self.quiet.muted.contains_key(fingerprint) {
             let fact = Fact::SuppressionEnded { fingerprint: fingerprint.to_owned() };
-            self.record(turn, None, fact, "it is the cause of another trouble");
+            self.record(turn, None, fact, "it is the cause of another incident");
         }
     }
 
@@ -361,7 +361,7 @@ impl Desk {
         let n = chain.take(wanted).take_while(|it| from <= it.opened_at).count();
         (wanted <= n).then(|| {
             let until = at + limit.quiet.to_delta();
-            let what = format!("flapping: {n} incidents within {}, quiet", limit.within);
+            let what = format!("flapping: {n} incidents within {}, suppressed", limit.within);
             Obstacle { cause: Cause::Flapping, until, why: told(&what, until, "") }
         })
     }
@@ -413,7 +413,7 @@ impl Desk {
         let why = match (is_open, is_silent) {
             (true, _) => "it has an open incident meanwhile",
             (false, true) => "it may be heard again; its sender's word was good until now only",
-            (false, false) => "it is not kept quiet any more, so it is looked at again",
+            (false, false) => "it is no longer suppressed, so it is evaluated again",
         };
         let fact = Fact::SuppressionEnded { fingerprint: fingerprint.to_owned() };
         self.record(turn, None, fact, why);
@@ -422,7 +422,7 @@ impl Desk {
         }
         let mut event = muted.event;
         if let Some(starts_at) = event.starts_at.replace(turn.at) {
-            let text = format!("{starts_at}; kept quiet since {}", muted.since);
+            let text = format!("{starts_at}; suppressed since {}", muted.since);
             event.annotations.insert("selfheal.starts_at".to_owned(), text);
         }
         if !self.join_flood(turn, &event, target.as_deref()) {

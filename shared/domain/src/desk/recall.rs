@@ -122,7 +122,7 @@ impl Desk {
             return false;
         }
         let fact = Fact::FixRecalled { by: report.by.clone() };
-        self.record(turn, Some(id), fact, format!("it was not begun: {reason}"));
+        self.record(turn, Some(id), fact, format!("it was not started: {reason}"));
         self.settle(turn);
         true
     }

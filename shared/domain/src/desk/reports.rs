@@ -54,7 +54,7 @@ impl Desk {
                 match report.outcome {
                     FixOutcome::Failed { .. } => self.attempt_failed(turn, id, why),
                     FixOutcome::Refused { .. } => {
-                        let returned = "it was not begun, so it counts as no attempt";
+                        let returned = "it was not started, so it does not count as an attempt";
                         self.record(turn, Some(id), Fact::AttemptReturned, returned);
                         self.try_later(turn, id, Escalation::Refused, why);
                     }
@@ -63,7 +63,9 @@ impl Desk {
             }
             (Phase::Undoing { .. }, FixMode::Undo) => {
                 self.record(turn, Some(id), Fact::UndoEnded { report: boxed }, why);
-                let why = format!("the fix made a neighbour sick and was taken back: {why}");
+                let why = format!(
+                    "regression: the fix made a neighbour unhealthy and was rolled back: {why}"
+                );
                 self.escalate(turn, id, Escalation::Regression, why);
             }
             _ => return,
@@ -91,7 +93,7 @@ impl Desk {
             let why = if broken.is_empty() {
                 report.summary.clone()
             } else {
-                format!("{}; sick afterwards: {}", report.summary, broken.join(", "))
+                format!("{}; unhealthy afterwards: {}", report.summary, broken.join(", "))
             };
             let fact = Fact::NotVerified { report: Some(boxed) };
             self.record(turn, Some(id), fact, why.clone());
@@ -116,7 +118,7 @@ impl Desk {
         broken.iter().filter(|name| !was_sick(name)).cloned().collect()
     }
 
-    fn prove(
+    pub(super) fn prove(
         &mut self,
         turn: &mut Turn,
         id: IncidentId,
@@ -134,10 +136,10 @@ impl Desk {
         let (fact, why) = match purpose {
             Purpose::Fix { plan, .. } => (Fact::Resolved, format!("{}; {proof}", **plan)),
             Purpose::Symptom { of } => {
-                (Fact::Resolved, format!("well again with its cause {of}; {proof}"))
+                (Fact::Resolved, format!("healthy again with its cause {of}; {proof}"))
             }
             Purpose::Recheck { .. } => {
-                (Fact::SelfResolved, format!("well again without a fix; {proof}"))
+                (Fact::SelfResolved, format!("healthy again without a fix; {proof}"))
             }
         };
         self.record(turn, Some(id), fact, why);
@@ -154,12 +156,12 @@ impl Desk {
         match purpose {
             Purpose::Fix { plan, .. } if !broken.is_empty() && plan.can_be_undone() => {
                 let fact = Fact::UndoStarted { broken: broken.to_vec() };
-                let why = format!("no regression is allowed: {} became sick", broken.join(", "));
+                let why = format!("regression: {} became unhealthy", broken.join(", "));
                 self.record(turn, Some(id), fact, why);
             }
             Purpose::Fix { plan, .. } if !broken.is_empty() => {
                 let why = format!(
-                    "{} became sick after {}, which has no undo",
+                    "regression: {} became unhealthy after {}, which has no rollback",
                     broken.join(", "),
                     **plan
                 );
@@ -175,7 +177,7 @@ impl Desk {
                 self.record(turn, Some(id), Fact::Released, why);
             }
             Purpose::Symptom { .. } => {
-                let why = format!("still sick although its cause is over: {why}");
+                let why = format!("still unhealthy although its cause has ended: {why}");
                 self.record(turn, Some(id), Fact::Released, why);
             }
         }
@@ -200,7 +202,7 @@ impl Desk {
         if is_closed && usize::try_from(breaker.failures).unwrap_or(usize::MAX) <= n_failed {
             let until = turn.at + breaker.reset_after.to_delta();
             let why = format!(
-                "{n_failed} fixes failed within {}; no new one is begun until {until}",
+                "{n_failed} fixes failed within {}; no new fix starts until {until}",
                 breaker.within
             );
             self.record(turn, None, Fact::BreakerTripped { until }, why);
@@ -227,11 +229,11 @@ impl Desk {
         if let Some(notice) = incident.notices.iter().find(|it| it.name() == report.notice) {
             let to = if notice.to.is_empty() { "people" } else { notice.to.as_str() };
             let why = match &report.outcome {
-                Ok(how) => format!("told {to}: {how}"),
+                Ok(how) => format!("notified {to}: {how}"),
                 Err(error) if will_be_tried_again(notice, report) => {
-                    format!("could not tell {to}, tried again later: {error}")
+                    format!("could not notify {to}, will retry: {error}")
                 }
-                Err(error) => format!("could not tell {to}: {error}"),
+                Err(error) => format!("could not notify {to}: {error}"),
             };
             self.record(turn, Some(id), Fact::Notified { report: report.clone() }, why);
         }
@@ -260,8 +262,8 @@ impl Desk {
     fn end_phase(&mut self, turn: &mut Turn, id: IncidentId) {
         let policy = &self.config.policy;
         let Some(incident) = self.incidents.get(&id) else { return };
-        let soak = super::soak(&self.config, incident);
-        let due = incident.phase_deadline(policy, soak, self.incidents.led_at());
+        let proof = super::proof_within(&self.config, incident);
+        let due = incident.phase_deadline(policy, proof, self.incidents.led_at());
         // What can move without having waited for its end is looked at in any case.
         if due.is_none_or(|due| turn.at < due) && !self.incidents.is_movable(id) {
             return;
@@ -272,7 +274,7 @@ impl Desk {
         let held_since = incident.held_since.unwrap_or(incident.entered_at);
         match incident.phase.clone() {
             Phase::Diagnosing => {
-                let why = "nobody diagnosed it in time; is an analyzer running for its zone?";
+                let why = "no diagnosis in time; is an analyzer running for its zone?";
                 self.try_later(turn, id, Escalation::NotDiagnosed, why);
             }
             Phase::RetryWaiting { .. } => {
@@ -292,11 +294,11 @@ impl Desk {
                 }
             }
             Phase::AwaitingApproval { expires_at, .. } => {
-                let why = format!("nobody approved the plan until {expires_at}");
+                let why = format!("approval expired at {expires_at}");
                 self.escalate(turn, id, Escalation::ApprovalExpired, why);
             }
             Phase::Fixing { .. } => {
-                let why = "no fixer reported in time; only a look at the target can tell";
+                let why = "fixer did not report in time; outcome unknown, verifying";
                 self.record(turn, Some(id), Fact::FixEnded { report: None }, why);
             }
             Phase::Undoing { .. } => {
@@ -304,9 +306,9 @@ impl Desk {
                 self.record(turn, Some(id), Fact::UndoEnded { report: None }, why);
                 self.escalate(turn, id, Escalation::Regression, why);
             }
-            Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
             // Its deadline has come because it need not wait: settling knows what follows.
-            Phase::Symptom { .. } if self.incidents.is_movable(id) => {}
+            Phase::Verifying { .. } | Phase::Symptom { .. } if self.incidents.is_movable(id) => {}
+            Phase::Verifying { purpose, .. } => self.unverified(turn, id, &purpose),
             Phase::Symptom { of } => {
                 let why = format!("its cause {of} was not healed in time");
                 self.escalate(turn, id, Escalation::CauseNotHealed, why);
@@ -316,7 +318,7 @@ impl Desk {
     }
 
     fn unverified(&mut self, turn: &mut Turn, id: IncidentId, purpose: &Purpose) {
-        let why = "nobody verified it in time; is a monitor running for its zone?";
+        let why = "no verification in time; is a monitor running for its zone?";
         self.record(turn, Some(id), Fact::NotVerified { report: None }, why);
         let former = match purpose {
             Purpose::Recheck { escalated } => *escalated,

@@ -44,24 +44,24 @@ impl Desk {
                 let oidc = self.config.access.oidc.as_ref();
                 match oidc.is_some_and(|it| it.issuer == *issuer) {
                     true => Standing::Stands,
-                    false => ended("tokens of his provider are not taken any more"),
+                    false => ended("tokens of their provider are no longer accepted"),
                 }
             }
             Some(Proof::Slack { user }) => {
                 let app = self.config.people().slack.as_ref();
                 match app.is_some_and(|it| it.approvers.contains(user)) {
                     true => Standing::Stands,
-                    false => ended("he is not among notify.slack.approvers any more"),
+                    false => ended("they are no longer among notify.slack.approvers"),
                 }
             }
             Some(Proof::Link { to }) => {
                 let people = self.config.people();
                 match people.receiver(to).is_some() && people.link_secret.is_some() {
                     true => Standing::Stands,
-                    false => ended("the receiver of his link is not configured any more"),
+                    false => ended("the receiver of their link is no longer configured"),
                 }
             }
-            Some(Proof::Unknown) => ended("this version does not know how he has proved who he is"),
+            Some(Proof::Unknown) => ended("this version does not know how they were authenticated"),
             // Older versions do not say it; what is behind the others is not known here.
             None | Some(Proof::ApiToken | Proof::Host | Proof::Broker) => Standing::Stands,
         }
@@ -77,10 +77,10 @@ impl Desk {
             Some((TokenState::Valid, role)) if role.covers(Role::Approver) => {
                 return Standing::Stands;
             }
-            Some((TokenState::Valid, role)) => format!("his token only has the role {role} now"),
-            Some((TokenState::Expired, _)) => "his token has expired".to_owned(),
-            Some((TokenState::Revoked, _)) => "his token was revoked".to_owned(),
-            None => "his token is gone".to_owned(),
+            Some((TokenState::Valid, role)) => format!("their token only has the role {role} now"),
+            Some((TokenState::Expired, _)) => "their token has expired".to_owned(),
+            Some((TokenState::Revoked, _)) => "their token was revoked".to_owned(),
+            None => "their token no longer exists".to_owned(),
         };
         Standing::Ended(why)
     }

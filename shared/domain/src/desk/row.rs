@@ -122,6 +122,7 @@ impl<'a> Sieve<'a> {
 fn texts(incident: &Incident) -> impl Iterator<Item = &str> {
     let fields = [
         Some(incident.event.kind.as_str()),
+        Some(&*incident.event.source),
         incident.named_target(),
         incident.analysis.as_deref(),
         incident.resolution.as_deref(),

@@ -35,6 +35,7 @@ impl Desk {
             self.settle_diagnoses(turn, &moved);
             self.settle_proposals(turn, &moved);
             self.settle_floods(turn, &moved);
+            self.settle_notice_floods(turn, &moved);
             for id in &moved {
                 self.hear_news(turn, *id);
             }
@@ -70,19 +71,18 @@ impl Desk {
             if !turn.has_room() {
                 return;
             }
-            let (Some(fate), Some(of)) =
-                (self.incidents.fate(id), self.incidents.get(&id).and_then(Incident::symptom_of))
-            else {
-                continue;
-            };
+            let Some(fate) = self.incidents.fate(id) else { continue };
+            let of = self.incidents.get(&id).and_then(Incident::symptom_of);
+            let of = of.unwrap_or(IncidentId::NONE);
             match fate {
+                Fate::Measured => self.take_shared(turn, id),
                 Fate::CauseRegressed => {
                     let why =
-                        format!("the target of its cause {of} is well again, this one is not");
+                        format!("the target of its cause {of} is healthy again, this one is not");
                     self.record(turn, Some(id), Fact::Released, why);
                 }
                 Fate::CauseOver => {
-                    let why = format!("its cause {of} is over; fresh samples must prove it");
+                    let why = format!("its cause {of} has ended; fresh samples must prove it");
                     self.start_recheck_of_symptom(turn, id, &why);
                 }
                 Fate::Circle => self.leave_circle(turn, id),
@@ -92,10 +92,29 @@ impl Desk {
                     let why = format!("its cause {of} waits for a person, and {news}");
                     self.record(turn, Some(id), Fact::Released, why);
                 }
-                Fate::BesideEscalated => {
-                    let why = format!("{of} on the same target went to a person");
-                    self.record(turn, Some(id), Fact::Released, why);
-                }
+                Fate::BesideEscalated => self.leave_escalated(turn, id, of),
+            }
+        }
+    }
+
+    /// Ends the wait of a symptom for an incident of the same target that went to a person.
+    fn leave_escalated(&mut self, turn: &mut Turn, id: IncidentId, of: IncidentId) {
+        let (Some(incident), Some(cause)) = (self.incidents.get(&id), self.incidents.get(&of))
+        else {
+            return;
+        };
+        let is_found = cause.phase == Phase::Escalated(Escalation::NotObservable)
+            && incident.asks_the_same_as(cause);
+        match self.proof_of(incident) {
+            // The diagnosis of its cause has said so of both.
+            Proof::Sender(unproven) if is_found => {
+                let by = &incident.event.source;
+                let why = format!("{unproven}, as for {of}; watching for the resolve of {by}");
+                self.escalate(turn, id, Escalation::NotObservable, why);
+            }
+            Proof::Sender(_) | Proof::Checks => {
+                let why = format!("{of} on the same target was escalated");
+                self.record(turn, Some(id), Fact::Released, why);
             }
         }
     }
@@ -104,7 +123,7 @@ impl Desk {
         match self.incidents.get(&id).map(|it| self.proof_of(it)) {
             Some(Proof::Checks) => self.record(turn, Some(id), Fact::RecheckStarted, why),
             Some(Proof::Sender(unproven)) => {
-                let why = format!("its cause is over; {unproven}");
+                let why = format!("its cause has ended; {unproven}");
                 self.record(turn, Some(id), Fact::Released, why);
             }
             None => {}
@@ -138,7 +157,8 @@ impl Desk {
             return;
         }
         if let Proof::Sender(unproven) = self.proof_of(incident) {
-            let why = format!("{} had said that it is over; {unproven}", incident.event.source);
+            let why =
+                format!("{} had reported that it has ended; {unproven}", incident.event.source);
             self.record(turn, Some(id), Fact::SelfResolved, why);
         }
     }
@@ -150,23 +170,25 @@ impl Desk {
                 .incidents
                 .get(id)
                 .is_some_and(|it| it.phase == Phase::Diagnosing && 1 < it.revision);
-            if again && self.has_needed_cause(*id) {
+            if again && (self.has_needed_cause(*id) || self.is_asked_before(*id)) {
                 self.seek_cause(turn, *id);
             }
         }
     }
 
+    /// Returns whether an older incident of the same target asks what this one does, and is not
+    /// answered yet.
+    fn is_asked_before(&self, id: IncidentId) -> bool {
+        let Some(incident) = self.incidents.get(&id) else { return false };
+        let Some(target) = incident.target.as_deref() else { return false };
+        let older = self.incidents.on_target(target).take_while(|it| it.id < id);
+        let mut asked = older.filter(|it| is_root(it));
+        asked.any(|it| incident.asks_the_same_as(it))
+    }
+
     fn has_needed_cause(&self, id: IncidentId) -> bool {
         let Some(target) = self.incidents.get(&id).and_then(|it| it.target.as_deref()) else {
             return false;
-        };
-        let is_root = |it: &Incident| {
-            !matches!(
-                it.phase,
-                Phase::Symptom { .. }
-                    | Phase::Escalated(_)
-                    | Phase::Verifying { purpose: Purpose::Recheck { .. }, .. }
-            )
         };
         let needed = self.config.dependencies(target).into_iter();
         let mut on_them = needed.flat_map(|it| self.incidents.on_target(&it.name));
@@ -307,4 +329,14 @@ impl Desk {
         names.retain(|name| self.incidents.on_target(name).next().is_none());
         names
     }
+}
+
+/// Returns whether something is being done about an incident itself.
+const fn is_root(incident: &Incident) -> bool {
+    !matches!(
+        incident.phase,
+        Phase::Symptom { .. }
+            | Phase::Escalated(_)
+            | Phase::Verifying { purpose: Purpose::Recheck { .. } | Purpose::Symptom { .. }, .. }
+    )
 }

@@ -18,6 +18,7 @@ use super::{
     fleet::Fleet,
     given::Given,
     incidents::Incidents,
+    notice_flood::Calls,
     pace::Pace,
     quiet::{Muted, Quiet},
     repeats::Repeats,
@@ -40,7 +41,7 @@ const FORM: u32 = 1;
 /// state that was folded by newer rules than ours is not taken up: the ledger would be folded
 /// on by others. Raised when the same ledger would give another state. Each message of the ledger
 /// names the rules of its leader, so that nobody folds it by older ones.
-pub const FOLD: u32 = 4;
+pub const FOLD: u32 = 5;
 /// Items of a list that one line holds.
 const ITEMS_MAX: usize = deliveries::PIECE;
 /// Size of the items after which a line is ended: what reads it holds a line in memory.
@@ -133,6 +134,8 @@ struct Begin {
     storm_told: bool,
     #[serde(default, skip_serializing_if = "Pace::is_empty")]
     pace: Pace,
+    #[serde(default, skip_serializing_if = "Calls::is_empty")]
+    calls: Calls,
     changes: VecDeque<Change>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     stale: BTreeSet<IncidentId>,
@@ -225,6 +228,7 @@ impl Desk {
             breaker_since: self.breaker_since,
             storm_told: self.storm_told,
             pace: self.pace.clone(),
+            calls: self.calls.clone(),
             changes: self.changes.clone(),
             quiet: Quiet::default(),
             stale: self.stale.clone(),
@@ -289,6 +293,7 @@ impl Snapshot {
                 breaker_since: desk.breaker_since,
                 storm_told: desk.storm_told,
                 pace: desk.pace,
+                calls: desk.calls,
                 changes: desk.changes,
                 stale: desk.stale,
                 looked_at: desk.looked_at,
@@ -462,6 +467,7 @@ impl Desk {
                     breaker_since: begin.breaker_since,
                     storm_told: begin.storm_told,
                     pace: begin.pace,
+                    calls: begin.calls,
                     changes: begin.changes,
                     stale: begin.stale,
                     looked_at: begin.looked_at,

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Desk, Turn, fleet::Fleet, pace::Pace};
 use crate::{
-    event::Severity,
+    event::{EVENT_FLOOD, Severity},
     fact::Fact,
     id::IncidentId,
     incident::{Call, Circumstance, Corrupt, Incident, Notice},
@@ -32,15 +32,40 @@ impl Desk {
         let occasion = Occasion::of(fact).filter(|it| fleet.people().tells_of(*it));
         // In a storm people are told once, not once per target.
         let occasion = occasion.filter(|it| *it != Occasion::Storm || !self.storm_told);
-        let mut told = match (fact, occasion) {
+        let quieted_by = occasion.and_then(|it| self.quieted_by(incident, it));
+        // What is not told takes no place of what is.
+        let mut scratch = quieted_by.map(|_| self.pace.clone());
+        let pace = scratch.as_mut().unwrap_or(&mut self.pace);
+        let told = match (fact, occasion) {
             (Fact::Paged { escalation, step }, _) => {
-                page(&mut self.pace, &fleet, incident, (escalation, *step), now)
+                page(pace, &fleet, incident, (escalation, *step), now)
             }
-            (_, Some(occasion)) => occasion_told(&mut self.pace, &fleet, incident, occasion, now),
+            (_, Some(occasion)) => occasion_told(pace, &fleet, incident, occasion, now),
             (_, None) => Told::default(),
         };
+        self.note_flood(id, fact);
+        if let Some(occasion) = occasion
+            && !(told.notices.is_empty() && told.calls.is_empty())
+        {
+            if let Some(of) = quieted_by {
+                return self.quiet(id, of, fact, now);
+            }
+            self.note_call(id, occasion, now.at);
+        }
+        self.owe(id, fact, now, told)
+    }
+
+    /// Owes notices and calls.
+    fn owe(
+        &mut self,
+        id: IncidentId,
+        fact: &Fact,
+        now: Circumstance<'_>,
+        mut told: Told,
+    ) -> Result<(), Corrupt> {
+        let fleet = self.config.clone();
         let is_nothing = told.notices.is_empty() && told.calls.is_empty();
-        if is_nothing && incident.calls.is_empty() {
+        if is_nothing && self.incidents.get(&id).is_none_or(|it| it.calls.is_empty()) {
             return Ok(());
         }
         // Nobody is told while it is silenced; then they are, since it always ends.
@@ -111,11 +136,11 @@ impl Desk {
         let calls = incident.calls.iter().filter(|it| is_due(it.due));
         let calls: Vec<_> = calls.map(|it| (it.escalation.clone(), it.step)).collect();
         if !notices.is_empty() {
-            let why = format!("the time to wait is over for {}", notices.join(", "));
+            let why = format!("waiting time has ended for {}", notices.join(", "));
             self.record(turn, Some(id), Fact::NoticesDue { notices }, why);
         }
         for (escalation, step) in calls {
-            let why = format!("nobody has acknowledged it: step {} of `{escalation}`", step + 1);
+            let why = format!("not acknowledged: step {} of `{escalation}`", step + 1);
             self.record(turn, Some(id), Fact::Paged { escalation, step }, why);
         }
     }
@@ -221,7 +246,9 @@ fn notice(
     let has_place = !is_urgent && incident.notices.iter().any(waits);
     let mut at = quiet_end(now.at).unwrap_or(now.at);
     if let Some(rates) = to.rate.as_ref().filter(|_| !has_place) {
-        at = pace.place(&to.name, rates, at, is_urgent);
+        // That there is a flood does not stand behind what the flood has brought.
+        let is_first = is_urgent || incident.event.kind.as_str() == EVENT_FLOOD;
+        at = pace.place(&to.name, rates, at, is_first);
         at = quiet_end(at).unwrap_or(at);
     }
     let target = incident.named_target().unwrap_or("unknown");

@@ -142,8 +142,10 @@ impl Desk {
             Phase::Undoing { plan, not_after } => {
                 Some(fix(incident, plan, FixMode::Undo, *not_after))
             }
+            Phase::Verifying { .. } if self.is_measured_by_another(incident) => None,
             Phase::Verifying { purpose, since } => {
-                Some(Work::Verify(Box::new(self.verify(incident, purpose, *since, due))))
+                let since = self.samples_wanted_since(incident, *since);
+                Some(Work::Verify(Box::new(self.verify(incident, purpose, since, due))))
             }
             Phase::RetryWaiting { .. }
             | Phase::Proposed { .. }
@@ -221,6 +223,7 @@ impl Desk {
         let target = former.or_else(|| self.config.target(name));
         let target = target.map_or_else(|| Target::named(name), Target::told);
         let own = |target: &Target| -> Vec<Check> { target.all_checks() };
+        let after_fix = matches!(purpose, Purpose::Fix { .. });
         let (checks, soak, within, neighbours) = match purpose {
             Purpose::Fix { plan, neighbours } => (
                 plan.success.checks.clone(),
@@ -229,7 +232,8 @@ impl Desk {
                 neighbours.as_slice(),
             ),
             Purpose::Recheck { .. } | Purpose::Symptom { .. } => {
-                (own(&target), super::soak(&self.config, incident), policy.verify_within, &[][..])
+                let within = policy.verify_within.plus(target.longest_start());
+                (own(&target), super::soak(&self.config, incident), within, &[][..])
             }
         };
         let known = |name: &String| self.config.target(name).map(Target::told);
@@ -242,6 +246,7 @@ impl Desk {
             since,
             soak,
             within,
+            after_fix,
             not_after,
         }
     }

@@ -164,7 +164,7 @@ pub fn plain(value: Value, context: &Context) -> Result<Event, DecodeError> {
         None => context.kind.clone().ok_or_else(|| DecodeError {
             code: "missing_type",
             message: "field `type` is missing".to_owned(),
-            hint: "name the kind of trouble, such as \"type\": \"service_down\"",
+            hint: "name the type of the event, such as \"type\": \"service_down\"",
         })?,
     };
     let id = text(&mut fields, "id")?.filter(|id| !id.is_empty());

@@ -65,7 +65,7 @@ fn severity() -> Value {
 }
 
 fn status() -> Value {
-    word("Whether the trouble is there or gone; `firing` when absent.", &["firing", "resolved"])
+    word("Whether the alert is firing or resolved; `firing` when absent.", &["firing", "resolved"])
 }
 
 impl JsonSchema for Plain {
@@ -75,7 +75,7 @@ impl JsonSchema for Plain {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut kind = EventType::json_schema(generator);
-        kind.insert("description".to_owned(), "What kind of trouble.".into());
+        kind.insert("description".to_owned(), "Type of the event.".into());
         json_schema!({
             "description": "An observation in the plain form. Fields that are not named here are kept.",
             "type": "object",
@@ -87,7 +87,7 @@ impl JsonSchema for Plain {
                 "target": text("The target it is about. When absent it is looked for in `target`, `service`, `container`, `host`, `instance` and `component` of the payload, then of the labels."),
                 "status": status(),
                 "severity": severity(),
-                "fingerprint": text("The sender's own key for the same trouble; type and target when absent."),
+                "fingerprint": text("The sender's own deduplication key; type and target when absent."),
                 "labels": texts("Identifying texts."),
                 "annotations": texts("Explaining texts."),
                 "links": {
@@ -117,7 +117,7 @@ impl JsonSchema for Cloud {
 
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         let kind = json!({
-            "description": "What kind of trouble. What a type of ours may not have becomes `_`; then the label `type` has it as it came.",
+            "description": "Type of the event. What a type of ours may not have becomes `_`; then the label `type` has it as it came.",
             "type": "string",
             "minLength": 1,
         });

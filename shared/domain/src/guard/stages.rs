@@ -54,7 +54,7 @@ pub(super) fn autonomy(it: &Situation<'_>) -> Opinion {
         Autonomy::Approve => match (approved_by(it), &it.approver) {
             (Some(_), Standing::Stands) => Opinion::Allow,
             (Some(by), Standing::Ended(why)) => {
-                Opinion::Ask(format!("{by} approved it, but {why}; somebody else must approve it"))
+                Opinion::Ask(format!("{by} approved it, but {why}; another approver is required"))
             }
             // A guard denies unless it allows.
             (Some(by), Standing::NotKnown(why)) => Opinion::Hold(
@@ -90,7 +90,7 @@ pub(super) fn staleness(it: &Situation<'_>) -> Opinion {
     let starts_at = it.incident.event.starts_at.unwrap_or(it.incident.opened_at);
     if !seen && starts_at + it.policy.event_max_age.to_delta() < it.now {
         return Opinion::Refuse(format!(
-            "the event is of {starts_at}, older than {}, and nothing that was looked at since confirms it",
+            "the event is of {starts_at}, older than {}, and no newer check confirms it",
             it.policy.event_max_age
         ));
     }
@@ -190,7 +190,10 @@ pub(super) fn blast_radius(it: &Situation<'_>) -> Opinion {
 /// Do fixes fail too often?
 pub(super) fn circuit_breaker(it: &Situation<'_>) -> Opinion {
     if let Some(until) = it.breaker_until.filter(|until| it.now < *until) {
-        return Opinion::Hold(until, format!("too many fixes failed; none is begun until {until}"));
+        return Opinion::Hold(
+            until,
+            format!("too many fixes failed; no new fix starts until {until}"),
+        );
     }
     Opinion::Allow
 }
@@ -204,7 +207,7 @@ pub(super) fn storm_brake(it: &Situation<'_>) -> Opinion {
     if limit < it.n_sick {
         return Opinion::Hold(
             it.now + LOOK_AGAIN.to_delta(),
-            format!("storm: {} targets are sick at once, more than {limit}", it.n_sick),
+            format!("storm: {} targets are unhealthy at once, limit {limit}", it.n_sick),
         );
     }
     Opinion::Allow

@@ -29,6 +29,7 @@ impl Incident {
         if let Some(phase) = self.next_phase(fact, now)? {
             self.phase = phase;
             self.recall = None;
+            self.measured = None;
             self.revision += 1;
             self.entered_at = now.at;
             if self.phase == Phase::Diagnosing {
@@ -269,7 +270,7 @@ impl Incident {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts are about no attempt")]
     fn keep_attempt(&mut self, fact: &Fact, now: Circumstance<'_>) {
         match fact {
-            Fact::FixStarted { attempt, plan, .. } => {
+            Fact::FixStarted { attempt, plan, bring_up, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
                 self.attempts.push(AttemptRecord {
@@ -278,6 +279,8 @@ impl Incident {
                     started_at: now.at,
                     failure: None,
                     step_failed: false,
+                    bring_up: *bring_up,
+                    outcome_unknown: false,
                 });
             }
             Fact::RecallRequested { replan } => {
@@ -290,6 +293,12 @@ impl Incident {
             Fact::FixEnded { report } | Fact::UndoEnded { report } => {
                 if !was_refused(report.as_deref()) {
                     self.retries = None;
+                }
+                let is_known = report
+                    .as_ref()
+                    .is_some_and(|it| !matches!(it.outcome, FixOutcome::Unknown { .. }));
+                if let Some(record) = self.attempts.last_mut().filter(|_| !is_known) {
+                    record.outcome_unknown |= matches!(fact, Fact::FixEnded { .. });
                 }
                 if let Some(it) = report {
                     let has_failed = matches!(it.outcome, FixOutcome::Failed { .. });

@@ -8,6 +8,9 @@ use serde_json::{Value, value::RawValue};
 
 use crate::event::{Delivery, Event, EventType, Severity};
 
+/// Sources of our own begin with this: what they report was seen by checks.
+const OURS: &str = "selfheal/";
+
 /// The event that opened an incident, with the newest payload. What decisions look at is at
 /// hand, the rest is text until somebody wants to see it.
 #[derive(Clone, Deserialize)]
@@ -79,6 +82,12 @@ fn seen_well(event: &Event) -> Option<bool> {
 }
 
 impl Opener {
+    /// Returns whether an agent of ours has reported it: what it says was measured.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.source.starts_with(OURS)
+    }
+
     /// Returns the event.
     #[must_use]
     pub fn event(&self) -> Event {

@@ -137,12 +137,12 @@ impl Occasion {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Opened => "opened",
-            Self::ApprovalWanted => "approval wanted",
+            Self::ApprovalWanted => "approval required",
             Self::Approved => "approved",
-            Self::FixStarted => "fix begun",
+            Self::FixStarted => "fix started",
             Self::Escalated => "escalated",
             Self::Reopened => "diagnosed again",
-            Self::Storm => "storm, no fix is begun",
+            Self::Storm => "storm, automatic fixes on hold",
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
             Self::Closed => "closed",

@@ -200,7 +200,7 @@ mod tests {
         Decision { incident, ..decision(fact, "reported") }
     }
 
-    /// Returns what the law says of a batch after which nothing is kept quiet any more.
+    /// Returns what the law says of a batch after which no active silences or suppressed alerts any more.
     fn said(event: Event, open: &[String], batch: &[Decision]) -> Option<String> {
         let mut quiets = Quiets::default();
         assert!(!quiets.decide(&suppressed(event.clone())));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_quiet_any_more_is_lost_unless_it_has_an_incident_or_is_over() {
-        let again = "it is not kept quiet any more, so it is looked at again";
+        let again = "it is no longer suppressed, so it is evaluated again";
         let silent = Event { ends_at: Some(utc(9)), ..event(1) };
         let other = Event { kind: EventType::known("odd"), ..event(2) };
         let flood = Event { kind: EventType::known(EVENT_FLOOD), ..event(2) };

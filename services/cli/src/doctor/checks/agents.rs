@@ -23,7 +23,7 @@ fn look(facts: &Facts) -> Looked {
                 member.id, member.pid, member.host
             ),
             "it may have stopped a moment ago, hang, or be cut off; its work goes to others after some seconds",
-            "look again; if it stays so, see its log and restart it",
+            "check again; if it stays so, see its log and restart it",
         ));
     }
     if 0 < living.n_unreadable {
@@ -38,7 +38,7 @@ fn look(facts: &Facts) -> Looked {
         found.push(Finding::new(
             Severity::Warning,
             "no gateway lives",
-            "no event comes in by HTTP, and nobody is told of what needs a person",
+            "no event comes in by HTTP, and no notification goes out",
             "start one: `selfheal-gateway`",
         ));
     }

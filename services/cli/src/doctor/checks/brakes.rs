@@ -16,7 +16,7 @@ fn look(facts: &Facts) -> Looked {
         found.push(Finding::new(
             Severity::Warning,
             format!("fixes are paused: {}", plain(why)),
-            "no new fix begins; incidents go to a person when their time is over",
+            "no new fix starts; incidents are escalated when their time has ended",
             "`selfheal resume` when the reason is gone",
         ));
     }

@@ -46,7 +46,7 @@ fn look(facts: &Facts) -> Looked {
         found.push(Finding::new(
             Severity::Warning,
             format!("the file {} is not the active configuration", file.path.display()),
-            "what was changed there has no effect, or somebody applied another one",
+            "what was changed there has no effect, or another one was applied",
             format!("`selfheal apply {}` makes it the active one; name the file that is meant with --config", file.path.display()),
         ));
     }
@@ -69,7 +69,7 @@ fn look(facts: &Facts) -> Looked {
             Severity::Note,
             warning,
             "it is allowed, but hardly meant",
-            "mend it in selfheal.yaml, or leave it if it is meant",
+            "correct it in selfheal.yaml, or leave it if it is intended",
         ));
     }
     Ok(found)

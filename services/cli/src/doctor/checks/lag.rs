@@ -20,7 +20,7 @@ fn look(facts: &Facts) -> Looked {
         found.push(Finding::new(
             Severity::Warning,
             format!("{} inputs wait for a decision", view.inbox_lag),
-            "new trouble is healed only after all that came before it; a full inbox refuses events",
+            "new incidents are handled only after all that came before them; a full inbox refuses events",
             "a storm passes by itself; if it does not shrink, see the supervisor's processor and disk, and who sends so much: `selfheal incidents ls --limit 5`",
         ));
     }

@@ -29,7 +29,7 @@ fn look(facts: &Facts) -> Looked {
             let told = plain(violation);
             found.push(Finding::new(
                 Severity::Error,
-                format!("the broker did not permit {} something: {told}", sign.member.id),
+                format!("the broker denied {} a permission: {told}", sign.member.id),
                 "what an agent may not do it tries in vain, and its part of the work waits for ever",
                 MEND,
             ));

@@ -16,8 +16,7 @@ pub(super) const CHECK: Check =
 /// of their own, which are shorter unless they were raised.
 const LONG: TimeDelta = TimeDelta::minutes(15);
 
-const NOBODY: &str =
-    "what is wanted there waits for ever; incidents go to a person when their time is over";
+const NOBODY: &str = "work there is never done; incidents are escalated when their time has ended";
 
 fn look(facts: &Facts) -> Looked {
     let queues = facts.queues.as_ref().map_err(NotSeen::clone)?;
@@ -29,7 +28,7 @@ fn look(facts: &Facts) -> Looked {
             found.push(Finding::new(
                 Severity::Error,
                 format!(
-                    "{} pieces of work wait in {} and nobody takes them",
+                    "{} work items wait in {} and no agent takes them",
                     queue.n_waiting, queue.name
                 ),
                 NOBODY,
@@ -59,9 +58,7 @@ fn look(facts: &Facts) -> Looked {
             if 0 < *n && queues.iter().all(|queue| queue.name != name) {
                 found.push(Finding::new(
                     Severity::Error,
-                    format!(
-                        "{n} pieces of work wait in {name}, where nobody has ever asked for any"
-                    ),
+                    format!("{n} work items wait in {name}, where no agent has ever asked for any"),
                     NOBODY,
                     format!("start the agents of the zone {zone}, see the check `zones`"),
                 ));

@@ -24,8 +24,8 @@ fn look(facts: &Facts) -> Looked {
     Ok(vec![Finding::new(
         if lately { Severity::Warning } else { Severity::Note },
         format!("{} inputs were not understood, the last one at {last}", rejected.state.messages),
-        "an event that nobody understood opens no incident: its sender believes that it was told",
-        "`nats stream view` of that stream shows each whole, with the reason in the header Selfheal-Why; mend the sender, then empty the stream with `nats stream purge`",
+        "an event that could not be read opens no incident, although its sender believes that it was taken",
+        "`nats stream view` of that stream shows each whole, with the reason in the header Selfheal-Why; correct the sender, then empty the stream with `nats stream purge`",
     )])
 }
 

@@ -78,11 +78,11 @@ fn consequence(which: Which, name: &str) -> Option<(&'static str, String)> {
             ),
         ),
         Which::Stream(StreamId::Work(_)) => (
-            "wishes that do not fit are published later, so healing waits",
-            "start more workers, or see the check `queues` for work that nobody takes".to_owned(),
+            "work items that do not fit are published later, so healing waits",
+            "start more workers, or see the check `queues` for work that no agent takes".to_owned(),
         ),
         Which::Stream(StreamId::Claims) => {
-            ("a fix that cannot be claimed is not begun", more(1 << 30))
+            ("a fix that cannot be claimed does not start", more(1 << 30))
         }
         Which::Bucket(BucketId::Config | BucketId::Members) => {
             ("a new configuration, or a new agent, is refused", more(1 << 28))

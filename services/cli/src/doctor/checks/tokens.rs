@@ -43,12 +43,7 @@ fn finding(record: &TokenRecord, facts: &Facts) -> Option<Finding> {
         "if it is still needed: `selfheal token create --name NEW --role {}`, and give that to its holder; else `selfheal token revoke {}`",
         record.role, record.name
     );
-    Some(Finding::new(
-        severity,
-        what,
-        "its holder hears 401, and events that he sends are lost",
-        mend,
-    ))
+    Some(Finding::new(severity, what, "clients using it receive 401 and lose their events", mend))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) const CHECK: Check =
 const NEEDED: [(&str, &str); 3] = [
     ("monitor", "its targets are not watched, and no fix there can be proven"),
     ("analyzer", "no cause is found there, and incidents go to people undiagnosed"),
-    ("fixer", "nothing is mended there: fixes wait until they are too late"),
+    ("fixer", "nothing is fixed there: fixes wait until they expire"),
 ];
 
 fn look(facts: &Facts) -> Looked {
@@ -42,7 +42,7 @@ fn look(facts: &Facts) -> Looked {
                     Severity::Error,
                     format!("no {kind} serves the zone {zone}, which has {n} {targets}"),
                     why,
-                    format!("start one where it reaches them: `selfheal-{kind} --zones {zone}`; or mend the `zone` of the targets"),
+                    format!("start one where it reaches them: `selfheal-{kind} --zones {zone}`; or correct the `zone` of the targets"),
                 ));
             }
         }

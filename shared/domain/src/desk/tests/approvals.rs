@@ -127,11 +127,11 @@ fn who_approved_with_a_token_that_does_not_count_any_more_has_not_approved() {
     let revoked = Some(Revoked { at: t0(), by: "bob".to_owned() });
     let other = TokenRecord { hash: token_hash("sht_other"), ..good.clone() };
     for (now, why) in [
-        (vec![TokenRecord { revoked, ..good.clone() }], "his token was revoked"),
-        (vec![TokenRecord { expires_at: Some(t0()), ..good.clone() }], "his token has expired"),
+        (vec![TokenRecord { revoked, ..good.clone() }], "their token was revoked"),
+        (vec![TokenRecord { expires_at: Some(t0()), ..good.clone() }], "their token has expired"),
         (vec![token(Role::Operator)], "his token only has the role operator now"),
-        (vec![other], "his token is gone"),
-        (vec![], "his token is gone"),
+        (vec![other], "their token no longer exists"),
+        (vec![], "their token no longer exists"),
     ] {
         let (mut world, id) = approved_and_held(by_token(), std::slice::from_ref(&good));
         knows(&mut world, &now);

@@ -82,6 +82,8 @@ fn a_hundred_dead_targets_after_a_reboot_are_started_within_a_minute() {
     assert!(took <= 60, "{took} s");
     assert_eq!((bring_ups(&world), n_at_once), (100, 32));
     assert!(ids.iter().all(|id| world.status(*id) == Status::Resolved));
+    let shown = world.desk.detail(ids[0]).unwrap();
+    assert!(shown.view.bring_up && shown.attempts[0].bring_up, "no repair: {shown:?}");
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_symptom_that_stays_sick_is_diagnosed_by_itself() {
     world.heal(db, "db");
     world.verified(api, false);
     assert_eq!(world.status(api), Status::Diagnosing);
-    assert!(world.last(api).reason.contains("still sick although its cause is over"));
+    assert!(world.last(api).reason.contains("still unhealthy although its cause has ended"));
     let wanted = world.desk.wishes_of(api);
     assert!(wanted.iter().any(|it| it.kind() == WorkKind::Diagnose));
     world.heal(api, "api");

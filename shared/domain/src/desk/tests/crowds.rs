@@ -155,7 +155,7 @@ fn a_plan_is_made_anew_when_fewer_attempts_are_allowed() {
 fn an_agent_of_ours_that_stopped_is_not_diagnosed_and_ends_with_its_return() {
     let mut world = World::with(&["db"]);
     let id = world.fire(AGENT_DOWN, "fixer-1");
-    assert!(world.last(id).reason.contains("agent of ours"), "{}", world.last(id).reason);
+    assert!(world.last(id).reason.contains("agent stopped"), "{}", world.last(id).reason);
     let back = Event { status: Told::Resolved, ..world.event(AGENT_DOWN, "fixer-1") };
     world.send(Input::Event(back));
     assert_eq!(world.status(id), Status::SelfResolved);

@@ -449,7 +449,7 @@ fn a_refused_command_is_in_the_log_with_who_sent_it() {
     let revision = world.incident(id).revision;
     world.heal(id, "db");
     world.send(command(Verb::Close { incident: id, reason: String::new() }));
-    assert!(world.last(id).reason.contains("is over"));
+    assert!(world.last(id).reason.contains("has ended"));
     assert!(revision < world.incident(id).revision);
     world.send(command(Verb::Close { incident: IncidentId::NONE, reason: String::new() }));
     let last = world.desk.n_decisions();

@@ -288,3 +288,17 @@ fn people_are_told_once_and_until_somebody_says_that_they_were() {
     assert_eq!(world.told(id, &notice).recorded.len(), 0);
     assert!(owed(&world).is_empty());
 }
+
+#[test]
+fn an_open_incident_has_no_resolution_and_says_what_it_waits_for() {
+    let mut world = World::with(&["db"]);
+    let id = world.down("db");
+    world.diagnose(id, vec![]);
+    let view = world.desk.detail(id).unwrap().view;
+    assert_eq!((view.status, view.resolution), (Status::Escalated, None));
+    assert!(view.waiting.is_some(), "why a person has it");
+    let close = Verb::Close { incident: id, reason: "done by hand".to_owned() };
+    world.send(command(close));
+    let view = world.desk.detail(id).unwrap().view;
+    assert!(view.resolution.is_some() && view.waiting.is_none(), "{view:?}");
+}

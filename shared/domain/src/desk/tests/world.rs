@@ -451,6 +451,13 @@ impl World {
         self.ledger.iter().rev().find(|it| it.incident == Some(id)).unwrap()
     }
 
+    /// Returns why an incident was escalated last.
+    pub(in crate::desk) fn last_escalation(&self, id: IncidentId) -> String {
+        let own = self.ledger.iter().rev().filter(|it| it.incident == Some(id));
+        let mut escalated = own.filter(|it| matches!(it.fact, Fact::Escalated { .. }));
+        escalated.next().expect("it was escalated").reason.clone()
+    }
+
     /// Returns which guard holds an incident's plan.
     pub(in crate::desk) fn held_by(&self, id: IncidentId) -> Option<&str> {
         if let Fact::Held { guard, .. } = &self.last(id).fact { Some(guard) } else { None }

@@ -41,7 +41,7 @@ impl Similar<'_> {
         }
         if !same.is_empty() {
             return Some(
-                self.unclear(same, "has the target's command and was started by somebody else"),
+                self.unclear(same, "has the target's command and was started from outside"),
             );
         }
         if let [main] = elsewhere.as_slice()
