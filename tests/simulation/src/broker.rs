@@ -60,8 +60,8 @@ pub(crate) enum Op {
     },
     SnapshotRead(u64),
     SnapshotList,
-    /// Deletes all snapshots but so many of the newest.
-    SnapshotKeep(usize),
+    /// Deletes the snapshots behind earlier messages.
+    SnapshotKeep(u64),
     InboxRead {
         after: u64,
     },
@@ -267,10 +267,8 @@ impl Broker {
             Op::SnapshotList => {
                 Some(Reply::Snapshots(self.snapshots.keys().rev().copied().collect()))
             }
-            Op::SnapshotKeep(n) => {
-                while n < self.snapshots.len() {
-                    self.snapshots.pop_first();
-                }
+            Op::SnapshotKeep(oldest) => {
+                self.snapshots.retain(|seq, _| oldest <= *seq);
                 Some(Reply::Done)
             }
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {

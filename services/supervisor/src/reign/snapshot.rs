@@ -147,12 +147,12 @@ impl Archivist {
     /// Deletes old snapshots, and the ledger behind those that are kept.
     async fn forget(&self) {
         self.look_at_ledger().await;
-        let n_kept = {
+        let oldest = {
             let mut state = self.state.write().await;
             let logged = state.log.last_entry();
             state.core.snapshots_mut().keep(logged)
         };
-        if let Err(failure) = self.bus.snapshots().keep_newest(n_kept).await {
+        if let Err(failure) = self.bus.snapshots().keep_from(oldest).await {
             warn!(error = %Chain(&failure), "old snapshots could not be deleted");
         }
         let forgettable = {

@@ -115,7 +115,7 @@ mod tests {
     fn a_full_ledger_takes_nothing_until_it_is_shortened() {
         let mut ledger = Ledger::new(Some(1000));
         let text = Bytes::from(vec![b'x'; 300]);
-        let mut append = |ledger: &mut Ledger| {
+        let append = |ledger: &mut Ledger| {
             let last = ledger.last();
             ledger.append(0, 7, Some(last), text.clone())
         };

@@ -104,8 +104,8 @@ async fn forget(office: &Office) {
     } else {
         agent.world.node(agent.node).disk.borrow().last_entry()
     };
-    let n_kept = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
-    agent.call(Op::SnapshotKeep(n_kept), TRY).await;
+    let oldest = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
+    agent.call(Op::SnapshotKeep(oldest), TRY).await;
     let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
     let Some(forgettable) = forgettable else { return };
     let up_to = forgettable.up_to;
