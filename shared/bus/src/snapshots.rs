@@ -115,14 +115,13 @@ impl Snapshots {
         self.keep(|idx, _seq| idx < n).await
     }
 
-    /// Deletes those that stand behind an earlier message than `oldest`, and what dead writers
-    /// have left behind.
+    /// Deletes those that stand behind these messages, and what dead writers have left behind.
     ///
     /// # Errors
     ///
     /// [`Error::Client`] when the broker does not do it in time.
-    pub async fn keep_from(&self, oldest: u64) -> Result<(), Error> {
-        self.keep(|_idx, seq| oldest <= seq).await
+    pub async fn delete(&self, old: &[u64]) -> Result<(), Error> {
+        self.keep(|_idx, seq| !old.contains(&seq)).await
     }
 
     /// Deletes what is not kept, by its place among the newest and its message.

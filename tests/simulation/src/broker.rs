@@ -60,8 +60,8 @@ pub(crate) enum Op {
     },
     SnapshotRead(u64),
     SnapshotList,
-    /// Deletes the snapshots behind earlier messages.
-    SnapshotKeep(u64),
+    /// Deletes the snapshots behind these messages.
+    SnapshotDelete(Vec<u64>),
     InboxRead {
         after: u64,
     },
@@ -267,8 +267,8 @@ impl Broker {
             Op::SnapshotList => {
                 Some(Reply::Snapshots(self.snapshots.keys().rev().copied().collect()))
             }
-            Op::SnapshotKeep(oldest) => {
-                self.snapshots.retain(|seq, _| oldest <= *seq);
+            Op::SnapshotDelete(old) => {
+                self.snapshots.retain(|seq, _| !old.contains(seq));
                 Some(Reply::Done)
             }
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {

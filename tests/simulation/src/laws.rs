@@ -200,8 +200,17 @@ impl Laws {
     pub(crate) fn before(&mut self, world: &Rc<World>, op: &Op, node: NodeId) {
         match op {
             Op::Ack(token) => self.acknowledged(world, *token, node),
-            Op::LedgerPurge { up_to, by } => self.kept.purge(world, *up_to, *by),
-            Op::SnapshotWrite { seq, parts } => self.snapshot_is_written(world, *seq, parts),
+            Op::LedgerPurge { up_to, by } => {
+                world.trace.say(world.sim.now(), || format!("purge up to message {up_to}"));
+                self.kept.purge(world, *up_to, *by);
+            }
+            Op::SnapshotWrite { seq, parts } => {
+                world.trace.say(world.sim.now(), || format!("snapshot behind message {seq}"));
+                self.snapshot_is_written(world, *seq, parts);
+            }
+            Op::SnapshotDelete(old) => {
+                world.trace.say(world.sim.now(), || format!("snapshots are deleted: {old:?}"));
+            }
             _ => {}
         }
     }

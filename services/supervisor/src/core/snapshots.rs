@@ -158,17 +158,17 @@ impl Snapshots {
         self.kept.sort_unstable_by_key(|it| it.seq);
     }
 
-    /// Returns from which message on snapshots are to be kept, and notes that the others are not.
-    /// By the message and not by their number, since a former leader may have stored some of which
-    /// we do not know. `logged` is as for [`Self::ledger_forgettable`]: lines can only be made from
-    /// a state before them, so the newest snapshot that our log reaches stays until there is no
-    /// room at all, however many are newer.
-    pub fn keep(&mut self, logged: u64) -> u64 {
+    /// Returns which snapshots are of no use any more, and forgets them. Only those that we know:
+    /// which one a former leader has stored may be unknown, and needed. `logged` is as for
+    /// [`Self::ledger_forgettable`]: lines can only be made from a state before them, so the newest
+    /// snapshot that our log reaches stays while the ledger goes on behind it, however many are
+    /// newer.
+    pub fn take_old(&mut self, logged: u64) -> Vec<u64> {
+        let is_wanted = |it: &Kept| it.seq <= logged && self.fill.first_seq <= it.seq + 1;
         let n_ahead = self.kept.iter().rev().take_while(|it| logged < it.seq).count();
-        let n_needed = if self.is_urgent() { KEPT } else { KEPT.max(n_ahead + 1) };
+        let n_needed = if self.kept.iter().any(is_wanted) { KEPT.max(n_ahead + 1) } else { KEPT };
         let n_old = self.kept.len().saturating_sub(n_needed);
-        self.kept.drain(..n_old);
-        self.kept.first().map_or(0, |it| it.seq)
+        self.kept.drain(..n_old).map(|it| it.seq).collect()
     }
 
     /// Returns the newest snapshot that our log reaches; 0 when it reaches none. What is behind it
@@ -338,11 +338,14 @@ mod tests {
             |percent: u64| Fill { first_seq: 1, last_seq: 99, bytes: percent * 1024, bytes_max };
         snapshots.filled(fill(85));
         let all = Forgettable { up_to: 25, unlogged_after: None };
-        assert_eq!(snapshots.keep(30), 25, "the lines behind 30 are made from the state at 25");
+        assert!(
+            snapshots.take_old(30).is_empty(),
+            "the lines behind 30 are made from the state at 25"
+        );
         assert_eq!(snapshots.ledger_forgettable(30), Some(all));
         assert_eq!(snapshots.ledger_forgettable(24), None, "no snapshot stands before them");
         snapshots.filled(fill(91));
-        assert_eq!(snapshots.keep(30), 80);
+        assert!(snapshots.take_old(30).is_empty(), "the ledger still goes on behind it");
         let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost));
         snapshots.filled(fill(10));
@@ -350,5 +353,10 @@ mod tests {
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost), "the account is full");
         snapshots.forgotten(90);
         assert_eq!(snapshots.ledger_forgettable(90), None);
+        assert_eq!(
+            snapshots.take_old(30),
+            [25],
+            "nothing can be made from the state at 25 any more"
+        );
     }
 }

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Longest line of a snapshot that is read. Everything is smaller here than on real hosts, where
-/// it is 32 MiB; the desk ends its lines long before.
-const LINE_MAX: usize = 3 * 512 * 1024;
+/// it is 32 MiB; the desk ends its lines at 1 MiB.
+const LINE_MAX: usize = 1024 * 1024 + 128 * 1024;
 /// How long to write or read a snapshot.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it takes to make a state of one.
@@ -95,7 +95,7 @@ async fn look_at_ledger(office: &Office) {
     }
 }
 
-/// Deletes old snapshots, and the ledger behind those that are kept.
+/// Forgets the ledger behind snapshots, and then those that nothing is made from any more.
 async fn forget(office: &Office) {
     let agent = &office.agent;
     look_at_ledger(office).await;
@@ -104,16 +104,16 @@ async fn forget(office: &Office) {
     } else {
         agent.world.node(agent.node).disk.borrow().last_entry()
     };
-    let oldest = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
-    agent.call(Op::SnapshotKeep(oldest), TRY).await;
     let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
-    let Some(forgettable) = forgettable else { return };
-    let up_to = forgettable.up_to;
-    let op = Op::LedgerPurge { up_to, by: agent.node };
-    if let Some(Reply::Done) = agent.call(op, TRY).await {
+    if let Some(forgettable) = forgettable {
+        let up_to = forgettable.up_to;
+        let op = Op::LedgerPurge { up_to, by: agent.node };
+        let Some(Reply::Done) = agent.call(op, TRY).await else { return };
         agent.say(|| format!("the ledger is shortened up to message {up_to}"));
         office.seat.borrow_mut().core.snapshots_mut().forgotten(up_to);
     }
+    let old = office.seat.borrow_mut().core.snapshots_mut().take_old(logged);
+    agent.call(Op::SnapshotDelete(old), TRY).await;
 }
 
 /// Learns which snapshots former leaders have stored.
