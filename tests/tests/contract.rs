@@ -79,7 +79,7 @@ async fn every_answer_is_as_the_document_says() {
     let bus = broker.connect().await.unwrap();
     leader(&bus).await;
     // Before the gateway knows which doors there are, it asks senders to come again.
-    bus.config_store().put("{}".into()).await.unwrap();
+    bus.config_store().put("{}".into(), 0).await.unwrap();
     let gateway = Gateway::start(&broker);
     let output = Command::new(program)
         .arg("run")

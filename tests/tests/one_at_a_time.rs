@@ -141,3 +141,33 @@ async fn a_pause_withdraws_what_no_fixer_has_begun() {
     assert_eq!(attempts.len(), 1, "{attempts:?}");
     assert_eq!(attempts[0].1, "2", "the attempt that was withdrawn was not carried out");
 }
+
+/// Goal: a fixer that is stopped when fixes are paused begins no further step when it goes on.
+/// Method: the only fixer is stopped in the first of two steps, and goes on when the supervisor
+/// has said that the outcome is not known.
+#[tokio::test]
+async fn after_a_pause_a_fixer_that_wakes_up_begins_no_further_step() {
+    let dir = directory("recall-frozen");
+    let store = Target::store(&dir, &[]);
+    store.start().await;
+    let stack = Stack::up(&dir, &config(&store, &slowly(&dir)));
+    let fixers = stack.pids("fixer");
+    assert!(store.kill());
+    eventually("the first step is begun", || async {
+        if dir.join("begun").exists() { Ok(()) } else { Err(stack.decisions("database")) }
+    })
+    .await;
+    signal(&fixers, Signal::STOP);
+    std::fs::write(dir.join("go"), "").unwrap();
+    let starts = store.starts().len();
+    let (code, told) = stack.cli(&["pause", "--reason", "the network is being rebuilt"]);
+    assert_eq!(code, 0, "{told}");
+    until_decided(&stack, "fix_ended").await;
+    signal(&fixers, Signal::CONT);
+    until_decided(&stack, "late_report").await;
+    assert_eq!(store.starts().len(), starts, "it was restarted while fixes were paused");
+    let (code, told) = stack.cli(&["resume"]);
+    assert_eq!(code, 0, "{told}");
+    stack.until("database", &["resolved"]).await;
+    assert_eq!(store.starts().len(), starts + 1);
+}

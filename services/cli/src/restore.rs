@@ -26,7 +26,7 @@ use serde_json::json;
 
 use self::{
     base::Base,
-    book::{Book, Bookmark, Message},
+    book::{Book, Bookmark, Message, Torn},
 };
 use crate::{
     args::{Global, Restore},
@@ -62,6 +62,7 @@ struct Found {
     n_messages: u64,
     n_incidents: usize,
     bookmark: Bookmark,
+    torn: Option<Torn>,
 }
 
 impl Found {
@@ -91,6 +92,12 @@ pub(crate) async fn run(
     let log = args.log.clone().unwrap_or_else(|| args.data_dir.join(LOG_FILE));
     let _lock = lock(&args.data_dir)?;
     let found = survey(&log, args.append, terminal)?;
+    if let Some(Torn { path, n_bytes }) = &found.torn {
+        terminal.remark(&format!(
+            "the last line of `{}` was cut off by a crash: its {n_bytes} bytes are left out",
+            path.display()
+        ));
+    }
     if global.broker.is_given() || !up::has_own_broker(&args.data_dir) {
         return rebuild(args, global, terminal, &log, &found).await;
     }
@@ -248,10 +255,18 @@ fn survey_from(log: &Path, base: Option<Base>) -> Result<Found, Failure> {
     let mut book = Book::open(log, Some(n_in_base))?;
     let mut incidents = std::collections::BTreeSet::new();
     let mut n_messages = 0;
-    while let Some(message) = book.next()? {
+    let mut next = book.next()?;
+    let mut is_ours = match &base {
+        Some(base) => base.belongs(&desk, book.left_out(), next.as_ref())?,
+        None => true,
+    };
+    while let Some(message) = next {
         n_messages += 1;
         for decision in &message.entry.decisions {
-            incidents.extend(decision.incident);
+            if let Some(id) = decision.incident {
+                // The log goes on with an incident that the snapshot holds.
+                is_ours |= incidents.insert(id) && desk.incident(id).is_some();
+            }
             desk.apply(decision).map_err(|error| {
                 Failure::new(
                     Exit::Failed,
@@ -261,6 +276,7 @@ fn survey_from(log: &Path, base: Option<Base>) -> Result<Found, Failure> {
                 .because(error)
             })?;
         }
+        next = book.next()?;
     }
     let Some(bookmark) = book.bookmark() else {
         return Err(Failure::new(Exit::NotFound, format!("the log `{}` is empty", log.display())));
@@ -272,8 +288,13 @@ fn survey_from(log: &Path, base: Option<Base>) -> Result<Found, Failure> {
         );
         return Err(Failure::new(Exit::Failed, message));
     }
+    if !is_ours {
+        let message = "nothing in the log tells whether the snapshot belongs to it";
+        return Err(Failure::new(Exit::Failed, message));
+    }
     let (n_decisions, n_incidents) = (desk.n_decisions(), incidents.len());
-    Ok(Found { base, base_covers, n_decisions, n_messages, n_incidents, bookmark })
+    let torn = book.torn().cloned();
+    Ok(Found { base, base_covers, n_decisions, n_messages, n_incidents, bookmark, torn })
 }
 
 /// Deletes the snapshots, which stand for a ledger that is lost. Where the ledger has kept its

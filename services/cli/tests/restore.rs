@@ -307,3 +307,96 @@ async fn a_snapshot_that_is_damaged_is_passed_over() {
         assert!(is_enough || told.contains("snapshots"), "{told}");
     }
 }
+
+/// Goal: no state of another installation comes in. Method: snapshots of a past with as many
+/// decisions at the same places of the ledger, written a day earlier or later, with the lines
+/// that they stand for, with some of them, and without.
+#[tokio::test]
+async fn a_snapshot_of_another_installation_is_passed_over_or_refused() {
+    let now = Utc::now();
+    let past = Past::until(now - Duration::from_secs(60));
+    let day = Duration::from_secs(86_400);
+    for foreign in [Past::until(now - day), Past::until(now + day)] {
+        for (n_gone, is_enough) in [(0, true), (past.desks[1].n_decisions(), false)] {
+            let broker = Broker::start().await;
+            let dir = past.write_without(n_gone);
+            let file = foreign.archive(&dir, 4);
+            let output = restore(&broker, &dir, &[]).await;
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code() == Some(0), is_enough, "{n_gone}: {told}");
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(told.contains(name) && told.contains("does not belong to this log"), "{told}");
+            let bus = broker.bus().await.unwrap();
+            assert!(bus.snapshots().newest_first().await.unwrap().is_empty());
+            assert_eq!(bus.ledger().last_seq().await.unwrap() != 0, is_enough);
+            // One that belongs to it is used all the same.
+            past.archive(&dir, 3);
+            let broker = Broker::start().await;
+            assert_done(&restore(&broker, &dir, &[]).await);
+            assert_eq!(begin(&broker.bus().await.unwrap()).await.1, 4);
+        }
+    }
+    // The line at which it stands is gone with the closed file that it ended.
+    let broker = Broker::start().await;
+    let dir = past.write_without(past.desks[3].n_decisions());
+    Past::until(now + day).archive(&dir, 4);
+    let output = restore(&broker, &dir, &[]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() != Some(0) && told.contains("before that"), "{told}");
+    past.archive(&dir, 4);
+    assert_done(&restore(&broker, &dir, &[]).await);
+}
+
+/// Snapshots of older versions do not name the decision that they stand behind.
+#[tokio::test]
+async fn an_older_snapshot_is_known_by_its_incidents() {
+    let now = Utc::now();
+    let past = Past::until(now - Duration::from_secs(60));
+    let foreign = Past::until(now - Duration::from_secs(120));
+    let n_gone = past.desks[0].n_decisions();
+    for (of, is_ours) in [(&past, true), (&foreign, false)] {
+        let broker = Broker::start().await;
+        let dir = past.write_without(n_gone);
+        without_mark(&of.archive(&dir, 4));
+        let output = restore(&broker, &dir, &[]).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code() == Some(0), is_ours, "{told}");
+        assert!(is_ours || told.contains("as open"), "{told}");
+    }
+    // Behind it the log speaks of nothing that it holds, and before it of nothing at all.
+    let broker = Broker::start().await;
+    let dir = past.write_without(1);
+    without_mark(&past.archive(&dir, 1));
+    let output = restore(&broker, &dir, &[]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() != Some(0) && told.contains("nothing in the log tells"), "{told}");
+}
+
+/// Makes a snapshot one of an older version.
+fn without_mark(path: &Path) {
+    let text = fs::read_to_string(path).unwrap();
+    let (begin, rest) = text.split_once('\n').unwrap();
+    let mut begin: serde_json::Value = serde_json::from_str(begin).unwrap();
+    let known = begin.get_mut("begin").and_then(serde_json::Value::as_object_mut).unwrap();
+    known.remove("last").unwrap();
+    fs::write(path, format!("{begin}\n{rest}")).unwrap();
+}
+
+/// What a power cut leaves of the last line is left out, as a supervisor does, and told.
+#[tokio::test]
+async fn a_torn_end_of_the_log_is_left_out_and_told() {
+    let past = Past::until(Utc::now() - Duration::from_secs(60));
+    for tail in [vec![0; 512], b"{\"incident_id\":\"0".to_vec()] {
+        let broker = Broker::start().await;
+        let dir = past.write();
+        let path = dir.join("incident_logs.jsonl");
+        let text = [fs::read(&path).unwrap(), tail.clone()].concat();
+        fs::write(&path, text).unwrap();
+        let output = restore(&broker, &dir, &[]).await;
+        assert_done(&output);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(&format!("its {} bytes are left out", tail.len())), "{told}");
+        let bus = broker.connect().await.unwrap();
+        assert_eq!(fold(&bus).await.0.n_decisions(), past.desk.n_decisions());
+    }
+}

@@ -164,7 +164,14 @@ pub(crate) struct Attempt {
 }
 
 /// Causes that say that nothing of the target runs.
-const NOTHING_RUNS: [&str; 2] = [cause::PROCESS_EXITED, cause::OUT_OF_MEMORY];
+const NOTHING_RUNS: [&str; 3] =
+    [cause::PROCESS_EXITED, cause::CONTAINER_EXITED, cause::OUT_OF_MEMORY];
+
+/// Returns whether a plan is for a target of which nothing runs: what runs by now is left alone.
+#[must_use]
+pub fn is_start(plan: &Plan) -> bool {
+    NOTHING_RUNS.contains(&plan.cause.as_str())
+}
 
 impl Attempt {
     /// Begins to count the time of one step.
@@ -178,8 +185,7 @@ impl Attempt {
     /// Adds what its plan says: why it was made, and which checks are to pass in the end.
     #[must_use]
     pub(crate) fn of_plan(self, plan: &Plan) -> Self {
-        let is_start = NOTHING_RUNS.contains(&plan.cause.as_str());
-        Self { checks: plan.success.checks.clone(), is_start, ..self }
+        Self { checks: plan.success.checks.clone(), is_start: is_start(plan), ..self }
     }
 
     /// Returns what programs are told about why they run.
@@ -211,11 +217,18 @@ pub(crate) struct Done {
     pub(crate) summary: String,
     /// What was printed.
     pub(crate) output: String,
+    /// Whether nothing was touched: what it should have brought about was there already.
+    pub(crate) is_idle: bool,
 }
 
 impl Done {
     pub(crate) fn silently(summary: impl Into<String>) -> Self {
-        Self { summary: summary.into(), output: String::new() }
+        Self { summary: summary.into(), ..Self::default() }
+    }
+
+    /// Says why nothing was touched.
+    pub(crate) fn idle(summary: impl Into<String>) -> Self {
+        Self { is_idle: true, ..Self::silently(summary) }
     }
 }
 

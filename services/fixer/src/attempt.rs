@@ -37,6 +37,8 @@ pub enum Next {
     Report(Box<Ended>),
     /// Another one may be at it; see [`Attempt::held`].
     Held(ClaimRecord),
+    /// A step that another one began may still act: it is looked at again after this time.
+    Wait(Duration),
 }
 
 /// What becomes of an attempt that another one has claimed.
@@ -123,7 +125,10 @@ impl Attempt {
             Holder::Other(other) => match other.claim.state {
                 ClaimState::Held => Next::Held(other.clone()),
                 // Whoever wrote it may have ended before it was reported.
-                ClaimState::Expired => Next::Report(Box::new(gone(&other.claim))),
+                ClaimState::Expired => match self.held(other, false, now) {
+                    Outlook::Wait(wait) => Next::Wait(wait),
+                    Outlook::TakeOver(ended) => Next::Report(ended),
+                },
                 ClaimState::Recalled => not_begun(FixOutcome::Refused {
                     reason: format!("{} withdrew it before it was begun", other.claim.by),
                     code: Refusal::Recalled,
@@ -208,11 +213,14 @@ fn too_late(order: &FixOrder, now: DateTime<Utc>) -> Option<(Refusal, String)> {
     })
 }
 
-fn gone(holder: &Claim) -> Ended {
+fn gone(found: &Claim) -> Ended {
+    let did = match found.state {
+        ClaimState::Held => "claimed this attempt",
+        ClaimState::Expired | ClaimState::Recalled => "took over this attempt's claim",
+    };
+    let (by, at) = (&found.by, found.at.format("%H:%M:%S%.3f"));
     let reason = format!(
-        "{} claimed this attempt at {} and cannot act any more; how far it came is not known",
-        holder.by,
-        holder.at.format("%H:%M:%S%.3f")
+        "{by} {did} at {at}, and its holder cannot act any more; how far it came is not known"
     );
     Ended { outcome: FixOutcome::Unknown { reason }, steps: Vec::new(), undone: false }
 }

@@ -44,6 +44,33 @@ impl Engine {
         Ok((docker, names))
     }
 
+    /// Returns the containers that a name means and that do not run; with `all`, all of them.
+    pub(crate) async fn find_dead(
+        &self,
+        name: &str,
+        all: bool,
+    ) -> Result<(&Docker, Vec<String>), Failure> {
+        let (docker, names) = self.find(name, Which::DeadFirst).await?;
+        if all {
+            return Ok((docker, names));
+        }
+        let mut dead = Vec::new();
+        for name in names {
+            let found = docker
+                .inspect_container(&name, None::<InspectContainerOptions>)
+                .await
+                .map_err(|error| refused(&name, &error))?;
+            let state = found.state.unwrap_or_default();
+            let runs = state.running == Some(true)
+                && state.paused != Some(true)
+                && state.restarting != Some(true);
+            if !runs {
+                dead.push(name);
+            }
+        }
+        Ok((docker, dead))
+    }
+
     /// Returns whether all containers that a name means run and are not unhealthy.
     pub(crate) async fn is_well(&self, name: &str) -> Result<bool, Failure> {
         let docker = self.docker().await?;

@@ -4,13 +4,37 @@ use std::time::Duration;
 
 use bus::{BrokerClock, Holding};
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::wire::Refusal;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 /// Why nothing more may be done about an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Lost(pub String);
+#[error("{reason}")]
+pub struct Lost {
+    /// For people.
+    pub reason: String,
+    /// For programs, when nothing was begun.
+    pub code: Refusal,
+}
+
+impl Lost {
+    /// Nothing more may be done, for a reason that is nobody's decision.
+    #[must_use]
+    pub const fn new(reason: String) -> Self {
+        Self { reason, code: Refusal::Other }
+    }
+}
+
+impl From<bus::Lost> for Lost {
+    fn from(lost: bus::Lost) -> Self {
+        let code = match lost {
+            bus::Lost::Taken(_) => Refusal::Recalled,
+            bus::Lost::Unrenewed(_) => Refusal::Other,
+        };
+        Self { reason: lost.to_string(), code }
+    }
+}
 
 /// The right to act on an order. It is asked immediately before every step, pre-check and undo.
 pub trait Lease: Send + Sync {
@@ -39,7 +63,7 @@ impl Tenure {
         let left = self.ends_at - self.clock.latest();
         left.checked_sub(&acts_for).and_then(|it| it.to_std().ok()).ok_or_else(|| {
             let at = self.ends_at.format("%F %T%.3fZ");
-            Lost(format!("the time of the fix ends at {at}, before the step could end"))
+            Lost::new(format!("the time of the fix ends at {at}, before the step could end"))
         })
     }
 }
@@ -48,8 +72,7 @@ impl Lease for Tenure {
     fn assure(&self, acts_for: Duration) -> BoxFuture<'_, Result<(), Lost>> {
         Box::pin(async move {
             let give_up = Instant::now() + self.left(acts_for)?;
-            let assured = self.holding.assure(acts_for, give_up).await;
-            assured.map_err(|lost| Lost(lost.to_string()))?;
+            self.holding.assure(acts_for, give_up).await?;
             // The broker may have been away for long.
             self.left(acts_for).map(drop)
         })

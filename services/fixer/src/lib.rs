@@ -88,7 +88,7 @@ mod turns;
 mod testing;
 
 pub use crate::{
-    actions::{KnownTargets, Tools},
+    actions::{KnownTargets, Tools, is_start},
     allow::AllowList,
     args::Args,
     lease::{Lease, Lost},

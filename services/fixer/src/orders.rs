@@ -105,6 +105,7 @@ impl Orders {
             // Claimed even so: from here on "it was not begun" is true of all fixers.
             (Next::Report(ended), _) => *ended,
             (Next::CarryOut, Some(holding)) => self.carry_out(&attempt, holding, clock).await,
+            (Next::Wait(wait), _) => return Fate::Later(wait),
             (Next::Held(record), _) => match self.held(&attempt, &record, &clock).await {
                 Ok(ended) => ended,
                 Err(fate) => return fate,

@@ -7,7 +7,7 @@ use domain::{
     check::{Check, Probe},
     wire::CheckResult,
 };
-use host::process::{Files, Found, Search, find::find, scan};
+use host::process::{Files, Found, Search, ThisHost, find::find, scan};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
@@ -107,7 +107,7 @@ async fn process(action: &Action, tools: &Tools, attempt: &Attempt) -> Result<St
     let found = tokio::task::spawn_blocking(move || {
         let configured = configured.as_deref();
         let (files, handle, checks) = (&files, &process, checks.as_slice());
-        find(Search { files, handle, checks, configured }, scan::scan)
+        find(Search { host: &ThisHost, files, handle, checks, configured }, scan::scan)
     });
     let found = found
         .await

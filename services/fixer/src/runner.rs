@@ -56,7 +56,7 @@ pub async fn carry_out(
     progress: &Progress,
     lease: &dyn Lease,
 ) -> Ended {
-    let mut work = Work { order, tools, progress, lease, reports: Vec::new() };
+    let mut work = Work { order, tools, progress, lease, reports: Vec::new(), n_idle: 0 };
     let (outcome, undone) = match order.mode {
         FixMode::Apply => work.apply().await,
         FixMode::Undo => {
@@ -81,6 +81,8 @@ struct Work<'a> {
     progress: &'a Progress,
     lease: &'a dyn Lease,
     reports: Vec<StepReport>,
+    /// Steps that found nothing to do.
+    n_idle: usize,
 }
 
 impl Work<'_> {
@@ -107,6 +109,14 @@ impl Work<'_> {
             let (reason, undone) = self.take_back(reason, first(n_begun), whole).await;
             return (FixOutcome::Failed { reason }, undone);
         }
+        if self.n_idle == steps.len()
+            && let Some(last) = self.reports.last()
+        {
+            // Somebody else was at it: it heals nothing, and proves nothing about what else the
+            // incident may be about.
+            let reason = format!("nothing was done: {}", last.summary);
+            return (FixOutcome::Refused { reason, code: Refusal::Other }, false);
+        }
         (FixOutcome::Succeeded, false)
     }
 
@@ -122,11 +132,15 @@ impl Work<'_> {
     }
 
     /// Says how an order ended that could not be carried on. When no action was begun, nothing
-    /// has changed; else only a verification can tell.
+    /// has changed and nothing has failed; else only a verification can tell.
     fn lost(&self, next: &str, lost: &Lost) -> FixOutcome {
         let n_done = self.reports.len();
         let reason = format!("step `{next}` was not begun: {lost}; steps begun before: {n_done}");
-        if n_done == 0 { FixOutcome::Failed { reason } } else { FixOutcome::Unknown { reason } }
+        if n_done == 0 {
+            FixOutcome::Refused { reason, code: lost.code }
+        } else {
+            FixOutcome::Unknown { reason }
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -198,7 +212,10 @@ impl Work<'_> {
             span.fail(failure.reason.clone());
         }
         match result {
-            Ok(_) => Ok(()),
+            Ok(done) => {
+                self.n_idle += usize::from(done.is_idle);
+                Ok(())
+            }
             Err(failure) if timeout <= took => Err(Stop::TimedOut(failure)),
             Err(failure) => Err(Stop::Failed(failure)),
         }

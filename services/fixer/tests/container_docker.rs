@@ -80,6 +80,25 @@ mod tests {
         assert_ne!(container.state("Pid"), before);
     }
 
+    /// Goal: a container that somebody has started since it was found dead is not restarted.
+    #[tokio::test]
+    async fn a_container_that_somebody_else_started_meanwhile_is_left_alone() {
+        let (place, container) = (Place::new(), Container::run("theirs", &[]));
+        let restart = || Action::DockerRestart { container: named(&container) };
+        for (cause, is_left) in [("container_exited", true), ("container_unhealthy", false)] {
+            let mut order = order(vec![step("restart", restart())]);
+            let mut parts = domain::plan::Parts::from(order.plan);
+            parts.cause = cause.to_owned();
+            order.plan = domain::plan::Plan::new(parts).unwrap();
+            order.plan_hash = order.plan.hash();
+            let before = container.state("Pid");
+            let ended = carry_out(&place.tools(), &order).await;
+            let is_refused = matches!(ended.outcome, FixOutcome::Refused { .. });
+            assert_eq!(is_refused, is_left, "{cause}: {ended:?}");
+            assert_eq!(container.state("Pid") == before, is_left, "{cause}: {ended:?}");
+        }
+    }
+
     #[tokio::test]
     async fn stop_and_start_may_be_done_twice() {
         let (place, container) = (Place::new(), Container::run("twice", &[]));

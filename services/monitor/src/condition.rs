@@ -1,6 +1,9 @@
 //! One kind of trouble of one target: whether it is there, and what has been said about it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use domain::event::{EventType, Status};
 use tokio::time::Instant;
@@ -37,6 +40,11 @@ pub struct Condition {
     over_at: Option<Instant>,
     repeat_wait: Duration,
     not_before: Option<Instant>,
+    /// A check failed that had passed beside the trouble: to be told, since whoever waits for a
+    /// person may have waited because it passed.
+    is_worse: bool,
+    /// The checks of which that was told since it became sick: once each, as they may flap.
+    told: BTreeSet<usize>,
 }
 
 /// What a sample has changed.
@@ -61,6 +69,8 @@ impl Condition {
             over_at: None,
             repeat_wait: Duration::ZERO,
             not_before: None,
+            is_worse: false,
+            told: BTreeSet::new(),
         }
     }
 
@@ -131,14 +141,27 @@ impl Condition {
         if after == Health::Sick && self.state != Health::Sick {
             self.state = Health::Sick;
             self.culprit_idx = Some(check_idx);
+        } else if after == Health::Sick && before == Health::Well {
+            self.become_worse(check_idx);
         } else if self.all_well() {
             self.state = Health::Well;
             self.repeat_wait = Duration::ZERO;
             self.not_before = None;
+            self.is_worse = false;
+            self.told.clear();
         }
         self.settle_over();
         let recovered = before != Health::Well && after == Health::Well;
         Taken { recovering: recovered && self.state == Health::Sick }
+    }
+
+    /// Takes note of a check that fails beside trouble that was told, and had passed beside it.
+    fn become_worse(&mut self, check_idx: usize) {
+        let is_told = matches!(self.reported, Some(Status::Firing | Status::Acknowledged));
+        if is_told && self.told.insert(check_idx) {
+            self.is_worse = true;
+            self.culprit_idx = Some(check_idx);
+        }
     }
 
     /// Returns whether all checks that can be asked count as passed, and there is one.
@@ -201,6 +224,9 @@ impl Condition {
             // Only the first two are ever reported by us; the others change nothing.
             (Health::Sick, None | Some(Status::Resolved | Status::Change)) => Some(Status::Firing),
             (Health::Well, Some(Status::Firing | Status::Acknowledged)) => Some(Status::Resolved),
+            (Health::Sick, Some(Status::Firing | Status::Acknowledged)) if self.is_worse => {
+                Some(Status::Firing)
+            }
             (Health::Sick, Some(Status::Firing | Status::Acknowledged))
             | (Health::Well, None | Some(Status::Resolved | Status::Change))
             | (Health::Unknown, _) => None,
@@ -210,6 +236,7 @@ impl Condition {
     /// Notes that a report is on its way; the next one waits for it.
     pub fn sending(&mut self) {
         self.is_sending = true;
+        self.is_worse = false;
     }
 
     /// Notes that a report was stored.
@@ -286,6 +313,35 @@ mod tests {
         assert_eq!(report(&mut it), None);
         it.take(HTTP, passed());
         assert_eq!(report(&mut it), Some(Status::Resolved));
+    }
+
+    /// Goal: whoever waits because something answers in the target's place hears when it does not
+    /// any more.
+    #[test]
+    fn a_check_that_passed_beside_the_trouble_is_told_once_when_it_fails() {
+        let mut it = condition(None);
+        it.take(PROCESS, failed());
+        assert_eq!(report(&mut it), Some(Status::Firing));
+        for due in [Some(Status::Firing), None, None] {
+            it.take(HTTP, passed());
+            assert_eq!(report(&mut it), None);
+            it.take(HTTP, failed());
+            assert_eq!(report(&mut it), None, "once is not enough for this check");
+            it.take(HTTP, failed());
+            assert_eq!(report(&mut it), due);
+            assert_eq!(it.culprit().unwrap().0, HTTP);
+            it.take(PROCESS, failed());
+            assert_eq!(report(&mut it), None);
+        }
+        it.take(PROCESS, passed());
+        it.take(HTTP, passed());
+        assert_eq!(report(&mut it), Some(Status::Resolved));
+        it.take(PROCESS, failed());
+        assert_eq!(report(&mut it), Some(Status::Firing));
+        it.take(HTTP, passed());
+        it.take(HTTP, failed());
+        it.take(HTTP, failed());
+        assert_eq!(report(&mut it), Some(Status::Firing), "it is another outage");
     }
 
     #[test]

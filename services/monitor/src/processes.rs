@@ -14,7 +14,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::target::{ProcessHandle, Target};
 use host::process::{
-    Configured, Files, Found, KnownBy, Running, Scanner, Search,
+    Configured, Files, Found, KnownBy, Running, Scanner, Search, ThisHost,
     find::{find, find_recorded},
     stat,
 };
@@ -128,7 +128,8 @@ impl Processes {
         let answer = tokio::task::spawn_blocking(move || {
             let configured = it.configured.read().unwrap_or_else(PoisonError::into_inner).clone();
             let configured = configured.as_deref();
-            let search = Search { files: &files, handle: &handle, checks: &checks, configured };
+            let (host, files) = (&ThisHost, &files);
+            let search = Search { host, files, handle: &handle, checks: &checks, configured };
             let answer = ask(search, &scanner);
             if let Some(running) = answer.running() {
                 it.report_adoption(files.target(), running);

@@ -71,6 +71,8 @@ pub(crate) enum Look {
 pub(crate) struct ConfigFile {
     path: PathBuf,
     writers: Writers,
+    /// A process that had the file open for writing when it was looked at last.
+    writer: Option<u32>,
     candidate: Option<Candidate>,
     /// Hash and text that were taken last.
     taken: Option<(String, String)>,
@@ -113,7 +115,7 @@ impl ConfigFile {
     #[must_use]
     pub(crate) fn new(path: PathBuf) -> Self {
         let writers = Writers::new();
-        Self { path, writers, candidate: None, taken: None, ended_line: None }
+        Self { path, writers, writer: None, candidate: None, taken: None, ended_line: None }
     }
 
     /// Reads the file for the first time. Unless it is being written, it is taken at once.
@@ -164,7 +166,7 @@ impl ConfigFile {
         {
             let quiet = now.saturating_duration_since(candidate.since);
             let needed = (candidate.pause * PAUSES).min(QUIET_MAX);
-            let is_at_rest = !is_writing && needed <= quiet;
+            let is_at_rest = !is_writing && needed <= quiet && self.is_closed(&identity);
             return if is_at_rest { Look::Quiet(quiet) } else { Look::Writing };
         }
         let sha256 = sha256_hex(text.as_bytes());
@@ -180,6 +182,20 @@ impl ConfigFile {
         let content = self.parsed(&text);
         self.candidate = Some(Candidate { identity, sha256, text, content, since: now, pause });
         Look::Writing
+    }
+
+    /// Tells whether nobody has the file open for writing, and nobody had since it was read.
+    ///
+    /// Looks through all processes, so it is asked only for a text that is new.
+    fn is_closed(&mut self, read: &Identity) -> bool {
+        self.writer = writers::who_writes(&self.path);
+        // Who wrote the rest and closed the file meanwhile is not found, but has changed it.
+        self.writer.is_none() && Identity::of(&self.path).is_ok_and(|now| now == *read)
+    }
+
+    /// Returns the process that is waited for, if it is known.
+    const fn writer(&self) -> Option<u32> {
+        self.writer
     }
 
     /// Returns what the text says that is not taken yet.

@@ -26,6 +26,7 @@ pub mod decode;
 mod lines;
 pub mod outcomes;
 mod presence;
+mod published;
 pub mod recovery;
 mod snapshots;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use self::{
     decode::Rejection,
     lines::{Line, Lines},
     presence::Presence,
+    published::Published,
     snapshots::{Fill, Forgettable, Snapshots},
     wheel::Wheel,
 };

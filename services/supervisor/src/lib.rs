@@ -23,6 +23,8 @@ mod reign;
 mod settings;
 mod state;
 mod watching;
+#[doc(hidden)]
+pub mod withdrawal;
 
 use std::sync::Arc;
 

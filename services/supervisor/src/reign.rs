@@ -71,6 +71,7 @@ pub(crate) struct Reign {
     bus: Bus,
     member_id: String,
     tasks: TaskTracker,
+    stop: CancellationToken,
     writer: InboxWriter,
     dir: DataDir,
     state: Shared,
@@ -125,6 +126,7 @@ impl Reign {
             bus: cx.bus.clone(),
             member_id: cx.member_id.clone(),
             tasks: cx.tasks.clone(),
+            stop: cx.stop.clone(),
             writer: cx.bus.inbox_writer(),
             dir,
             state,
@@ -178,7 +180,7 @@ impl Reign {
             state.leading = true;
             (state.core.read_after(), state.log.clone())
         };
-        let deliver = Deliver::new(&self.bus, &self.tasks);
+        let deliver = Deliver::new(&self.bus, &self.tasks, lease.epoch());
         let herald = Herald::begin(&self.bus, &self.tasks);
         let mut court = Court {
             inbox: self.bus.read_inbox(after).await?,

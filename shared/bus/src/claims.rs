@@ -152,8 +152,8 @@ impl Claims {
         Ok(matches!(stands, Stands::Ours(_)))
     }
 
-    /// Withdraws an order that was not begun: claims its attempt, so that no fixer can.
-    /// `None` when it is withdrawn, now or by an earlier call; else the claim that was first.
+    /// Withdraws an order that no fixer has claimed: claims its attempt, so that none can.
+    /// `None` when it is withdrawn, now or by an earlier call; else the record that stands.
     ///
     /// # Errors
     ///
@@ -338,7 +338,7 @@ fn payload(claim: &Claim) -> Result<Bytes, Error> {
         .map_err(|error| Error::client("write the claim", error))
 }
 
-fn is_nothing(error: &LastRawMessageError) -> bool {
+pub(crate) fn is_nothing(error: &LastRawMessageError) -> bool {
     match error.kind() {
         LastRawMessageErrorKind::NoMessageFound => true,
         LastRawMessageErrorKind::JetStream(told) => {

@@ -1,24 +1,54 @@
 //! The active configuration, by revision.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use async_nats::jetstream::{message::PublishMessage, stream::Stream};
+use async_nats::{
+    HeaderValue,
+    jetstream::{message::PublishMessage, stream::Stream},
+};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep},
+};
 use tracing::{debug, warn};
 
 use crate::{
     Error,
     asking::{Unanswered, until_answered},
+    claims::is_nothing,
     config_parts::{Shelf, split},
     core::Core,
     error::Cause,
     lease::is_mark,
+    link::Backoff,
     log::{LogItem, LogMessage, LogReader, Start},
-    publish,
+    publish::{self, Fault},
     topology::{BucketId, CONFIG_BYTES_MAX},
 };
+
+/// Header that names the epoch of the leader that wrote a configuration.
+const EPOCH: &str = "Selfheal-Epoch";
+
+/// First and last wait between tries.
+const RETRY_FIRST: Duration = Duration::from_millis(25);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// What stands in the bucket.
+struct Stands {
+    /// Sequence of its last message, of whatever key.
+    last: u64,
+    /// Sequence of the active configuration; 0 when there is none.
+    seq: u64,
+    /// Of the leader that wrote it.
+    epoch: u64,
+    /// Of the message that made it active.
+    id: Option<String>,
+}
 
 /// The active configuration.
 #[derive(Clone, Debug)]
@@ -34,36 +64,121 @@ impl ConfigStore {
     /// Makes this the active configuration, and returns its revision. What is larger than one
     /// value is stored in parts; only the parts that changed are written.
     ///
+    /// `epoch` is that of the lease under which the writer leads. A leader that was replaced does
+    /// not overwrite what its successor has written, however late its write arrives: nothing is
+    /// stored then, and the answer is `None`.
+    ///
     /// # Errors
     ///
     /// [`Error::TooLarge`], or [`Error::NotStored`] when the broker does not take it in time.
-    pub async fn put(&self, config: Bytes) -> Result<u64, Error> {
+    pub async fn put(&self, config: Bytes, epoch: u64) -> Result<Option<u64>, Error> {
         if config.len() <= CONFIG_BYTES_MAX {
-            return self.put_key(&self.core.subjects.config_key(), config).await;
+            return self.publish(&self.core.subjects.config_key(), config, epoch).await;
         }
         let (manifest, parts) = split(&config)?;
         let stored = self.stored_parts().await?;
-        for (sha256, part) in parts {
-            let key = self.core.subjects.config_part_key(&sha256);
-            if !stored.contains(&key) {
-                self.put_key(&key, part).await?;
-            }
-        }
+        self.put_parts(&parts, &stored).await?;
         let text = serde_json::to_vec(&manifest).map_err(|source| Error::Unreadable {
             what: "the manifest of the configuration",
             source: source.into(),
         })?;
         let key = self.core.subjects.config_manifest_key();
-        let revision = self.put_key(&key, text.into()).await?;
+        let Some(revision) = self.publish(&key, text.into(), epoch).await? else {
+            return Ok(None);
+        };
         let named: BTreeSet<String> =
             manifest.parts.iter().map(|it| self.core.subjects.config_part_key(it)).collect();
+        // A former leader may have deleted some that it did not need, after we saw them.
+        self.put_parts(&parts, &self.stored_parts().await?).await?;
         for key in stored.difference(&named) {
+            if self.stands().await?.seq != revision {
+                break;
+            }
             if let Err(error) = self.purge(key).await {
                 // They take room and nothing else; the next one deletes them.
                 debug!(%error, key, "a former part of the configuration stays");
             }
         }
-        Ok(revision)
+        Ok(Some(revision))
+    }
+
+    /// Writes the value that makes a configuration the active one, unless a later leader has
+    /// written one.
+    async fn publish(&self, key: &str, value: Bytes, epoch: u64) -> Result<Option<u64>, Error> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let deadline = Instant::now() + publish::GIVE_UP;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+        loop {
+            let stands = self.stands().await?;
+            if stands.id.as_deref() == Some(id.as_str()) {
+                // By a try of ours whose answer was lost.
+                return Ok(Some(stands.seq));
+            }
+            if epoch < stands.epoch {
+                return Ok(None);
+            }
+            // Behind all of the bucket, as what is active has either of two keys.
+            let message = PublishMessage::build()
+                .payload(value.clone())
+                .header(async_nats::header::NATS_MESSAGE_ID, id.as_str())
+                .header(EPOCH, epoch.to_string().as_str())
+                .expected_last_sequence(stands.last);
+            let fault = match publish::once(&self.core, key, message, deadline).await {
+                Ok(ack) => return Ok(Some(ack.sequence)),
+                Err(fault) => fault,
+            };
+            let is_passing = match fault {
+                Fault::WrongSequence | Fault::Unknown(_) | Fault::NoStream => true,
+                Fault::Full(_) | Fault::TooLarge(_) | Fault::Refused(_) => false,
+            };
+            let wait = backoff.step();
+            if !is_passing || deadline <= Instant::now() + wait {
+                let what = "the configuration";
+                return Err(Error::NotStored { what, source: fault.into() });
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Returns what is active, as the leader of the bucket's stream knows it.
+    async fn stands(&self) -> Result<Stands, Error> {
+        let subjects = &self.core.subjects;
+        until_answered(&self.core, "look which configuration is active", || async {
+            let passing = |error: Cause| Unanswered::Passing(error);
+            let stream = self.stream().await?;
+            let info = stream.get_info().await.map_err(|error| passing(error.into()))?;
+            let mut stands = Stands { last: info.state.last_sequence, seq: 0, epoch: 0, id: None };
+            for key in [subjects.config_key(), subjects.config_manifest_key()] {
+                let found = match stream.get_last_raw_message_by_subject(&key).await {
+                    Ok(found) => found,
+                    Err(error) if is_nothing(&error) => continue,
+                    Err(error) => return Err(passing(error.into())),
+                };
+                if stands.seq < found.sequence {
+                    let header = |name: &str| found.headers.get(name).map(HeaderValue::as_str);
+                    stands.seq = found.sequence;
+                    stands.epoch = header(EPOCH).and_then(|it| it.parse().ok()).unwrap_or(0);
+                    stands.id = header("Nats-Msg-Id").map(str::to_owned);
+                }
+            }
+            Ok(stands)
+        })
+        .await
+    }
+
+    /// Stores the parts that are not stored.
+    async fn put_parts(
+        &self,
+        parts: &BTreeMap<String, Bytes>,
+        stored: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        for (sha256, part) in parts {
+            let key = self.core.subjects.config_part_key(sha256);
+            if !stored.contains(&key) {
+                self.put_key(&key, part.clone()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn put_key(&self, key: &str, value: Bytes) -> Result<u64, Error> {

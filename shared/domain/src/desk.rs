@@ -49,6 +49,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
@@ -120,6 +121,8 @@ pub struct Desk {
     /// When some of what waits together was looked at last: the rest is due again since then.
     looked_at: DateTime<Utc>,
     n_decisions: u64,
+    /// What the last decision is known by; unknown behind a snapshot that does not tell.
+    last: Option<LastDecision>,
     position: Position,
     /// Who may approve, as far as the configuration does not tell.
     rights: Rights,
@@ -129,6 +132,25 @@ pub struct Desk {
     led_epoch: Option<u64>,
     /// Repeats of this batch, which are recorded together. Empty between batches.
     repeats: Repeats,
+}
+
+/// What tells a decision from the one that has its number in another history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDecision {
+    /// The broker's time of the input that caused it.
+    pub at: DateTime<Utc>,
+    /// That input.
+    pub cause: Position,
+    /// The incident that it was about.
+    pub incident: Option<IncidentId>,
+}
+
+impl LastDecision {
+    /// Returns what a decision is known by.
+    #[must_use]
+    pub const fn of(decision: &Decision) -> Self {
+        Self { at: decision.at, cause: decision.cause, incident: decision.incident }
+    }
 }
 
 /// What became of one input.
@@ -304,6 +326,7 @@ impl Desk {
             self.tell(id, &decision.fact, now)?;
         }
         self.n_decisions = decision.seq;
+        self.last = Some(LastDecision::of(decision));
         self.storm_told = is_storm || (self.storm_told && self.is_storm());
         Ok(moved)
     }
@@ -553,6 +576,13 @@ impl Desk {
     #[must_use]
     pub const fn n_decisions(&self) -> u64 {
         self.n_decisions
+    }
+
+    /// Returns what the last decision is known by; `None` before the first, and behind a
+    /// snapshot of an older version.
+    #[must_use]
+    pub const fn last_decision(&self) -> Option<LastDecision> {
+        self.last
     }
 
     /// Returns the configuration in force.

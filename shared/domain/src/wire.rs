@@ -315,6 +315,8 @@ pub mod cause {
     pub const DEPENDENCY_DOWN: &str = "dependency_down";
     /// Nothing of the process runs.
     pub const PROCESS_EXITED: &str = "process_exited";
+    /// Its container has ended.
+    pub const CONTAINER_EXITED: &str = "container_exited";
     /// The kernel killed it for want of memory.
     pub const OUT_OF_MEMORY: &str = "out_of_memory";
     /// The program of the process handle does not exist: probably a deployment in progress.
@@ -428,7 +430,8 @@ pub enum ClaimState {
     /// The member that claims carries it out.
     #[default]
     Held,
-    /// Its former holder cannot act any more, and it is not carried out again.
+    /// Its former holder begins no further step, and nobody carries it out again. A step that
+    /// was begun may still act for the time of the lease.
     Expired,
     /// The supervisor withdrew the order before it was begun.
     Recalled,

@@ -3,6 +3,7 @@
 mod cgroup;
 mod configured;
 pub mod ending;
+pub mod facts;
 pub mod files;
 pub mod find;
 pub mod logs;
@@ -11,6 +12,7 @@ pub mod oom;
 pub mod pid_file;
 pub mod pidfd;
 pub mod ports;
+pub mod present;
 pub mod proc;
 pub mod record;
 pub mod run;
@@ -21,6 +23,7 @@ pub mod stop;
 
 pub use configured::Configured;
 pub use ending::Ending;
+pub use facts::{Host, Notes, ThisHost};
 pub use files::Files;
 pub use find::{Found, KnownBy, Running, Search};
 pub use oom::OomCount;

@@ -4,14 +4,17 @@ mod ledger;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{ClaimRecord, InboxMessage, LedgerMessage, topology::StreamId};
+use bus::{
+    ClaimRecord, InboxMessage, LedgerMessage,
+    topology::{REPUBLISH, StreamId},
+};
 use bytes::Bytes;
 use domain::wire::{Claim, WorkKind};
 use supervisor::core::Fill;
 
 use self::ledger::Ledger;
 use crate::{
-    clock::{Micros, SECOND, utc},
+    clock::{Micros, SECOND, micros, utc},
     net::ReplyTo,
 };
 
@@ -20,7 +23,11 @@ pub(crate) const ACK_WAIT: Micros = 5 * SECOND;
 pub(crate) const LEASE_TTL: Micros = 3 * SECOND;
 pub(crate) const HEARTBEAT: Micros = SECOND;
 const INBOX_WINDOW: Micros = 600 * SECOND;
-const WORK_WINDOW: Micros = 30 * SECOND;
+/// Bounds of the one queue of all kinds that there was once: messages of a kind, and bytes. Ten
+/// times smaller than they were, so that half an hour is enough to reach them.
+const SHARED_QUEUE: (usize, usize) = (1000, 6 * 1024 * 1024);
+/// What the broker adds to a message.
+const HEADERS: usize = 100;
 const DELIVERIES_MAX: u32 = 20;
 /// A question for messages that nobody has waits so long.
 const PARKED_MAX: Micros = 30 * SECOND;
@@ -89,6 +96,11 @@ pub(crate) enum Op {
         payload: Bytes,
     },
     Pull(WorkKind),
+    /// Is a wish still in its queue, at this place?
+    Holds {
+        place: u64,
+        id: String,
+    },
     Ack(u64),
     Nak {
         token: u64,
@@ -102,6 +114,7 @@ pub(crate) enum Op {
 pub(crate) enum Reply {
     Stored(u64),
     WrongSequence,
+    Held(bool),
     /// The stream takes no message of this size.
     TooLarge,
     /// The stream has no room.
@@ -145,6 +158,8 @@ pub(crate) struct Job {
 #[derive(Debug)]
 struct Piece {
     kind: WorkKind,
+    id: String,
+    at: Micros,
     payload: Bytes,
     n_deliveries: u32,
     /// Given out under this token, until then.
@@ -180,8 +195,10 @@ pub(crate) struct Broker {
     // In memory only.
     lease: Option<(u64, Holder, Micros)>,
     lease_seq: u64,
-    work: BTreeMap<String, Piece>,
-    work_ids: BTreeMap<String, Micros>,
+    work: BTreeMap<u64, Piece>,
+    work_ids: BTreeMap<String, (Micros, u64)>,
+    /// As if all kinds of work had one queue.
+    pub(crate) has_one_queue: bool,
     parked: VecDeque<Parked>,
     n_tokens: u64,
 }
@@ -283,6 +300,10 @@ impl Broker {
             Op::LeaseLook => Some(self.lease_look(now)),
             Op::LeaseWrite { holder, expected } => Some(self.lease_write(now, holder, expected)),
             Op::Publish { kind, id, payload } => Some(self.publish(now, kind, id, payload)),
+            Op::Holds { place, id } => {
+                let is_it = self.work.get(&place).is_some_and(|it| it.id == id);
+                Some(Reply::Held(is_it))
+            }
             Op::Ack(token) => {
                 self.work.retain(|_, it| it.out.is_none_or(|(out, _)| out != token));
                 Some(Reply::Done)
@@ -419,17 +440,48 @@ impl Broker {
     }
 
     fn publish(&mut self, now: Micros, kind: WorkKind, id: String, payload: Bytes) -> Reply {
-        if self.work_ids.get(&id).is_some_and(|at| now < at + WORK_WINDOW) {
-            return Reply::Done;
+        let spec = StreamId::Work(kind).spec();
+        // That queue forgot ids as soon as all was published again.
+        let is_short = self.has_one_queue;
+        let window = micros(if is_short { REPUBLISH } else { spec.duplicate_window });
+        if let Some((at, place)) = self.work_ids.get(&id)
+            && now < at + window
+        {
+            return Reply::Stored(*place);
         }
-        self.work_ids.insert(id.clone(), now);
+        if let Some(kept) = spec.age_max {
+            self.work.retain(|_, it| now < it.at + micros(kept));
+        }
+        let bounds = if self.has_one_queue { SHARED_QUEUE } else { bounds(kind) };
+        let is_beside = |it: &&Piece| self.has_one_queue || it.kind == kind;
+        let beside = self.work.values().filter(is_beside);
+        let (n, bytes) = beside.fold((0, payload.len() + HEADERS), |(n, bytes), it| {
+            (n + usize::from(it.kind == kind), bytes + it.payload.len() + HEADERS)
+        });
+        if bounds.0 <= n || bounds.1 < bytes {
+            return Reply::Full;
+        }
         self.n_tokens += 1;
         let order = self.n_tokens;
+        self.work_ids.insert(id.clone(), (now, order));
+        let at = now;
+        let piece =
+            Piece { kind, id, at, payload, n_deliveries: 0, out: None, not_before: now, order };
         // Published again while the first one is still there, it is a message of its own.
-        let name = format!("{order:012} {id}");
-        let piece = Piece { kind, payload, n_deliveries: 0, out: None, not_before: now, order };
-        self.work.insert(name, piece);
-        Reply::Done
+        self.work.insert(order, piece);
+        Reply::Stored(order)
+    }
+
+    /// Returns how many messages of a kind the queues hold, and their bytes.
+    pub(crate) fn holds(&self, kind: WorkKind) -> (usize, usize) {
+        let of_kind = self.work.values().filter(|it| it.kind == kind);
+        of_kind.fold((0, 0), |(n, bytes), it| (n + 1, bytes + it.payload.len() + HEADERS))
+    }
+
+    /// Returns how often a wish is in its queue, and since when.
+    pub(crate) fn copies(&self, id: &str) -> Option<(usize, Micros)> {
+        let same = self.work.values().filter(|it| it.id == id);
+        Some((same.clone().count(), same.map(|it| it.at).min()?))
     }
 
     fn give_back(&mut self, token: u64, at: Micros) {
@@ -439,4 +491,11 @@ impl Broker {
             piece.not_before = at;
         }
     }
+}
+
+/// Returns how many messages of one kind its queue takes, and how many bytes.
+pub(crate) fn bounds(kind: WorkKind) -> (usize, usize) {
+    let spec = StreamId::Work(kind).spec();
+    let size = |it: i64| usize::try_from(it).unwrap_or(usize::MAX);
+    (spec.of_subject_max.map_or(usize::MAX, size), size(spec.bytes_max))
 }

@@ -70,6 +70,18 @@ pub enum Bug {
     EditRememberedTooEarly,
     /// A large configuration is sent in one message.
     ConfigInOnePiece,
+    /// All work has one queue, and what is pending is published again whether or not it is there.
+    OneQueueForAll,
+    /// Only an agent on the same host stands for one that is missed.
+    SameHostOnly,
+    /// Of a sender that says again and again that something goes on, only the first word counts.
+    RepeatsForgotten,
+    /// A command that is refused leaves no decision.
+    RefusedCommandsForgotten,
+    /// A process is known by its number alone.
+    NumberIsIdentity,
+    /// A fixer starts what is dead without looking whether somebody else has started it.
+    StartWithoutLook,
     /// The ledger is shortened by the number of its messages, whatever their size.
     PurgeCountedInMessages,
     /// The ledger is shortened by its snapshots, whatever the log lacks.
@@ -82,7 +94,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 41] = [
         Self::AnswerBeforeAppend,
         Self::AckBeforeStore,
         Self::FixerSkipsClaim,
@@ -114,6 +126,12 @@ impl Bug {
         Self::OldFileAtFailover,
         Self::EditRememberedTooEarly,
         Self::ConfigInOnePiece,
+        Self::NumberIsIdentity,
+        Self::StartWithoutLook,
+        Self::OneQueueForAll,
+        Self::SameHostOnly,
+        Self::RepeatsForgotten,
+        Self::RefusedCommandsForgotten,
         Self::PurgeCountedInMessages,
         Self::PurgeBySnapshotsOnly,
         Self::SnapshotLineWithoutBound,
@@ -145,6 +163,12 @@ impl Bug {
             Self::StepsWithoutLease => "steps-without-lease",
             Self::FailedStepStays => "failed-step-stays",
             Self::ConfigInOnePiece => "config-in-one-piece",
+            Self::NumberIsIdentity => "number-is-identity",
+            Self::StartWithoutLook => "start-without-look",
+            Self::SameHostOnly => "same-host-only",
+            Self::RepeatsForgotten => "repeats-forgotten",
+            Self::RefusedCommandsForgotten => "refused-commands-forgotten",
+            Self::OneQueueForAll => "one-queue-for-all",
             Self::PurgeCountedInMessages => "purge-counted-in-messages",
             Self::PurgeBySnapshotsOnly => "purge-by-snapshots-only",
             Self::SnapshotLineWithoutBound => "snapshot-line-without-bound",
@@ -164,6 +188,7 @@ impl Bug {
 
     /// Returns what is wrong, in a sentence.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub const fn what(self) -> &'static str {
         match self {
             Self::AnswerBeforeAppend => "the gateway answers before the broker has acknowledged",
@@ -218,6 +243,18 @@ impl Bug {
                 "an edit counts as submitted although the broker has not taken it"
             }
             Self::ConfigInOnePiece => "a configuration is sent in one message, however large it is",
+            Self::NumberIsIdentity => "a process is known by its number alone, which is used again",
+            Self::RepeatsForgotten => {
+                "what is kept quiet ends by its sender's first word, whatever it says later"
+            }
+            Self::RefusedCommandsForgotten => "a command that is refused leaves no line in the log",
+            Self::SameHostOnly => "only an agent on the same host replaces one that is missed",
+            Self::OneQueueForAll => {
+                "all work has one queue, and is published again although it is still there"
+            }
+            Self::StartWithoutLook => {
+                "a target is started without looking whether it runs and who holds its port"
+            }
             Self::PurgeCountedInMessages => {
                 "the ledger is shortened by the number of its messages, however large they are"
             }

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use crate::{
-    clock::{MINUTE, MS, SECOND},
+    clock::{MINUTE, MS, Micros, SECOND},
     files,
     options::Part,
     people,
     rng::Rng,
     senders,
-    sim::{OUTSIDE, Sim},
+    sim::{NodeId, OUTSIDE, Sim},
     world::{Kind, World},
 };
 
@@ -24,9 +24,25 @@ pub(crate) fn begin(world: &Rc<World>) {
         Part::Absences,
         Part::Vacancies,
         Part::Overloads,
+        Part::Desertions,
+        Part::Evictions,
     ] {
         if world.options.has(part) {
             world.sim.spawn(OUTSIDE, go_on(Rc::clone(world), part));
+        }
+    }
+}
+
+/// Stops new fixes just when one is ordered that nobody begins.
+async fn think_better_of_it(world: Rc<World>, soon: Micros) {
+    for second in 0..30 {
+        Sim::sleep(&world, SECOND).await;
+        if world.laws.borrow().is_any_ordered() {
+            Sim::sleep(&world, soon).await;
+            return people::pause_for_a_while(&world, 150 * SECOND);
+        }
+        if second % 5 == 0 {
+            world.targets.break_one(&world);
         }
     }
 }
@@ -35,6 +51,7 @@ async fn go_on(world: Rc<World>, part: Part) {
     let mut rng = Rng::new(world.options.seed, part.as_str());
     // Some worlds are quiet, some are not.
     let mean = *rng.pick(&[2, 5, 5, 12, 40]) * MINUTE;
+    let mean = if part == Part::Desertions { 4 * mean } else { mean };
     loop {
         Sim::sleep(&world, rng.waiting(mean)).await;
         if !world.net.is_rough.get() {
@@ -61,43 +78,71 @@ async fn go_on(world: Rc<World>, part: Part) {
                 let wait = rng.range(200, 20_000) * MS;
                 world.pause(node, wait);
             }
-            Part::Absences => {
-                // Longer than an order may wait to be begun.
-                let wait = if rng.percent(60) { rng.range(60, 120) } else { rng.range(120, 240) };
-                let wait = wait * SECOND;
-                for fixer in world.all(Kind::Fixer) {
-                    if world.is_up(fixer) && !world.is_paused(fixer) {
-                        world.pause(fixer, wait);
-                    }
-                }
-                world.targets.break_one(&world);
-                // What was ordered waits: a good moment to think better of it.
-                if rng.percent(60) && world.options.has(Part::People) {
-                    let soon = rng.range(3, 15) * SECOND;
-                    world.sim.after(soon, |world| people::pause_for_a_while(world, 150 * SECOND));
-                }
-            }
             Part::Overloads => {
                 let until = world.sim.now() + rng.range(10, 90) * SECOND;
                 world.overloaded_until.set(until);
                 world.targets.break_one(&world);
             }
-            Part::Vacancies => {
-                // Longer than a diagnosis may take, and than an order may wait.
-                let wait = rng.range(40, 200) * SECOND;
-                let are_killed = rng.percent(50);
-                let soon = rng.range(0, 20) * SECOND;
-                world.sim.after(soon, |world| world.targets.break_one(world));
-                for supervisor in world.all(Kind::Supervisor) {
-                    if are_killed {
-                        world.stop(supervisor, wait);
-                    } else if world.is_up(supervisor) && !world.is_paused(supervisor) {
-                        world.pause(supervisor, wait);
-                    }
+            _ => strike_agents(&world, part, &mut rng, node),
+        }
+    }
+}
+
+/// Agents are away for longer.
+fn strike_agents(world: &Rc<World>, part: Part, rng: &mut Rng, node: NodeId) {
+    match part {
+        Part::Absences => {
+            // Longer than an order may wait to be begun.
+            let wait = if rng.percent(70) { rng.range(45, 120) } else { rng.range(120, 240) };
+            let wait = wait * SECOND;
+            for fixer in world.all(Kind::Fixer) {
+                if world.is_up(fixer) && !world.is_paused(fixer) {
+                    world.pause(fixer, wait);
                 }
             }
-            _ => {}
+            world.targets.break_one(world);
+            if rng.percent(70) && world.options.has(Part::People) {
+                let soon = rng.range(200, 4000) * MS;
+                world.sim.spawn(OUTSIDE, think_better_of_it(Rc::clone(world), soon));
+            }
         }
+        Part::Vacancies => {
+            // Longer than a diagnosis may take, and than an order may wait.
+            let wait = rng.range(40, 200) * SECOND;
+            let are_killed = rng.percent(50);
+            let soon = rng.range(0, 20) * SECOND;
+            world.sim.after(soon, |world| world.targets.break_one(world));
+            for supervisor in world.all(Kind::Supervisor) {
+                if are_killed {
+                    world.stop(supervisor, wait);
+                } else if world.is_up(supervisor) && !world.is_paused(supervisor) {
+                    world.pause(supervisor, wait);
+                }
+            }
+        }
+        Part::Evictions => {
+            let kind = world.node(node).kind;
+            let n_left = world.all(kind).len() - world.n_gone(kind);
+            if 1 < n_left && world.n_gone(kind) == 0 && rng.percent(8) {
+                world.remove(node);
+            } else {
+                // Longer than an agent may be away before it is missed.
+                world.stop(node, rng.range(8, 90) * SECOND);
+            }
+        }
+        Part::Desertions => {
+            // Gateways most often: what people are owed waits for them.
+            let kinds = [Kind::Gateway, Kind::Gateway, Kind::Gateway, Kind::Analyzer];
+            let (kind, wait) = (*rng.pick(&kinds), rng.range(4, 15) * MINUTE);
+            for node in world.all(kind) {
+                world.stop(node, wait);
+            }
+            if world.options.has(Part::Floods) && rng.percent(60) {
+                let (n, soon) = (rng.range(50, 350), rng.range(5, 60) * SECOND);
+                world.sim.after(soon, move |world| senders::flood_raw(world, n));
+            }
+        }
+        _ => {}
     }
 }
 

@@ -2,13 +2,17 @@
 //! broker's streams, the disks, and the targets themselves.
 
 mod acts;
+mod commands;
 mod end;
 mod given;
 mod keep;
+mod missed;
 mod policy;
+pub(crate) mod queues;
 mod quiet;
 mod restored;
 mod truth;
+mod who;
 mod words;
 
 use std::{
@@ -31,7 +35,17 @@ use domain::{
     },
 };
 
-use self::{acts::Acts, given::Givens, keep::Kept, policy::Model, quiet::Quiets, words::Words};
+use self::{
+    acts::Acts,
+    commands::Commands,
+    given::Givens,
+    keep::Kept,
+    policy::{Model, Stand},
+    queues::Queues,
+    quiet::Quiets,
+    who::Who,
+    words::Words,
+};
 use crate::{
     broker::Op,
     bug::Bug,
@@ -129,6 +143,9 @@ pub(crate) struct Laws {
     pub(crate) kept: Kept,
     pub(crate) acts: Acts,
     pub(crate) words: Words,
+    pub(crate) who: Who,
+    queues: Queues,
+    commands: Commands,
     pub(crate) counts: Counts,
 }
 
@@ -177,6 +194,9 @@ impl Laws {
             kept: Kept::default(),
             acts: Acts::default(),
             words: Words::default(),
+            who: Who,
+            queues: Queues::default(),
+            commands: Commands::default(),
             counts: Counts::default(),
         }
     }
@@ -199,6 +219,7 @@ impl Laws {
     /// Looks at an operation before the broker does it.
     pub(crate) fn before(&mut self, world: &Rc<World>, op: &Op, node: NodeId) {
         match op {
+            Op::Publish { id, .. } => self.queues.published(id, world.sim.now()),
             Op::Ack(token) => self.acknowledged(world, *token, node),
             Op::LedgerPurge { up_to, by } => {
                 world.trace.say(world.sim.now(), || format!("purge up to message {up_to}"));
@@ -236,6 +257,11 @@ impl Laws {
         }
     }
 
+    /// Says whether a fix is ordered, or under way.
+    pub(crate) fn is_any_ordered(&self) -> bool {
+        self.model.cases.values().any(|it| it.stand == Stand::Fixing)
+    }
+
     /// Looks at what the broker has stored.
     pub(crate) fn after(&mut self, world: &Rc<World>, op: &Op, _node: NodeId, stored: Option<u64>) {
         let Some(seq) = stored else { return };
@@ -244,7 +270,6 @@ impl Laws {
                 self.inbox(world, seq, subject, headers, payload);
             }
             Op::LedgerAppend { payload, by, .. } => self.ledger(world, seq, payload, *by),
-            Op::Claim { key, claim } => self.acts.claim(world, key, claim),
             _ => {}
         }
     }
@@ -302,7 +327,11 @@ impl Laws {
                 Input::Notice(it) => {
                     self.report(format!("{}/notice/{}", it.work.incident, it.notice));
                 }
-                Input::Command(_) | Input::Timer(_) => {}
+                Input::Command(command) => {
+                    let position = Position::new(seq, idx);
+                    self.commands.stored(position, &envelope.id, &command.verb);
+                }
+                Input::Timer(_) => {}
             }
         }
     }
@@ -318,6 +347,9 @@ impl Laws {
             return;
         }
         self.words.stored(self.inbox_base + position.seq, event);
+        if event.status == Status::Firing {
+            self.quiets.said(event, crate::clock::utc(world.sim.now()), self.core.desk().config());
+        }
         self.stored.insert(event.delivery(), Stored { key, at: world.sim.now() });
         if event.status == Status::Firing {
             self.pending.insert(position, event.clone());
@@ -363,9 +395,11 @@ impl Laws {
                 );
                 return world.fail("an input is decided once", why);
             }
+            self.commands.decided(decision.cause);
             self.decision(world, decision, by);
         }
         self.covers = entry.covers;
+        self.commands.covered(world, entry.covers);
         let config = before.config.as_ref();
         self.taken(world, config, |it| *it <= entry.covers);
         let config = self.core.desk().config();

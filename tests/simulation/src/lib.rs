@@ -23,6 +23,8 @@ mod clock;
 mod disk;
 mod faults;
 mod files;
+mod hosts;
+mod intruders;
 mod laws;
 mod members;
 mod net;
@@ -44,7 +46,7 @@ use clock::{HOUR, MINUTE};
 use domain::wire::Verb;
 use sim::Sim;
 use targets::Targets;
-use world::World;
+use world::{Kind, World};
 
 pub use batch::{Batch, Found, Report, find_bugs, run_many};
 pub use bug::Bug;
@@ -57,6 +59,9 @@ pub use shrink::{Shrunk, shrink};
 const SETTLE_MAX: u64 = 3 * HOUR;
 /// It gets at least so long.
 const SETTLE_MIN: u64 = 8 * MINUTE;
+
+/// So long when agents are gone for good, until nobody misses them any more.
+const SETTLE_SMALLER: u64 = HOUR + 5 * MINUTE;
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -85,6 +90,7 @@ pub fn run(options: &Options) -> Outcome {
     restoration::begin(&world);
     senders::begin(&world);
     Targets::begin(&world);
+    intruders::begin(&world);
     Sim::run(&world, options.minutes * MINUTE);
     settle(&world);
     let outcome = Outcome {
@@ -105,16 +111,19 @@ fn settle(world: &Rc<World>) {
     }
     world.net.is_rough.set(false);
     world.targets.is_calm.set(true);
+    world.start_all();
     world.trace.say(world.sim.now(), || "nothing goes wrong any more".to_owned());
     world.sim.after(30 * clock::SECOND, |world| people::send(world, Verb::Resume));
     let begun = world.sim.now();
+    let is_smaller = Kind::AGENTS.iter().any(|it| 0 < world.n_gone(*it));
+    let settle_min = if is_smaller { SETTLE_SMALLER } else { SETTLE_MIN };
     loop {
         Sim::run(world, world.sim.now() + 2 * MINUTE);
         if world.has_failed() {
             return;
         }
         let passed = world.sim.now() - begun;
-        let is_settled = SETTLE_MIN <= passed && world.laws.borrow().is_settled();
+        let is_settled = settle_min <= passed && world.laws.borrow().is_settled();
         if is_settled || SETTLE_MAX <= passed {
             break;
         }

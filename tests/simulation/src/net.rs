@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     broker::{Broker, Op, Outcome, Reply},
     clock::{MS, Micros, SECOND},
+    laws::queues,
     options::Part,
     rng::Rng,
     sim::{NodeId, OUTSIDE},
@@ -130,7 +131,13 @@ fn arrive(world: &Rc<World>, op: Op, to: ReplyTo) {
     });
     let is_full = outcome.replies.iter().any(|(_, reply)| matches!(reply, Reply::Full));
     answer(world, outcome);
-    if is_full {
+    if let Op::Publish { kind, id, .. } = &told {
+        if is_full {
+            queues::refused(world, *kind);
+        } else {
+            queues::taken(world, id);
+        }
+    } else if is_full {
         world.laws.borrow_mut().kept.refused(world);
     }
     world.laws.borrow_mut().after(world, &told, to.node, stored);

@@ -8,6 +8,8 @@ use crate::bug::Bug;
 /// smaller by leaving out one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
+    /// Agents are killed and come back a while later, as pods do on another host; or never.
+    Evictions,
     /// Agents die between two outputs, and at any other time.
     Crashes,
     /// The broker dies and forgets what it has in memory.
@@ -28,6 +30,8 @@ pub enum Part {
     Pauses,
     /// All fixers are stopped for minutes, and find old orders when they go on.
     Absences,
+    /// All agents of one kind are away for many minutes.
+    Desertions,
     /// All supervisors are stopped for minutes: nobody leads.
     Vacancies,
     /// A fixer is stopped or cut off just when it acts.
@@ -52,11 +56,15 @@ pub enum Part {
     Floods,
     /// The configuration changes.
     Changes,
+    /// Programs that are no target take its number or its port, workers outlive their master,
+    /// people start a target by hand, and hosts are started anew.
+    Intruders,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
+        Self::Evictions,
         Self::Crashes,
         Self::BrokerCrashes,
         Self::FullDisks,
@@ -67,6 +75,7 @@ impl Part {
         Self::Partitions,
         Self::Pauses,
         Self::Absences,
+        Self::Desertions,
         Self::Vacancies,
         Self::Freezes,
         Self::Overloads,
@@ -79,12 +88,14 @@ impl Part {
         Self::Senders,
         Self::Floods,
         Self::Changes,
+        Self::Intruders,
     ];
 
     /// Returns the name on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Evictions => "evictions",
             Self::Crashes => "crashes",
             Self::BrokerCrashes => "broker-crashes",
             Self::FullDisks => "full-disks",
@@ -95,6 +106,7 @@ impl Part {
             Self::Partitions => "partitions",
             Self::Pauses => "pauses",
             Self::Absences => "absences",
+            Self::Desertions => "desertions",
             Self::Vacancies => "vacancies",
             Self::Freezes => "freezes",
             Self::Overloads => "overloads",
@@ -107,6 +119,7 @@ impl Part {
             Self::Senders => "senders",
             Self::Floods => "floods",
             Self::Changes => "changes",
+            Self::Intruders => "intruders",
         }
     }
 }

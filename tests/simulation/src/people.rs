@@ -139,6 +139,12 @@ async fn silence(world: Rc<World>) {
             let soon = rng.range(2, 8) * SECOND;
             world.sim.after(soon, move |world| senders::flood(world, n, bytes));
         }
+        if world.options.has(Part::Senders) && rng.percent(50) {
+            // Somebody insists on something all the time, and goes on for a while.
+            let target = rng.pick(&world.targets.spots).target.name.clone();
+            let long = (lasts + 40) * SECOND;
+            world.sim.spawn(OUTSIDE, senders::insist(Rc::clone(&world), "disk_full", target, long));
+        }
         if rng.percent(30) {
             let wait = rng.range(5, lasts) * SECOND;
             world.sim.after(wait, |world| {

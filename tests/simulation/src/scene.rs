@@ -35,6 +35,8 @@ pub(crate) struct Scene {
     pub(crate) allows: Vec<Option<String>>,
     /// The first is in force at the beginning.
     pub(crate) configs: Vec<Config>,
+    /// Agents come back under other names, on other hosts.
+    pub(crate) are_pods: bool,
     /// Mean time between two breakages of a target.
     pub(crate) breaks_every: Micros,
     /// Bytes at which the ledger is full, if ever: so few that they are reached here.
@@ -101,12 +103,13 @@ impl Scene {
             assert!(findings.is_empty(), "a scene is no configuration: {findings:?}");
         }
         let breaks_every = rng.range(3, 15) * MINUTE;
+        let are_pods = Rng::new(options.seed, "pods").percent(60);
         let limits = [None, None, Some(3 * MIB), Some(3 * MIB), Some(5 * MIB)];
         let mut rng = Rng::new(options.seed, "ledger");
         let ledger_bytes_max = *rng.pick(&limits);
         // Where it may have been shortened, a log alone is not enough.
         let loses_disk = ledger_bytes_max.is_none() && rng.percent(45);
-        Self { kinds, allows, configs, breaks_every, ledger_bytes_max, loses_disk }
+        Self { kinds, allows, configs, are_pods, breaks_every, ledger_bytes_max, loses_disk }
     }
 }
 
@@ -117,10 +120,11 @@ fn target(rng: &mut Rng, n: usize) -> Target {
         0..6 => target.docker = Some(DockerHandle { container: format!("c-{name}") }),
         6..9 => {
             target.process = Some(ProcessHandle {
-                command: vec!["/bin/true".to_owned()],
+                command: vec![format!("/srv/{name}/server"), "--serve".to_owned()],
                 dir: None,
                 env: std::collections::BTreeMap::new(),
-                pid_file: None,
+                // Some programs write a file of their own.
+                pid_file: (n % 3 == 1).then(|| format!("/run/{name}.pid")),
                 log: None,
                 stop_timeout: Span::from_secs(5),
             });
@@ -128,7 +132,11 @@ fn target(rng: &mut Rng, n: usize) -> Target {
         _ => {}
     }
     let http = Check {
-        http: Some(format!("http://{name}/health")),
+        // A process listens on its host, where it is seen who answers.
+        http: Some(match target.process {
+            Some(_) => format!("http://127.0.0.1:{}/health", 8000 + n),
+            None => format!("http://{name}/health"),
+        }),
         every: Span::from_millis(*rng.pick(&[500, 1000, 1000, 2000])),
         timeout: Span::from_millis(*rng.pick(&[500, 1000, 2000])),
         fail_after: *rng.pick(&[1, 2, 2, 3]),

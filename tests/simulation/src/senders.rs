@@ -4,13 +4,14 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::{
     agents::gateway::Answered,
     broker::Op,
-    clock::{MINUTE, MS, Micros, SECOND},
+    clock::{MINUTE, MS, Micros, SECOND, utc},
     net,
     options::Part,
     rng::Rng,
@@ -97,6 +98,34 @@ pub(crate) fn flood(world: &Rc<World>, n: u64, bytes: usize) {
     }
 }
 
+/// How long the word of a sender is good that says again and again that something goes on.
+pub(crate) const WORD: TimeDelta = TimeDelta::seconds(60);
+
+/// Says again and again for a while that something goes on.
+pub(crate) async fn insist(world: Rc<World>, kind: &'static str, target: String, lasts: u64) {
+    let begun = world.sim.now();
+    let mut n = world.sim.n_steps() * 1000;
+    while world.sim.now() < begun + lasts && world.net.is_rough.get() {
+        n += 1;
+        let mut body = event(n, kind, &target, "firing");
+        body["starts_at"] = json!(utc(begun));
+        body["ends_at"] = json!(utc(world.sim.now()) + WORD);
+        world.sim.spawn(OUTSIDE, post(Rc::clone(&world), n, body));
+        Sim::sleep(&world, 20 * SECOND).await;
+    }
+}
+
+/// Sends many events about as many things to the broker itself.
+pub(crate) fn flood_raw(world: &Rc<World>, n: u64) {
+    let first = world.sim.n_steps() * 1000;
+    for n in first..first + n {
+        let body = event(n, "disk_full", &format!("host-{}", n - first), "firing");
+        world.sim.after((n - first) * 5 * MS, move |world| {
+            append(world, n, "disk_full", body.to_string());
+        });
+    }
+}
+
 /// Publishes events without ids to the broker itself, as soon as their sender is connected.
 pub(crate) fn burst(world: &Rc<World>, wait: Micros) {
     for n in 0..BURST {
@@ -157,7 +186,10 @@ async fn post(world: Rc<World>, n: u64, body: Value) {
 
 /// Publishes to the broker itself: single messages, sometimes unreadable.
 fn publish(world: &Rc<World>, rng: &mut Rng, n: u64, kind: &str, body: &Value) {
-    let payload = if rng.percent(20) { "{".to_owned() } else { body.to_string() };
+    append(world, n, kind, if rng.percent(20) { "{".to_owned() } else { body.to_string() });
+}
+
+fn append(world: &Rc<World>, n: u64, kind: &str, payload: String) {
     let id = format!("raw-{n}");
     let op = Op::Append {
         id: Some(id.clone()),

@@ -9,13 +9,20 @@ use std::{
 
 use domain::{
     check::{Check, Probe},
+    plan::Plan,
     target::{Handle, Target},
 };
+use fixer::is_start;
+use host::process::{Found, Run as HostRun, Running, present::Obstacle};
 use monitor::sample::{Finding, RunId};
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
+    bug::Bug,
     clock::{MS, Micros, SECOND, micros},
+    hosts::{Answers, Hosts, Role},
+    intruders,
     options::{Options, Part},
     rng::Rng,
     scene::Scene,
@@ -64,6 +71,28 @@ struct Nature {
     drag: Micros,
 }
 
+/// Why a step did not do what it should.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// It has touched nothing.
+    pub(crate) is_refusal: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_refusal: false }
+    }
+}
+
+fn refused(obstacle: &Obstacle) -> Failure {
+    let reason = match obstacle {
+        Obstacle::Unclear(reason) => reason.clone(),
+        Obstacle::Held(holder) => format!("port {} is held by another", holder.port),
+    };
+    Failure { reason, is_refusal: true }
+}
+
 /// One target.
 #[derive(Debug)]
 pub(crate) struct Spot {
@@ -82,6 +111,8 @@ pub(crate) struct Targets {
     pub(crate) spots: Vec<Spot>,
     rng: RefCell<Rng>,
     n_runs: Cell<u64>,
+    /// Where those live that are processes.
+    pub(crate) hosts: Hosts,
     /// Nothing breaks by itself any more.
     pub(crate) is_calm: Cell<bool>,
 }
@@ -124,7 +155,9 @@ impl Targets {
             }
         });
         let spots = spots.collect();
-        Self { spots, rng: RefCell::new(rng), n_runs: Cell::new(0), is_calm: Cell::new(false) }
+        let hosts = Hosts::new(options, all);
+        let (rng, n_runs, is_calm) = (RefCell::new(rng), Cell::new(0), Cell::new(false));
+        Self { spots, rng, n_runs, hosts, is_calm }
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
@@ -162,7 +195,8 @@ impl Targets {
         let state = spot.state.borrow();
         let quick = Duration::from_millis(1);
         let answer = match check.probe() {
-            Ok(Probe::Process | Probe::Docker) => match state.run {
+            Ok(Probe::Process) => return (self.process(idx), quick),
+            Ok(Probe::Docker) => match state.run {
                 Some(run) => {
                     return (Finding::passed("it runs").of_run(RunId(run.id.to_string())), quick);
                 }
@@ -171,7 +205,10 @@ impl Targets {
             _ => {
                 let has_handle = spot.target.handle().is_some();
                 let is_up = state.run.is_some_and(|it| it.ready <= now);
-                if has_handle && !is_up {
+                let answers = self.hosts.answers(idx);
+                if self.hosts.has(idx) && matches!(answers, Answers::Another(_)) {
+                    Finding::passed("answered 200")
+                } else if has_handle && !is_up {
                     Finding::failed("cannot connect: Connection refused (os error 111)")
                 } else if state.mode == Mode::Hung {
                     let wait = check.timeout.to_std();
@@ -187,6 +224,22 @@ impl Targets {
             }
         };
         (answer, quick)
+    }
+
+    /// Looks for the process of a target, as the probe of monitors does.
+    fn process(&self, idx: usize) -> Finding {
+        match self.hosts.found(idx, &self.spots[idx].target.checks) {
+            Found::Running(Running { main, .. }) => {
+                let words = format!("process {} runs", main.pid);
+                let found = Finding::passed(words).with("pid", json!(main.pid));
+                found.of_run(RunId(main.to_string()))
+            }
+            Found::Unclear { processes, reason } => {
+                let pids: Vec<i32> = processes.iter().map(|it| it.pid).collect();
+                Finding::failed(reason).with("unclear_pids", json!(pids))
+            }
+            Found::NotRunning { .. } => Finding::failed("ended with signal 9"),
+        }
     }
 
     /// Looks once and waits for the answer: one that hangs and goes on answers then, late.
@@ -210,7 +263,7 @@ impl Targets {
     }
 
     /// Notes what is true now, and tells those who watch.
-    fn touch(&self, world: &World, idx: usize) {
+    pub(crate) fn touch(&self, world: &World, idx: usize) {
         let now = world.sim.now();
         let mut next = vec![idx];
         let mut done = Vec::new();
@@ -235,13 +288,53 @@ impl Targets {
         }
     }
 
-    fn kill(&self, world: &World, idx: usize) {
+    /// Ends a target. Returns the number that its process had.
+    fn kill(&self, world: &Rc<World>, idx: usize) -> Option<i32> {
+        let mut state = self.spots[idx].state.borrow_mut();
+        if state.run.take().is_some() {
+            state.ended = Some(world.sim.now());
+        }
+        drop(state);
+        let may_leave = world.options.has(Part::Intruders) && !self.is_calm.get();
+        let number = self.hosts.end_main(idx, world.sim.now(), may_leave);
+        self.touch(world, idx);
+        number
+    }
+
+    /// Ends a target by itself, and lets happen what happens then.
+    fn die(&self, world: &Rc<World>, idx: usize) {
+        let (run, now) = (self.spots[idx].state.borrow().run, world.sim.now());
+        let number = self.kill(world, idx);
+        let lived = run.map_or(0, |it| now - it.started);
+        intruders::died(world, idx, number, lived);
+    }
+
+    /// Returns whether a target runs, in truth.
+    pub(crate) fn runs(&self, idx: usize) -> bool {
+        self.spots[idx].state.borrow().run.is_some()
+    }
+
+    /// Lets a target be dead whose host was started anew.
+    pub(crate) fn rebooted(&self, world: &World, idx: usize) {
         let mut state = self.spots[idx].state.borrow_mut();
         if state.run.take().is_some() {
             state.ended = Some(world.sim.now());
         }
         drop(state);
         self.touch(world, idx);
+    }
+
+    /// Somebody starts a target by hand, if it is dead and nobody holds its port.
+    pub(crate) fn start_by_hand(&self, world: &Rc<World>, idx: usize) {
+        if self.runs(idx) || self.hosts.answers(idx) != Answers::Nobody {
+            return;
+        }
+        world
+            .trace
+            .say(world.sim.now(), || format!("somebody starts {}", self.spots[idx].target.name));
+        if !self.hosts.has(idx) || self.hosts.spawn(idx, world.sim.now(), None).is_some() {
+            self.start(world, idx, Mode::Fine);
+        }
     }
 
     fn set_mode(&self, world: &World, idx: usize, mode: Mode) {
@@ -281,7 +374,7 @@ impl Targets {
             format!("{} breaks ({kind}, heals: {heals})", self.spots[idx].target.name)
         });
         match kind {
-            0..5 if has_handle => self.kill(world, idx),
+            0..5 if has_handle => self.die(world, idx),
             5..7 => self.set_mode(world, idx, Mode::Hung),
             _ => self.set_mode(world, idx, Mode::Failing),
         }
@@ -306,7 +399,7 @@ impl Targets {
         let is_dead = state.run.is_none();
         drop(state);
         if is_dead {
-            self.start(world, idx, Mode::Fine);
+            self.start_by_hand(world, idx);
         } else {
             self.set_mode(world, idx, Mode::Fine);
         }
@@ -353,7 +446,7 @@ impl Targets {
         }
         let wait = targets.rng.borrow_mut().range(2 * MS, 400 * MS) + nature.drag;
         if restarts {
-            targets.kill(world, idx);
+            let _number = targets.kill(world, idx);
             Sim::sleep(world, wait).await;
         }
         if roll(nature.fails_step) {
@@ -372,19 +465,90 @@ impl Targets {
             Sim::sleep(world, wait).await;
             targets.set_mode(world, idx, mode);
         }
+        targets.treated(world, idx);
+        Ok("done".to_owned())
+    }
+
+    /// Lets happen what comes of a fix later.
+    fn treated(&self, world: &Rc<World>, idx: usize) {
+        let nature = self.spots[idx].nature;
+        let roll = |percent: u64| self.rng.borrow_mut().percent(percent);
         if roll(nature.dies_again) {
-            let wait = targets.rng.borrow_mut().range(100 * MS, 20 * SECOND);
+            let wait = self.rng.borrow_mut().range(100 * MS, 20 * SECOND);
             world.sim.after(wait, move |world| world.targets.break_down(world, idx));
         }
         if roll(nature.breaks_other) {
-            let spot = &targets.spots[idx];
+            let spot = &self.spots[idx];
             let near: Vec<usize> = spot.needs.iter().chain(&spot.needed_by).copied().collect();
             if let Some(other) = near.first().copied() {
-                let wait = targets.rng.borrow_mut().range(0, 3000) * MS;
+                let wait = self.rng.borrow_mut().range(0, 3000) * MS;
                 world.sim.after(wait, move |world| world.targets.break_down(world, other));
             }
         }
-        Ok("done".to_owned())
+    }
+
+    /// Restarts a process, as `process.restart` does: what it decides is `host::process`.
+    pub(crate) async fn restart(
+        world: &Rc<World>,
+        idx: usize,
+        plan: &Plan,
+    ) -> Result<String, Failure> {
+        let targets = &world.targets;
+        let (hosts, nature, is_start) = (&targets.hosts, targets.spots[idx].nature, is_start(plan));
+        let roll = |percent: u64| targets.rng.borrow_mut().percent(percent);
+        if roll(nature.hangs_step) {
+            Sim::sleep(world, micros(Duration::from_secs(3600))).await;
+        }
+        let wait = targets.rng.borrow_mut().range(2 * MS, 400 * MS) + nature.drag;
+        let Some(_lock) = hosts.lock(idx) else {
+            return Err(Failure::new("another fixer works on it at this moment"));
+        };
+        let checks = &plan.success.checks;
+        let before = targets.spots[idx].state.borrow().mode;
+        if !(is_start && world.bug(Bug::StartWithoutLook)) {
+            let present = hosts.present(idx, checks).map_err(|it| refused(&it))?;
+            if is_start && let Some(running) = &present.running {
+                let found = format!("found it running, as process {}", running.main.pid);
+                // When that is all of the plan, nothing was done.
+                let nothing = Failure { is_refusal: true, ..Failure::new(found.clone()) };
+                return if plan.steps.len() == 1 { Err(nothing) } else { Ok(found) };
+            }
+            let heads = present.running.iter().flat_map(|it| [Some(it.main), it.starter]);
+            let ended: Vec<HostRun> = heads.flatten().chain(present.rest).collect();
+            for run in &ended {
+                world.laws.borrow_mut().who.stopped(world, idx, run.pid, is_start);
+                targets.stop(world, run.pid);
+            }
+            Sim::sleep(world, if ended.is_empty() { wait / 4 } else { wait }).await;
+            let again = hosts.started_meanwhile(idx, checks);
+            if let Some(run) = again.map_err(|it| Failure { is_refusal: false, ..refused(&it) })? {
+                return Ok(format!("found it started again by somebody else, as {run}"));
+            }
+        }
+        if roll(nature.fails_step) {
+            return Err(Failure::new("the kernel says no"));
+        }
+        let stays_sick = roll(nature.stays_sick);
+        let sick = if before == Mode::Fine { Mode::Failing } else { before };
+        world.laws.borrow_mut().who.started(world, idx);
+        let mark = format!("run-{}", targets.n_runs.get());
+        let Some(run) = hosts.spawn(idx, world.sim.now(), Some(mark)) else {
+            targets.touch(world, idx);
+            return Err(Failure::new("it ended at once with exit code 1; its log tells why"));
+        };
+        targets.start(world, idx, if stays_sick { sick } else { Mode::Fine });
+        targets.treated(world, idx);
+        Ok(format!("started process {}", run.pid))
+    }
+
+    /// Ends one process, whatever it is.
+    fn stop(&self, world: &Rc<World>, pid: i32) {
+        match self.hosts.role(pid) {
+            Some(Role::Main(idx)) => {
+                let _number = self.kill(world, idx);
+            }
+            Some(Role::Worker(_) | Role::Stranger) | None => self.hosts.end(pid),
+        }
     }
 
     /// Starts what lets targets break.

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use domain::{
     config::Config,
-    wire::{Answer, ProbeReply, ProbeRequest},
+    target::ZONE_DEFAULT,
+    wire::{Answer, Member, ProbeReply, ProbeRequest},
 };
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -42,6 +43,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Those that are members.
+    pub(crate) const AGENTS: [Self; 5] =
+        [Self::Supervisor, Self::Monitor, Self::Analyzer, Self::Fixer, Self::Gateway];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Outside => "outside",
@@ -76,6 +81,8 @@ pub(crate) struct Node {
     paused_until: Cell<Micros>,
     is_cut: Cell<bool>,
     stopped_until: Cell<Micros>,
+    /// Its installation has become smaller: it never comes back.
+    is_gone: Cell<bool>,
     /// Since when it leads, if it is a supervisor that does.
     pub(crate) leads_since: Cell<Option<Micros>>,
     pub(crate) clock: Cell<Clock>,
@@ -111,11 +118,14 @@ pub(crate) struct World {
     pub(crate) n_configured: Cell<u64>,
     /// Which of them came last, by the supervisor that sent it.
     pub(crate) configured: RefCell<BTreeMap<NodeId, u64>>,
+    /// All that were ever there, as they say of themselves.
+    pub(crate) cards: RefCell<BTreeMap<String, Member>>,
     /// Who is believed to live.
     pub(crate) members: RefCell<Rc<BTreeMap<String, Kind>>>,
     crashes: RefCell<Rng>,
     freezes: RefCell<Rng>,
     busy: RefCell<Rng>,
+    pub(crate) intruders: RefCell<Rng>,
     /// Monitors see only part of what they look at until then.
     pub(crate) overloaded_until: Cell<Micros>,
     /// When a supervisor or the broker was in trouble last.
@@ -130,7 +140,8 @@ impl World {
     pub(crate) fn new(options: Options) -> Rc<Self> {
         let scene = Scene::new(&options);
         let mut rng = Rng::new(options.seed, "nodes");
-        let broker = Broker::new(scene.ledger_bytes_max);
+        let mut broker = Broker::new(scene.ledger_bytes_max);
+        broker.has_one_queue = options.bug == Some(Bug::OneQueueForAll);
         let mut nodes = vec![node(Kind::Outside, Clock::default())];
         for kind in &scene.kinds {
             let mut clock = Clock::default();
@@ -156,10 +167,12 @@ impl World {
             leaderships: RefCell::default(),
             n_configured: Cell::new(0),
             configured: RefCell::default(),
+            cards: RefCell::default(),
             members: RefCell::default(),
             crashes: RefCell::new(Rng::new(options.seed, "crashes")),
             freezes: RefCell::new(Rng::new(options.seed, "freezes")),
             busy: RefCell::new(Rng::new(options.seed, "busy")),
+            intruders: RefCell::new(Rng::new(options.seed, "intruders")),
             overloaded_until: Cell::new(0),
             disturbed_at: Cell::new(0),
             crash_ppm: Cell::new(*rng.pick(&[0, 300, 1_000, 4_000])),
@@ -223,13 +236,15 @@ impl World {
     pub(crate) fn start(self: &Rc<Self>, node: NodeId) {
         let place = &self.nodes[node];
         let is_held = self.is_held.get() && matches!(place.kind, Kind::Supervisor | Kind::Fixer);
-        if place.is_up.get() || node == OUTSIDE || is_held {
+        if place.is_up.get() || place.is_gone.get() || node == OUTSIDE || is_held {
             return;
         }
         place.life.set(place.life.get() + 1);
         place.is_up.set(true);
         place.is_doomed.set(false);
         place.paused_until.set(0);
+        let card = self.card(node);
+        self.cards.borrow_mut().insert(card.id.clone(), card);
         place.connected.notify_waiters();
         self.trace.say(self.sim.now(), || format!("{} starts", self.member(node)));
         let (asked, questions) = tokio::sync::mpsc::unbounded_channel();
@@ -271,10 +286,53 @@ impl World {
 
     /// Ends a process; nobody starts it for a while.
     pub(crate) fn stop(self: &Rc<Self>, node: NodeId, wait: Micros) {
-        let until = self.sim.now() + wait;
-        self.nodes[node].stopped_until.set(until);
+        let place = &self.nodes[node];
+        let until = (self.sim.now() + wait).max(place.stopped_until.get());
+        place.stopped_until.set(until);
         self.crash(node, "stopped");
-        self.sim.at(until, move |world| world.start(node));
+        self.sim.at(until, move |world| {
+            if world.nodes[node].stopped_until.get() <= world.sim.now() {
+                world.start(node);
+            }
+        });
+    }
+
+    /// Returns what a process of this life says of itself. A pod has another name in each life.
+    fn card(&self, node: NodeId) -> Member {
+        let (kind, life) = (self.nodes[node].kind.as_str(), self.life(node));
+        let host = match self.scene.are_pods {
+            true => format!("{kind}-{node}-{life:x}"),
+            false => format!("host-{node}"),
+        };
+        Member {
+            id: self.member(node),
+            kind: kind.to_owned(),
+            zones: vec![ZONE_DEFAULT.to_owned()],
+            version: "1.0.0".to_owned(),
+            host,
+            pid: life,
+            started_at: self.nodes[node].clock.get().utc(self.sim.now()),
+            pulse: None,
+        }
+    }
+
+    /// Ends a process for good: its installation becomes smaller.
+    pub(crate) fn remove(self: &Rc<Self>, node: NodeId) {
+        self.nodes[node].is_gone.set(true);
+        self.crash(node, "for good");
+    }
+
+    /// Returns how many processes of a kind do not come back.
+    pub(crate) fn n_gone(&self, kind: Kind) -> usize {
+        self.all(kind).into_iter().filter(|it| self.nodes[*it].is_gone.get()).count()
+    }
+
+    /// Starts all that is stopped: nothing goes wrong any more.
+    pub(crate) fn start_all(self: &Rc<Self>) {
+        for node in 1..self.nodes.len() {
+            self.nodes[node].stopped_until.set(0);
+            self.start(node);
+        }
     }
 
     /// Notes that something went wrong on the way to decisions.
@@ -400,6 +458,7 @@ fn node(kind: Kind, clock: Clock) -> Node {
         paused_until: Cell::new(0),
         is_cut: Cell::new(false),
         stopped_until: Cell::new(0),
+        is_gone: Cell::new(false),
         leads_since: Cell::new(None),
         clock: Cell::new(clock),
         disk: RefCell::default(),

@@ -1,7 +1,7 @@
 //! The kernel killed it for want of memory, or it could get no more.
 
 use chrono::TimeDelta;
-use domain::wire::cause::{OUT_OF_MEMORY, PROCESS_EXITED};
+use domain::wire::cause::{CONTAINER_EXITED, OUT_OF_MEMORY, PROCESS_EXITED};
 
 use crate::{
     case::{Case, Life, said},
@@ -29,7 +29,7 @@ const LAST_WORDS: [&str; 7] = [
 const WINDOW: TimeDelta = TimeDelta::hours(1);
 
 /// The cure is a start all the same, but it has a name and a limit of its own.
-const OUTWEIGHS: &[&str] = &[PROCESS_EXITED, "container_exited"];
+const OUTWEIGHS: &[&str] = &[PROCESS_EXITED, CONTAINER_EXITED];
 
 fn find(case: &Case<'_>) -> Option<Suspicion> {
     if case.life() != Life::Dead {

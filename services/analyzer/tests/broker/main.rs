@@ -170,13 +170,13 @@ async fn ones_own_runbooks_are_followed_live() {
         });
         Bytes::from(serde_json::json!({ "runbooks": [runbook] }).to_string())
     };
-    bus.config_store().put(config("mine")).await.unwrap();
+    bus.config_store().put(config("mine"), 0).await.unwrap();
     let _analyzer = Analyzer::start(&broker);
     let mut reports = Reports::of(&bus).await;
     publish(&bus, &work(1)).await;
     assert_eq!(runbooks(&reports.next().await.1), ["mine"]);
     // A copy may lag behind; what counts is that it comes without a restart.
-    bus.config_store().put(config("another")).await.unwrap();
+    bus.config_store().put(config("another"), 0).await.unwrap();
     let begun = Instant::now();
     for n in 2.. {
         publish(&bus, &work(n)).await;

@@ -110,7 +110,7 @@ impl Monitor {
 pub(crate) async fn set_up() -> (Broker, Bus) {
     let broker = Broker::start().await;
     let bus = broker.bus().await.unwrap();
-    bus.config_store().put(Bytes::from_static(b"{}")).await.unwrap();
+    bus.config_store().put(Bytes::from_static(b"{}"), 0).await.unwrap();
     (broker, bus)
 }
 

@@ -9,6 +9,7 @@ use std::{
 use bus::{Bus, Ledger};
 use domain::desk::{ARCHIVE_DIR, ArchivedSnapshot, Desk, SnapshotReader};
 
+use super::book::{LeftOut, Message};
 use crate::{
     connection::of_bus,
     exit::{Exit, Failure},
@@ -56,6 +57,59 @@ impl Base {
             return Ok(desk);
         }
         Err(self.unusable())
+    }
+
+    /// Tells whether the snapshot, which gave `desk`, is known to belong to a log; `false` when
+    /// neither that nor the contrary is known. `next` is what the log holds behind it.
+    ///
+    /// # Errors
+    ///
+    /// When it is of another history: another installation, or one before a restoration.
+    pub(super) fn belongs(
+        &self,
+        desk: &Desk,
+        left_out: &LeftOut,
+        next: Option<&Message>,
+    ) -> Result<bool, Failure> {
+        let (n, seq) = (self.name.n_decisions, self.name.ledger_seq);
+        let foreign = |why: String| {
+            let place = self.path.display();
+            Failure::new(Exit::Failed, format!("`{place}` does not belong to this log: {why}"))
+                .hint("put the snapshots of the supervisor beside the log that wrote it")
+        };
+        let is_before = left_out.last.is_none_or(|(_, entry)| entry <= seq);
+        if !is_before || next.is_some_and(|it| it.seq <= seq) {
+            return Err(foreign(format!(
+                "decision {n} is elsewhere in the ledger than message {seq}"
+            )));
+        }
+        match (desk.last_decision(), left_out.last) {
+            (Some(ours), Some((theirs, _))) if ours == theirs => return Ok(true),
+            (Some(ours), Some((theirs, _))) => {
+                return Err(foreign(format!(
+                    "its decision {n} was made at {}, that of the log at {}",
+                    ours.at.to_rfc3339(),
+                    theirs.at.to_rfc3339()
+                )));
+            }
+            (Some(_), None) | (None, _) => {}
+        }
+        let is_open = |id| desk.incident(id).is_some_and(|it| !it.status().is_over());
+        if let Some(id) = left_out.open.iter().find(|id| !is_open(**id)) {
+            return Err(foreign(format!("it does not hold the incident {id} as open")));
+        }
+        let first = next.and_then(|it| it.entry.decisions.first());
+        if let Some((ours, first)) = desk.last_decision().zip(first) {
+            if first.at < ours.at {
+                return Err(foreign(format!(
+                    "its decision {n} was made at {}, decision {} of the log before that",
+                    ours.at.to_rfc3339(),
+                    first.seq
+                )));
+            }
+            return Ok(true);
+        }
+        Ok(!left_out.open.is_empty())
     }
 
     fn unusable(&self) -> Failure {

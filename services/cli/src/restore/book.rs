@@ -1,16 +1,17 @@
 //! The log of decisions on disk, read back as the messages of the ledger that it came from.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
-    io::{BufRead, BufReader, Lines},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     vec,
 };
 
 use bus::InboxMessage;
 use domain::{
-    desk::FOLD,
-    id::Position,
+    desk::{FOLD, LastDecision},
+    id::{IncidentId, Position},
     view::LogLine,
     wire::{LedgerEntry, SCHEMA},
 };
@@ -30,7 +31,7 @@ pub(super) struct Message {
 #[derive(Debug)]
 pub(super) struct Book {
     files: vec::IntoIter<PathBuf>,
-    lines: Option<(PathBuf, Lines<BufReader<File>>)>,
+    lines: Option<(PathBuf, BufReader<File>)>,
     n_line: u64,
     /// The first line behind the last message that was returned.
     next: Option<LogLine>,
@@ -38,6 +39,26 @@ pub(super) struct Book {
     after: Option<u64>,
     last_seq: u64,
     bookmark: Option<Bookmark>,
+    left_out: LeftOut,
+    torn: Option<Torn>,
+}
+
+/// What lines say that are left out, since something else stands for them.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// The very last of them, and the message of the ledger that held it.
+    pub(super) last: Option<(LastDecision, u64)>,
+    /// Incidents that these lines are about and that are open behind them.
+    pub(super) open: BTreeSet<IncidentId>,
+}
+
+/// The end of a log that a crash has left without a line end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Torn {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// Bytes behind its last whole line.
+    pub(super) n_bytes: usize,
 }
 
 impl Book {
@@ -74,12 +95,24 @@ impl Book {
             after,
             last_seq: 0,
             bookmark: None,
+            left_out: LeftOut::default(),
+            torn: None,
         })
     }
 
     /// Returns the last decision that was read, left out or not; 0 before the first.
     pub(super) const fn last_seq(&self) -> u64 {
         self.last_seq
+    }
+
+    /// Returns what the lines say that were left out. Whole once a message was asked for.
+    pub(super) const fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// Returns what was passed over at the end, once it was reached.
+    pub(super) const fn torn(&self) -> Option<&Torn> {
+        self.torn.as_ref()
     }
 
     /// Returns where the inbox stood at the last decision that was read.
@@ -122,35 +155,49 @@ impl Book {
                         .because(error)
                 })?;
                 self.n_line = 0;
-                self.lines = Some((path, BufReader::new(file).lines()));
-                continue;
-            };
-            let Some(text) = lines.next() else {
-                self.lines = None;
+                self.lines = Some((path, BufReader::new(file)));
                 continue;
             };
             self.n_line += 1;
             let place = format!("{}:{}", path.display(), self.n_line);
-            let text = text.map_err(|error| {
+            let mut text = Vec::new();
+            let n_bytes = lines.read_until(b'\n', &mut text).map_err(|error| {
                 Failure::new(Exit::Failed, format!("cannot read {place}")).because(error)
             })?;
-            let line = match serde_json::from_str::<LogLine>(&text) {
-                Ok(line) => line,
-                // A crash tears the very last line; its decision was not told to anybody.
-                Err(error) if error.is_eof() && self.files.len() == 0 && is_last(lines) => {
-                    return Ok(None);
-                }
-                Err(error) => {
-                    let message = format!("{place} is not a line of the log");
-                    return Err(Failure::new(Exit::Failed, message).because(error));
-                }
-            };
+            if n_bytes == 0 {
+                self.lines = None;
+                continue;
+            }
+            if text.last() != Some(&b'\n') && self.files.len() == 0 {
+                // A crash tears the very last line, and a power cut may leave zeros of it. A
+                // supervisor cuts off the same, and has told nobody of its decision.
+                self.torn = Some(Torn { path: path.clone(), n_bytes });
+                self.lines = None;
+                continue;
+            }
+            let line = serde_json::from_slice::<LogLine>(&text).map_err(|error| {
+                Failure::new(Exit::Failed, format!("{place} is not a line of the log"))
+                    .because(error)
+            })?;
             self.check(&line, &place)?;
             let (covers, cause, at) = (line.covers, line.cause, line.timestamp);
             self.bookmark = Some(Bookmark { covers, cause, at });
             if self.after.is_none_or(|after| after < line.seq) {
                 return Ok(Some(line));
             }
+            self.leave_out(&line);
+        }
+    }
+
+    fn leave_out(&mut self, line: &LogLine) {
+        if self.after == Some(line.seq) {
+            self.left_out.last = Some((LastDecision::of(&line.detail), line.entry));
+        }
+        let Some(id) = line.detail.incident else { return };
+        if line.status.is_some_and(|it| !it.is_over()) {
+            self.left_out.open.insert(id);
+        } else {
+            self.left_out.open.remove(&id);
         }
     }
 
@@ -176,10 +223,6 @@ impl Book {
         };
         Err(Failure::new(Exit::Failed, message).hint(hint))
     }
-}
-
-fn is_last(lines: &mut Lines<BufReader<File>>) -> bool {
-    lines.next().is_none()
 }
 
 /// Returns the closed parts of a log, the oldest first: `<stem>.<time>.<decision>.jsonl`.
@@ -232,10 +275,7 @@ pub(super) mod tests {
     use std::io::Write as _;
 
     use chrono::{DateTime, Utc};
-    use domain::{
-        fact::{Decision, Fact},
-        id::IncidentId,
-    };
+    use domain::fact::{Decision, Fact};
 
     use super::*;
 
@@ -306,6 +346,11 @@ pub(super) mod tests {
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(&text.as_bytes()[..60]).unwrap();
         assert_eq!(read(&path).unwrap(), [(1, vec![1]), (2, vec![2])]);
+        // As some file systems leave it after a power cut.
+        file.write_all(&[0; 4096]).unwrap();
+        let mut book = Book::open(&path, Some(0)).unwrap();
+        while book.next().unwrap().is_some() {}
+        assert_eq!(book.torn(), Some(&Torn { path: path.clone(), n_bytes: 60 + 4096 }));
         file.write_all(b"\n{}\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("jsonl:3"));
     }

@@ -27,7 +27,7 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
         let ended = program.run(&tools.environment, attempt.deadline).await.map_err(told)?;
         let what = format!("{} ended with {}", command.join(" "), describe(ended.status));
         if ended.status.success() {
-            Ok(Done { summary: what, output: ended.output })
+            Ok(Done { summary: what, output: ended.output, is_idle: false })
         } else {
             Err(Failure { output: ended.output, ..Failure::new(what) })
         }

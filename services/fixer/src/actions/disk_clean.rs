@@ -224,7 +224,7 @@ impl Sweep {
             Ok(()) if found.n_files == 0 && 0 < found.n_failed => {
                 Err(Failure { output, ..Failure::new(summary) })
             }
-            Ok(()) => Ok(Done { summary, output }),
+            Ok(()) => Ok(Done { summary, output, is_idle: false }),
         }
     }
 }

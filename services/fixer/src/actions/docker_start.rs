@@ -6,7 +6,7 @@ use domain::action::{Action, ActionName};
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
     allow::{AllowList, Denied},
-    containers::{Which, refused, within},
+    containers::{refused, within},
     environment::Environment,
 };
 
@@ -24,7 +24,13 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
             return Err(Failure::misled(action));
         };
         let work = async {
-            let (docker, names) = tools.engine.find(container, Which::DeadFirst).await?;
+            // What runs now although nothing ran when the plan was made is somebody else's start.
+            let (docker, names) = tools.engine.find_dead(container, !attempt.is_start).await?;
+            if names.is_empty() {
+                return Ok(Done::idle(format!(
+                    "found container {container} running and left it alone"
+                )));
+            }
             for name in &names {
                 docker
                     .start_container(name, None::<StartContainerOptions>)

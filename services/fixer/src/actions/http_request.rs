@@ -53,7 +53,7 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
         let wanted =
             if status.is_empty() { got.is_success() } else { status.contains(&got.as_u16()) };
         if wanted {
-            return Ok(Done { summary: told, output });
+            return Ok(Done { summary: told, output, is_idle: false });
         }
         let mut reason = format!("{told}, expected ");
         match status.as_slice() {

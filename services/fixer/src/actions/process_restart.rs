@@ -74,9 +74,7 @@ async fn restart(
     .await?;
     if let Some(main) = present.main().filter(|_| attempt.is_start) {
         let pid = main.pid;
-        return Ok(Done::silently(format!(
-            "found it running, as process {pid}, and left it alone"
-        )));
+        return Ok(Done::idle(format!("found it running, as process {pid}, and left it alone")));
     }
     let stopped = present.stop(process, attempt).await?;
     let again = case.clone();
@@ -141,7 +139,7 @@ async fn exited(
         format!("{stopped}started process {pid}, which ended at once with {}", describe(status));
     let output = blocking(move || Ok(printable(&files.log_tail(LOG_BYTES)))).await?;
     if status.success() {
-        return Ok(Done { summary: what, output });
+        return Ok(Done { summary: what, output, is_idle: false });
     }
     Err(Failure { output, ..Failure::new(format!("{what}; its log tells why")) })
 }

@@ -123,7 +123,7 @@ async fn every_message_for_a_ready_mapping_is_accepted_also_one_that_is_no_alert
 /// Gives the gateway an empty configuration and waits until it is in force.
 async fn gateway_knows(desk: &Desk, gateway: &Gateway) {
     let none = json!({"integrations": []});
-    desk.bus.config_store().put(none.to_string().into()).await.unwrap();
+    desk.bus.config_store().put(none.to_string().into(), 0).await.unwrap();
     crate::fixture::eventually("the ready mappings are served", async || {
         let (status, told) = gateway.send("/integrations/github", json!({})).await;
         if status == 202 { Ok(()) } else { Err(told) }
@@ -141,7 +141,7 @@ async fn forms_and_texts_are_taken_where_their_sender_has_no_json() {
     gateway.line("ready").await;
     let hmac = json!({"secret": {"env": "HOOK_SECRET"}, "header": "X-Hub-Signature-256", "prefix": "sha256="});
     let config = json!({"integrations": [{"name": "github", "secret": {"hmac": hmac}}]});
-    desk.bus.config_store().put(config.to_string().into()).await.unwrap();
+    desk.bus.config_store().put(config.to_string().into(), 0).await.unwrap();
     gateway.line("the integrations are as configured").await;
 
     // GitHub, with the content type that it proposes; what is signed is the form.

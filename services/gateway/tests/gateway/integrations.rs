@@ -36,7 +36,7 @@ fn group(n: usize) -> Value {
 
 /// Gives the gateway a configuration and waits until it is in force.
 async fn configure(desk: &Desk, gateway: &mut Gateway, config: &Value) {
-    desk.bus.config_store().put(config.to_string().into()).await.unwrap();
+    desk.bus.config_store().put(config.to_string().into(), 0).await.unwrap();
     gateway.line("the integrations are as configured").await;
 }
 

@@ -46,7 +46,7 @@ impl Office {
     /// Opens one with this configuration.
     pub(crate) async fn open(broker: &Broker, config: Config) -> Self {
         let bus = broker.bus().await.unwrap();
-        bus.config_store().put(serde_json::to_vec(&config).unwrap().into()).await.unwrap();
+        bus.config_store().put(serde_json::to_vec(&config).unwrap().into(), 0).await.unwrap();
         let desk = Arc::new(Mutex::new(Desk::default()));
         let reading = tokio::spawn(read(bus.clone(), Arc::clone(&desk)));
         let known = Arc::clone(&desk);

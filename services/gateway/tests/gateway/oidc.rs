@@ -110,7 +110,7 @@ async fn configure(desk: &Desk, issuer: &str, audience: &str) {
         "issuer": issuer, "audience": audience, "role_claim": "groups", "name_claim": "sub",
         "roles": {"staff": "viewer", "on-call": "approver"},
     }}});
-    desk.bus.config_store().put(config.to_string().into()).await.unwrap();
+    desk.bus.config_store().put(config.to_string().into(), 0).await.unwrap();
 }
 
 async fn whoami(gateway: &Gateway, token: &str) -> (u16, Value) {
@@ -172,7 +172,7 @@ async fn people_of_a_provider_have_the_roles_of_their_groups_across_a_rotation_o
     .await;
 
     // Without the section nobody of it comes in.
-    desk.bus.config_store().put("{}".into()).await.unwrap();
+    desk.bus.config_store().put("{}".into(), 0).await.unwrap();
     eventually("the provider is none any more", async || {
         let told = code(&gateway, &newest).await;
         if told == (401, "token_wrong".to_owned()) { Ok(()) } else { Err(told) }

@@ -154,7 +154,7 @@ async fn each_route_is_for_those_of_its_role_and_above_and_for_nobody_else() {
         "integrations": [{"name": "any", "mapping": {"type": "a"}}],
         "notify": {"receivers": [{"name": "any", "log": true}]},
     });
-    desk.bus.config_store().put(config.to_string().into()).await.unwrap();
+    desk.bus.config_store().put(config.to_string().into(), 0).await.unwrap();
     eventually("the configuration is known", async || {
         let told = tried(&gateway, &Method::GET, "/", Some("eyJhbGciOiJub25lIn0.e30.")).await;
         if told.0 == 401 { Ok(()) } else { Err(told) }

@@ -143,7 +143,7 @@ async fn who_comes_too_often_is_told_when_to_come_again_and_events_never_hear_42
     assert_eq!(ask("sht_all", "/api/v1/status").await, (200, false), "no limit for all yet");
 
     let config = json!({"access": {"rate": {"events": "1/h"}}}).to_string();
-    desk.bus.config_store().put(config.into()).await.unwrap();
+    desk.bus.config_store().put(config.into(), 0).await.unwrap();
     eventually("the limit for all counts", async || {
         let told = ask("sht_all", "/publish_event").await;
         if told == (503, true) { Ok(()) } else { Err(told) }

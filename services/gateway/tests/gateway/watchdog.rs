@@ -38,7 +38,7 @@ async fn an_outside_system_is_called_while_somebody_decides_and_not_a_moment_lon
     let (url, mut calls) = outside().await;
     let gateway = Gateway::start(&broker, &[]).await;
     let config = json!({"watchdog": {"url": url, "every": "50ms"}});
-    bus.config_store().put(config.to_string().into()).await.unwrap();
+    bus.config_store().put(config.to_string().into(), 0).await.unwrap();
     let come = tokio::time::timeout(PATIENCE, calls.wait_for(|n| 3 <= *n)).await;
     drop(come.expect("calls come").unwrap());
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use chrono::{DateTime, Utc};
 use domain::wire::ProcessState;
-use host::process::{Ending, Files, Run, Stat};
+use host::process::{Ending, Files, Run, Stat, ThisHost};
 
 /// Descriptors that are counted at most.
 const N_FDS_MAX: usize = 1_000_000;
@@ -41,10 +41,10 @@ pub(super) fn of_last_run(files: &Files, last: Option<Ending>) -> Option<Ending>
 /// Returns the process of the last run: that of the pid file, if it was written while the
 /// recorded run went on or later, else the recorded one.
 fn last_pid(files: &Files) -> Option<i32> {
-    let recorded = files.read_record().filter(host::process::Record::is_of_this_boot);
+    let recorded = files.read_record().filter(|it| it.is_of_this_boot(&ThisHost));
     let named = files.read_pid();
     let is_newer = |named: &host::process::pid_file::Content| {
-        recorded.as_ref().is_none_or(|it| named.is_since(&it.run))
+        recorded.as_ref().is_none_or(|it| named.is_since(&it.run, &ThisHost))
     };
     let named = named.filter(is_newer).and_then(|it| it.pid);
     named.map(|it| it.as_raw_nonzero().get()).or_else(|| recorded.map(|it| it.run.pid))

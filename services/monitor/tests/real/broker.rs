@@ -53,7 +53,7 @@ impl Stage {
             targets: targets.iter().map(|it| (*it).clone()).collect(),
             ..Config::default()
         };
-        bus.config_store().put(serde_json::to_vec(&config).unwrap().into()).await.unwrap();
+        bus.config_store().put(serde_json::to_vec(&config).unwrap().into(), 0).await.unwrap();
         Self { broker, bus, inbox, read: Vec::new(), dir: Dir::new() }
     }
 

@@ -58,7 +58,11 @@ pub(crate) async fn follow(
             Look::Writing => {
                 let (since, is_said) = writing.get_or_insert_with(|| (Instant::now(), false));
                 if SAID_AFTER < since.elapsed() && !std::mem::replace(is_said, true) {
-                    warn!("the configuration file is still being written, the old one stays");
+                    let process = file.writer();
+                    warn!(
+                        process,
+                        "the configuration file is still being written, the old one stays"
+                    );
                 }
             }
             Look::Quiet(quiet) => {

@@ -322,6 +322,27 @@ fn the_programs_of_every_host_save_whole_texts() {
     }
 }
 
+/// The first part is written before the new file can be watched.
+#[test]
+fn a_new_file_that_is_still_open_is_waited_for_however_long_its_writer_pauses() {
+    let mut host = Host::new();
+    // The first part is valid, and nobody would be asked about it.
+    let half = new();
+    let whole = format!("{half}  approval_timeout: 1m\n");
+    assert_ne!(parsed(&half), parsed(&whole));
+    fs::remove_file(host.path()).unwrap();
+    let mut open = File::create(host.path()).unwrap();
+    open.write_all(half.as_bytes()).unwrap();
+    host.looks(120);
+    assert_eq!((host.n_taken, &host.in_force), (1, &parsed(OLD)), "half a text came into force");
+    assert_eq!(host.file.writer(), Some(std::process::id()));
+    open.write_all(b"  approval_timeout: 1m\n").unwrap();
+    drop(open);
+    host.looks(400);
+    assert_eq!((host.n_taken, &host.in_force), (2, &parsed(&whole)));
+    assert_eq!(host.file.writer(), None);
+}
+
 #[test]
 fn mistakes_are_refused_with_their_place_once_the_text_is_at_rest() {
     let mut host = Host::new();

@@ -84,6 +84,8 @@ impl Vigil {
         farewell: impl Fn(&str) -> bool,
         now: DateTime<Utc>,
     ) {
+        let is_new = |id: &&String| !self.living.contains_key(*id);
+        let newcomers: Vec<String> = living.keys().filter(is_new).cloned().collect();
         self.seen.retain(|id, _| living.contains_key(id));
         for id in living.keys() {
             self.seen.entry(id.clone()).or_insert(now);
@@ -103,8 +105,9 @@ impl Vigil {
                 self.lost.insert(id, Lost { member, since: now, beside });
             }
         }
-        // Who is back was not lost.
-        self.lost.retain(|id, _| !living.contains_key(id));
+        for id in &newcomers {
+            self.welcome(id);
+        }
         while LOST_MAX < self.lost.len() {
             let oldest = self.lost.iter().min_by_key(|(_, lost)| lost.since);
             let Some(id) = oldest.map(|(id, _)| id.clone()) else { break };
@@ -170,6 +173,18 @@ impl Vigil {
         events.retain(|it| !self.told.contains_key(&it.id));
         self.told.extend(events.iter().map(|it| (it.id.clone(), now)));
         events
+    }
+
+    /// Somebody is there, or is there again. Who was lost takes its own place again, and stands for
+    /// nobody else; whose place another has taken meanwhile is free to stand for another.
+    fn welcome(&mut self, id: &str) {
+        let Some(own) = self.lost.remove(id) else {
+            self.replacements.remove(id);
+            return;
+        };
+        for other in self.lost.values_mut().filter(|it| is_alike(&it.member, &own.member)) {
+            other.beside.insert(id.to_owned());
+        }
     }
 
     /// Forgets lost processes in whose place another has come.

@@ -1,5 +1,7 @@
 //! Where a start begins: with a snapshot, or with the first message of the ledger.
 
+use std::io::BufRead as _;
+
 use domain::desk::SnapshotError;
 
 /// Longest line of a snapshot: many times what a message of the broker may hold.
@@ -41,20 +43,14 @@ impl LineReader {
         part: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
     ) -> Result<(), Unreadable> {
-        let mut lines = part.split(|byte| *byte == b'\n');
-        // What follows the last line break is the beginning of a line.
-        let mut line = lines.next().unwrap_or_default();
-        for next in lines {
-            if self.rest.is_empty() {
-                take(line).map_err(Unreadable::Content)?;
-            } else {
-                self.rest.extend_from_slice(line);
-                take(&self.rest).map_err(Unreadable::Content)?;
-                self.rest.clear();
-            }
-            line = next;
+        let mut left = part;
+        // To read from memory does not fail. What follows the last line break is the beginning of
+        // a line.
+        while left.read_until(b'\n', &mut self.rest).is_ok() && self.rest.last() == Some(&b'\n') {
+            self.rest.pop();
+            take(&self.rest).map_err(Unreadable::Content)?;
+            self.rest.clear();
         }
-        self.rest.extend_from_slice(line);
         if self.line_max < self.rest.len() {
             Err(Unreadable::Endless(self.line_max))
         } else {

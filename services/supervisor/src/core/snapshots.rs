@@ -183,8 +183,8 @@ impl Snapshots {
         self.is_full || URGENT_PERCENT < self.fill.percent()
     }
 
-    /// Notes which snapshots there are when one begins to lead, and the size of the newest;
-    /// `ledger_seq` is the last message. A standby has counted the growth since it began.
+    /// Notes which snapshots the broker has, and the size of the newest; `ledger_seq` is the last
+    /// message. A standby has counted the growth since it began.
     pub fn found(&mut self, mut seqs: Vec<u64>, bytes_of_newest: u64, ledger_seq: u64) {
         seqs.sort_unstable();
         if let Some(newest) = seqs.last() {
@@ -196,7 +196,9 @@ impl Snapshots {
             }
             self.bytes = bytes_of_newest;
         }
-        self.kept = seqs.into_iter().map(|seq| Kept { seq, is_verified: false }).collect();
+        let is_verified = |seq| self.kept.iter().any(|it| it.seq == seq && it.is_verified);
+        self.kept =
+            seqs.into_iter().map(|seq| Kept { seq, is_verified: is_verified(seq) }).collect();
     }
 
     /// Notes that the ledger was shortened up to this message.

@@ -1,7 +1,6 @@
 //! Lets others see what was decided: work, answers, rejected input.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,9 +11,9 @@ use domain::{config::Config, desk::Wish, id::Position, wire::Answer};
 use service::{Chain, trace};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::core::Rejection;
+use crate::core::{Published, Rejection};
 
 /// How often it is said that wishes are not published: when there is no room, there are many.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
@@ -28,30 +27,10 @@ pub(crate) struct Deliver {
     published: Arc<Mutex<Published>>,
     /// The configuration that is to be put where agents follow it: the newest counts.
     configuration: Arc<Mutex<Option<Bytes>>>,
+    /// Under which this one leads.
+    epoch: u64,
     /// Held by who puts it there, so that a former one never comes after a newer one.
     putting: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// Places of wishes in their queues: what a queue still holds is not published again.
-#[derive(Debug, Default)]
-struct Published {
-    /// Since all that is pending was gone through last.
-    now: HashMap<String, u64>,
-    /// Before that: what is not met again is not pending any more.
-    before: HashMap<String, u64>,
-}
-
-impl Published {
-    fn place(&mut self, wish: &str) -> Option<u64> {
-        let place = self.now.get(wish).or_else(|| self.before.get(wish)).copied()?;
-        self.now.insert(wish.to_owned(), place);
-        Some(place)
-    }
-
-    /// Forgets what was not met since the last time.
-    fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
 }
 
 /// Wishes that the broker did not take.
@@ -76,8 +55,9 @@ impl Unpublished {
 
 impl Deliver {
     /// Begins with nothing published.
-    pub(crate) fn new(bus: &Bus, tasks: &TaskTracker) -> Self {
+    pub(crate) fn new(bus: &Bus, tasks: &TaskTracker, epoch: u64) -> Self {
         Self {
+            epoch,
             bus: bus.clone(),
             tasks: tasks.clone(),
             unpublished: Arc::default(),
@@ -117,7 +97,7 @@ impl Deliver {
         let trace = trace::begin(wish.trace());
         match work.publish_traced(kind, zone, id, payload, trace).await {
             Ok(place) => {
-                self.published().now.insert(id.to_owned(), place);
+                self.published().note(id, place);
             }
             Err(failure) => {
                 let mut unpublished =
@@ -145,8 +125,12 @@ impl Deliver {
             let newest = || this.configuration.lock().unwrap_or_else(PoisonError::into_inner);
             // Another one has put it there.
             let Some(text) = newest().take() else { return };
-            if let Err(failure) = store.put(text).await {
-                warn!(error = %Chain(&failure), "agents could not be given the configuration");
+            match store.put(text, this.epoch).await {
+                Ok(Some(_)) => {}
+                Ok(None) => debug!("a later leader gives agents the configuration"),
+                Err(failure) => {
+                    warn!(error = %Chain(&failure), "agents could not be given the configuration");
+                }
             }
         });
     }
@@ -185,17 +169,6 @@ mod tests {
 
     const WAIT: Duration = Duration::from_secs(10);
 
-    #[test]
-    fn places_of_what_is_not_pending_any_more_are_forgotten() {
-        let mut published = Published::default();
-        published.now.insert("a".to_owned(), 1);
-        published.now.insert("b".to_owned(), 2);
-        published.turn();
-        assert_eq!((published.place("a"), published.place("c")), (Some(1), None));
-        published.turn();
-        assert_eq!((published.place("a"), published.place("b")), (Some(1), None));
-    }
-
     fn wish() -> Wish {
         let mut desk = Desk::default();
         let text = "targets: [{name: shop, checks: [{tcp: \"127.0.0.1:1\"}]}]";
@@ -229,12 +202,12 @@ mod tests {
         config["duplicate_window"] = 100_000_000.into();
         call("UPDATE", config).await;
 
-        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new()));
+        let (wish, deliver) = (wish(), Deliver::new(&bus, &TaskTracker::new(), 1));
         deliver.wish(wish.clone()).await;
         let first = state().await;
         assert_eq!((first.messages, first.last_seq), (1, 1));
         // Another leader's, which knows nothing of it: when this is stored, ids are forgotten.
-        let other = Deliver::new(&bus, &TaskTracker::new());
+        let other = Deliver::new(&bus, &TaskTracker::new(), 1);
         while state().await.messages < 2 {
             other.wish(wish.clone()).await;
             other.republish();

@@ -1,17 +1,21 @@
 //! Withdraws orders that must not begin any more: claims their attempts before a fixer does.
 
+use std::time::Duration;
+
 use bus::{Bus, InboxWriter};
 use chrono::Utc;
 use domain::{
     desk::{Before, Recall, Recorded},
     fact::Fact,
     view::Status,
-    wire::{Claim, Envelope, FixMode, FixOutcome, FixReport, Input, InputKind, Refusal, WorkKind},
+    wire::{Claim, Envelope, Input, InputKind, WorkKind, WorkRef},
 };
 use service::Chain;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::Reign;
+use crate::withdrawal::{self, Outlook};
 
 impl Reign {
     /// Withdraws what was asked for in decisions that are stored by now.
@@ -34,7 +38,8 @@ impl Reign {
     pub(super) fn recall(&self, wanted: Vec<Recall>) {
         for recall in wanted {
             let (bus, writer) = (self.bus.clone(), self.writer.clone());
-            self.tasks.spawn(one(bus, writer, self.member_id.clone(), recall));
+            let one = one(bus, writer, self.member_id.clone(), recall);
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(one));
         }
     }
 }
@@ -64,37 +69,68 @@ impl Reign {
     }
 }
 
+/// For how long one order is looked at. Then it is with all that is published again.
+const TRY_FOR: Duration = Duration::from_secs(25);
+
 async fn one(bus: Bus, writer: InboxWriter, by: String, recall: Recall) {
     let Recall { work, claim_key, plan_hash } = recall;
-    let id = uuid::Uuid::new_v4().to_string();
-    let claim = Claim::new(id, by.clone(), Utc::now(), plan_hash);
-    match bus.claims().recall(&work.incident, &claim_key, claim).await {
-        Ok(None) => {}
-        Ok(Some(first)) => {
-            info!(incident.id = %work.incident, attempt = claim_key, claimed_by = first.claim.by, "a fix is under way already and is not withdrawn");
-            return;
-        }
-        Err(error) => {
-            warn!(incident.id = %work.incident, attempt = claim_key, error = %Chain(&error), "an order could not be withdrawn, tried again later");
-            return;
-        }
-    }
-    info!(incident.id = %work.incident, attempt = claim_key, "an order was withdrawn");
-    let report_id = format!("{}/{by}", work.wish_id(WorkKind::Fix));
-    let report = FixReport {
-        work,
-        mode: FixMode::Apply,
-        outcome: FixOutcome::Refused {
-            reason: format!("{by} withdrew it"),
-            code: Refusal::Recalled,
-        },
-        by,
-        steps: Vec::new(),
-        undone: false,
-        took_ms: 0,
+    let claim = || {
+        let id = uuid::Uuid::new_v4().to_string();
+        Claim::new(id, by.clone(), Utc::now(), plan_hash.clone())
     };
+    let give_up = Instant::now() + TRY_FOR;
+    let report = loop {
+        match next(&bus, &work, &claim_key, claim).await {
+            Ok(Outlook::Withdrawn) => {
+                info!(incident.id = %work.incident, attempt = claim_key, "an order was withdrawn");
+                break withdrawal::withdrawn(work, &by);
+            }
+            Ok(Outlook::Ended(reason)) => {
+                warn!(incident.id = %work.incident, attempt = claim_key, reason, "a fix that was under way is given up");
+                break withdrawal::ended(work, &by, reason);
+            }
+            // Somebody was first, and this is looked at anew.
+            Ok(Outlook::Replace(_)) => {}
+            Ok(Outlook::Wait(wait)) => {
+                debug!(incident.id = %work.incident, attempt = claim_key, "a fix is under way already and is not withdrawn");
+                if give_up <= Instant::now() + wait {
+                    return;
+                }
+                sleep(wait).await;
+            }
+            Err(error) => {
+                warn!(incident.id = %work.incident, attempt = claim_key, error = %Chain(&error), "an order could not be withdrawn, tried again later");
+                return;
+            }
+        }
+    };
+    let report_id = format!("{}/{by}", work.wish_id(WorkKind::Fix));
     let envelope = Envelope::new(report_id, Input::Fix(report));
     if let Err(error) = writer.submit(InputKind::Fix, envelope).await {
-        warn!(incident.id = %work.incident, error = %Chain(&error), "that an order was withdrawn could not be stored, tried again later");
+        warn!(incident.id = %work.incident, error = %Chain(&error), "what became of an order could not be stored, tried again later");
     }
+}
+
+/// Withdraws an order, or says what is to be done about whoever has claimed it. What replaces a
+/// claim is written here.
+async fn next(
+    bus: &Bus,
+    work: &WorkRef,
+    key: &str,
+    claim: impl Fn() -> Claim,
+) -> Result<Outlook, bus::Error> {
+    let claims = bus.claims();
+    let Some(record) = claims.recall(&work.incident, key, claim()).await? else {
+        return Ok(Outlook::Withdrawn);
+    };
+    let clock = bus.clock().await?;
+    let outlook = withdrawal::outlook(&record, clock.earliest());
+    if let Outlook::Replace(left) = outlook {
+        let last = withdrawal::replacement(claim(), left);
+        if claims.take_over(&work.incident, key, &record, &last).await? {
+            info!(incident.id = %work.incident, attempt = key, claimed_by = record.claim.by, ?left, "a fixer that is silent begins no further step");
+            return Ok(Outlook::Wait(left));
+        }
+    }
+    Ok(outlook)
 }

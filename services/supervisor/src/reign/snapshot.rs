@@ -73,6 +73,13 @@ impl Reign {
 
     /// Learns which snapshots former leaders have stored.
     pub(super) async fn find_snapshots(&self) {
+        self.archivist().find().await;
+    }
+}
+
+impl Archivist {
+    /// Learns which snapshots there are.
+    async fn find(&self) {
         let found = async {
             let snapshots = self.bus.snapshots();
             let seqs = snapshots.newest_first().await?;
@@ -91,9 +98,7 @@ impl Reign {
             Err(failure) => debug!(error = %Chain(&failure), "the snapshots cannot be listed"),
         }
     }
-}
 
-impl Archivist {
     /// Stores a snapshot, reads it back, and forgets what it stands for.
     async fn store(&self, seq: u64, snapshot: Snapshot) {
         let started = Instant::now();
@@ -148,6 +153,8 @@ impl Archivist {
     /// starts in between still finds where to begin.
     async fn forget(&self) {
         self.look_at_ledger().await;
+        // Those of former leaders may not have been told when this one began.
+        self.find().await;
         let (logged, forgettable) = {
             let state = self.state.read().await;
             let logged = state.log.last_entry();

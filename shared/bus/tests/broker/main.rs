@@ -10,6 +10,7 @@
 
 mod ask;
 mod claims;
+mod config;
 mod connect;
 mod inbox;
 mod lease;

@@ -76,12 +76,12 @@ async fn the_configuration_is_followed_by_revision_also_through_a_restart() {
     let (supervisor, hand) = (broker.bus().await.unwrap(), broker.connect().await.unwrap());
     let mut watch = hand.config_store().watch();
     assert_eq!(*watch.borrow(), None);
-    let first = supervisor.config_store().put("first".into()).await.unwrap();
+    let first = supervisor.config_store().put("first".into(), 1).await.unwrap().unwrap();
     let found = watch.wait_for(Option::is_some).await.unwrap().clone();
     assert_eq!(found, Some((first, "first".into())));
     broker.restart().await;
     connected(&supervisor).await;
-    let second = supervisor.config_store().put("second".into()).await.unwrap();
+    let second = supervisor.config_store().put("second".into(), 1).await.unwrap().unwrap();
     assert!(first < second);
     let wanted = Some((second, "second".into()));
     timeout(Duration::from_secs(10), watch.wait_for(|now| *now == wanted)).await.unwrap().unwrap();

@@ -87,7 +87,7 @@ async fn the_documented_permissions_are_enough_for_every_role() {
     let broker = Broker::with_config(&accounts()).await;
     let supervisor = login(&broker, Role::Supervisor).await;
     supervisor.ensure_topology().await.unwrap();
-    supervisor.config_store().put("configuration".into()).await.unwrap();
+    supervisor.config_store().put("configuration".into(), 0).await.unwrap();
     let lease = supervisor.lead("node").await.unwrap();
     live_as_agent(&supervisor, Role::Supervisor).await;
     supervisor.ledger().append(0, "decisions".into(), &[]).await.unwrap();

@@ -18,7 +18,8 @@ const TEXTS_MAX: usize = 64;
 pub struct Given {
     /// Number of the decision that brought the configuration into force; 0 when none did.
     seq: u64,
-    /// SHA-256 of the text that was decided about last.
+    /// SHA-256 of the text that was decided about last, unless a configuration of no text came
+    /// into force since.
     last: Option<String>,
     /// Those of former ones, the oldest first.
     former: VecDeque<String>,
@@ -82,7 +83,8 @@ impl Given {
         self.held.as_ref()
     }
 
-    /// Returns SHA-256 of the text that was decided about last.
+    /// Returns SHA-256 of the text that was decided about last, unless a configuration of no text
+    /// came into force since.
     pub(super) fn last(&self) -> Option<&str> {
         self.last.as_deref()
     }
@@ -91,8 +93,15 @@ impl Given {
     pub(super) fn configured(&mut self, seq: u64, text: Option<&str>) {
         self.seq = seq;
         self.held = None;
-        if let Some(text) = text {
-            self.decided(text);
+        match text {
+            Some(text) => self.decided(text),
+            // A file with the text that was decided about last is of the past from now on, and
+            // counts when somebody writes it again.
+            None => {
+                if let Some(former) = self.last.take() {
+                    self.passed(former);
+                }
+            }
         }
     }
 
@@ -113,9 +122,13 @@ impl Given {
             return;
         }
         if let Some(former) = self.last.replace(text.to_owned()) {
-            self.former.retain(|it| *it != former);
-            super::push_bounded(&mut self.former, former, TEXTS_MAX);
+            self.passed(former);
         }
+    }
+
+    fn passed(&mut self, former: String) {
+        self.former.retain(|it| *it != former);
+        super::push_bounded(&mut self.former, former, TEXTS_MAX);
     }
 }
 
@@ -137,8 +150,9 @@ mod tests {
         // Somebody applies a configuration that is in no file.
         given.configured(9, None);
         for (text, since, changed, standing, scene) in [
-            ("b", 5, true, S::Decided, "the leader's own file, also after its end"),
-            ("b", 12, false, S::Decided, "a standby with the same file"),
+            ("b", 5, true, S::Superseded, "the leader's own file, which was in force before"),
+            ("b", 12, false, S::Old, "a new standby with that file"),
+            ("b", 12, true, S::New, "edited back to what was in force before"),
             ("a", 0, false, S::Superseded, "a standby whose file was forgotten"),
             ("a", 12, false, S::Old, "a new standby with an old file"),
             ("c", 7, true, S::Superseded, "edited on a standby before the other was applied"),

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Desk,
+    Desk, LastDecision,
     deliveries::{self, Deliveries, Known, Order},
     ended::Ended,
     fleet::Fleet,
@@ -40,7 +40,7 @@ const FORM: u32 = 1;
 /// state that was folded by newer rules than ours is not taken up: the ledger would be folded
 /// on by others. Raised when the same ledger would give another state. Each message of the ledger
 /// names the rules of its leader, so that nobody folds it by older ones.
-pub const FOLD: u32 = 3;
+pub const FOLD: u32 = 4;
 /// Items of a list that one line holds.
 const ITEMS_MAX: usize = deliveries::PIECE;
 /// Size of the items after which a line is ended: what reads it holds a line in memory.
@@ -139,6 +139,9 @@ struct Begin {
     #[serde(default)]
     looked_at: DateTime<Utc>,
     n_decisions: u64,
+    /// By which a log is known to be the one that the snapshot belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<LastDecision>,
     position: Position,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     led: Option<(u64, DateTime<Utc>)>,
@@ -227,6 +230,7 @@ impl Desk {
             stale: self.stale.clone(),
             looked_at: self.looked_at,
             n_decisions: self.n_decisions,
+            last: self.last,
             position: self.position,
         };
         Snapshot {
@@ -289,6 +293,7 @@ impl Snapshot {
                 stale: desk.stale,
                 looked_at: desk.looked_at,
                 n_decisions: desk.n_decisions,
+                last: desk.last,
                 position: desk.position,
             }));
         }
@@ -461,6 +466,7 @@ impl Desk {
                     stale: begin.stale,
                     looked_at: begin.looked_at,
                     n_decisions: begin.n_decisions,
+                    last: begin.last,
                     position: begin.position,
                     ..Self::default()
                 };

@@ -24,7 +24,9 @@ use domain::{check::Check, target::ProcessHandle};
 use rustix::process::{Pid, getpgrp};
 
 use self::looked::Looked;
-use super::{Configured, Files, Record, Run, names, pid_file::Content, proc, scan, scan::Entry};
+use super::{
+    Configured, Host, Notes, Record, Run, names, pid_file::Content, proc, scan, scan::Entry,
+};
 
 /// A pid file that the handle names and that was written so soon after a process was started
 /// was written for it, whatever its name.
@@ -105,8 +107,10 @@ impl Found {
 /// Who is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
+    /// Where: the processes of this host are looked at.
+    pub host: &'a dyn Host,
     /// The files beside it.
-    pub files: &'a Files,
+    pub files: &'a dyn Notes,
     /// Its handle.
     pub handle: &'a ProcessHandle,
     /// Its checks: the ports that they name are the target's.
@@ -118,16 +122,16 @@ pub struct Search<'a> {
 /// Finds a target by its record and its pid file alone: a few small files are read.
 #[must_use]
 pub fn find_recorded(search: Search<'_>) -> Option<Running> {
-    let record = search.files.read_record();
-    let named = search.files.read_pid();
+    let record = search.files.record();
+    let named = search.files.pid_file();
     running(search, record.as_ref(), named.as_ref())
 }
 
 /// Finds a target, by all that is known. `scan` lists the living processes; it is asked only
 /// when record and pid file do not tell.
 pub fn find<E: AsRef<[Entry]>>(search: Search<'_>, scan: impl FnOnce() -> E) -> Found {
-    let record = search.files.read_record();
-    let named = search.files.read_pid();
+    let record = search.files.record();
+    let named = search.files.pid_file();
     if let Some(running) = running(search, record.as_ref(), named.as_ref()) {
         return Found::Running(running);
     }
@@ -141,12 +145,12 @@ fn running(
     record: Option<&Record>,
     content: Option<&Content>,
 ) -> Option<Running> {
-    let recorded = record.and_then(Record::living);
+    let recorded = record.and_then(|it| it.living(search.host));
     let named = content.and_then(|it| named(search, record, it));
     match (recorded, named) {
         (Some(main), None) => Some(Running { main, by: KnownBy::Record, starter: None }),
         (Some(recorded), Some((main, by))) => {
-            let is_newer = content.is_some_and(|it| it.is_since(&recorded));
+            let is_newer = content.is_some_and(|it| it.is_since(&recorded, search.host));
             Some(if main != recorded && is_newer {
                 Running { main, by, starter: Some(recorded) }
             } else {
@@ -160,16 +164,16 @@ fn running(
 
 /// Returns the process that a pid file names, if it may be the target.
 fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Option<(Run, KnownBy)> {
-    let run = content.named()?;
-    let pid = run.id()?;
+    let host = search.host;
+    let run = content.named(host)?;
+    let pid = run.pid;
     let target = search.files.target();
-    if let Some(marked) = proc::variable(pid, super::MARK_TARGET) {
+    if let Some(marked) = host.variable(pid, super::MARK_TARGET) {
         if marked == target {
             return Some((run, KnownBy::PidFile));
         }
         // Started by a process of another target, or as another target.
-        let recorded =
-            search.files.other_records(|_| true).into_iter().find(|(_, it)| it.run == run);
+        let recorded = search.files.others(&|_| true).into_iter().find(|(_, it)| it.run == run);
         let is_same = match recorded {
             Some((name, other)) => {
                 let is_former = search.configured.is_none_or(|it| !it.has(&name));
@@ -179,21 +183,22 @@ fn named(search: Search<'_>, record: Option<&Record>, content: &Content) -> Opti
             // Its own pid file names it: a child of that target that was meant to be this one.
             None => {
                 search.files.has_named_pid_file()
-                    && names::is_command(&proc::arguments(pid), &search.handle.command)
+                    && names::is_command(host, &host.arguments(pid), &search.handle.command)
             }
         };
         return is_same.then_some((run, KnownBy::PidFile));
     }
     let is_of_our_run = record.is_some_and(|it| {
-        it.is_of_this_boot()
+        it.is_of_this_boot(host)
             && it.run.start_ticks <= run.start_ticks
-            && content.is_since(&it.run)
+            && content.is_since(&it.run, host)
             && search.files.has_named_pid_file()
     });
     let is_written_for_it = search.files.has_named_pid_file()
-        && content.age_at(&run) <= WRITTEN_WITHIN
-        && proc::program(pid).is_some();
-    let may_be = is_of_our_run || is_written_for_it || names::goes_by_name(pid, search.handle);
+        && content.age_at(&run, host) <= WRITTEN_WITHIN
+        && host.program(pid).is_some();
+    let may_be =
+        is_of_our_run || is_written_for_it || names::goes_by_name(host, pid, search.handle);
     may_be.then_some((run, KnownBy::PidFile))
 }
 
@@ -221,15 +226,12 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
         Found::Running(_) | Found::Unclear { .. } | Found::NotRunning { .. } => None,
     };
     let record = match former {
-        Some(name) => search.files.other_records(|it| it == name).pop().map(|(_, it)| it),
-        None => search.files.read_record(),
+        Some(name) => search.files.others(&|it| it == name).pop().map(|(_, it)| it),
+        None => search.files.record(),
     };
-    let record = record.filter(Record::is_of_this_boot);
+    let record = record.filter(|it| it.is_of_this_boot(search.host));
     let target = former.unwrap_or_else(|| search.files.target());
-    let state_dir = search.files.state_dir().to_string_lossy();
-    let is_ours = |it: &Entry| {
-        it.target.as_deref() == Some(target) && it.state_dir.as_deref() == Some(&state_dir)
-    };
+    let is_ours = |it: &Entry| carries_mark_of(search, target, it);
     let (heads, recorded) = match found {
         Found::Running(running) => {
             let heads: Vec<Run> =
@@ -242,7 +244,7 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     };
     let mark = record.as_ref().filter(|_| recorded).map(|it| &it.mark).filter(|it| !it.is_empty());
     let cgroup = record.as_ref().filter(|_| recorded).and_then(|it| it.cgroup.as_deref());
-    let in_cgroup = cgroup.map(members_of_cgroup).unwrap_or_default();
+    let in_cgroup = cgroup.map(|it| search.host.members_of_cgroup(it)).unwrap_or_default();
     let started = entries.iter().filter(|it| {
         let is_marked = mark.is_some() && it.mark.as_ref() == mark && is_ours(it);
         is_marked || in_cgroup.contains(&it.run.pid)
@@ -257,10 +259,21 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     all.extend(below.map(|it| it.run));
     all.retain(|it| !heads.contains(it) || matches!(found, Found::NotRunning { .. }));
     // What it has started in a namespace of its own belongs to it, too.
-    all.retain(Run::is_alive);
+    all.retain(|it| search.host.is_alive(it));
     all.sort();
     all.dedup();
     all
+}
+
+/// Returns whether a process carries the mark of the target that is looked for, of this
+/// installation.
+pub(super) fn is_marked(search: Search<'_>, entry: &Entry) -> bool {
+    carries_mark_of(search, search.files.target(), entry)
+}
+
+fn carries_mark_of(search: Search<'_>, target: &str, entry: &Entry) -> bool {
+    let state_dir = search.files.state_dir().to_string_lossy();
+    entry.target.as_deref() == Some(target) && entry.state_dir.as_deref() == Some(&state_dir)
 }
 
 /// Returns the processes of a control group.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Record, files::Error};
+use super::{Record, ThisHost, files::Error};
 
 /// Size from which a log is set aside.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -64,7 +64,7 @@ pub fn cut_all(state_dir: &Path) -> Vec<Result<PathBuf, Error>> {
     let logs = entries.take(RECORDS_MAX).filter_map(|entry| {
         let path = entry.path();
         let is_record = path.to_str().is_some_and(|it| it.ends_with(".run.json"));
-        Record::read(&path).filter(|it| is_record && it.living().is_some())?.log
+        Record::read(&path).filter(|it| is_record && it.living(&ThisHost).is_some())?.log
     });
     let cut = |log: PathBuf| match cut(&log) {
         Ok(true) => Some(Ok(log)),

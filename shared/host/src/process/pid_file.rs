@@ -15,7 +15,7 @@ use std::{
 use domain::target::ProcessHandle;
 use rustix::process::Pid;
 
-use super::{Record, Run, files, stat};
+use super::{Host, Record, Run, facts, files};
 
 /// How much younger than its pid file a process may seem: ticks are coarse, and clocks are
 /// set.
@@ -37,6 +37,12 @@ pub struct Content {
 }
 
 impl Content {
+    /// Returns what a file holds that names one process and nothing else.
+    #[must_use]
+    pub fn of(pid: i32, written_at: SystemTime) -> Self {
+        Self { pid: Pid::from_raw(pid), written_at, text: format!("{pid}\n"), inode: 0 }
+    }
+
     /// Reads a pid file; `None` when there is none.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
@@ -60,14 +66,13 @@ impl Content {
     /// Returns the living process that it names, as far as the times allow: it is older than
     /// the file, and the file is not from before the host was started.
     #[must_use]
-    pub fn named(&self) -> Option<Run> {
-        let run = Run::of(self.pid?)?;
-        let is_older = run.started_at() <= self.written_at + CLOCK_SLACK;
-        (is_older && self.is_of_this_boot()).then_some(run)
+    pub fn named(&self, host: &dyn Host) -> Option<Run> {
+        let run = host.living(self.pid?.as_raw_nonzero().get())?;
+        (self.is_since(&run, host) && self.is_of_this_boot(host)).then_some(run)
     }
 
-    pub(super) fn is_of_this_boot(&self) -> bool {
-        stat::boot_time() <= self.written_at + CLOCK_SLACK
+    pub(super) fn is_of_this_boot(&self, host: &dyn Host) -> bool {
+        host.boot_time() <= self.written_at + CLOCK_SLACK
     }
 
     pub(super) fn names_another_than(&self, run: &Run) -> bool {
@@ -76,13 +81,13 @@ impl Content {
 
     /// Returns whether it was written while a run went on.
     #[must_use]
-    pub fn is_since(&self, run: &Run) -> bool {
-        run.started_at() <= self.written_at + CLOCK_SLACK
+    pub fn is_since(&self, run: &Run, host: &dyn Host) -> bool {
+        facts::started_at(host, run) <= self.written_at + CLOCK_SLACK
     }
 
     /// Returns how long after the start of a run it was written.
-    pub(super) fn age_at(&self, run: &Run) -> Duration {
-        self.written_at.duration_since(run.started_at()).unwrap_or_default()
+    pub(super) fn age_at(&self, run: &Run, host: &dyn Host) -> Duration {
+        self.written_at.duration_since(facts::started_at(host, run)).unwrap_or_default()
     }
 
     fn is_bare_number(&self) -> bool {
@@ -184,7 +189,7 @@ pub fn is_changed(path: &Path, before: Option<&Content>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Files, find::testing::handle};
+    use crate::process::{Files, ThisHost, find::testing::handle};
 
     fn content(text: &str) -> (tempfile::TempDir, Content) {
         let dir = tempfile::tempdir().unwrap();
@@ -252,9 +257,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.pid");
         fs::write(&path, std::process::id().to_string()).unwrap();
-        assert!(Content::read(&path).unwrap().named().is_some());
-        let before_boot = stat::boot_time() - Duration::from_secs(60);
+        assert!(Content::read(&path).unwrap().named(&ThisHost).is_some());
+        let before_boot = ThisHost.boot_time() - Duration::from_secs(60);
         fs::File::options().write(true).open(&path).unwrap().set_modified(before_boot).unwrap();
-        assert_eq!(Content::read(&path).unwrap().named(), None);
+        assert_eq!(Content::read(&path).unwrap().named(&ThisHost), None);
     }
 }

@@ -55,14 +55,6 @@ pub(super) fn directory(pid: Pid) -> Option<PathBuf> {
     link(pid, "cwd")
 }
 
-/// Says what runs under an id, for people.
-#[must_use]
-pub fn describe(pid: Pid) -> String {
-    let arguments = arguments(pid).join(" ");
-    let words = if arguments.is_empty() { short_name(pid).unwrap_or_default() } else { arguments };
-    words.chars().filter(|it| !it.is_control()).take(80).collect()
-}
-
 /// Returns whether the id is a process (not a thread of one) of our own process namespace
 /// (not one of a container).
 ///

@@ -12,7 +12,7 @@ use std::{
 use domain::target::ProcessHandle;
 use serde::{Deserialize, Serialize};
 
-use super::{Run, stat};
+use super::{Host, Run, stat};
 
 /// What is noted of a start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +72,14 @@ impl Record {
 
     /// Returns whether it was written since the host was started.
     #[must_use]
-    pub fn is_of_this_boot(&self) -> bool {
-        self.boot_id == stat::boot_id()
+    pub fn is_of_this_boot(&self, host: &dyn Host) -> bool {
+        self.boot_id == host.boot_id()
     }
 
     /// Returns the run if it is alive.
     #[must_use]
-    pub fn living(&self) -> Option<Run> {
-        (self.is_of_this_boot() && self.run.is_alive()).then_some(self.run)
+    pub fn living(&self, host: &dyn Host) -> Option<Run> {
+        (self.is_of_this_boot(host) && host.is_alive(&self.run)).then_some(self.run)
     }
 
     /// Returns whether a handle says the same, but for the name of its target.

@@ -28,8 +28,6 @@ const ARGUMENTS_MAX: usize = 256;
 pub struct Entry {
     /// Which run.
     pub run: Run,
-    /// Its id.
-    pub pid: Pid,
     /// Its parent.
     pub parent: i32,
     /// Its group.
@@ -58,7 +56,6 @@ impl Entry {
         arguments.truncate(ARGUMENTS_MAX);
         Some(Self {
             run,
-            pid,
             parent: stat.parent,
             group: stat.group,
             session: stat.session,

@@ -107,8 +107,12 @@ pub(super) fn may_see_exit(pid: Pid) -> bool {
 /// Returns the time so many ticks after the host's start, by the wall clock of now.
 #[must_use]
 pub fn time_of_ticks(ticks: u64) -> SystemTime {
-    let since_boot = Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND));
+    let since_boot = Duration::from_millis(millis_of_ticks(ticks));
     boot_time().checked_add(since_boot).unwrap_or_else(SystemTime::now)
+}
+
+pub(super) const fn millis_of_ticks(ticks: u64) -> u64 {
+    ticks.saturating_mul(1000 / TICKS_PER_SECOND)
 }
 
 /// Returns when the host was started, by the wall clock of now.

@@ -18,7 +18,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     action::Action,
     wire::{
-        Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, StepReport, WorkKind,
+        Claim, Envelope, FixMode, FixOrder, FixOutcome, FixReport, Input, Refusal, StepReport,
+        WorkKind,
     },
 };
 use tokio::sync::Notify;
@@ -32,7 +33,7 @@ use crate::{
     broker::{Job, Op, Reply},
     bug::Bug,
     clock::{Micros, micros, utc},
-    targets::Targets,
+    targets::{Failure, Targets},
     world::Kind,
 };
 
@@ -116,8 +117,11 @@ impl Bench {
         };
         let late = agent.world.bug(Bug::FixerIgnoresNotAfter);
         let now = if late { attempt.order().not_after } else { utc(agent.now()) };
+        // Between its claim and its first step it hurts, too.
+        agent.world.freeze(agent.node, 6);
         let ended = match attempt.claimed(&holder, now) {
             Next::Report(ended) => *ended,
+            Next::Wait(wait) => return Fate::Later(wait),
             Next::CarryOut => self.carry_out(attempt.order(), tenure.as_ref()).await,
             Next::Held(record) => match self.held(&attempt, &record).await {
                 Ok(ended) => ended,
@@ -255,13 +259,20 @@ impl Bench {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
                     if let Err(reason) = self.assure(tenure, step.longest().to_std()).await {
                         self.lost(order);
-                        let nothing = steps.is_empty();
-                        let failed = FixOutcome::Failed { reason: reason.clone() };
-                        let outcome = if nothing { failed } else { FixOutcome::Unknown { reason } };
+                        let code = Refusal::Recalled;
+                        let outcome = if steps.is_empty() {
+                            FixOutcome::Refused { reason, code }
+                        } else {
+                            FixOutcome::Unknown { reason }
+                        };
                         return Ended { outcome, steps, undone: false };
                     }
                     let ok = self.step(order, idx, &step.action, false, &mut steps).await;
-                    let Err(reason) = ok else { continue };
+                    let Err(Failure { reason, is_refusal }) = ok else { continue };
+                    if is_refusal && idx == 0 {
+                        let outcome = FixOutcome::Refused { reason, code: Refusal::Other };
+                        return Ended { outcome, steps, undone: false };
+                    }
                     let itself = usize::from(!self.agent.world.bug(Bug::FailedStepStays));
                     let begun: Vec<usize> = (0..idx + itself).rev().collect();
                     let whole = order.plan.steps.iter().take(idx).all(|it| it.undo.is_some());
@@ -314,13 +325,13 @@ impl Bench {
         action: &Action,
         is_back: bool,
         done: &mut Vec<StepReport>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let step = &order.plan.steps[step_idx];
         let (agent, world) = (&self.agent, &self.agent.world);
         agent.output().await;
         let begun = agent.now();
         let Some(idx) = world.targets.acted_upon(action) else {
-            return Err(format!("nothing is there for {action}"));
+            return Err(Failure::new(format!("nothing is there for {action}")));
         };
         agent.say(|| {
             let work = order.work;
@@ -337,20 +348,29 @@ impl Bench {
                 (false, false)
             }
         };
+        let act = async {
+            match action {
+                Action::ProcessRestart { .. } => Targets::restart(world, idx, &order.plan).await,
+                _ => Targets::treat(world, idx, restarts, starts).await.map_err(Failure::new),
+            }
+        };
         let result = tokio::select! {
             biased;
-            result = Targets::treat(world, idx, restarts, starts) => result,
-            () = agent.sleep(step.timeout.to_std()) => Err("it did not end in time".to_owned()),
+            result = act => result,
+            () = agent.sleep(step.timeout.to_std()) => Err(Failure::new("it did not end in time")),
         };
         agent.output().await;
         let took_ms = (agent.now() - begun) / 1000;
         let (ok, summary) = match &result {
             Ok(summary) => (true, summary.clone()),
-            Err(reason) => (false, reason.clone()),
+            Err(failure) => (false, failure.reason.clone()),
         };
         let (name, action) = (step.name.clone(), action.to_string());
         done.push(StepReport { name, action, ok, summary, output: String::new(), took_ms });
-        result.map(drop).map_err(|reason| format!("step `{}`: {reason}", step.name))
+        result.map(drop).map_err(|it| {
+            let reason = format!("step `{}`: {}", step.name, it.reason);
+            Failure { reason, ..it }
+        })
     }
 
     async fn report(&self, report: FixReport) -> Fate {

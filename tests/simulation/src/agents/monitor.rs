@@ -18,9 +18,11 @@ use ::monitor::{
 use domain::{
     target::{Handle, Target},
     wire::{
-        ContainerState, HostState, ProbeReply, ProbeRequest, ProcessState, TargetProbe, WorkKind,
+        CheckResult, ContainerState, HostState, ProbeReply, ProbeRequest, ProcessState,
+        TargetProbe, WorkKind,
     },
 };
+use host::process::Found;
 use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     oneshot,
@@ -30,6 +32,7 @@ use super::{Agent, hand, lane::Lanes, verifier, watcher};
 use crate::{
     bug::Bug,
     clock::utc,
+    hosts::Answers,
     world::{Asked, Kind},
 };
 
@@ -194,6 +197,20 @@ async fn probe(agent: &Agent, request: ProbeRequest, sender: oneshot::Sender<Pro
     agent.world.sim.after(agent.world.net.way(&agent.world), move |_| drop(sender.send(reply)));
 }
 
+/// Returns who answers the checks of a process that does not run, as `monitor::answer` says it.
+fn answered_by(agent: &Agent, idx: usize, found: &Found, checks: &[CheckResult]) -> Vec<String> {
+    let unclear = match found {
+        Found::Unclear { reason, .. } => Some(reason.clone()),
+        Found::Running(_) | Found::NotRunning { .. } => None,
+    };
+    let passing = checks.iter().filter(|it| it.ok);
+    let others = passing.filter_map(|it| match agent.world.targets.hosts.answers(idx) {
+        Answers::Another(pid) => Some(format!("check `{}` passes, by pid {pid}", it.check)),
+        Answers::Itself | Answers::Nobody => None,
+    });
+    unclear.into_iter().chain(others).collect()
+}
+
 fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
     let targets = &agent.world.targets;
     let Some(idx) = targets.index(&target.name) else {
@@ -224,13 +241,16 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
     let unseen: Vec<_> = part.filter(|_| is_unseen).map(str::to_owned).into_iter().collect();
     let (run, ended, starts) = targets.run_of(idx);
     let started_at = run.map(|it| utc(it.started));
+    let found = targets.hosts.found(idx, &target.checks);
     let process = ProcessState {
-        running: run.is_some(),
-        pid: run.and_then(|it| u32::try_from(it.id).ok()),
-        signal: run.is_none().then_some(9),
-        started_at,
+        running: found.main().is_some(),
+        pid: found.main().and_then(|it| u32::try_from(it.pid).ok()),
+        signal: found.main().is_none().then_some(9),
+        started_at: found.main().and(started_at),
         ..ProcessState::default()
     };
+    let is_held = found.main().is_none() && part == Some("process");
+    let answered_by = if is_held { answered_by(agent, idx, &found, &checks) } else { Vec::new() };
     let container = ContainerState {
         exists: true,
         status: if run.is_some() { "running" } else { "exited" }.to_owned(),
@@ -250,6 +270,7 @@ fn probe_one(agent: &Agent, target: &Target) -> (TargetProbe, Duration) {
         unseen_checks,
         log_tail: Vec::new(),
         recent_starts: starts.into_iter().skip(from).map(utc).collect(),
+        answered_by,
         ..TargetProbe::default()
     };
     (told, slowest)

@@ -5,14 +5,21 @@ pub(crate) mod archive;
 mod bugs;
 mod file;
 mod lending;
+mod missed;
 mod reign;
 mod scribe;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use ::monitor::{incidents::Open, report::SOURCE};
 use ::supervisor::core::{
     Core, Error, Lines,
+    agents::Vigil,
     recovery::{Beginning, Found, beginnings},
 };
 use bus::{LedgerMessage, Subjects};
@@ -46,6 +53,7 @@ pub(crate) struct Office {
     agent: Agent,
     lanes: Lanes,
     seat: Rc<RefCell<Seat>>,
+    vigil: Rc<RefCell<Vigil>>,
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
@@ -54,7 +62,9 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let seat = Rc::new(RefCell::new(seat));
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
-    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat };
+    let vigil = Rc::default();
+    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil };
+    agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
     agent.spawn(lending::fill(office.clone()));
     agent.spawn(async move { office.run().await });
@@ -68,7 +78,10 @@ impl Office {
             let Some(lease) = self.follow().await else { continue };
             self.seat.borrow_mut().is_leading = true;
             self.agent.say(|| format!("leads, epoch {}", lease.epoch));
+            let is_over = Rc::new(Cell::new(false));
+            self.agent.spawn(missed::look(self.clone(), Rc::clone(&is_over)));
             reign::lead(self, &lease).await;
+            is_over.set(true);
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
@@ -81,7 +94,7 @@ impl Office {
         let (agent, world) = (&self.agent, &self.agent.world);
         world.node(agent.node).disk.borrow_mut().forget_backlog();
         self.seat.borrow_mut().is_caught_up = false;
-        let mut n_tries = 0;
+        let (mut n_tries, mut n_unsure) = (0, 0);
         while n_tries < BEGIN_TRIES {
             let fill = agent.call(Op::LedgerFill, TRY).await;
             let listed = agent.call(Op::SnapshotList, TRY).await;
@@ -95,9 +108,17 @@ impl Office {
             let found = Found { ledger_first, ledger_last, snapshots, log_entry };
             let ways = beginnings(&found);
             n_tries += u32::from(ways.is_empty());
+            let mut is_unsure = false;
             for way in ways {
-                if self.begin_with(way).await {
-                    return;
+                // It would leave lines out only because the broker did not give a better one.
+                if matches!(way, Beginning::WithGap(_)) && is_unsure && n_unsure < BEGIN_TRIES {
+                    n_unsure += 1;
+                    break;
+                }
+                match self.begin_with(way).await {
+                    Some(true) => return,
+                    Some(false) => {}
+                    None => is_unsure = true,
                 }
             }
             agent.sleep(AGAIN).await;
@@ -106,31 +127,31 @@ impl Office {
         world.fail("a supervisor can begin", why);
     }
 
-    /// Begins in one way. Returns whether that was possible.
-    async fn begin_with(&self, way: Beginning) -> bool {
+    /// Begins in one way. Returns whether that was possible; `None` when the broker did not tell.
+    async fn begin_with(&self, way: Beginning) -> Option<bool> {
         let (agent, world) = (&self.agent, &self.agent.world);
         let (seq, may_gap) = match way {
             Beginning::Start => {
                 self.seat.borrow_mut().core.reset(Desk::default(), 0);
-                return true;
+                return Some(true);
             }
             Beginning::Snapshot(seq) => (seq, false),
             Beginning::WithGap(seq) => (seq, true),
         };
-        let Some(Ok(desk)) = archive::load(self, seq).await else { return false };
+        let Ok(desk) = archive::load(self, seq).await? else { return Some(false) };
         let covered = desk.n_decisions();
         let mut disk = world.node(agent.node).disk.borrow_mut();
         if disk.last_seq() < covered {
             // What is missing must be remembered, for which there must be room.
             if !may_gap || !disk.has_room(agent.now()) {
-                return false;
+                return Some(false);
             }
             agent.say(|| format!("lacks the lines {} to {covered}", disk.last_seq() + 1));
             disk.leave_out(covered);
         }
         agent.say(|| format!("begins with the snapshot behind message {seq}"));
         self.seat.borrow_mut().core.reset(desk, seq);
-        true
+        Some(true)
     }
 
     /// Folds all that is stored.

@@ -8,7 +8,7 @@ use domain::{
     fact::{Decision, Escalation, Fact},
     id::IncidentId,
     plan::Plan,
-    wire::{Claim, ClaimState, FixMode, FixOrder, FixOutcome, FixReport},
+    wire::{FixMode, FixOrder, FixOutcome, FixReport},
 };
 
 use super::policy::{Model, Stand};
@@ -18,9 +18,9 @@ use crate::{
     world::World,
 };
 
-/// While nothing is wrong between leader and broker, an order is withdrawn so soon: when the
-/// first try was lost, with all that is published again.
-const WITHDRAWN_WITHIN: Micros = 45 * SECOND;
+/// While nothing is wrong between leader and broker, an order is withdrawn so soon, and a fixer
+/// that has claimed it and is silent is kept from beginning: also when some tries are lost.
+const WITHDRAWN_WITHIN: Micros = 25 * SECOND;
 
 /// A leader that was stopped for a shorter time goes on.
 const AWAY_MAX: Micros = 17 * SECOND;
@@ -32,9 +32,6 @@ type Attempt = (IncidentId, u32);
 pub(crate) struct Acts {
     /// When it was decided that an order must not begin any more.
     recalled: BTreeMap<Attempt, Micros>,
-    /// When a fixer claimed an order. From then on it counts as begun, however long the fixer is
-    /// stopped before its first step.
-    claimed: BTreeMap<Attempt, Micros>,
     /// Attempts whose fixer may not act any more, by its own word.
     lost: BTreeMap<Attempt, ()>,
 }
@@ -43,16 +40,6 @@ impl Acts {
     /// A fixer has lost the right to act on an order.
     pub(crate) fn lost(&mut self, order: &FixOrder) {
         self.lost.insert((order.work.incident, order.work.attempt), ());
-    }
-
-    /// Looks at a claim that was just stored.
-    pub(super) fn claim(&mut self, world: &Rc<World>, key: &str, claim: &Claim) {
-        let attempt = key
-            .split_once('.')
-            .and_then(|(incident, attempt)| Some((incident.parse().ok()?, attempt.parse().ok()?)));
-        if let Some(attempt) = attempt.filter(|_| claim.state != ClaimState::Recalled) {
-            self.claimed.entry(attempt).or_insert_with(|| world.sim.now());
-        }
     }
 
     /// Takes a decision, before the model does.
@@ -99,13 +86,13 @@ impl Acts {
             let why = format!("{id} attempt {attempt}, while it is {:?}", case.stand);
             return world.fail("nothing is done for an attempt that is over", why);
         }
-        let begun = self.claimed.get(&(id, attempt)).copied().unwrap_or_else(|| world.sim.now());
+        let now = world.sim.now();
         if let Some(at) = self.recalled.get(&(id, attempt))
             && is_first
-            && *at + WITHDRAWN_WITHIN < begun
+            && *at + WITHDRAWN_WITHIN < now
             && world.disturbed_at.get() < *at
         {
-            let why = format!("{id} attempt {attempt}, {} s later", (begun - at) / SECOND);
+            let why = format!("{id} attempt {attempt}, {} s later", (now - at) / SECOND);
             world.fail("what was stopped does not begin", why);
         }
     }

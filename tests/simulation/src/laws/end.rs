@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{desk::Desk, id::IncidentId};
 
 use super::{
-    Laws,
+    Laws, missed,
     policy::{Case, Stand},
 };
 use crate::{
@@ -60,6 +60,8 @@ impl Laws {
         self.taken(world, None, |_| true);
         self.givens.at_the_end(world);
         self.quiets.at_the_end(world);
+        self.queues.at_the_end(world, self.core.desk());
+        missed::at_the_end(world, self.core.desk());
         self.words.at_the_end(world, &self.model);
         self.kept.at_the_end(world);
         self.starvation(world);

@@ -44,6 +44,8 @@ pub(super) struct Quiets {
     answered: BTreeSet<String>,
     /// Whether an event of the batch joined the incident of a flood.
     has_flood: bool,
+    /// Until when the word of a sender is believed at least, by fingerprint.
+    words: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl Quiets {
@@ -89,6 +91,14 @@ impl Quiets {
         }
     }
 
+    /// A sender says that something goes on, and until when its word is good. Of a repeat at least
+    /// the first half of that time counts: more often need not be noted.
+    pub(super) fn said(&mut self, event: &Event, at: DateTime<Utc>, config: &Config) {
+        let Some(ends_at) = event.ends_at else { return };
+        let fingerprint = event.fingerprint(config.target_of(event).map(|it| it.name.as_str()));
+        self.words.insert(fingerprint, at + (ends_at - at) / 2);
+    }
+
     /// Returns whether a trouble is kept quiet, or was so until this batch: a further event of
     /// it is not decided about by itself.
     pub(super) fn keeps(&self, fingerprint: &str) -> bool {
@@ -105,7 +115,8 @@ impl Quiets {
         let answered = std::mem::take(&mut self.answered);
         let has_flood = std::mem::take(&mut self.has_flood);
         let is_lost = |(fingerprint, (it, at)): &(String, (Kept, DateTime<Utc>))| {
-            let is_silent = it.event.ends_at.is_some_and(|ends_at| ends_at <= *at);
+            let is_believed = self.words.get(fingerprint).is_some_and(|until| *at < *until);
+            let is_silent = !is_believed && it.event.ends_at.is_some_and(|ends_at| ends_at <= *at);
             let is_gone = it.target.is_some() && config.target_of(&it.event).is_none();
             let has_incident = answered.contains(fingerprint) || open.contains(fingerprint);
             let goes_on = self.kept.contains_key(fingerprint);

@@ -1,15 +1,15 @@
 //! What is there before a start: the target itself, what it has left behind, and who holds
 //! its ports. Nothing is started beside what may be the target.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use domain::{check::Check, target::ProcessHandle};
 use host::process::{
-    Configured, Files, Found, KnownBy, Run, Running, Search,
-    find::{belonging, find, started_beside},
-    ports::{Holder, holders, local_addresses},
-    proc,
-    scan::{Entry, scan},
+    Configured, Files, Found, Host, KnownBy, Run, Running, Search, ThisHost,
+    find::{belonging, started_beside},
+    ports::Holder,
+    present::{Obstacle, present, started_meanwhile},
+    scan::scan,
     stop::{Held, hold, hold_each, stop},
 };
 use tracing::info;
@@ -39,45 +39,15 @@ impl Case {
     ///
     /// A refusal, where something runs that may be the target, or holds its port.
     pub(super) fn look(&self) -> Result<Present, Failure> {
-        let entries = scan();
-        let found = find(self.search(), || &entries);
-        let heads = match &found {
-            Found::Unclear { reason, .. } => return Err(Failure::refused(reason.clone())),
-            Found::Running(running) => {
-                if let Some(how) = running.by.adoption() {
-                    let (target, pid) = (self.files.target(), running.main.pid);
-                    info!(target.name = target, pid, how, "a running process is adopted");
-                }
-                hold(running)
-            }
-            Found::NotRunning { .. } => Vec::new(),
-        };
-        let mut rest = belonging(self.search(), &found, &entries);
-        let groups: BTreeSet<i32> =
-            heads.iter().filter_map(|it| Self::group_of(it.run(), &entries)).collect();
-        let head_runs: Vec<Run> = heads.iter().map(Held::run).collect();
-        let is_known = |run: &Run, rest: &[Run]| {
-            head_runs.contains(run)
-                || rest.contains(run)
-                || entries.iter().any(|it| it.run == *run && groups.contains(&it.group))
-        };
-        for holder in holders(&local_addresses(&self.checks)) {
-            if holder.processes.iter().any(|it| is_known(it, &rest)) {
-                continue;
-            }
-            let marked: Vec<Run> = holder
-                .processes
-                .iter()
-                .copied()
-                .filter(|it| self.carries_mark(it, &entries))
-                .collect();
-            if marked.is_empty() {
-                return Err(self.held(&holder));
-            }
-            // Left over by an earlier run than the last.
-            rest.extend(marked);
+        let found = present(self.search(), &scan()).map_err(|it| self.refused(it))?;
+        if let Some(running) = &found.running
+            && let Some(how) = running.by.adoption()
+        {
+            let (target, pid) = (self.files.target(), running.main.pid);
+            info!(target.name = target, pid, how, "a running process is adopted");
         }
-        Ok(Present { heads, rest: hold_each(&rest) })
+        let heads = found.running.as_ref().map(hold).unwrap_or_default();
+        Ok(Present { heads, rest: hold_each(&found.rest) })
     }
 
     /// Looks again when all was ended: somebody may have started the target meanwhile. Returns
@@ -87,17 +57,9 @@ impl Case {
     ///
     /// When somebody else holds its port now.
     pub(super) fn look_again(&self) -> Result<Option<i32>, Failure> {
-        match find(self.search(), scan) {
-            Found::Running(running) => return Ok(Some(running.main.pid)),
-            Found::Unclear { reason, .. } => return Err(Failure::new(reason)),
-            Found::NotRunning { .. } => {}
-        }
-        match holders(&local_addresses(&self.checks)).first() {
-            None => Ok(None),
-            Some(holder) => {
-                let held = self.held(holder);
-                Err(Failure { is_refusal: false, ..held })
-            }
+        match started_meanwhile(self.search(), scan) {
+            Ok(run) => Ok(run.map(|it| it.pid)),
+            Err(obstacle) => Err(Failure { is_refusal: false, ..self.refused(obstacle) }),
         }
     }
 
@@ -115,26 +77,25 @@ impl Case {
 
     fn search(&self) -> Search<'_> {
         let configured = self.configured.as_deref();
-        Search { files: &self.files, handle: &self.process, checks: &self.checks, configured }
+        Search {
+            host: &ThisHost,
+            files: &self.files,
+            handle: &self.process,
+            checks: &self.checks,
+            configured,
+        }
     }
 
-    /// Returns the group of a process if it leads it.
-    fn group_of(run: Run, entries: &[Entry]) -> Option<i32> {
-        entries.iter().find(|it| it.run == run && it.leads()).map(|it| it.group)
-    }
-
-    fn carries_mark(&self, run: &Run, entries: &[Entry]) -> bool {
-        let state_dir = self.files.state_dir().to_string_lossy();
-        entries.iter().any(|it| {
-            it.run == *run
-                && it.target.as_deref() == Some(self.files.target())
-                && it.state_dir.as_deref() == Some(&state_dir)
-        })
+    fn refused(&self, obstacle: Obstacle) -> Failure {
+        match obstacle {
+            Obstacle::Unclear(reason) => Failure::refused(reason),
+            Obstacle::Held(holder) => self.held(&holder),
+        }
     }
 
     fn held(&self, holder: &Holder) -> Failure {
-        let by = match holder.processes.first().and_then(|it| Some((it.pid, it.id()?))) {
-            Some((pid, id)) => format!("process {pid} ({})", proc::describe(id)),
+        let by = match holder.processes.first() {
+            Some(run) => format!("process {} ({})", run.pid, ThisHost.describe(run.pid)),
             None => "a process that may not be looked at".to_owned(),
         };
         let target = self.files.target();

@@ -277,3 +277,32 @@ fn each_newcomer_stands_for_the_one_that_was_lost_before_it_came() {
         assert_eq!(world.pass(1), [""; 0]);
     }
 }
+
+#[test]
+fn whose_place_was_taken_stands_for_another_when_it_is_back() {
+    let mut world = World::new();
+    world.join(member("fixer-1", "fixer", "b"));
+    assert_eq!(world.pass(60), [""; 0]);
+    // Each stands for the one before: the third for the second, which was only cut off.
+    for (lost, next) in [("fixer-1", "fixer-2"), ("fixer-2", "fixer-3")] {
+        world.lose(lost);
+        world.join(member(next, "fixer", next));
+        assert_eq!(world.pass(60), [""; 0]);
+    }
+    world.lose("fixer-3");
+    world.join(member("fixer-2", "fixer", "fixer-2"));
+    assert_eq!(world.pass(20), [""; 0], "as many are there as before");
+}
+
+#[test]
+fn who_is_back_in_its_own_place_stands_for_nobody_else() {
+    let mut world = World::new();
+    for (id, host) in [("fixer-1", "b"), ("fixer-2", "c")] {
+        world.join(member(id, "fixer", host));
+    }
+    assert_eq!(world.pass(60), [""; 0]);
+    world.lose("fixer-1");
+    world.lose("fixer-2");
+    world.join(member("fixer-1", "fixer", "b"));
+    assert_eq!(world.pass(20), ["+agent_down/fixer-2"]);
+}

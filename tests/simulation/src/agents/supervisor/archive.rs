@@ -99,6 +99,7 @@ async fn look_at_ledger(office: &Office) {
 async fn forget(office: &Office) {
     let agent = &office.agent;
     look_at_ledger(office).await;
+    find(office).await;
     let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
         u64::MAX
     } else {
@@ -116,7 +117,7 @@ async fn forget(office: &Office) {
     agent.call(Op::SnapshotDelete(old), TRY).await;
 }
 
-/// Learns which snapshots former leaders have stored.
+/// Learns which snapshots there are.
 pub(super) async fn find(office: &Office) {
     let Some(Reply::Snapshots(seqs)) = office.agent.call(Op::SnapshotList, TRY).await else {
         return;

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use domain::{
     fact::Fact,
     id::{IncidentId, Position},
-    wire::{Envelope, FixOrder, FixOutcome, Input, LedgerEntry, Verb, WorkKind},
+    wire::{Envelope, FixOrder, FixOutcome, Input, LedgerEntry, TimerFired, Verb, WorkKind},
 };
 use serde_json::{Value, json};
 
 use super::Office;
-use crate::{agents::Agent, bug::Bug};
+use crate::{agents::Agent, bug::Bug, senders::WORD};
 
 /// The last order of each incident.
 pub(super) type Former = BTreeMap<IncidentId, FixOrder>;
@@ -134,6 +134,52 @@ pub(super) fn fail_refusals(agent: &Agent, message: InboxMessage) -> InboxMessag
     }
     let payload = Bytes::from(serde_json::to_vec(&envelopes).expect("inputs have a form in JSON"));
     InboxMessage { payload, ..message }
+}
+
+/// Takes the first word of a sender for all that it says later.
+pub(super) fn forget_repeats(agent: &Agent, message: InboxMessage) -> InboxMessage {
+    if !agent.world.bug(Bug::RepeatsForgotten) || !message.subject.ends_with("frame.event") {
+        return message;
+    }
+    let Ok(mut envelopes) = serde_json::from_slice::<Vec<Envelope>>(&message.payload) else {
+        return message;
+    };
+    for envelope in &mut envelopes {
+        if let Input::Event(event) = &mut envelope.input
+            && event.ends_at.is_some()
+        {
+            event.ends_at = event.starts_at.map(|it| it + WORD);
+        }
+    }
+    let payload = Bytes::from(serde_json::to_vec(&envelopes).expect("inputs have a form in JSON"));
+    InboxMessage { payload, ..message }
+}
+
+/// Forgets commands about what is over.
+pub(super) fn forget_refused(agent: &Agent, core: &Core, message: InboxMessage) -> InboxMessage {
+    let is_asked = agent.world.bug(Bug::RefusedCommandsForgotten);
+    if !is_asked || !message.subject.ends_with("frame.command") {
+        return message;
+    }
+    let Ok([mut envelope]) = serde_json::from_slice::<[Envelope; 1]>(&message.payload) else {
+        return message;
+    };
+    let Input::Command(command) = &envelope.input else { return message };
+    let incident = match &command.verb {
+        Verb::Approve { incident, .. }
+        | Verb::Reject { incident, .. }
+        | Verb::Retry { incident }
+        | Verb::Close { incident, .. } => *incident,
+        _ => return message,
+    };
+    if core.desk().incident(incident).is_some_and(|it| !it.is_over()) {
+        return message;
+    }
+    // A deadline that nobody has.
+    let (incident, due) = (IncidentId::NONE, agent.utc());
+    envelope.input = Input::Timer(TimerFired { incident, due, epoch: None });
+    let payload = Bytes::from(serde_json::to_vec(&[envelope]).expect("inputs have a form in JSON"));
+    InboxMessage { payload, subject: "selfheal.frame.timer".to_owned(), ..message }
 }
 
 /// Calls an event without an id after its place in the inbox alone.

@@ -1,16 +1,16 @@
 //! Leading: one append in flight, decisions ahead of it, consequences behind it.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, time::Duration};
 
-use ::supervisor::core::{Batch, Consequences, Presence, Wheel};
+use ::supervisor::{
+    core::{Batch, Consequences, Presence, Published, Wheel},
+    withdrawal::{self, Outlook},
+};
 use bytes::Bytes;
 use domain::{
     desk::{Recall, Recorded, Wish},
     fact::Fact,
-    wire::{
-        Claim, ClaimState, Envelope, FixMode, FixOutcome, FixReport, Input, Refusal, TimerFired,
-        WorkKind,
-    },
+    wire::{Claim, ClaimState, Envelope, Input, TimerFired, WorkKind},
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -20,9 +20,10 @@ use super::{
     file, scribe,
 };
 use crate::{
-    agents::lease::Lease,
+    agents::{Agent, lease::Lease},
     broker::{Op, Reply},
     bug::Bug,
+    clock::{micros, utc},
 };
 
 const IDLE: Duration = Duration::from_secs(30);
@@ -33,7 +34,9 @@ const GIVE_UP_TRIES: u32 = 5;
 const FULL_WAIT: Duration = Duration::from_secs(1);
 const FULL_TRIES: u32 = 60;
 const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
-const RECALL_TRIES: u32 = 5;
+/// For how long an order that is to be withdrawn is looked at, and after which wait again.
+const RECALL_FOR: Duration = Duration::from_secs(25);
+const RECALL_AGAIN: Duration = Duration::from_millis(500);
 
 /// What became of an append.
 enum Outcome {
@@ -51,6 +54,7 @@ struct Court<'a> {
     wheel: Wheel,
     appending: Option<Appending>,
     republish: bool,
+    published: Rc<RefCell<Published>>,
     scribe: UnboundedSender<scribe::Page>,
     courier: UnboundedSender<Vec<(WorkKind, String, Bytes)>>,
     tells_deadlines: bool,
@@ -67,7 +71,8 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
     let (courier, wishes) = unbounded_channel();
     let (end, ended) = tokio::sync::oneshot::channel();
     office.agent.spawn(scribe::write_all(office.agent.clone(), pages, end));
-    office.agent.spawn(carry(office.clone(), wishes));
+    let published = Rc::default();
+    office.agent.spawn(carry(office.clone(), Rc::clone(&published), wishes));
     let is_first = office.seat.borrow().core.n_stored() == 0;
     let mut court = Court {
         office,
@@ -75,6 +80,7 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         wheel: Wheel::default(),
         appending: None,
         republish: true,
+        published,
         scribe,
         courier,
         tells_deadlines: is_first || !office.agent.world.bug(Bug::TimersLostAtFailover),
@@ -116,12 +122,22 @@ fn say_that_we_lead(office: &Office, epoch: u64) -> Option<tokio::sync::oneshot:
 /// Publishes wishes, one after the other. What is not taken is published again later.
 async fn carry(
     office: Office,
+    published: Rc<RefCell<Published>>,
     mut waiting: tokio::sync::mpsc::UnboundedReceiver<Vec<(WorkKind, String, Bytes)>>,
 ) {
     while let Some(wishes) = waiting.recv().await {
         for (kind, id, payload) in wishes {
-            let op = Op::Publish { kind, id, payload };
-            drop(office.agent.call(op, TRY).await);
+            let place = published.borrow_mut().place(&id);
+            if let Some(place) = place.filter(|_| !office.agent.world.bug(Bug::OneQueueForAll)) {
+                let op = Op::Holds { place, id: id.clone() };
+                if let Some(Reply::Held(true)) = office.agent.call(op, TRY).await {
+                    continue;
+                }
+            }
+            let op = Op::Publish { kind, id: id.clone(), payload };
+            if let Some(Reply::Stored(place)) = office.agent.call(op, TRY).await {
+                published.borrow_mut().note(&id, place);
+            }
         }
     }
 }
@@ -153,7 +169,7 @@ impl Court<'_> {
 
     async fn hold(&mut self, lease: &Lease) {
         let agent = self.office.agent.clone();
-        let mut republish_at = agent.now() + crate::clock::micros(REPUBLISH);
+        let mut republish_at = agent.now() + micros(REPUBLISH);
         let mut presence = Presence::default();
         let mut after = self.office.seat.borrow().core.read_after();
         loop {
@@ -176,7 +192,7 @@ impl Court<'_> {
                 () = told(&mut self.told) => {}
                 () = node.connected.notified() => self.republish = true,
                 () = crate::sim::Sim::sleep(&agent.world, until_republish) => {
-                    republish_at = agent.now() + crate::clock::micros(REPUBLISH);
+                    republish_at = agent.now() + micros(REPUBLISH);
                     self.republish = true;
                     let office = self.office.clone();
                     agent.spawn(async move { archive::shorten(&office).await });
@@ -189,6 +205,9 @@ impl Court<'_> {
                                 after = message.seq;
                                 let message = bugs::approve_anything(&agent, &seat.core, message);
                                 let message = bugs::fail_refusals(&agent, message);
+                                let message = bugs::forget_repeats(&agent, message);
+                                let message =
+                                    bugs::forget_refused(&agent, &seat.core, message);
                                 let message = bugs::without_time(&agent, message);
                                 seat.core.offer(&message);
                             }
@@ -268,6 +287,7 @@ impl Court<'_> {
             }
             if self.republish && seat.core.is_settled() {
                 self.republish = false;
+                self.published.borrow_mut().turn();
                 let wishes = seat.core.republish();
                 let recalls = seat.core.desk().recalls().collect();
                 drop(seat);
@@ -363,47 +383,58 @@ async fn told(told: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
     }
 }
 
-/// Withdraws an order as `reign::recall`: claims its attempt before a fixer does.
+/// Withdraws an order as `reign::recall`: claims its attempt before a fixer does, or keeps a
+/// fixer that is silent from going on.
 async fn withdraw(office: Office, recall: Recall) {
     let agent = &office.agent;
-    let Recall { work, claim_key, plan_hash } = recall;
-    let by = agent.member.to_string();
-    let id = format!("recall-{by}-{}", agent.now());
-    let claim = Claim::new(id.clone(), by.clone(), agent.utc(), plan_hash);
-    let claim = Claim { state: ClaimState::Recalled, lease_ms: Some(0), ..claim };
-    let key = format!("{}.{claim_key}", work.incident);
-    let mut is_ours = false;
-    for _ in 0..RECALL_TRIES {
-        let op = Op::Claim { key: key.clone(), claim: claim.clone() };
-        if let Some(Reply::Stored(_)) = agent.call(op, TRY).await {
-            is_ours = true;
-            break;
+    let (by, work) = (agent.member.to_string(), recall.work);
+    let give_up = agent.now() + micros(RECALL_FOR);
+    let report = loop {
+        match look(agent, &recall).await {
+            Some(Outlook::Withdrawn) => {
+                agent.say(|| format!("{} attempt {} is withdrawn", work.incident, work.attempt));
+                break withdrawal::withdrawn(work, &by);
+            }
+            Some(Outlook::Ended(reason)) => {
+                agent.say(|| format!("{} attempt {} is given up", work.incident, work.attempt));
+                break withdrawal::ended(work, &by, reason);
+            }
+            Some(Outlook::Replace(_)) => {}
+            Some(Outlook::Wait(wait)) => agent.sleep(wait).await,
+            None => agent.sleep(RECALL_AGAIN).await,
         }
-        let op = Op::Holder { key: key.clone() };
-        if let Some(Reply::Holder(Some(holder))) = agent.call(op, TRY).await {
-            is_ours = holder.claim.state == ClaimState::Recalled;
-            break;
+        // It is looked at again with all that is published again.
+        if give_up <= agent.now() {
+            return;
         }
-    }
-    if !is_ours {
-        return;
-    }
-    agent.say(|| format!("{} attempt {} is withdrawn", work.incident, work.attempt));
-    let report = FixReport {
-        work,
-        mode: FixMode::Apply,
-        outcome: FixOutcome::Refused {
-            reason: format!("{by} withdrew it"),
-            code: Refusal::Recalled,
-        },
-        by: by.clone(),
-        steps: Vec::new(),
-        undone: false,
-        took_ms: 0,
     };
     let id = format!("{}/{by}", work.wish_id(WorkKind::Fix));
-    // It is withdrawn again with all that is published again.
     office.lanes.submit(agent, &Envelope::new(id, Input::Fix(report))).await.ok();
+}
+
+/// Claims the attempt, or says what is to be done about whoever has. `None` when the broker does
+/// not tell.
+async fn look(agent: &Agent, recall: &Recall) -> Option<Outlook> {
+    let id = format!("recall-{}-{}", agent.member, agent.now());
+    let claim = Claim::new(id, agent.member.to_string(), agent.utc(), recall.plan_hash.clone());
+    let first = Claim { state: ClaimState::Recalled, lease_ms: Some(0), ..claim.clone() };
+    let key = format!("{}.{}", recall.work.incident, recall.claim_key);
+    let op = Op::Claim { key: key.clone(), claim: first };
+    if let Some(Reply::Stored(_)) = agent.call(op, TRY).await {
+        return Some(Outlook::Withdrawn);
+    }
+    let op = Op::Holder { key: key.clone() };
+    let Some(Reply::Holder(Some(record))) = agent.call(op, TRY).await else { return None };
+    let outlook = withdrawal::outlook(&record, utc(agent.now()));
+    if let Outlook::Replace(left) = outlook {
+        let claim = withdrawal::replacement(claim, left);
+        let op = Op::Renew { key, seen: record.seq, claim };
+        if let Some(Reply::Stored(_)) = agent.call(op, TRY).await {
+            agent.say(|| format!("{} may begin no further step", record.claim.by));
+            return Some(Outlook::Wait(left));
+        }
+    }
+    Some(outlook)
 }
 
 async fn under_way(appending: &mut Option<Appending>) -> Outcome {
