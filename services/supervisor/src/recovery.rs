@@ -76,7 +76,7 @@ async fn begin_with(
     let decisions = desk.n_decisions();
     match search.read(decisions, log.last_seq()) {
         Use::Pass => return Ok(None),
-        Use::Whole => {}
+        Use::Whole => log.has_whole(seq),
         Use::LeaveOut(up_to) => log.leave_out(up_to)?,
     }
     info!(snapshot = seq, decisions, "a snapshot is taken up");

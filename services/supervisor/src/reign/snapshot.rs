@@ -157,7 +157,7 @@ impl Archivist {
         self.find().await;
         let (logged, forgettable) = {
             let state = self.state.read().await;
-            let logged = state.log.last_entry();
+            let logged = state.log.whole_entry();
             (logged, state.core.snapshots().ledger_forgettable(logged))
         };
         if let Some(Forgettable { up_to, unlogged_after }) = forgettable {

@@ -147,7 +147,7 @@ impl Office {
         let mut disk = world.node(agent.node).disk.borrow_mut();
         match search.read(desk.n_decisions(), disk.last_seq()) {
             Use::Pass => return false,
-            Use::Whole => {}
+            Use::Whole => disk.has_whole(seq),
             // What is missing must be remembered, for which there must be room: without, the
             // process ends, and is started again.
             Use::LeaveOut(_) if !disk.has_room(agent.now()) => {

@@ -103,7 +103,7 @@ async fn forget(office: &Office) {
     let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
         u64::MAX
     } else {
-        agent.world.node(agent.node).disk.borrow().last_entry()
+        agent.world.node(agent.node).disk.borrow().whole_entry()
     };
     let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
     if let Some(forgettable) = forgettable {
