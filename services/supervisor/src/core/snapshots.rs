@@ -86,13 +86,16 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Notes that the ledger has grown by a message of so many bytes.
-    pub fn grown(&mut self, bytes: usize) {
+    /// Notes that the ledger has grown by message `seq` of so many bytes. What the broker says of
+    /// the ledger may hold it before we hear that it is stored.
+    pub fn grown(&mut self, seq: u64, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes_since = self.bytes_since.saturating_add(bytes);
         self.entries_since += 1;
-        self.fill.bytes = self.fill.bytes.saturating_add(bytes.saturating_add(MESSAGE_EXTRA));
-        self.fill.last_seq += 1;
+        if self.fill.last_seq < seq {
+            self.fill.bytes = self.fill.bytes.saturating_add(bytes.saturating_add(MESSAGE_EXTRA));
+            self.fill.last_seq = seq;
+        }
     }
 
     /// Notes what the broker says of the ledger.
@@ -239,25 +242,25 @@ mod tests {
     #[test]
     fn a_snapshot_is_due_when_the_ledger_has_grown_by_as_much() {
         let mut snapshots = Snapshots::default();
-        snapshots.grown(1000);
+        snapshots.grown(1, 1000);
         assert!(!snapshots.is_due());
-        snapshots.grown(16 * 1024 * 1024);
+        snapshots.grown(2, 16 * 1024 * 1024);
         assert!(snapshots.is_due());
         snapshots.begun();
-        snapshots.grown(17 * 1024 * 1024);
+        snapshots.grown(3, 17 * 1024 * 1024);
         assert!(!snapshots.is_due(), "one is under way");
         snapshots.stored(2, 64 * 1024 * 1024);
         assert!(!snapshots.is_due(), "the ledger has grown by less than the snapshot's size");
-        snapshots.grown(48 * 1024 * 1024);
+        snapshots.grown(4, 48 * 1024 * 1024);
         assert!(snapshots.is_due());
     }
 
     #[test]
     fn many_small_messages_make_one_due_too() {
         let mut snapshots = Snapshots::default();
-        for _ in 0..ENTRIES_MAX {
+        for seq in 1..=ENTRIES_MAX {
             assert!(!snapshots.is_due());
-            snapshots.grown(10);
+            snapshots.grown(seq, 10);
         }
         assert!(snapshots.is_due());
         snapshots.begun();
@@ -281,8 +284,8 @@ mod tests {
         snapshots.stored(30_000, 1);
         assert_eq!(up_to(&snapshots), Some(20_000 - ENTRIES_KEPT));
         let mut again = Snapshots::default();
-        for _ in 0..40 {
-            again.grown(1024 * 1024);
+        for seq in 1..=40 {
+            again.grown(seq, 1024 * 1024);
         }
         again.found(vec![30_000, 20_000, 10_000], 1, 30_002);
         assert_eq!(up_to(&again), None, "we have not read it back");
@@ -296,7 +299,7 @@ mod tests {
         let mut snapshots = Snapshots::default();
         snapshots.filled(Fill { first_seq: 1, last_seq: 0, bytes: 0, bytes_max: Some(MAX) });
         for seq in 1..=2000 {
-            snapshots.grown(245_000);
+            snapshots.grown(seq, 245_000);
             assert!(snapshots.fill.bytes < MAX, "full at message {seq}");
             if snapshots.is_due() {
                 snapshots.begun();
@@ -327,6 +330,18 @@ mod tests {
         found.filled(fill(95));
         found.found(vec![90, 40], 1, 100);
         assert_eq!(up_to(&found), None, "nobody has read it back");
+    }
+
+    #[test]
+    fn a_message_that_the_broker_has_counted_is_not_counted_again() {
+        let mut snapshots = Snapshots::default();
+        let fill = Fill { first_seq: 1, last_seq: 7, bytes: 700, bytes_max: Some(1000) };
+        snapshots.filled(fill);
+        snapshots.grown(7, 200);
+        assert_eq!(snapshots.fill, fill, "it was there when the broker was asked");
+        snapshots.grown(8, 100);
+        assert_eq!(snapshots.fill.bytes, 700 + 100 + MESSAGE_EXTRA);
+        assert_eq!(snapshots.fill.last_seq, 8);
     }
 
     #[test]
