@@ -51,6 +51,8 @@ pub(crate) struct Office {
     lanes: Lanes,
     seat: Rc<RefCell<Seat>>,
     vigil: Rc<RefCell<Vigil>>,
+    /// The state is that of the ledger from its start, not from a snapshot.
+    is_from_start: Rc<Cell<bool>>,
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
@@ -59,8 +61,9 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let seat = Rc::new(RefCell::new(seat));
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
-    let vigil = Rc::default();
-    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil };
+    let (vigil, is_from_start) = (Rc::default(), Rc::default());
+    let office =
+        Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil, is_from_start };
     agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
     agent.spawn(lending::fill(office.clone()));
@@ -82,7 +85,8 @@ impl Office {
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
-            self.agent.world.node(self.agent.node).leads_since.set(None);
+            let node = self.agent.world.node(self.agent.node);
+            node.led.set(node.leads_since.take().map(|since| (since, self.agent.now())));
         }
     }
 
@@ -101,6 +105,7 @@ impl Office {
                     search.look(&self.look().await);
                 }
                 Step::Start => {
+                    self.is_from_start.set(true);
                     return self.seat.borrow_mut().core.reset(Desk::default(), 0);
                 }
                 Step::Read(seq) => {
@@ -160,6 +165,7 @@ impl Office {
             }
         }
         agent.say(|| format!("begins with the snapshot behind message {seq}"));
+        self.is_from_start.set(false);
         self.seat.borrow_mut().core.reset(desk, seq);
         true
     }
@@ -214,8 +220,26 @@ impl Office {
         Some(lease)
     }
 
+    /// Takes the state that was made of the same messages before, as far as our log has their lines.
+    fn skip(&self, messages: &[LedgerMessage]) {
+        let (agent, world) = (&self.agent, &self.agent.world);
+        let mut seat = self.seat.borrow_mut();
+        let after = seat.core.ledger_seq();
+        let Some(last) = messages.last().filter(|_| self.is_from_start.get()) else { return };
+        let Some((seq, desk)) = world.desks.within(after, last.seq) else { return };
+        if world.node(agent.node).disk.borrow().last_seq() <= desk.n_decisions() {
+            return;
+        }
+        let mut snapshots = seat.core.snapshots().clone();
+        let skipped = messages.iter().filter(|it| after < it.seq && it.seq <= seq);
+        skipped.for_each(|it| snapshots.grown(it.seq, it.payload.len()));
+        seat.core.reset(desk, seq);
+        *seat.core.snapshots_mut() = snapshots;
+    }
+
     async fn fold(&self, messages: &[LedgerMessage]) {
         let (agent, disk) = (&self.agent, &self.agent.world.node(self.agent.node).disk);
+        self.skip(messages);
         for message in messages {
             let mut seat = self.seat.borrow_mut();
             if message.seq != seat.core.ledger_seq() + 1 {
