@@ -251,7 +251,7 @@ impl Core {
         (self.tail, self.ledger_seq) = (seq, seq);
         (self.covers, self.covered, self.offered) = (covers, covers, covers);
         self.n_stored = self.desk.n_decisions();
-        self.snapshots.grown(bytes);
+        self.snapshots.grown(seq, bytes);
     }
 
     /// Returns behind which message the inbox must be read. The last message may be a frame
@@ -347,7 +347,7 @@ impl Core {
             self.ledger_seq = wanted;
             self.covered = batch.covers;
             self.n_stored = self.n_stored.max(batch.last_decision());
-            self.snapshots.grown(payload.len());
+            self.snapshots.grown(wanted, payload.len());
             self.poison.retain(|it| batch.covers < *it);
         }
         self.n_ahead = self.n_ahead.saturating_sub(1);

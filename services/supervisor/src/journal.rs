@@ -82,6 +82,9 @@ pub(crate) struct Journal {
     len: u64,
     begun_at: SystemTime,
     last: Option<Line>,
+    /// The last line is known to be the last one of its message of the ledger. A crash may have
+    /// left only the first lines of it.
+    ends_whole: bool,
     /// Decisions up to here are not in the log, and are not written any more.
     left_out: u64,
 }
@@ -120,8 +123,8 @@ impl Journal {
         });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
         let begun_at = created.unwrap_or_else(|_| SystemTime::now());
-        let journal =
-            Self { path: path.to_owned(), rotation, file, len, begun_at, last, left_out: 0 };
+        let (path, ends_whole, left_out) = (path.to_owned(), false, 0);
+        let journal = Self { path, rotation, file, len, begun_at, last, ends_whole, left_out };
         journal.remove_oldest();
         Ok(journal)
     }
@@ -138,6 +141,17 @@ impl Journal {
         let last = self.last.as_ref().filter(|it| self.left_out < it.seq);
         let read = last.and_then(|it| serde_json::from_slice::<LogLine>(&it.json).ok());
         read.map_or(0, |it| it.entry)
+    }
+
+    /// Returns the last message of the ledger whose lines are all in the log, as far as is known.
+    #[must_use]
+    pub(crate) fn whole_entry(&self) -> u64 {
+        self.last_entry().saturating_sub(u64::from(!self.ends_whole))
+    }
+
+    /// Notes that the log has all lines of the messages up to this one, as a snapshot tells.
+    pub(crate) fn has_whole(&mut self, entry: u64) {
+        self.ends_whole |= self.last_entry() <= entry;
     }
 
     /// Leaves out the decisions up to `seq`, whose lines nobody can make any more, and
@@ -179,7 +193,10 @@ impl Journal {
             new.push(lines.text_from(last_seq + 1));
             last_seq = last_seq.max(lines.last_seq().unwrap_or(0));
         }
+        // Those of one message come together.
+        let reaches = all.iter().any(|it| it.last_seq() == Some(last_seq));
         if last_seq == self.last_seq() {
+            self.ends_whole |= reaches;
             return Ok(());
         }
         let before = self.len;
@@ -192,6 +209,7 @@ impl Journal {
             return Err(self.failed(source));
         }
         self.last = all.iter().rev().find_map(|it| it.find(last_seq));
+        self.ends_whole = true;
         self.rotate_if_due()
     }
 
@@ -347,7 +365,7 @@ impl Journal {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::tests_lines::{lines, recorded};
+    use crate::core::tests_lines::{lines, lines_of, recorded};
 
     pub(crate) const KEEP: Rotation = Rotation {
         bytes_max: u64::MAX,
@@ -391,6 +409,31 @@ pub(crate) mod tests {
         let mut journal = Journal::open(&path, KEEP).unwrap();
         journal.append(&[lines([2, 3, 4])]).unwrap();
         assert_eq!(seqs(&path), [1, 2, 3, 4], "no gap and no duplicate");
+    }
+
+    #[test]
+    fn a_message_whose_lines_may_be_cut_off_does_not_count_as_logged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incident_logs.jsonl");
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        assert_eq!(journal.whole_entry(), 0, "nothing is there");
+        journal.append(&[lines_of(8, [1]), lines_of(9, [2, 3])]).unwrap();
+        assert_eq!(journal.whole_entry(), 9);
+        // As after a crash: whether there was one more line in the same message is not known.
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        assert_eq!((journal.last_entry(), journal.whole_entry()), (9, 8));
+        journal.append(&[lines_of(8, [1])]).unwrap();
+        assert_eq!(journal.whole_entry(), 8, "that one was whole before");
+        journal.append(&[lines_of(9, [3])]).unwrap();
+        assert_eq!(journal.whole_entry(), 9, "the ledger has no more");
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        journal.append(&[lines_of(9, [3, 4])]).unwrap();
+        assert_eq!(journal.whole_entry(), 9, "one more was missing");
+        let mut journal = Journal::open(&path, KEEP).unwrap();
+        journal.has_whole(8);
+        assert_eq!(journal.whole_entry(), 8, "that snapshot does not reach it");
+        journal.has_whole(9);
+        assert_eq!(journal.whole_entry(), 9, "the snapshot behind it has no more");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use service::Chain;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::pages::{Ask, Gap, Missing, is_removed, page};
+use crate::pages::{Ask, Filling, Gap, Missing, is_removed, next_line, page};
 
 /// How long one page may take.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
@@ -99,7 +99,8 @@ pub(crate) async fn fill(
     }
 }
 
-/// Fetches what is missing from the first supervisor that has all of it.
+/// Fetches what is missing from the first supervisor that has all of it. When none has, the gap is
+/// split where one goes on that has a part, and both are asked for the next time.
 async fn fetch(bus: &Bus, member: &str, missing: &Missing, gap: Gap) -> std::io::Result<bool> {
     let mut living = bus.members().watch();
     let whole = living.wait_for(|it| it.contains_key(member));
@@ -112,27 +113,55 @@ async fn fetch(bus: &Bus, member: &str, missing: &Missing, gap: Gap) -> std::io:
     // What one has removed as old another may have kept for longer.
     let whole = others.iter().map(|it| (it, false));
     let rest = others.iter().map(|it| (it, true));
-    'others: for (other, may_be_removed) in whole.chain(rest) {
+    let mut parts_at = None;
+    for (other, may_be_removed) in whole.chain(rest) {
         let mut filling = missing.fill(gap)?;
-        while let Some(from) = filling.wants() {
-            let ask = serde_json::to_vec(&Ask { from })?;
-            let page = match bus.request(subject(bus, &other.id), ask.into(), PAGE_WAIT).await {
-                Ok(page) if !page.is_empty() && (may_be_removed || !is_removed(&page)) => page,
-                Ok(_) => continue 'others,
-                Err(failure) => {
-                    debug!(error = %Chain(&failure), other = other.id, "another supervisor did not give lines of its log");
-                    continue 'others;
-                }
-            };
-            if let Err(error) = filling.take(&page) {
-                warn!(%error, other = other.id, "what another supervisor gave are not the lines that follow");
-                continue 'others;
+        let next_line = fetch_from(bus, &other.id, &mut filling, may_be_removed).await?;
+        match filling.wants() {
+            None => {
+                filling.finish()?;
+                return Ok(true);
             }
+            // Where it ends, or else where it begins.
+            Some(next) if gap.from < next => parts_at = Some(next),
+            Some(_) => parts_at = parts_at.or(next_line),
         }
-        filling.finish()?;
-        return Ok(true);
+    }
+    if let Some(at) = parts_at {
+        missing.split(gap, at)?;
     }
     Ok(false)
+}
+
+/// Fetches from one supervisor as many lines as it has. Returns its next line when it lacks the one
+/// that is wanted.
+async fn fetch_from(
+    bus: &Bus,
+    other: &str,
+    filling: &mut Filling,
+    may_be_removed: bool,
+) -> std::io::Result<Option<u64>> {
+    while let Some(from) = filling.wants() {
+        let ask = serde_json::to_vec(&Ask { from })?;
+        let page = match bus.request(subject(bus, other), ask.into(), PAGE_WAIT).await {
+            Ok(page) => page,
+            Err(failure) => {
+                debug!(error = %Chain(&failure), other, "another supervisor did not give lines of its log");
+                return Ok(None);
+            }
+        };
+        if let Some(next) = next_line(&page) {
+            return Ok(Some(next));
+        }
+        if page.is_empty() || (!may_be_removed && is_removed(&page)) {
+            return Ok(None);
+        }
+        if let Err(error) = filling.take(&page) {
+            warn!(%error, other, "what another supervisor gave are not the lines that follow");
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more")]

@@ -85,7 +85,7 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     let _servers = queries::serve(&cx.bus, &state, &about).await?;
     let _lines = lending::serve(&cx.bus, &cx.member_id, dir.log_path()).await?;
     let vigil = SharedVigil::default();
-    cx.essential("watch", watching::watch(cx.bus.clone(), vigil.clone(), cx.stop.clone()));
+    cx.essential("watch", watching::follow(cx.bus.clone(), vigil.clone(), cx.stop.clone()));
     let log_path = dir.log_path();
     cx.tasks.spawn(gauges::watch(gauges::Sources {
         bus: cx.bus.clone(),

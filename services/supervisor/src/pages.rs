@@ -61,8 +61,21 @@ pub(crate) fn is_removed(page: &[u8]) -> bool {
     serde_json::from_slice::<Removed>(page).is_ok()
 }
 
-/// Returns lines as they stand in the log, from decision `from` on; nothing when it is not
-/// in the log. When it was removed as old, says so.
+/// What stands in place of a line that is missing here too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lacking {
+    /// The first line behind it that is there.
+    next_line: u64,
+}
+
+/// Returns the next line that the giver of a page has, which lacks the one that was asked for.
+pub(crate) fn next_line(page: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Lacking>(page).ok().map(|it| it.next_line)
+}
+
+/// Returns lines as they stand in the log, from decision `from` on; nothing when the log ends
+/// before it. When it was removed as old, or is missing here too, says so.
 ///
 /// # Errors
 ///
@@ -86,7 +99,7 @@ pub(crate) fn page(log: &Path, from: u64) -> io::Result<Vec<u8>> {
                 return Ok(serde_json::to_vec(&Removed { removed_before: first })?);
             }
             // A later file may have it, unless this one is behind it already.
-            Some(_) => return Ok(Vec::new()),
+            Some((_, next_line)) => return Ok(serde_json::to_vec(&Lacking { next_line })?),
             None => is_first &= len == 0,
         }
     }
@@ -187,6 +200,23 @@ impl Missing {
             gaps.push(gap);
         }
         self.write(&gaps)
+    }
+
+    /// Makes two gaps of one, the second from this decision on: one supervisor may have lines of
+    /// it that another lacks as well.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn split(&self, gap: Gap, at: u64) -> io::Result<()> {
+        let mut gaps = self.gaps();
+        let place = gaps.iter().position(|it| *it == gap);
+        if let Some(place) = place.filter(|_| gap.from < at && at <= gap.to) {
+            let parts = [Gap { to: at - 1, ..gap }, Gap { from: at, ..gap }];
+            gaps.splice(place..=place, parts);
+            self.write(&gaps)?;
+        }
+        Ok(())
     }
 
     fn write(&self, gaps: &[Gap]) -> io::Result<()> {
@@ -311,7 +341,7 @@ mod tests {
             assert!(found.windows(2).all(|two| two[0] + 1 == two[1]), "{found:?}");
         }
         assert!(page(&path, 41).unwrap().is_empty());
-        assert!(page(&path, 0).unwrap().is_empty());
+        assert_eq!(next_line(&page(&path, 0).unwrap()), Some(1));
     }
 
     /// A gap, and what is left of the other's log: lines that nobody keeps are not missing.
@@ -347,7 +377,7 @@ mod tests {
             while let Some(from) = filling.wants() {
                 let page = page(&other, from).unwrap();
                 assert_eq!(is_removed(&page), 1 < left && from == 1 && filled.is_some());
-                if page.is_empty() {
+                if next_line(&page).is_some() {
                     is_whole = false;
                     break;
                 }
@@ -362,6 +392,35 @@ mod tests {
             all.extend(seqs(&path));
             assert_eq!(all, filled);
         }
+    }
+
+    /// Two others each lack a part of what we lack.
+    #[test]
+    fn a_gap_is_split_where_another_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (other, path) = (dir.path().join("a/log.jsonl"), dir.path().join("b/log.jsonl"));
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        let mut journal = Journal::open(&other, KEEP).unwrap();
+        journal.append(&[lines([1, 2])]).unwrap();
+        journal.leave_out(4).unwrap();
+        journal.append(&[lines([5, 6])]).unwrap();
+        assert_eq!(next_line(&page(&other, 3).unwrap()), Some(5));
+        assert_eq!(next_line(&page(&other, 2).unwrap()), None);
+
+        Journal::open(&path, KEEP).unwrap().leave_out(6).unwrap();
+        let missing = Missing::of(&path);
+        let gap = |from, to| Gap { from, to };
+        missing.split(gap(1, 6), 7).unwrap();
+        missing.split(gap(1, 6), 1).unwrap();
+        missing.split(gap(1, 5), 3).unwrap();
+        assert_eq!(missing.gaps(), [gap(1, 6)], "nothing is split there");
+        missing.split(gap(1, 6), 5).unwrap();
+        assert_eq!(missing.gaps(), [gap(1, 4), gap(5, 6)]);
+        let mut filling = missing.fill(gap(5, 6)).unwrap();
+        filling.take(&page(&other, 5).unwrap()).unwrap();
+        filling.finish().unwrap();
+        assert_eq!(missing.gaps(), [gap(1, 4)]);
     }
 
     #[test]

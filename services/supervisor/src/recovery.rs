@@ -1,7 +1,5 @@
 //! The state that a start begins with: a snapshot, or nothing.
 
-use std::time::Duration;
-
 use bus::Bus;
 use domain::desk::{Desk, SnapshotError, SnapshotReader};
 use service::{BoxError, Chain, ConfigError};
@@ -11,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     core::{
         Core,
-        recovery::{Beginning, Found, LINE_MAX, LineReader, Unreadable, beginnings},
+        recovery::{AGAIN, Found, LINE_MAX, LineReader, Search, Step, Unreadable, Use},
     },
     state::Log,
 };
@@ -25,69 +23,72 @@ pub(crate) enum Unusable {
     Content(Unreadable),
 }
 
-/// How often the broker is asked before a start that leaves lines of the log out: what it does
-/// not give now, it may give a little later.
-const TRIES: u32 = 5;
-/// Wait between these tries.
-const AGAIN: Duration = Duration::from_secs(2);
-
 /// Returns the core to fold the ledger with, behind the best snapshot.
 ///
 /// # Errors
 ///
 /// When the ledger has lost its beginning, and no snapshot stands for it; when the broker does not
-/// tell which snapshots there are.
+/// tell which snapshots there are, or does not give them.
 pub(crate) async fn begin(bus: &Bus, log: &Log) -> Result<Core, BoxError> {
-    for _ in 1..TRIES {
-        if let Some(core) = begin_once(bus, log, false).await? {
-            return Ok(core);
+    let (mut search, mut is_first) = (Search::default(), true);
+    loop {
+        match search.step() {
+            Step::Look => {
+                if !std::mem::take(&mut is_first) {
+                    sleep(AGAIN).await;
+                }
+                search.look(&look(bus, log).await?);
+            }
+            Step::Start => return Ok(Core::new(bus.subjects().clone())),
+            Step::Read(seq) => {
+                if let Some(core) = begin_with(bus, log, &mut search, seq).await? {
+                    return Ok(core);
+                }
+            }
+            Step::NotGiven => return Err("the broker does not give any snapshot".into()),
+            Step::GiveUp => return Err(nothing_stands(bus.ledger().state().await?.first_seq)),
         }
-        sleep(AGAIN).await;
     }
-    let ledger_first = bus.ledger().state().await?.first_seq;
-    begin_once(bus, log, true).await?.ok_or_else(|| {
-        let problem = format!(
-            "the ledger begins with message {ledger_first}, and no snapshot stands for what was before"
-        );
-        let hint = "end all supervisors, remove the stream of the ledger, and rebuild it from a log by `selfheal restore`";
-        ConfigError::new(problem, hint).into()
-    })
 }
 
-/// Begins in the best way that there is. `None` when there is none, or when it would leave out
-/// lines of the log only because the broker did not give a better snapshot, unless `is_last`.
-async fn begin_once(bus: &Bus, log: &Log, is_last: bool) -> Result<Option<Core>, BoxError> {
+async fn look(bus: &Bus, log: &Log) -> Result<Found, BoxError> {
     let ledger = bus.ledger().state().await?;
     let snapshots = bus.snapshots().newest_first().await?;
     let (ledger_first, ledger_last) = (ledger.first_seq, ledger.last_seq);
-    let found = Found { ledger_first, ledger_last, snapshots, log_entry: log.last_entry() };
-    let mut is_unsure = false;
-    for way in beginnings(&found) {
-        let (seq, may_gap) = match way {
-            Beginning::Start => return Ok(Some(Core::new(bus.subjects().clone()))),
-            Beginning::Snapshot(seq) => (seq, false),
-            Beginning::WithGap(_) if is_unsure && !is_last => return Ok(None),
-            Beginning::WithGap(seq) => (seq, true),
-        };
-        let desk = match load(bus, seq).await {
-            Ok(desk) => desk,
-            Err(failure) => {
-                warn!(snapshot = seq, error = %Chain(&failure), "a snapshot is not used");
-                is_unsure |= matches!(failure, Unusable::Broker(_));
-                continue;
-            }
-        };
-        let (in_log, covered) = (log.last_seq(), desk.n_decisions());
-        if in_log < covered && !may_gap {
-            continue;
+    Ok(Found { ledger_first, ledger_last, snapshots, log_entry: log.last_entry() })
+}
+
+/// Begins with a snapshot; `None` when it cannot be used, or another way is better.
+async fn begin_with(
+    bus: &Bus,
+    log: &Log,
+    search: &mut Search,
+    seq: u64,
+) -> Result<Option<Core>, BoxError> {
+    let desk = match load(bus, seq).await {
+        Ok(desk) => desk,
+        Err(failure) => {
+            warn!(snapshot = seq, error = %Chain(&failure), "a snapshot is not used");
+            search.unreadable(matches!(failure, Unusable::Broker(_)));
+            return Ok(None);
         }
-        if in_log < covered {
-            log.leave_out(covered)?;
-        }
-        info!(snapshot = seq, decisions = covered, "a snapshot is taken up");
-        return Ok(Some(Core::resume(bus.subjects().clone(), desk, seq)));
+    };
+    let decisions = desk.n_decisions();
+    match search.read(decisions, log.last_seq()) {
+        Use::Pass => return Ok(None),
+        Use::Whole => log.has_whole(seq),
+        Use::LeaveOut(up_to) => log.leave_out(up_to)?,
     }
-    Ok(None)
+    info!(snapshot = seq, decisions, "a snapshot is taken up");
+    Ok(Some(Core::resume(bus.subjects().clone(), desk, seq)))
+}
+
+fn nothing_stands(ledger_first: u64) -> BoxError {
+    let problem = format!(
+        "the ledger begins with message {ledger_first}, and no snapshot stands for what was before"
+    );
+    let hint = "end all supervisors, remove the stream of the ledger, and rebuild it from a log by `selfheal restore`";
+    ConfigError::new(problem, hint).into()
 }
 
 async fn load(bus: &Bus, seq: u64) -> Result<Desk, Unusable> {

@@ -123,6 +123,18 @@ impl Log {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).last_entry()
     }
 
+    /// Returns the last message of the ledger whose lines are all on disk, as far as is known; see
+    /// [`Journal::whole_entry`].
+    #[must_use]
+    pub(crate) fn whole_entry(&self) -> u64 {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).whole_entry()
+    }
+
+    /// Notes that the log has all lines of the messages up to this one.
+    pub(crate) fn has_whole(&self, entry: u64) {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).has_whole(entry);
+    }
+
     /// Leaves out the decisions up to `seq`; see [`Journal::leave_out`].
     ///
     /// # Errors

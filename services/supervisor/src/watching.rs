@@ -12,6 +12,7 @@ use chrono::Utc;
 use domain::wire::Member;
 use serde::Deserialize;
 use service::BoxError;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::agents::Vigil;
@@ -19,6 +20,9 @@ use crate::core::agents::Vigil;
 /// How long the broker may take to tell how an entry ended. Without an answer its owner
 /// counts as lost, which is noticed wrongly rather than never.
 const LOOK_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it is noted that the list is followed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The vigil that all tasks share.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +36,7 @@ impl SharedVigil {
 }
 
 /// Follows the list of the living until told to stop.
-pub(crate) async fn watch(
+pub(crate) async fn follow(
     bus: Bus,
     vigil: SharedVigil,
     stop: CancellationToken,
@@ -50,9 +54,25 @@ pub(crate) async fn watch(
         }
         vigil.with(|it| it.observe(&now, |id| farewells.contains(id), Utc::now()));
         before = now;
-        match stop.run_until_cancelled(living.changed()).await {
+        let changed = changed(&bus, &vigil, &mut living);
+        match stop.run_until_cancelled(changed).await {
             None => return Ok(()),
             Some(changed) => changed?,
+        }
+    }
+}
+
+/// Waits for another list, and notes meanwhile that it is followed.
+async fn changed(
+    bus: &Bus,
+    vigil: &SharedVigil,
+    living: &mut watch::Receiver<BTreeMap<String, Member>>,
+) -> Result<(), watch::error::RecvError> {
+    loop {
+        match timeout(LOOK_EVERY, living.changed()).await {
+            Ok(changed) => return changed,
+            Err(_elapsed) if bus.is_connected() => vigil.with(|it| it.look(Utc::now())),
+            Err(_elapsed) => {}
         }
     }
 }

@@ -112,11 +112,25 @@ impl Snapshots {
     ///
     /// [`Error::Client`] when the broker does not do it in time.
     pub async fn keep_newest(&self, n: usize) -> Result<(), Error> {
+        self.keep(|idx, _seq| idx < n).await
+    }
+
+    /// Deletes those that stand behind these messages, and what dead writers have left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not do it in time.
+    pub async fn delete(&self, old: &[u64]) -> Result<(), Error> {
+        self.keep(|_idx, seq| !old.contains(&seq)).await
+    }
+
+    /// Deletes what is not kept, by its place among the newest and its message.
+    async fn keep(&self, is_kept: impl Fn(usize, u64) -> bool) -> Result<(), Error> {
         let seqs = self.newest_first().await?;
         let mut kept = BTreeSet::new();
         for (idx, &seq) in seqs.iter().enumerate() {
             let Some(record) = record(&self.core, seq).await? else { continue };
-            if idx < n {
+            if is_kept(idx, seq) {
                 kept.insert(record.nuid);
                 continue;
             }

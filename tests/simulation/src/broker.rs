@@ -67,8 +67,8 @@ pub(crate) enum Op {
     },
     SnapshotRead(u64),
     SnapshotList,
-    /// Deletes all snapshots but so many of the newest.
-    SnapshotKeep(usize),
+    /// Deletes the snapshots behind these messages.
+    SnapshotDelete(Vec<u64>),
     InboxRead {
         after: u64,
     },
@@ -284,10 +284,8 @@ impl Broker {
             Op::SnapshotList => {
                 Some(Reply::Snapshots(self.snapshots.keys().rev().copied().collect()))
             }
-            Op::SnapshotKeep(n) => {
-                while n < self.snapshots.len() {
-                    self.snapshots.pop_first();
-                }
+            Op::SnapshotDelete(old) => {
+                self.snapshots.retain(|seq, _| !old.contains(seq));
                 Some(Reply::Done)
             }
             Op::Claim { key, claim } => Some(match self.claims.contains_key(&key) {
@@ -342,8 +340,15 @@ impl Broker {
             }
         }
         self.parked = waiting;
-        let wanted = |it: &&Piece| self.parked.iter().any(|one| one.what == Wanted::Work(it.kind));
-        let times = self.work.values().filter(wanted).filter(|it| it.n_deliveries < DELIVERIES_MAX);
+        let mut kinds = Vec::new();
+        for parked in &self.parked {
+            match parked.what {
+                Wanted::Work(kind) if !kinds.contains(&kind) => kinds.push(kind),
+                Wanted::Work(_) | Wanted::Inbox(_) | Wanted::Ledger(_) => {}
+            }
+        }
+        let wanted = |it: &&Piece| kinds.contains(&it.kind) && it.n_deliveries < DELIVERIES_MAX;
+        let times = self.work.values().filter(wanted);
         let times = times.map(|it| it.out.map_or(it.not_before, |(_, until)| until));
         outcome.look_at = times.min();
     }

@@ -14,6 +14,8 @@ pub(crate) struct Disk {
     lines: Vec<Option<Bytes>>,
     /// So many of them are synced.
     n_synced: usize,
+    /// The last line is known to be the last one of its message, as in the product's journal.
+    ends_whole: bool,
     /// It takes nothing until then.
     pub(crate) full_until: Micros,
     /// In the memory of its supervisor: lines that wait for room.
@@ -36,8 +38,27 @@ impl Disk {
     /// Returns the message of the ledger that holds the last decision that is on disk; 0 when
     /// that was left out.
     pub(crate) fn last_entry(&self) -> u64 {
-        let last = self.n_synced.checked_sub(1).and_then(|it| self.lines[it].as_ref());
-        let line = last.map(|it| serde_json::from_slice::<LogLine>(it));
+        self.n_synced.checked_sub(1).map_or(0, |idx| self.entry(idx))
+    }
+
+    /// Returns the last message of the ledger whose lines are all synced, as far as is known.
+    pub(crate) fn whole_entry(&self) -> u64 {
+        let last = self.last_entry();
+        let is_whole = if self.n_synced < self.lines.len() {
+            last < self.entry(self.n_synced)
+        } else {
+            self.ends_whole
+        };
+        last.saturating_sub(u64::from(!is_whole))
+    }
+
+    /// Notes that all lines of the messages up to this one are there, as a snapshot tells.
+    pub(crate) fn has_whole(&mut self, entry: u64) {
+        self.ends_whole |= self.last_entry() <= entry;
+    }
+
+    fn entry(&self, idx: usize) -> u64 {
+        let line = self.lines[idx].as_ref().map(|it| serde_json::from_slice::<LogLine>(it));
         line.map_or(0, |it| it.expect("a log can be read").entry)
     }
 
@@ -80,7 +101,9 @@ impl Disk {
                 return Err(line.seq);
             }
             self.lines.push(Some(line.json));
+            self.ends_whole = false;
         }
+        self.ends_whole |= lines.last_seq() == Some(self.last_seq());
         Ok(())
     }
 
@@ -124,6 +147,7 @@ impl Disk {
         let kept = self.n_synced + rng.index(unsynced + 1);
         self.lines.truncate(kept);
         self.n_synced = kept;
+        self.ends_whole = false;
         self.backlog.clear();
     }
 }

@@ -321,7 +321,9 @@ impl Hosts {
     pub(crate) fn lock(&self, idx: usize) -> Option<Locked<'_>> {
         let mut state = self.state.borrow_mut();
         let is_locked = std::mem::replace(&mut state.beside[idx].is_locked, true);
-        (!is_locked).then_some(Locked(self, idx))
+        drop(state);
+        // Not made at all when another holds it: to drop it would free the lock.
+        (!is_locked).then(|| Locked(self, idx))
     }
 }
 

@@ -23,6 +23,7 @@ use std::{
 use ::supervisor::core::{Core, decode};
 use bus::{InboxMessage, Subjects};
 use bytes::Bytes;
+use chrono::TimeDelta;
 use domain::{
     config::Config,
     event::{Delivery, Event, Status},
@@ -57,6 +58,8 @@ use crate::{
 
 /// Clocks of agents differ from the broker's at most so much.
 const SKEW_MAX: Micros = 3 * SECOND;
+/// So long after the end of its incident a delivery that is sent again is a new event.
+const DELIVERY_WORTH: TimeDelta = TimeDelta::minutes(10);
 /// Every so many batches, the leader's state is compared with what the ledger gives.
 const COMPARE_EVERY: u64 = 8;
 
@@ -124,7 +127,8 @@ pub(crate) struct Laws {
     /// taken; the first of each delivery.
     pending: BTreeMap<Position, Event>,
     keys: BTreeSet<String>,
-    decided: BTreeSet<Delivery>,
+    /// With the incident that each belongs to.
+    decided: BTreeMap<Delivery, Option<IncidentId>>,
     decided_keys: BTreeSet<String>,
     /// Reports in the inbox.
     reports: BTreeSet<String>,
@@ -179,7 +183,7 @@ impl Laws {
             stored: BTreeMap::new(),
             pending: BTreeMap::new(),
             keys: BTreeSet::new(),
-            decided: BTreeSet::new(),
+            decided: BTreeMap::new(),
             decided_keys: BTreeSet::new(),
             reports: BTreeSet::new(),
             started: BTreeMap::new(),
@@ -221,8 +225,17 @@ impl Laws {
         match op {
             Op::Publish { id, .. } => self.queues.published(id, world.sim.now()),
             Op::Ack(token) => self.acknowledged(world, *token, node),
-            Op::LedgerPurge { up_to, by } => self.kept.purge(world, *up_to, *by),
-            Op::SnapshotWrite { seq, parts } => self.snapshot_is_written(world, *seq, parts),
+            Op::LedgerPurge { up_to, by } => {
+                world.trace.say(world.sim.now(), || format!("purge up to message {up_to}"));
+                self.kept.purge(world, *up_to, *by);
+            }
+            Op::SnapshotWrite { seq, parts } => {
+                world.trace.say(world.sim.now(), || format!("snapshot behind message {seq}"));
+                self.snapshot_is_written(world, *seq, parts);
+            }
+            Op::SnapshotDelete(old) => {
+                world.trace.say(world.sim.now(), || format!("snapshots are deleted: {old:?}"));
+            }
             _ => {}
         }
     }
@@ -366,6 +379,7 @@ impl Laws {
             Ok(lines) => {
                 self.lines.extend(lines.iter().map(|it| it.json));
                 self.kept.appended(self.core.desk().n_decisions());
+                world.desks.folded(seq, self.core.desk());
             }
             Err(error) => {
                 return world.fail(
@@ -417,7 +431,10 @@ impl Laws {
             };
             let is_kept = |config: &Config| self.quiets.keeps(&fingerprint(config));
             let delivery = event.delivery();
-            if !self.decided.contains(&delivery) && !is_kept(now) && !former.is_some_and(is_kept) {
+            if !self.decided.contains_key(&delivery)
+                && !is_kept(now)
+                && !former.is_some_and(is_kept)
+            {
                 let at = self.stored.get(&delivery).map_or(0, |it| it.at / SECOND);
                 let (key, fingerprint) = (key_of(&event), fingerprint(now));
                 let why = format!(
@@ -443,7 +460,12 @@ impl Laws {
             let delivery = self.aliases.get(&delivery).copied().unwrap_or(delivery);
             let key = self.stored.get(&delivery).and_then(|it| it.key.clone());
             let doubled = key.is_some_and(|key| !self.decided_keys.insert(key));
-            if !self.decided.insert(delivery) || doubled {
+            let former = self.decided.insert(delivery, decision.incident);
+            // Our own agents tell what goes on under one id, also after a person has closed it.
+            let is_forgotten = former
+                .flatten()
+                .is_some_and(|it| self.model.was_over(it, decision.at - DELIVERY_WORTH));
+            if (former.is_some() || doubled) && !is_forgotten {
                 let why = format!("decision {} counts {delivery} again", decision.seq);
                 return world.fail("an accepted event is decided once", why);
             }

@@ -15,7 +15,10 @@ use domain::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    agents::{self, supervisor::Seat},
+    agents::{
+        self,
+        supervisor::{Seat, archive::Desks},
+    },
     broker::Broker,
     bug::Bug,
     clock::{Clock, MS, Micros, SECOND},
@@ -85,6 +88,8 @@ pub(crate) struct Node {
     is_gone: Cell<bool>,
     /// Since when it leads, if it is a supervisor that does.
     pub(crate) leads_since: Cell<Option<Micros>>,
+    /// Since when it led, and until when, in this life the last time.
+    pub(crate) led: Cell<Option<(Micros, Micros)>>,
     pub(crate) clock: Cell<Clock>,
     pub(crate) disk: RefCell<Disk>,
     /// The state of a supervisor, for those who ask it and for the laws.
@@ -108,6 +113,8 @@ pub(crate) struct World {
     pub(crate) laws: RefCell<Laws>,
     pub(crate) files: Files,
     pub(crate) trace: Trace,
+    /// Snapshots that somebody has read.
+    pub(crate) desks: Desks,
     /// Who waits for an answer of the leader, by subject.
     pub(crate) inboxes: RefCell<BTreeMap<String, oneshot::Sender<Answer>>>,
     /// The configuration that agents are given, by revision.
@@ -162,6 +169,7 @@ impl World {
             targets: Targets::new(&scene, &options),
             laws: RefCell::new(Laws::new(&scene)),
             trace: Trace::new(options.trace),
+            desks: Desks::default(),
             inboxes: RefCell::default(),
             active: RefCell::default(),
             leaderships: RefCell::default(),
@@ -270,6 +278,7 @@ impl World {
         *place.asked.borrow_mut() = None;
         *place.seat.borrow_mut() = None;
         place.leads_since.set(None);
+        place.led.set(None);
         place.disk.borrow_mut().crash(&mut self.crashes.borrow_mut());
         let wait = self.crashes.borrow_mut().range(20_000, 9_000_000);
         let life = self.life(node);
@@ -460,6 +469,7 @@ fn node(kind: Kind, clock: Clock) -> Node {
         stopped_until: Cell::new(0),
         is_gone: Cell::new(false),
         leads_since: Cell::new(None),
+        led: Cell::new(None),
         clock: Cell::new(clock),
         disk: RefCell::default(),
         seat: RefCell::new(None),

@@ -29,6 +29,11 @@ pub const ZONE_GRACE: TimeDelta = TimeDelta::seconds(30);
 /// Who came so long before another one was found to be lost may stand for it: signs of
 /// life count for some seconds after the last.
 const SUCCESSION: TimeDelta = TimeDelta::seconds(6);
+/// Who has not looked for so long, of those who look each second, was stopped or cut off.
+const BLIND: TimeDelta = TimeDelta::seconds(5);
+/// Whoever looks again finds so soon who was lost meanwhile: the living have some seconds to give
+/// a sign.
+const CATCH_UP: TimeDelta = TimeDelta::seconds(10);
 /// How long a process is missed that nothing replaces: by then its installation has become
 /// smaller, or people know. A zone that nobody serves is told apart from it.
 pub const MISSED_MAX: TimeDelta = TimeDelta::hours(1);
@@ -65,6 +70,10 @@ pub struct Vigil {
     told: BTreeMap<String, DateTime<Utc>>,
     /// Whether an incident of ours was open when we looked last; at first nobody knows.
     nothing_open: bool,
+    /// When the list was followed last.
+    looked_at: Option<DateTime<Utc>>,
+    /// From when to when it was not, the last time.
+    blind: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,9 +82,28 @@ struct Lost {
     since: DateTime<Utc>,
     /// Of the same kind and zones: those who lived on do not replace it.
     beside: BTreeSet<String>,
+    /// Since when it was there.
+    came: DateTime<Utc>,
+    /// Who came later may be its successor.
+    succeeded_since: DateTime<Utc>,
 }
 
 impl Vigil {
+    /// Notes that the list of the living is followed, to be told each second while it is. Whoever
+    /// was stopped or cut off finds others lost without knowing since when.
+    pub fn look(&mut self, now: DateTime<Utc>) {
+        if let Some(before) = self.looked_at.filter(|it| *it + BLIND < now) {
+            self.blind = Some((self.lost_since(before), now));
+        }
+        self.looked_at = Some(now);
+    }
+
+    /// Returns since when a process may be lost that is found to be so now.
+    fn lost_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let blind = self.blind.filter(|(_, until)| now <= *until + CATCH_UP);
+        blind.map_or(now, |(from, _)| from)
+    }
+
     /// Takes the list of the living. `farewell` tells of a member that is not in it any
     /// more whether it has said goodbye.
     pub fn observe(
@@ -84,27 +112,25 @@ impl Vigil {
         farewell: impl Fn(&str) -> bool,
         now: DateTime<Utc>,
     ) {
+        self.look(now);
+        // Its successor may have been here before its time was over.
+        let succeeded_since = self.lost_since(now) - SUCCESSION;
         let is_new = |id: &&String| !self.living.contains_key(*id);
         let newcomers: Vec<String> = living.keys().filter(is_new).cloned().collect();
-        self.seen.retain(|id, _| living.contains_key(id));
         for id in living.keys() {
             self.seen.entry(id.clone()).or_insert(now);
         }
         for (id, member) in std::mem::take(&mut self.living) {
-            if living.contains_key(&id) {
+            if living.contains_key(&id) || farewell(&id) {
                 continue;
             }
-            if !farewell(&id) {
-                // Its successor may have been here before its time was over.
-                let is_new = |it: &Member| {
-                    let seen = self.seen.get(&it.id).copied().unwrap_or(now);
-                    now - SUCCESSION <= seen.max(it.started_at)
-                };
-                let alike = living.values().filter(|it| is_alike(it, &member) && !is_new(it));
-                let beside = alike.map(|it| it.id.clone()).collect();
-                self.lost.insert(id, Lost { member, since: now, beside });
-            }
+            let was_there = |it: &&Member| self.came(it, now) < succeeded_since;
+            let alike = living.values().filter(|it| is_alike(it, &member)).filter(was_there);
+            let beside = alike.map(|it| it.id.clone()).collect();
+            let came = self.came(&member, now);
+            self.lost.insert(id, Lost { member, since: now, beside, came, succeeded_since });
         }
+        self.seen.retain(|id, _| living.contains_key(id));
         for id in &newcomers {
             self.welcome(id);
         }
@@ -118,6 +144,11 @@ impl Vigil {
         // At once, and not when there is something to tell: whoever leads later would find
         // another newcomer in the place of one that was lost before it came.
         self.replace_lost();
+    }
+
+    /// Returns since when a member is there.
+    fn came(&self, member: &Member, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.seen.get(&member.id).copied().unwrap_or(now).max(member.started_at)
     }
 
     /// Returns what is to be told now, for the inbox. The desk must be that of the leader.
@@ -176,13 +207,17 @@ impl Vigil {
     }
 
     /// Somebody is there, or is there again. Who was lost takes its own place again, and stands for
-    /// nobody else; whose place another has taken meanwhile is free to stand for another.
+    /// nobody who was lost after it came; whose place another has taken meanwhile is free to stand
+    /// for another.
     fn welcome(&mut self, id: &str) {
         let Some(own) = self.lost.remove(id) else {
             self.replacements.remove(id);
             return;
         };
-        for other in self.lost.values_mut().filter(|it| is_alike(&it.member, &own.member)) {
+        self.seen.insert(id.to_owned(), own.came);
+        let was_beside =
+            |it: &&mut Lost| is_alike(&it.member, &own.member) && own.came < it.succeeded_since;
+        for other in self.lost.values_mut().filter(was_beside) {
             other.beside.insert(id.to_owned());
         }
     }

@@ -201,13 +201,22 @@ pub(crate) mod tests {
         }
     }
 
-    /// Returns lines of these decisions, as they come from a batch.
+    /// Returns lines of these decisions, each of a message of its own.
     pub(crate) fn lines(seqs: impl IntoIterator<Item = u64>) -> Lines {
+        composed(seqs.into_iter().map(|seq| (seq, seq)))
+    }
+
+    /// Returns lines of these decisions, all of one message.
+    pub(crate) fn lines_of(entry: u64, seqs: impl IntoIterator<Item = u64>) -> Lines {
+        composed(seqs.into_iter().map(|seq| (seq, entry)))
+    }
+
+    fn composed(decisions: impl Iterator<Item = (u64, u64)>) -> Lines {
         let mut composer = Composer::default();
-        for seq in seqs {
+        for (seq, entry) in decisions {
             let recorded = recorded(seq);
             let detail = serde_json::to_vec(&recorded.decision).unwrap();
-            composer.line(&recorded, &detail, seq, recorded.decision.cause).unwrap();
+            composer.line(&recorded, &detail, entry, recorded.decision.cause).unwrap();
         }
         composer.finish()
     }

@@ -1,11 +1,17 @@
 //! Where a start begins: with a snapshot, or with the first message of the ledger.
 
-use std::io::BufRead as _;
+use std::{io::BufRead as _, time::Duration};
 
 use domain::desk::SnapshotError;
 
 /// Longest line of a snapshot: many times what a message of the broker may hold.
 pub const LINE_MAX: usize = 32 * 1024 * 1024;
+
+/// Rounds through all ways before a start leaves lines of the log out, or is given up: what the
+/// broker does not give now, it may give a little later.
+const ROUNDS: u32 = 5;
+/// Wait between these rounds.
+pub const AGAIN: Duration = Duration::from_secs(2);
 
 /// Why the content of a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +111,129 @@ pub fn beginnings(found: &Found) -> Vec<Beginning> {
     ways
 }
 
+/// What is to be done next to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Look what there is, [`AGAIN`] after the last time; then [`Search::look`].
+    Look,
+    /// Begin without a snapshot.
+    Start,
+    /// Read the snapshot behind this message; then [`Search::read`] or [`Search::unreadable`].
+    Read(u64),
+    /// Nothing stands for what the ledger has lost.
+    GiveUp,
+    /// The broker does not give what it has.
+    NotGiven,
+}
+
+/// What becomes of a snapshot that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Our log has all lines that it covers: begin with it.
+    Whole,
+    /// Leave the decisions up to this one out of our log, then begin with it.
+    LeaveOut(u64),
+    /// Another way is better.
+    Pass,
+}
+
+/// The search for a beginning: which way is tried when.
+#[derive(Debug, Default)]
+pub struct Search {
+    n_rounds: u32,
+    /// Those that are left in this round, the best last.
+    ways: Vec<Beginning>,
+    /// That of the snapshot that is being read.
+    way: Option<Beginning>,
+    /// In this round, the broker did not give a snapshot.
+    is_unsure: bool,
+}
+
+impl Search {
+    /// Begins a round with what there is.
+    pub fn look(&mut self, found: &Found) {
+        self.n_rounds += 1;
+        self.ways = beginnings(found);
+        self.ways.reverse();
+        (self.way, self.is_unsure) = (None, false);
+    }
+
+    /// Returns what is to be done next.
+    pub fn step(&mut self) -> Step {
+        let is_last = ROUNDS <= self.n_rounds;
+        self.way = self.ways.pop();
+        match self.way {
+            Some(Beginning::Start) => Step::Start,
+            // Lines would be left out only because the broker did not give a better snapshot.
+            Some(Beginning::WithGap(_)) if self.is_unsure && !is_last => Step::Look,
+            Some(Beginning::Snapshot(seq) | Beginning::WithGap(seq)) => Step::Read(seq),
+            None if !is_last => Step::Look,
+            None if self.is_unsure => Step::NotGiven,
+            None => Step::GiveUp,
+        }
+    }
+
+    /// Takes how many decisions the snapshot covers that was read, and how many our log has.
+    #[must_use]
+    pub const fn read(&self, covered: u64, in_log: u64) -> Use {
+        match self.way {
+            Some(Beginning::Snapshot(_) | Beginning::WithGap(_)) if covered <= in_log => Use::Whole,
+            Some(Beginning::WithGap(_)) => Use::LeaveOut(covered),
+            Some(Beginning::Snapshot(_) | Beginning::Start) | None => Use::Pass,
+        }
+    }
+
+    /// Notes that the snapshot could not be read; `is_unsure` when the broker did not give it.
+    pub const fn unreadable(&mut self, is_unsure: bool) {
+        self.is_unsure |= is_unsure;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Beginning::*, *};
+
+    /// A ledger that has lost its beginning, with two snapshots; our log ends between them.
+    fn searching(n_rounds: u32) -> Search {
+        let mut search = Search::default();
+        let snapshots = vec![40, 80];
+        let found = Found { ledger_first: 35, ledger_last: 90, snapshots, log_entry: 60 };
+        (0..n_rounds).for_each(|_| search.look(&found));
+        search
+    }
+
+    #[test]
+    fn lines_are_left_out_only_when_the_broker_gives_no_better_snapshot_in_any_round() {
+        assert_eq!(Search::default().step(), Step::Look);
+        for n in 1..=ROUNDS {
+            let mut search = searching(n);
+            assert_eq!(search.step(), Step::Read(40));
+            search.unreadable(true);
+            if n < ROUNDS {
+                assert_eq!(search.step(), Step::Look, "round {n}");
+                continue;
+            }
+            assert_eq!(search.step(), Step::Read(40), "the smallest gap first");
+            search.unreadable(true);
+            assert_eq!(search.step(), Step::Read(80));
+            assert_eq!(search.read(700, 600), Use::LeaveOut(700));
+            search.unreadable(true);
+            assert_eq!(search.step(), Step::NotGiven, "it may still have them");
+        }
+        let mut search = searching(1);
+        assert_eq!(search.step(), Step::Read(40));
+        assert_eq!(search.read(400, 600), Use::Whole);
+        assert_eq!(search.read(601, 600), Use::Pass, "of another ledger");
+        search.unreadable(false);
+        assert_eq!(search.step(), Step::Read(40), "it is damaged, and stays so");
+        search.unreadable(false);
+        assert_eq!(search.step(), Step::Read(80));
+        search.unreadable(false);
+        assert_eq!(search.step(), Step::Look);
+        let mut last = searching(ROUNDS);
+        assert!((0..3).all(|_| matches!(last.step(), Step::Read(_))));
+        assert_eq!(last.step(), Step::GiveUp);
+    }
 
     fn ways(first: u64, last: u64, snapshots: &[u64], log_entry: u64) -> Vec<Beginning> {
         let snapshots = snapshots.to_vec();

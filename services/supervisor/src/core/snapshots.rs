@@ -74,8 +74,6 @@ struct Kept {
 pub struct Snapshots {
     /// The oldest first.
     kept: Vec<Kept>,
-    /// The broker has told which there are; before, there may be others.
-    is_listed: bool,
     /// Size of the newest.
     bytes: u64,
     bytes_since: u64,
@@ -88,13 +86,16 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Notes that the ledger has grown by a message of so many bytes.
-    pub fn grown(&mut self, bytes: usize) {
+    /// Notes that the ledger has grown by message `seq` of so many bytes. What the broker says of
+    /// the ledger may hold it before we hear that it is stored.
+    pub fn grown(&mut self, seq: u64, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes_since = self.bytes_since.saturating_add(bytes);
         self.entries_since += 1;
-        self.fill.bytes = self.fill.bytes.saturating_add(bytes.saturating_add(MESSAGE_EXTRA));
-        self.fill.last_seq += 1;
+        if self.fill.last_seq < seq {
+            self.fill.bytes = self.fill.bytes.saturating_add(bytes.saturating_add(MESSAGE_EXTRA));
+            self.fill.last_seq = seq;
+        }
     }
 
     /// Notes what the broker says of the ledger.
@@ -160,19 +161,17 @@ impl Snapshots {
         self.kept.sort_unstable_by_key(|it| it.seq);
     }
 
-    /// Returns how many of the newest snapshots are to be kept, and notes that the others are
-    /// not. `logged` is as for [`Self::ledger_forgettable`]: lines can only be made from a state
-    /// before them, so the newest snapshot that our log reaches stays until there is no room at
-    /// all, however many are newer; and all stay while it is not known which there are.
-    pub fn keep(&mut self, logged: u64) -> usize {
-        if !self.is_listed {
-            return usize::MAX;
-        }
+    /// Returns which snapshots are of no use any more, and forgets them. Only those that we know:
+    /// which one a former leader has stored may be unknown, and needed. `logged` is as for
+    /// [`Self::ledger_forgettable`]: lines can only be made from a state before them, so the newest
+    /// snapshot that our log reaches stays while the ledger goes on behind it, however many are
+    /// newer.
+    pub fn take_old(&mut self, logged: u64) -> Vec<u64> {
+        let is_wanted = |it: &Kept| it.seq <= logged && self.fill.first_seq <= it.seq + 1;
         let n_ahead = self.kept.iter().rev().take_while(|it| logged < it.seq).count();
-        let n_needed = if self.is_urgent() { KEPT } else { KEPT.max(n_ahead + 1) };
+        let n_needed = if self.kept.iter().any(is_wanted) { KEPT.max(n_ahead + 1) } else { KEPT };
         let n_old = self.kept.len().saturating_sub(n_needed);
-        self.kept.drain(..n_old);
-        n_needed
+        self.kept.drain(..n_old).map(|it| it.seq).collect()
     }
 
     /// Returns the newest snapshot that our log reaches; 0 when it reaches none. What is behind it
@@ -187,8 +186,8 @@ impl Snapshots {
         self.is_full || URGENT_PERCENT < self.fill.percent()
     }
 
-    /// Notes which snapshots there are when one begins to lead, and the size of the newest;
-    /// `ledger_seq` is the last message. A standby has counted the growth since it began.
+    /// Notes which snapshots the broker has, and the size of the newest; `ledger_seq` is the last
+    /// message. A standby has counted the growth since it began.
     pub fn found(&mut self, mut seqs: Vec<u64>, bytes_of_newest: u64, ledger_seq: u64) {
         seqs.sort_unstable();
         if let Some(newest) = seqs.last() {
@@ -203,13 +202,6 @@ impl Snapshots {
         let is_verified = |seq| self.kept.iter().any(|it| it.seq == seq && it.is_verified);
         self.kept =
             seqs.into_iter().map(|seq| Kept { seq, is_verified: is_verified(seq) }).collect();
-        self.is_listed = true;
-    }
-
-    /// Returns whether the broker has told which snapshots there are.
-    #[must_use]
-    pub const fn is_listed(&self) -> bool {
-        self.is_listed
     }
 
     /// Notes that the ledger was shortened up to this message.
@@ -250,25 +242,25 @@ mod tests {
     #[test]
     fn a_snapshot_is_due_when_the_ledger_has_grown_by_as_much() {
         let mut snapshots = Snapshots::default();
-        snapshots.grown(1000);
+        snapshots.grown(1, 1000);
         assert!(!snapshots.is_due());
-        snapshots.grown(16 * 1024 * 1024);
+        snapshots.grown(2, 16 * 1024 * 1024);
         assert!(snapshots.is_due());
         snapshots.begun();
-        snapshots.grown(17 * 1024 * 1024);
+        snapshots.grown(3, 17 * 1024 * 1024);
         assert!(!snapshots.is_due(), "one is under way");
         snapshots.stored(2, 64 * 1024 * 1024);
         assert!(!snapshots.is_due(), "the ledger has grown by less than the snapshot's size");
-        snapshots.grown(48 * 1024 * 1024);
+        snapshots.grown(4, 48 * 1024 * 1024);
         assert!(snapshots.is_due());
     }
 
     #[test]
     fn many_small_messages_make_one_due_too() {
         let mut snapshots = Snapshots::default();
-        for _ in 0..ENTRIES_MAX {
+        for seq in 1..=ENTRIES_MAX {
             assert!(!snapshots.is_due());
-            snapshots.grown(10);
+            snapshots.grown(seq, 10);
         }
         assert!(snapshots.is_due());
         snapshots.begun();
@@ -292,8 +284,8 @@ mod tests {
         snapshots.stored(30_000, 1);
         assert_eq!(up_to(&snapshots), Some(20_000 - ENTRIES_KEPT));
         let mut again = Snapshots::default();
-        for _ in 0..40 {
-            again.grown(1024 * 1024);
+        for seq in 1..=40 {
+            again.grown(seq, 1024 * 1024);
         }
         again.found(vec![30_000, 20_000, 10_000], 1, 30_002);
         assert_eq!(up_to(&again), None, "we have not read it back");
@@ -307,7 +299,7 @@ mod tests {
         let mut snapshots = Snapshots::default();
         snapshots.filled(Fill { first_seq: 1, last_seq: 0, bytes: 0, bytes_max: Some(MAX) });
         for seq in 1..=2000 {
-            snapshots.grown(245_000);
+            snapshots.grown(seq, 245_000);
             assert!(snapshots.fill.bytes < MAX, "full at message {seq}");
             if snapshots.is_due() {
                 snapshots.begun();
@@ -341,6 +333,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_the_broker_has_counted_is_not_counted_again() {
+        let mut snapshots = Snapshots::default();
+        let fill = Fill { first_seq: 1, last_seq: 7, bytes: 700, bytes_max: Some(1000) };
+        snapshots.filled(fill);
+        snapshots.grown(7, 200);
+        assert_eq!(snapshots.fill, fill, "it was there when the broker was asked");
+        snapshots.grown(8, 100);
+        assert_eq!(snapshots.fill.bytes, 700 + 100 + MESSAGE_EXTRA);
+        assert_eq!(snapshots.fill.last_seq, 8);
+    }
+
+    #[test]
     fn what_our_own_log_lacks_stays_until_there_is_no_room_at_all() {
         let mut snapshots = Snapshots::default();
         for seq in [25, 80, 90] {
@@ -350,14 +354,15 @@ mod tests {
         let fill =
             |percent: u64| Fill { first_seq: 1, last_seq: 99, bytes: percent * 1024, bytes_max };
         snapshots.filled(fill(85));
-        assert_eq!(snapshots.keep(30), usize::MAX, "there may be others, of former leaders");
-        snapshots.found(vec![90, 80, 25], 1, 99);
         let all = Forgettable { up_to: 25, unlogged_after: None };
-        assert_eq!(snapshots.keep(30), 3, "the lines behind 30 are made from the state at 25");
+        assert!(
+            snapshots.take_old(30).is_empty(),
+            "the lines behind 30 are made from the state at 25"
+        );
         assert_eq!(snapshots.ledger_forgettable(30), Some(all));
         assert_eq!(snapshots.ledger_forgettable(24), None, "no snapshot stands before them");
         snapshots.filled(fill(91));
-        assert_eq!(snapshots.keep(30), KEPT);
+        assert!(snapshots.take_old(30).is_empty(), "the ledger still goes on behind it");
         let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost));
         snapshots.filled(fill(10));
@@ -365,5 +370,10 @@ mod tests {
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost), "the account is full");
         snapshots.forgotten(90);
         assert_eq!(snapshots.ledger_forgettable(90), None);
+        assert_eq!(
+            snapshots.take_old(30),
+            [25],
+            "nothing can be made from the state at 25 any more"
+        );
     }
 }

@@ -397,7 +397,8 @@ fn a_core_that_begins_with_a_snapshot_goes_on_as_one_that_has_folded_all() {
         model.settle();
     }
     assert!(model.core.snapshot().is_none(), "none is due yet");
-    model.core.snapshots_mut().grown(64 * 1024 * 1024);
+    let seq = model.core.ledger_seq() + 1;
+    model.core.snapshots_mut().grown(seq, 64 * 1024 * 1024);
     let (seq, snapshot) = model.core.snapshot().unwrap();
     assert!(model.core.snapshot().is_none(), "one at a time");
     let lines: Vec<_> = snapshot.map(|it| it.unwrap()).collect();

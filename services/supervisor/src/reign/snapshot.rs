@@ -149,32 +149,30 @@ impl Archivist {
         }
     }
 
-    /// Deletes old snapshots, and the ledger behind those that are kept.
+    /// Forgets the ledger behind snapshots, and then those that nothing is made from any more: who
+    /// starts in between still finds where to begin.
     async fn forget(&self) {
         self.look_at_ledger().await;
-        if !self.state.read().await.core.snapshots().is_listed() {
-            self.find().await;
-        }
-        let n_kept = {
-            let mut state = self.state.write().await;
-            let logged = state.log.last_entry();
-            state.core.snapshots_mut().keep(logged)
-        };
-        if let Err(failure) = self.bus.snapshots().keep_newest(n_kept).await {
-            warn!(error = %Chain(&failure), "old snapshots could not be deleted");
-        }
-        let forgettable = {
+        // Those of former leaders may not have been told when this one began.
+        self.find().await;
+        let (logged, forgettable) = {
             let state = self.state.read().await;
-            state.core.snapshots().ledger_forgettable(state.log.last_entry())
+            let logged = state.log.whole_entry();
+            (logged, state.core.snapshots().ledger_forgettable(logged))
         };
-        let Some(Forgettable { up_to, unlogged_after }) = forgettable else { return };
-        if let Err(failure) = self.bus.ledger().purge_to(up_to).await {
-            warn!(error = %Chain(&failure), "the ledger could not be shortened");
-            return;
+        if let Some(Forgettable { up_to, unlogged_after }) = forgettable {
+            if let Err(failure) = self.bus.ledger().purge_to(up_to).await {
+                warn!(error = %Chain(&failure), "the ledger could not be shortened");
+                return;
+            }
+            self.state.write().await.core.snapshots_mut().forgotten(up_to);
+            if let Some(after) = unlogged_after {
+                self.tell_unlogged(after, up_to).await;
+            }
         }
-        self.state.write().await.core.snapshots_mut().forgotten(up_to);
-        if let Some(after) = unlogged_after {
-            self.tell_unlogged(after, up_to).await;
+        let old = self.state.write().await.core.snapshots_mut().take_old(logged);
+        if let Err(failure) = self.bus.snapshots().delete(&old).await {
+            warn!(error = %Chain(&failure), "old snapshots could not be deleted");
         }
     }
 

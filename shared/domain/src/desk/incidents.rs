@@ -443,7 +443,11 @@ impl Incidents {
     /// Notes when a supervisor took over: deadlines follow from it.
     pub(super) fn lead(&mut self, at: DateTime<Utc>, fleet: &Fleet) {
         self.led_at = Some(at);
-        self.reconfigure(fleet);
+        // Which of them are stray does not hang on it, and takes reading their events.
+        let open: Vec<_> = self.open.iter().copied().collect();
+        for id in open {
+            self.keep_due(id, fleet);
+        }
     }
 
     /// Returns when a supervisor took over last, as far as it mattered.

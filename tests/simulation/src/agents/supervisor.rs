@@ -20,7 +20,7 @@ use ::monitor::{incidents::Open, report::SOURCE};
 use ::supervisor::core::{
     Core, Error, Lines,
     agents::Vigil,
-    recovery::{Beginning, Found, beginnings},
+    recovery::{self, Found, Search, Step, Use},
 };
 use bus::{LedgerMessage, Subjects};
 use domain::desk::Desk;
@@ -36,9 +36,6 @@ use crate::{
 const TRY: Duration = Duration::from_secs(2);
 const LONG_POLL: Duration = Duration::from_micros(31 * SECOND);
 const AGAIN: Duration = Duration::from_millis(100);
-/// Times that no way to begin is found before that is a fault: the ledger may be shortened
-/// just then.
-const BEGIN_TRIES: u32 = 20;
 
 /// The state of a supervisor.
 #[derive(Debug)]
@@ -54,6 +51,8 @@ pub(crate) struct Office {
     lanes: Lanes,
     seat: Rc<RefCell<Seat>>,
     vigil: Rc<RefCell<Vigil>>,
+    /// The state is that of the ledger from its start, not from a snapshot.
+    is_from_start: Rc<Cell<bool>>,
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
@@ -62,8 +61,9 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let seat = Rc::new(RefCell::new(seat));
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
-    let vigil = Rc::default();
-    let office = Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil };
+    let (vigil, is_from_start) = (Rc::default(), Rc::default());
+    let office =
+        Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil, is_from_start };
     agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
     agent.spawn(lending::fill(office.clone()));
@@ -85,7 +85,8 @@ impl Office {
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
-            self.agent.world.node(self.agent.node).leads_since.set(None);
+            let node = self.agent.world.node(self.agent.node);
+            node.led.set(node.leads_since.take().map(|since| (since, self.agent.now())));
         }
     }
 
@@ -94,64 +95,79 @@ impl Office {
         let (agent, world) = (&self.agent, &self.agent.world);
         world.node(agent.node).disk.borrow_mut().forget_backlog();
         self.seat.borrow_mut().is_caught_up = false;
-        let (mut n_tries, mut n_unsure) = (0, 0);
-        while n_tries < BEGIN_TRIES {
+        let (mut search, mut is_first) = (Search::default(), true);
+        loop {
+            match search.step() {
+                Step::Look => {
+                    if !std::mem::take(&mut is_first) {
+                        agent.sleep(recovery::AGAIN).await;
+                    }
+                    search.look(&self.look().await);
+                }
+                Step::Start => {
+                    self.is_from_start.set(true);
+                    return self.seat.borrow_mut().core.reset(Desk::default(), 0);
+                }
+                Step::Read(seq) => {
+                    if self.begin_with(&mut search, seq).await {
+                        return;
+                    }
+                }
+                // The process ends, and is started again.
+                Step::NotGiven => search = Search::default(),
+                Step::GiveUp => {
+                    let member = &agent.member;
+                    let why = format!("{member} finds no snapshot for the ledger that is left");
+                    return world.fail("a supervisor can begin", why);
+                }
+            }
+        }
+    }
+
+    /// Looks what there is to begin with.
+    async fn look(&self) -> Found {
+        let agent = &self.agent;
+        loop {
             let fill = agent.call(Op::LedgerFill, TRY).await;
             let listed = agent.call(Op::SnapshotList, TRY).await;
-            let (Some(Reply::Fill(fill)), Some(Reply::Snapshots(snapshots))) = (fill, listed)
-            else {
-                agent.sleep(AGAIN).await;
-                continue;
-            };
-            let (ledger_first, ledger_last) = (fill.first_seq, fill.last_seq);
-            let log_entry = world.node(agent.node).disk.borrow().last_entry();
-            let found = Found { ledger_first, ledger_last, snapshots, log_entry };
-            let ways = beginnings(&found);
-            n_tries += u32::from(ways.is_empty());
-            let mut is_unsure = false;
-            for way in ways {
-                // It would leave lines out only because the broker did not give a better one.
-                if matches!(way, Beginning::WithGap(_)) && is_unsure && n_unsure < BEGIN_TRIES {
-                    n_unsure += 1;
-                    break;
-                }
-                match self.begin_with(way).await {
-                    Some(true) => return,
-                    Some(false) => {}
-                    None => is_unsure = true,
-                }
+            if let (Some(Reply::Fill(fill)), Some(Reply::Snapshots(snapshots))) = (fill, listed) {
+                let (ledger_first, ledger_last) = (fill.first_seq, fill.last_seq);
+                let log_entry = agent.world.node(agent.node).disk.borrow().last_entry();
+                return Found { ledger_first, ledger_last, snapshots, log_entry };
             }
             agent.sleep(AGAIN).await;
         }
-        let why = format!("{} finds no snapshot for the ledger that is left", agent.member);
-        world.fail("a supervisor can begin", why);
     }
 
-    /// Begins in one way. Returns whether that was possible; `None` when the broker did not tell.
-    async fn begin_with(&self, way: Beginning) -> Option<bool> {
+    /// Begins with a snapshot. Returns whether that was possible.
+    async fn begin_with(&self, search: &mut Search, seq: u64) -> bool {
         let (agent, world) = (&self.agent, &self.agent.world);
-        let (seq, may_gap) = match way {
-            Beginning::Start => {
-                self.seat.borrow_mut().core.reset(Desk::default(), 0);
-                return Some(true);
+        let desk = match archive::load(self, seq).await {
+            Some(Ok(desk)) => desk,
+            unreadable => {
+                search.unreadable(unreadable.is_none());
+                return false;
             }
-            Beginning::Snapshot(seq) => (seq, false),
-            Beginning::WithGap(seq) => (seq, true),
         };
-        let Ok(desk) = archive::load(self, seq).await? else { return Some(false) };
-        let covered = desk.n_decisions();
         let mut disk = world.node(agent.node).disk.borrow_mut();
-        if disk.last_seq() < covered {
-            // What is missing must be remembered, for which there must be room.
-            if !may_gap || !disk.has_room(agent.now()) {
-                return Some(false);
+        match search.read(desk.n_decisions(), disk.last_seq()) {
+            Use::Pass => return false,
+            Use::Whole => disk.has_whole(seq),
+            // What is missing must be remembered, for which there must be room: without, the
+            // process ends, and is started again.
+            Use::LeaveOut(_) if !disk.has_room(agent.now()) => {
+                *search = Search::default();
+                return false;
             }
-            agent.say(|| format!("lacks the lines {} to {covered}", disk.last_seq() + 1));
-            disk.leave_out(covered);
+            Use::LeaveOut(up_to) => {
+                agent.say(|| format!("lacks the lines {} to {up_to}", disk.last_seq() + 1));
+                disk.leave_out(up_to);
+            }
         }
         agent.say(|| format!("begins with the snapshot behind message {seq}"));
+        self.is_from_start.set(false);
         self.seat.borrow_mut().core.reset(desk, seq);
-        Some(true)
+        true
     }
 
     /// Folds all that is stored.
@@ -204,8 +220,26 @@ impl Office {
         Some(lease)
     }
 
+    /// Takes the state that was made of the same messages before, as far as our log has their lines.
+    fn skip(&self, messages: &[LedgerMessage]) {
+        let (agent, world) = (&self.agent, &self.agent.world);
+        let mut seat = self.seat.borrow_mut();
+        let after = seat.core.ledger_seq();
+        let Some(last) = messages.last().filter(|_| self.is_from_start.get()) else { return };
+        let Some((seq, desk)) = world.desks.within(after, last.seq) else { return };
+        if world.node(agent.node).disk.borrow().last_seq() <= desk.n_decisions() {
+            return;
+        }
+        let mut snapshots = seat.core.snapshots().clone();
+        let skipped = messages.iter().filter(|it| after < it.seq && it.seq <= seq);
+        skipped.for_each(|it| snapshots.grown(it.seq, it.payload.len()));
+        seat.core.reset(desk, seq);
+        *seat.core.snapshots_mut() = snapshots;
+    }
+
     async fn fold(&self, messages: &[LedgerMessage]) {
         let (agent, disk) = (&self.agent, &self.agent.world.node(self.agent.node).disk);
+        self.skip(messages);
         for message in messages {
             let mut seat = self.seat.borrow_mut();
             if message.seq != seat.core.ledger_seq() + 1 {

@@ -27,6 +27,11 @@ impl Commands {
         }
     }
 
+    /// The broker has lost all that it stored.
+    pub(super) fn lost(&mut self) {
+        self.pending.clear();
+    }
+
     /// A decision was made about an input.
     pub(super) fn decided(&mut self, cause: Position) {
         self.pending.remove(&cause);

@@ -132,7 +132,7 @@ impl Laws {
     /// folds the ledger.
     pub(super) fn snapshot_is_written(&mut self, world: &Rc<World>, seq: u64, parts: &[Bytes]) {
         self.kept.snapshot = self.kept.snapshot.max(seq);
-        let desk = match archive::desk(parts) {
+        let desk = match archive::desk(world, parts) {
             Ok(desk) => desk,
             Err(error) => return world.fail("a snapshot can be read", error.to_string()),
         };

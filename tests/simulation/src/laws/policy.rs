@@ -81,6 +81,11 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Returns whether an incident was over at that time.
+    pub(super) fn was_over(&self, id: IncidentId, at: DateTime<Utc>) -> bool {
+        self.cases.get(&id).is_some_and(|it| it.stand == Stand::Over && it.since <= at)
+    }
+
     pub(super) fn attempt(&self, id: IncidentId) -> u32 {
         self.cases.get(&id).map_or(0, |it| it.attempt)
     }

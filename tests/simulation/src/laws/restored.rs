@@ -14,9 +14,10 @@ impl Laws {
     /// lost with it; claims are, too, so that an attempt may be begun again within its time.
     pub(crate) fn disk_lost(&mut self, world: &Rc<World>) {
         self.pending.clear();
+        self.commands.lost();
         self.reports.clear();
         let decided = &self.decided;
-        self.stored.retain(|delivery, _| decided.contains(delivery));
+        self.stored.retain(|delivery, _| decided.contains_key(delivery));
         self.words.lost(self.inbox_base + self.covers.seq);
         self.effects_before.extend(self.effects.keys().cloned());
         let n_messages = world.broker.borrow().inbox().len();
@@ -29,6 +30,7 @@ impl Laws {
         let mut core = Core::new(Subjects::new("selfheal"));
         let mut lines = Vec::new();
         self.kept.lost();
+        world.desks.lost();
         for (seq, payload) in (1_u64..).zip(payloads) {
             match core.fold(seq, payload, 1) {
                 Ok(new) => lines.extend(new.iter().map(|it| it.json)),

@@ -76,7 +76,10 @@ impl World {
 
     /// Lets time pass; what is told then is decided. Returns it in short.
     fn pass(&mut self, seconds: i64) -> Vec<String> {
-        self.now += TimeDelta::seconds(seconds);
+        for _ in 0..seconds {
+            self.now += TimeDelta::seconds(1);
+            self.vigil.look(self.now);
+        }
         let events = self.vigil.events(&self.desk, self.now);
         let short = |it: &Event| {
             let sign = if it.status == Status::Firing { '+' } else { '-' };
@@ -174,6 +177,37 @@ fn one_that_was_started_again_before_its_signs_of_life_ended_is_not_missed() {
     world.pass(3);
     world.lose("gateway-1");
     assert_eq!(world.pass(60), [""; 0]);
+}
+
+/// Whoever was stopped while an agent was started anew finds the former one lost long after its
+/// successor came. When the successor was stopped as well, it is lost and back at the same time.
+#[test]
+fn one_that_was_lost_while_nobody_looked_may_have_been_replaced_before() {
+    for (is_stopped, is_silent) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut world = World::new();
+        world.join(member("gateway-0", "gateway", "a"));
+        world.join(member("gateway-1", "gateway", "a"));
+        world.pass(60);
+        world.join(member("gateway-2", "gateway", "a"));
+        world.pass(1);
+        if is_stopped {
+            world.now += TimeDelta::seconds(180);
+            world.vigil.look(world.now);
+        } else {
+            world.pass(180);
+        }
+        world.pass(4);
+        let successor = world.living.get("gateway-2").cloned().unwrap();
+        if is_silent {
+            world.living.remove("gateway-2");
+        }
+        world.lose("gateway-1");
+        world.join(successor);
+        let missed = if is_stopped { vec![] } else { vec!["+agent_down/gateway-1"] };
+        assert_eq!(world.pass(60), missed, "stopped: {is_stopped}, silent: {is_silent}");
+        world.lose("gateway-0");
+        assert_eq!(world.pass(60), ["+agent_down/gateway-0"], "each stands for one");
+    }
 }
 
 #[test]

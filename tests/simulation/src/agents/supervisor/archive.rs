@@ -1,22 +1,27 @@
 //! Snapshots, and what the broker may forget behind them, as `reign::snapshot`: when a snapshot is
 //! due and what may be forgotten is for the core to say.
 
-use std::time::Duration;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use ::supervisor::core::recovery::{LineReader, Unreadable};
 use bus::topology::BucketId;
 use bytes::Bytes;
-use domain::desk::{Desk, Snapshot, SnapshotCheck, SnapshotReader};
+use domain::desk::{Desk, Snapshot, SnapshotReader};
 
 use super::{Office, TRY};
 use crate::{
     broker::{Op, Reply},
     bug::Bug,
+    world::World,
 };
 
 /// Longest line of a snapshot that is read. Everything is smaller here than on real hosts, where
-/// it is 32 MiB; the desk ends its lines long before.
-const LINE_MAX: usize = 3 * 512 * 1024;
+/// it is 32 MiB; the desk ends its lines at 1 MiB.
+const LINE_MAX: usize = 1024 * 1024 + 128 * 1024;
 /// How long to write or read a snapshot.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it takes to make a state of one.
@@ -54,11 +59,7 @@ async fn write(office: &Office, seq: u64, snapshot: Snapshot) -> Option<u64> {
         return None;
     };
     let parts = read(office, seq).await?;
-    let (mut check, mut lines) = (SnapshotCheck::default(), LineReader::new(LINE_MAX));
-    for part in &parts {
-        lines.part(part, |line| check.line(line)).ok()?;
-    }
-    check.finish().ok()?;
+    desk(&agent.world, &parts).ok()?;
     u64::try_from(text.len()).ok()
 }
 
@@ -73,16 +74,61 @@ async fn read(office: &Office, seq: u64) -> Option<Vec<Bytes>> {
 pub(super) async fn load(office: &Office, seq: u64) -> Option<Result<Desk, Unreadable>> {
     let parts = read(office, seq).await?;
     office.agent.sleep(LOADING).await;
-    Some(desk(&parts))
+    Some(desk(&office.agent.world, &parts))
+}
+
+/// What was made of the same bytes before, whoever did it: much of a run would be spent on making
+/// it again.
+#[derive(Default)]
+pub(crate) struct Desks {
+    /// Of snapshots.
+    read: RefCell<VecDeque<(Vec<Bytes>, Desk)>>,
+    /// Of the ledger from its start up to a message.
+    folded: RefCell<BTreeMap<u64, Desk>>,
+}
+
+/// So many snapshots are remembered, as the broker keeps few.
+const READ_MAX: usize = 4;
+/// Each of so many messages is remembered: an answer of the broker has as many.
+const FOLDED_EVERY: u64 = 64;
+
+impl Desks {
+    /// Remembers what the ledger up to this message gives.
+    pub(crate) fn folded(&self, seq: u64, desk: &Desk) {
+        if seq.is_multiple_of(FOLDED_EVERY) {
+            self.folded.borrow_mut().insert(seq, desk.clone());
+        }
+    }
+
+    /// Forgets the ledger: there is another one.
+    pub(crate) fn lost(&self) {
+        self.folded.borrow_mut().clear();
+    }
+
+    /// Returns what the ledger up to one of these messages gives, the last that is known.
+    pub(crate) fn within(&self, after: u64, last: u64) -> Option<(u64, Desk)> {
+        let folded = self.folded.borrow();
+        let (seq, desk) = folded.range(after + 1..=last).next_back()?;
+        Some((*seq, desk.clone()))
+    }
 }
 
 /// Reads a snapshot as whoever begins with it.
-pub(crate) fn desk(parts: &[Bytes]) -> Result<Desk, Unreadable> {
-    let (mut desk, mut lines) = (SnapshotReader::default(), LineReader::new(LINE_MAX));
-    for part in parts {
-        lines.part(part, |line| desk.line(line))?;
+pub(crate) fn desk(world: &World, parts: &[Bytes]) -> Result<Desk, Unreadable> {
+    let mut desks = world.desks.read.borrow_mut();
+    if let Some((_, desk)) = desks.iter().find(|(known, _)| known == parts) {
+        return Ok(desk.clone());
     }
-    desk.finish().map_err(Unreadable::Content)
+    let (mut reader, mut lines) = (SnapshotReader::default(), LineReader::new(LINE_MAX));
+    for part in parts {
+        lines.part(part, |line| reader.line(line))?;
+    }
+    let desk = reader.finish().map_err(Unreadable::Content)?;
+    desks.push_back((parts.to_vec(), desk.clone()));
+    if READ_MAX < desks.len() {
+        desks.pop_front();
+    }
+    Ok(desk)
 }
 
 /// Learns how full the ledger is.
@@ -95,31 +141,29 @@ async fn look_at_ledger(office: &Office) {
     }
 }
 
-/// Deletes old snapshots, and the ledger behind those that are kept.
+/// Forgets the ledger behind snapshots, and then those that nothing is made from any more.
 async fn forget(office: &Office) {
     let agent = &office.agent;
     look_at_ledger(office).await;
-    if !office.seat.borrow().core.snapshots().is_listed() {
-        find(office).await;
-    }
+    find(office).await;
     let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {
         u64::MAX
     } else {
-        agent.world.node(agent.node).disk.borrow().last_entry()
+        agent.world.node(agent.node).disk.borrow().whole_entry()
     };
-    let n_kept = office.seat.borrow_mut().core.snapshots_mut().keep(logged);
-    agent.call(Op::SnapshotKeep(n_kept), TRY).await;
     let forgettable = office.seat.borrow().core.snapshots().ledger_forgettable(logged);
-    let Some(forgettable) = forgettable else { return };
-    let up_to = forgettable.up_to;
-    let op = Op::LedgerPurge { up_to, by: agent.node };
-    if let Some(Reply::Done) = agent.call(op, TRY).await {
+    if let Some(forgettable) = forgettable {
+        let up_to = forgettable.up_to;
+        let op = Op::LedgerPurge { up_to, by: agent.node };
+        let Some(Reply::Done) = agent.call(op, TRY).await else { return };
         agent.say(|| format!("the ledger is shortened up to message {up_to}"));
         office.seat.borrow_mut().core.snapshots_mut().forgotten(up_to);
     }
+    let old = office.seat.borrow_mut().core.snapshots_mut().take_old(logged);
+    agent.call(Op::SnapshotDelete(old), TRY).await;
 }
 
-/// Learns which snapshots former leaders have stored.
+/// Learns which snapshots there are.
 pub(super) async fn find(office: &Office) {
     let Some(Reply::Snapshots(seqs)) = office.agent.call(Op::SnapshotList, TRY).await else {
         return;

@@ -18,11 +18,14 @@ pub(super) async fn fill(office: Office) {
             });
             let can_ask = !world.is_cut(agent.node) && world.broker.borrow().is_up;
             for other in others.filter(|_| can_ask) {
-                let lines: Option<Vec<_>> = {
+                // Of a gap that nobody has in one piece, each gives what it has.
+                let lines: Vec<_> = {
                     let disk = world.node(other).disk.borrow();
-                    (from..=to).map(|seq| disk.line(seq).map(|it| (seq, it))).collect()
+                    (from..=to).filter_map(|seq| Some((seq, disk.line(seq)?))).collect()
                 };
-                let Some(lines) = lines else { continue };
+                if lines.is_empty() {
+                    continue;
+                }
                 agent.sleep(Duration::from_micros(2 * world.net.way(&world))).await;
                 agent.output().await;
                 if world.net.loses(&world) || world.is_cut(agent.node) {
@@ -31,7 +34,6 @@ pub(super) async fn fill(office: Office) {
                 let mut disk = world.node(agent.node).disk.borrow_mut();
                 if disk.has_room(agent.now()) {
                     lines.into_iter().for_each(|(seq, line)| disk.give(seq, line));
-                    break;
                 }
             }
         }

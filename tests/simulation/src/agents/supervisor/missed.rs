@@ -23,8 +23,19 @@ pub(super) async fn watch(office: Office) {
         if world.broker.borrow().is_up {
             office.vigil.borrow_mut().observe(&living, |_| false, agent.utc());
         }
-        if members.changed().await.is_err() {
-            return;
+        loop {
+            tokio::select! {
+                biased;
+                changed = members.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_closed) => return,
+                },
+                () = agent.sleep(LOOK_AROUND) => {
+                    if world.broker.borrow().is_up && !world.is_cut(agent.node) {
+                        office.vigil.borrow_mut().look(agent.utc());
+                    }
+                }
+            }
         }
     }
 }

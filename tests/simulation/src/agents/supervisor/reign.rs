@@ -23,7 +23,7 @@ use crate::{
     agents::{Agent, lease::Lease},
     broker::{Op, Reply},
     bug::Bug,
-    clock::{micros, utc},
+    clock::{Micros, SECOND, micros, utc},
 };
 
 const IDLE: Duration = Duration::from_secs(30);
@@ -37,6 +37,9 @@ const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
 /// For how long an order that is to be withdrawn is looked at, and after which wait again.
 const RECALL_FOR: Duration = Duration::from_secs(25);
 const RECALL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Who leads again so soon has not been away.
+const LEADS_ON: Micros = 2 * SECOND;
 
 /// What became of an append.
 enum Outcome {
@@ -87,7 +90,10 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         former: BTreeMap::new(),
         told: say_that_we_lead(office, lease.epoch),
     };
-    office.agent.world.node(office.agent.node).leads_since.set(Some(office.agent.now()));
+    let (node, now) = (office.agent.world.node(office.agent.node), office.agent.now());
+    // One that leads on at once may have told deadlines just before.
+    let on = node.led.get().filter(|(_, until)| now <= *until + LEADS_ON);
+    node.leads_since.set(Some(on.map_or(now, |(since, _)| since)));
     office.agent.world.leaderships.borrow_mut().push(office.agent.now());
     office.agent.world.disturbed(office.agent.node);
     court.begin().await;
