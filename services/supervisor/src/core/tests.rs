@@ -493,13 +493,18 @@ fn the_next_measurement_of_a_target_is_published_when_the_former_has_ended() {
         }
         model.offer(&[opened]);
         model.settle();
-        let newest =
-            model.core.desk().open_incidents().map(|it| it.work()).max_by_key(|it| it.incident);
+        let newest = model
+            .core
+            .desk()
+            .open_incidents()
+            .map(domain::incident::Incident::work)
+            .max_by_key(|it| it.incident);
         model.offer(&[healthy(newest.unwrap())]);
         let wanted = measured(&model.settle());
         assert_eq!(wanted.len(), usize::from(source == "test"), "{wanted:?}");
     }
-    let works: Vec<_> = model.core.desk().open_incidents().map(|it| it.work()).collect();
+    let works: Vec<_> =
+        model.core.desk().open_incidents().map(domain::incident::Incident::work).collect();
     let report = VerificationReport {
         work: works[0],
         by: "monitor".to_owned(),

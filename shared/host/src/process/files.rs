@@ -177,6 +177,7 @@ impl Files {
     /// # Errors
     ///
     /// [`Error`].
+    #[expect(clippy::disallowed_methods, reason = "nothing tells when a lock is free in time")]
     pub fn lock(&self) -> Result<Lock, Error> {
         let deadline = Instant::now() + LOCKED_MAX;
         loop {

@@ -143,7 +143,7 @@ impl Similar<'_> {
             match (file(ours, word), file(theirs, called)) {
                 (Some(one), Some(other)) => Some(one == other),
                 // It may have gone elsewhere after it was started.
-                (Some(_), None) | (None, Some(_)) | (None, None) => None,
+                (Some(_) | None, None) | (None, Some(_)) => None,
             }
         });
         let first = told.next()?;
