@@ -52,7 +52,7 @@ pub use self::{
     lines::{Line, Lines},
     presence::Presence,
     published::Published,
-    snapshots::{Fill, Forgettable, Snapshots},
+    snapshots::{Fill, Forgettable, Room, Snapshots},
     wheel::Wheel,
 };
 
@@ -193,7 +193,7 @@ impl Core {
         self.one_by_one = former.one_by_one;
         self.n_rejected = former.n_rejected;
         if former.snapshots.is_full() {
-            self.snapshots.full();
+            self.snapshots.full(former.snapshots.room());
         }
     }
 

@@ -23,7 +23,7 @@ use chrono::Utc;
 use domain::id::IncidentId;
 use service::{BoxError, Context};
 use tokio::{
-    sync::watch,
+    sync::{Mutex, watch},
     time::{Instant, Interval, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -83,6 +83,8 @@ pub(crate) struct Reign {
     reports: ourselves::Reports,
     inbox_last: watch::Sender<u64>,
     measures: Measures,
+    /// Held while the ledger is shortened.
+    shortening: Arc<Mutex<()>>,
     tokens: Option<watch::Receiver<Option<Arc<Tokens>>>>,
 }
 
@@ -138,6 +140,7 @@ impl Reign {
             reports: ourselves::Reports::default(),
             inbox_last,
             measures: Measures::new(),
+            shortening: Arc::default(),
             // From now on, and not when we lead: then they must be known at once.
             tokens: Some(cx.bus.token_store().watch()),
         }
@@ -333,7 +336,7 @@ impl Reign {
                 return Ok(None);
             }
             let Some(mut batch) = state.core.seal(epoch)? else { return Ok(None) };
-            let was_full = state.core.snapshots().is_full();
+            let room = state.core.snapshots().room();
             drop(state);
             court.courier.send(std::mem::take(&mut batch.looks)).await;
             if let Some(started) = court.begun.take() {
@@ -347,7 +350,7 @@ impl Reign {
                 continue;
             }
             let ledger = self.bus.ledger();
-            court.appending = Some(Appending::begin(&ledger, batch, was_full, &court.scribe));
+            court.appending = Some(Appending::begin(&ledger, batch, room, &court.scribe));
         }
     }
 
@@ -384,8 +387,8 @@ impl Reign {
             Outcome::Stored(batch, seq) => (batch, Some(seq)),
             Outcome::NothingToStore(batch) => (batch, None),
             Outcome::Deposed => return Ok(Some(End::Deposed)),
-            Outcome::Full => {
-                self.state.write().await.core.snapshots_mut().full();
+            Outcome::Full(room) => {
+                self.state.write().await.core.snapshots_mut().full(room);
                 return Ok(Some(End::Deposed));
             }
             Outcome::TooLarge(batch) => {

@@ -127,8 +127,8 @@ pub(crate) struct Laws {
     /// taken; the first of each delivery.
     pending: BTreeMap<Position, Event>,
     keys: BTreeSet<String>,
-    /// With the incident that each belongs to.
-    decided: BTreeMap<Delivery, Option<IncidentId>>,
+    /// With the decision that counts each, and the incident that it belongs to.
+    decided: BTreeMap<Delivery, (u64, Option<IncidentId>)>,
     decided_keys: BTreeSet<String>,
     /// Reports in the inbox.
     reports: BTreeSet<String>,
@@ -460,13 +460,20 @@ impl Laws {
             let delivery = self.aliases.get(&delivery).copied().unwrap_or(delivery);
             let key = self.stored.get(&delivery).and_then(|it| it.key.clone());
             let doubled = key.is_some_and(|key| !self.decided_keys.insert(key));
-            let former = self.decided.insert(delivery, decision.incident);
+            let former = self.decided.insert(delivery, (decision.seq, decision.incident));
             // Our own agents tell what goes on under one id, also after a person has closed it.
+            let forgotten_at = decision.at - DELIVERY_WORTH;
             let is_forgotten = former
-                .flatten()
-                .is_some_and(|it| self.model.was_over(it, decision.at - DELIVERY_WORTH));
-            if (former.is_some() || doubled) && !is_forgotten {
-                let why = format!("decision {} counts {delivery} again", decision.seq);
+                .and_then(|(_, incident)| incident)
+                .is_some_and(|it| self.model.was_over(it, forgotten_at));
+            let may_count = is_forgotten || self.quiets.may_count(delivery);
+            if (former.is_some() || doubled) && !may_count {
+                let before = former.map(|(seq, _)| seq);
+                let key = self.stored.get(&delivery).and_then(|it| it.key.as_deref());
+                let why = format!(
+                    "decision {} counts {delivery}, {key:?}, again, after {before:?}",
+                    decision.seq
+                );
                 return world.fail("an accepted event is decided once", why);
             }
         }

@@ -88,8 +88,6 @@ pub(crate) struct Node {
     is_gone: Cell<bool>,
     /// Since when it leads, if it is a supervisor that does.
     pub(crate) leads_since: Cell<Option<Micros>>,
-    /// Since when it led, and until when, in this life the last time.
-    pub(crate) led: Cell<Option<(Micros, Micros)>>,
     pub(crate) clock: Cell<Clock>,
     pub(crate) disk: RefCell<Disk>,
     /// The state of a supervisor, for those who ask it and for the laws.
@@ -278,7 +276,6 @@ impl World {
         *place.asked.borrow_mut() = None;
         *place.seat.borrow_mut() = None;
         place.leads_since.set(None);
-        place.led.set(None);
         place.disk.borrow_mut().crash(&mut self.crashes.borrow_mut());
         let wait = self.crashes.borrow_mut().range(20_000, 9_000_000);
         let life = self.life(node);
@@ -469,7 +466,6 @@ fn node(kind: Kind, clock: Clock) -> Node {
         stopped_until: Cell::new(0),
         is_gone: Cell::new(false),
         leads_since: Cell::new(None),
-        led: Cell::new(None),
         clock: Cell::new(clock),
         disk: RefCell::default(),
         seat: RefCell::new(None),

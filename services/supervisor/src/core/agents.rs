@@ -212,6 +212,8 @@ impl Vigil {
     fn welcome(&mut self, id: &str) {
         let Some(own) = self.lost.remove(id) else {
             self.replacements.remove(id);
+            // Whoever stood for it does so no more.
+            self.replacements.retain(|_, lost| lost != id);
             return;
         };
         self.seen.insert(id.to_owned(), own.came);

@@ -43,6 +43,14 @@ pub struct Forgettable {
     pub unlogged_after: Option<u64>,
 }
 
+/// The room that the ledger had when an append began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// It had taken no message before, and was not shortened since.
+    pub was_full: bool,
+    first_seq: u64,
+}
+
 impl Fill {
     /// Returns how full it is.
     fn percent(&self) -> u64 {
@@ -103,9 +111,16 @@ impl Snapshots {
         self.fill = fill;
     }
 
-    /// Notes that the ledger has taken no message for want of room.
-    pub fn full(&mut self) {
-        self.is_full = true;
+    /// Returns the room that there is for an append.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room { was_full: self.is_full, first_seq: self.fill.first_seq.max(1) }
+    }
+
+    /// Notes that the ledger has taken no message for want of room, which it had when the append
+    /// began. When it was shortened meanwhile, the next append will tell.
+    pub fn full(&mut self, room: Room) {
+        self.is_full |= room.was_full || self.fill.first_seq <= room.first_seq;
     }
 
     /// Returns whether the ledger has taken no message for want of room, and was not shortened
@@ -167,17 +182,25 @@ impl Snapshots {
     /// snapshot that our log reaches stays while the ledger goes on behind it, however many are
     /// newer.
     pub fn take_old(&mut self, logged: u64) -> Vec<u64> {
-        let is_wanted = |it: &Kept| it.seq <= logged && self.fill.first_seq <= it.seq + 1;
-        let n_ahead = self.kept.iter().rev().take_while(|it| logged < it.seq).count();
+        let reach = self.reach(logged);
+        let is_wanted = |it: &Kept| it.seq <= reach && self.fill.first_seq <= it.seq + 1;
+        let n_ahead = self.kept.iter().rev().take_while(|it| reach < it.seq).count();
         let n_needed = if self.kept.iter().any(is_wanted) { KEPT.max(n_ahead + 1) } else { KEPT };
         let n_old = self.kept.len().saturating_sub(n_needed);
         self.kept.drain(..n_old).map(|it| it.seq).collect()
     }
 
+    /// Returns behind which message the lines are that our log lacks and that can still be made: what
+    /// the ledger has forgotten is lost, wherever the log ends.
+    fn reach(&self, logged: u64) -> u64 {
+        logged.max(self.fill.first_seq.saturating_sub(1))
+    }
+
     /// Returns the newest snapshot that our log reaches; 0 when it reaches none. What is behind it
     /// is not needed to make the lines that our log lacks.
     fn reached(&self, logged: u64) -> u64 {
-        let reached = self.kept.iter().rev().find(|it| it.seq <= logged);
+        let reach = self.reach(logged);
+        let reached = self.kept.iter().rev().find(|it| it.seq <= reach);
         reached.map_or(0, |it| it.seq)
     }
 
@@ -345,6 +368,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_before_the_ledger_was_shortened_says_nothing_about_it() {
+        let mut snapshots = Snapshots::default();
+        snapshots.filled(Fill { first_seq: 1, last_seq: 99, bytes: 50, bytes_max: Some(100) });
+        let room = snapshots.room();
+        snapshots.forgotten(90);
+        snapshots.full(room);
+        assert!(!snapshots.is_full());
+        snapshots.full(snapshots.room());
+        assert!(snapshots.is_full());
+        let many_tries = snapshots.room();
+        snapshots.forgotten(95);
+        snapshots.full(many_tries);
+        assert!(snapshots.is_full(), "the last of them was after it was shortened");
+    }
+
+    #[test]
     fn what_our_own_log_lacks_stays_until_there_is_no_room_at_all() {
         let mut snapshots = Snapshots::default();
         for seq in [25, 80, 90] {
@@ -366,7 +405,8 @@ mod tests {
         let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost));
         snapshots.filled(fill(10));
-        snapshots.full();
+        let room = snapshots.room();
+        snapshots.full(room);
         assert_eq!(snapshots.ledger_forgettable(30), Some(lost), "the account is full");
         snapshots.forgotten(90);
         assert_eq!(snapshots.ledger_forgettable(90), None);
@@ -375,5 +415,8 @@ mod tests {
             [25],
             "nothing can be made from the state at 25 any more"
         );
+        snapshots.stored(95, 1);
+        snapshots.stored(99, 1);
+        assert_eq!(snapshots.take_old(30), [80], "lines behind 90 are made from the state there");
     }
 }

@@ -7,7 +7,7 @@ use service::Chain;
 use tracing::{error, warn};
 
 use super::scribe::Scribe;
-use crate::core::Batch;
+use crate::core::{Batch, Room};
 
 /// Wait before an append that found no room is tried again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
@@ -28,21 +28,19 @@ pub(super) enum Outcome {
     Deposed,
     /// The ledger takes no batch of this size.
     TooLarge(Batch),
-    /// The ledger has no room: it is to be shortened.
-    Full,
+    /// The ledger has no room, beside what it had before: it is to be shortened.
+    Full(Room),
     /// The broker refuses what a leader must do.
     Refused(AppendError),
 }
 
 impl Appending {
-    /// Begins an append, once the log has room for its lines. `was_full` tells that the ledger
-    /// had no room before, and could not be shortened.
-    pub(super) fn begin(ledger: &Ledger, batch: Batch, was_full: bool, scribe: &Scribe) -> Self {
-        let n_tries = if was_full { FULL_TRIES } else { 1 };
-        let (ledger, room) = (ledger.clone(), scribe.room());
+    /// Begins an append, once the log has room for its lines.
+    pub(super) fn begin(ledger: &Ledger, batch: Batch, room: Room, scribe: &Scribe) -> Self {
+        let (ledger, log_room) = (ledger.clone(), scribe.room());
         Self(Box::pin(async move {
-            room.await;
-            append(&ledger, batch, n_tries).await
+            log_room.await;
+            append(&ledger, batch, room).await
         }))
     }
 }
@@ -55,7 +53,8 @@ pub(super) async fn outcome(appending: &mut Option<Appending>) -> Outcome {
     outcome
 }
 
-async fn append(ledger: &Ledger, batch: Batch, full_tries: u32) -> Outcome {
+async fn append(ledger: &Ledger, batch: Batch, room: Room) -> Outcome {
+    let full_tries = if room.was_full { FULL_TRIES } else { 1 };
     let payload = batch.append.clone().unwrap_or_default();
     let mut n_full = 0;
     loop {
@@ -73,7 +72,7 @@ async fn append(ledger: &Ledger, batch: Batch, full_tries: u32) -> Outcome {
                 error!(error = %Chain(&failure), hint = "give JetStream more room (max_file_store, or the limits of the account)", "nothing can be decided");
                 n_full += 1;
                 if full_tries <= n_full {
-                    return Outcome::Full;
+                    return Outcome::Full(room);
                 }
                 tokio::time::sleep(FULL_WAIT).await;
             }

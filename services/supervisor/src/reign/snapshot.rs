@@ -1,5 +1,7 @@
 //! Storing snapshots, and letting the broker forget what they stand for.
 
+use std::sync::Arc;
+
 use bus::{Bus, InboxWriter};
 use domain::{
     desk::Snapshot,
@@ -7,7 +9,7 @@ use domain::{
     wire::{Envelope, Input, InputKind},
 };
 use service::{BoxError, Chain};
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, error, info, warn};
 
 use super::{Reign, ourselves::our_event};
@@ -25,6 +27,7 @@ struct Archivist {
     writer: InboxWriter,
     member_id: String,
     archive: Archive,
+    shortening: Arc<Mutex<()>>,
 }
 
 impl Reign {
@@ -35,6 +38,7 @@ impl Reign {
             writer: self.writer.clone(),
             member_id: self.member_id.clone(),
             archive: Archive::beside(&self.dir.log_path()),
+            shortening: Arc::clone(&self.shortening),
         }
     }
 
@@ -152,6 +156,8 @@ impl Archivist {
     /// Forgets the ledger behind snapshots, and then those that nothing is made from any more: who
     /// starts in between still finds where to begin.
     async fn forget(&self) {
+        // One after the other: what the first forgets may be enough for the second.
+        let _shortening = self.shortening.lock().await;
         self.look_at_ledger().await;
         // Those of former leaders may not have been told when this one began.
         self.find().await;

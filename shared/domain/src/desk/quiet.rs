@@ -408,7 +408,9 @@ impl Desk {
             let fact = Fact::SuppressionEnded { fingerprint: fingerprint.to_owned() };
             return self.record(turn, None, fact, why);
         }
-        let is_silent = muted.event.ends_at.is_some_and(|ends_at| ends_at <= turn.at);
+        // What a sender said beyond that time was not noted, and the end may be decided late.
+        let end = turn.at.min(muted.until);
+        let is_silent = muted.event.ends_at.is_some_and(|ends_at| ends_at <= end);
         let is_open = self.incidents.of_fingerprint(fingerprint).is_some();
         let why = match (is_open, is_silent) {
             (true, _) => "it has an open incident meanwhile",

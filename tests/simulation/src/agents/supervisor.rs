@@ -53,6 +53,8 @@ pub(crate) struct Office {
     vigil: Rc<RefCell<Vigil>>,
     /// The state is that of the ledger from its start, not from a snapshot.
     is_from_start: Rc<Cell<bool>>,
+    /// Held while the ledger is shortened.
+    shortening: Rc<tokio::sync::Mutex<()>>,
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
@@ -61,9 +63,14 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     let seat = Rc::new(RefCell::new(seat));
     *agent.world.node(agent.node).seat.borrow_mut() = Some(Rc::clone(&seat));
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
-    let (vigil, is_from_start) = (Rc::default(), Rc::default());
-    let office =
-        Office { agent: agent.clone(), lanes: Lanes::default(), seat, vigil, is_from_start };
+    let office = Office {
+        agent: agent.clone(),
+        lanes: Lanes::default(),
+        seat,
+        vigil: Rc::default(),
+        is_from_start: Rc::default(),
+        shortening: Rc::default(),
+    };
     agent.spawn(missed::watch(office.clone()));
     agent.spawn(file::follow(office.clone()));
     agent.spawn(lending::fill(office.clone()));
@@ -85,8 +92,7 @@ impl Office {
             self.agent.say(|| "follows".to_owned());
             let mut seat = self.seat.borrow_mut();
             (seat.is_leading, seat.is_caught_up) = (false, false);
-            let node = self.agent.world.node(self.agent.node);
-            node.led.set(node.leads_since.take().map(|since| (since, self.agent.now())));
+            self.agent.world.node(self.agent.node).leads_since.set(None);
         }
     }
 

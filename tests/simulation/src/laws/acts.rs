@@ -34,6 +34,8 @@ pub(crate) struct Acts {
     recalled: BTreeMap<Attempt, Micros>,
     /// Attempts whose fixer may not act any more, by its own word.
     lost: BTreeMap<Attempt, ()>,
+    /// When the ledger says that somebody took over, the last time.
+    led_at: Option<Micros>,
 }
 
 impl Acts {
@@ -50,6 +52,9 @@ impl Acts {
         decision: &Decision,
         by: NodeId,
     ) {
+        if let Fact::LeadershipTaken { .. } = decision.fact {
+            self.led_at = Some(moment(decision.at));
+        }
         let Some(id) = decision.incident else { return };
         let attempt = (id, model.attempt(id));
         match &decision.fact {
@@ -60,8 +65,11 @@ impl Acts {
                 self.recalled.remove(&attempt);
             }
             Fact::RetryScheduled { why: Escalation::NotDiagnosed, .. }
-            | Fact::Escalated { why: Escalation::NotDiagnosed } => {
-                not_diagnosed(world, model, id, decision.at, by);
+            | Fact::Escalated { why: Escalation::NotDiagnosed }
+                // And not one that waits for a person again, after its recovery was not proven.
+                if model.is_diagnosing(id) =>
+            {
+                self.not_diagnosed(world, model, (id, decision.at), by);
             }
             _ => {}
         }
@@ -118,20 +126,27 @@ impl Acts {
             }
         }
     }
-}
 
-/// Nobody is given up for want of a diagnosis who could not be diagnosed: whoever leads must
-/// have led for as long as a diagnosis may take.
-fn not_diagnosed(world: &Rc<World>, model: &Model, id: IncidentId, at: DateTime<Utc>, by: NodeId) {
-    // What a leader said before this one led is only written into the ledger by this one.
-    let own = world.node(by).leads_since.get().filter(|it| *it <= moment(at));
-    let leaderships = world.leaderships.borrow();
-    let before = || leaderships.iter().rev().copied().find(|it| *it <= moment(at));
-    let Some(since) = own.or_else(before) else { return };
-    let allowed = model.config.policy.diagnosis_timeout;
-    let led = moment(at).saturating_sub(since);
-    if led + AWAY_MAX < crate::clock::micros(allowed.to_std()) {
-        let why = format!("{id}: {} s of {allowed} after the take-over", led / SECOND);
-        world.fail("nobody is given up before it could be diagnosed", why);
+    /// Nobody is given up for want of a diagnosis who could not be diagnosed: whoever leads must
+    /// have led for as long as a diagnosis may take. A deadline that a former leader has told may
+    /// come when the next one leads already, before the ledger says so.
+    fn not_diagnosed(
+        &self,
+        world: &Rc<World>,
+        model: &Model,
+        (id, at): (IncidentId, DateTime<Utc>),
+        by: NodeId,
+    ) {
+        // Where the ledger does not say it, what is so counts.
+        let own = || world.node(by).leads_since.get().filter(|it| *it <= moment(at));
+        let leaderships = world.leaderships.borrow();
+        let before = || leaderships.iter().rev().copied().find(|it| *it <= moment(at));
+        let Some(since) = self.led_at.or_else(own).or_else(before) else { return };
+        let allowed = model.config.policy.diagnosis_timeout;
+        let led = moment(at).saturating_sub(since);
+        if led + AWAY_MAX < crate::clock::micros(allowed.to_std()) {
+            let why = format!("{id}: {} s of {allowed} after the take-over", led / SECOND);
+            world.fail("nobody is given up before it could be diagnosed", why);
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Givens {
     decided: BTreeSet<(String, Micros)>,
     /// The one that was decided about last.
     last: Option<String>,
+    /// When one was held last: what was found before is older than it.
+    held_at: Micros,
 }
 
 impl Givens {
@@ -45,6 +47,7 @@ impl Givens {
             }
             Fact::ConfigurationHeld { held } => {
                 self.is_decided(&held.sha256, now);
+                self.held_at = now;
                 None
             }
             Fact::ConfigurationUnchanged { text, .. } => {
@@ -111,7 +114,7 @@ impl Givens {
             let is_decided = self.last.as_ref() == Some(&sha256)
                 || self.decided.iter().any(|(it, at)| *it == sha256 && file.written_at <= *at);
             // What a supervisor that lags behind has found counts as older; see `Given::standing`.
-            let is_newer = self.at + LAG_MAX < file.written_at;
+            let is_newer = self.at.max(self.held_at) + LAG_MAX < file.written_at;
             if is_newer && !is_decided && *whole != files::content(world, file.text) {
                 let why = format!("{:?} of {} s", file.text, file.written_at / SECOND);
                 world.fail("no edit of the file is lost", why);

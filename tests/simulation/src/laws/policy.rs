@@ -81,6 +81,11 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Returns whether an incident waits for its diagnosis.
+    pub(super) fn is_diagnosing(&self, id: IncidentId) -> bool {
+        self.cases.get(&id).is_some_and(|it| it.stand == Stand::Diagnosing)
+    }
+
     /// Returns whether an incident was over at that time.
     pub(super) fn was_over(&self, id: IncidentId, at: DateTime<Utc>) -> bool {
         self.cases.get(&id).is_some_and(|it| it.stand == Stand::Over && it.since <= at)

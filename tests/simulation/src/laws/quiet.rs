@@ -91,6 +91,12 @@ impl Quiets {
         }
     }
 
+    /// Returns whether an event was kept quiet, and may be counted once more for an incident that
+    /// another one has opened: its copies come late.
+    pub(super) fn may_count(&mut self, delivery: Delivery) -> bool {
+        self.free.remove(&delivery)
+    }
+
     /// A sender says that something goes on, and until when its word is good. Of a repeat at least
     /// the first half of that time counts: more often need not be noted.
     pub(super) fn said(&mut self, event: &Event, at: DateTime<Utc>, config: &Config) {

@@ -210,6 +210,24 @@ fn one_that_was_lost_while_nobody_looked_may_have_been_replaced_before() {
     }
 }
 
+/// A new leader cannot know for which of two a newcomer has come.
+#[test]
+fn who_stood_for_one_that_is_back_stands_for_another() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    world.join(member("gateway-2", "gateway", "b"));
+    world.pass(60);
+    world.lose("gateway-2");
+    assert_eq!(world.pass(11), ["+agent_down/gateway-2"]);
+    world.lose("gateway-1");
+    assert_eq!(world.pass(11), ["+agent_down/gateway-1"]);
+    world.another_leads();
+    world.join(member("gateway-3", "gateway", "c"));
+    assert_eq!(world.pass(1), ["-agent_down/gateway-1"]);
+    world.join(member("gateway-1", "gateway", "a"));
+    assert_eq!(world.pass(1), ["-agent_down/gateway-2"]);
+}
+
 #[test]
 fn the_next_leader_takes_back_what_the_former_one_has_told() {
     let mut world = World::new();

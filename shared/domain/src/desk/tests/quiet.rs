@@ -328,6 +328,18 @@ fn what_was_only_leased_is_not_opened_after_a_silence_that_outlived_it() {
     assert_eq!(status(&down(&mut world, "db")), AnswerStatus::IncidentOpened);
 }
 
+/// What its sender says later, while nobody leads, is not noted when its word outlasts the silence.
+#[test]
+fn a_word_that_outlasts_a_silence_counts_when_the_end_is_decided_late() {
+    let mut world = World::with(&["db"]);
+    silenced(&mut world, "target=db", 60);
+    assert_eq!(status(&leased(&mut world, 70)), AnswerStatus::Suppressed);
+    leased(&mut world, 90);
+    world.at += secs(80);
+    look_again(&mut world);
+    assert_eq!((world.n_facts("suppression_ended"), world.n_facts("opened")), (1, 1));
+}
+
 #[test]
 fn a_resolve_ends_the_lease() {
     let mut world = World::with(&["db"]);

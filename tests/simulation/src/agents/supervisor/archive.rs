@@ -144,6 +144,7 @@ async fn look_at_ledger(office: &Office) {
 /// Forgets the ledger behind snapshots, and then those that nothing is made from any more.
 async fn forget(office: &Office) {
     let agent = &office.agent;
+    let _shortening = office.shortening.lock().await;
     look_at_ledger(office).await;
     find(office).await;
     let logged = if agent.world.bug(Bug::PurgeBySnapshotsOnly) {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, time::Duration};
 
 use ::supervisor::{
-    core::{Batch, Consequences, Presence, Published, Wheel},
+    core::{Batch, Consequences, Presence, Published, Room, Wheel},
     withdrawal::{self, Outlook},
 };
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::{
     agents::{Agent, lease::Lease},
     broker::{Op, Reply},
     bug::Bug,
-    clock::{Micros, SECOND, micros, utc},
+    clock::{micros, utc},
 };
 
 const IDLE: Duration = Duration::from_secs(30);
@@ -38,15 +38,12 @@ const LEADERSHIP_AGAIN: Duration = Duration::from_millis(500);
 const RECALL_FOR: Duration = Duration::from_secs(25);
 const RECALL_AGAIN: Duration = Duration::from_millis(500);
 
-/// Who leads again so soon has not been away.
-const LEADS_ON: Micros = 2 * SECOND;
-
 /// What became of an append.
 enum Outcome {
     Stored(Box<Batch>, Option<u64>),
     Deposed,
     TooLarge(Box<Batch>),
-    Full,
+    Full(Room),
 }
 
 type Appending = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -90,10 +87,7 @@ pub(super) async fn lead(office: &Office, lease: &Lease) {
         former: BTreeMap::new(),
         told: say_that_we_lead(office, lease.epoch),
     };
-    let (node, now) = (office.agent.world.node(office.agent.node), office.agent.now());
-    // One that leads on at once may have told deadlines just before.
-    let on = node.led.get().filter(|(_, until)| now <= *until + LEADS_ON);
-    node.leads_since.set(Some(on.map_or(now, |(since, _)| since)));
+    office.agent.world.node(office.agent.node).leads_since.set(Some(office.agent.now()));
     office.agent.world.leaderships.borrow_mut().push(office.agent.now());
     office.agent.world.disturbed(office.agent.node);
     court.begin().await;
@@ -251,8 +245,8 @@ impl Court<'_> {
                 }
                 "a batch is too large"
             }
-            Outcome::Full => {
-                office.seat.borrow_mut().core.snapshots_mut().full();
+            Outcome::Full(room) => {
+                office.seat.borrow_mut().core.snapshots_mut().full(room);
                 "the ledger is full"
             }
         };
@@ -312,7 +306,7 @@ impl Court<'_> {
             }
             let sealed = seat.core.seal(self.epoch).expect("decisions have a form in JSON");
             let Some(mut batch) = sealed else { return true };
-            let was_full = seat.core.snapshots().is_full();
+            let room = seat.core.snapshots().room();
             let looks = packed(std::mem::take(&mut batch.looks));
             if office.agent.world.bug(Bug::WishBeforeAppend) {
                 let wishes = packed(seat.core.desk().pending());
@@ -328,7 +322,7 @@ impl Court<'_> {
                 }
                 continue;
             }
-            self.appending = Some(Box::pin(append(office.clone(), batch, was_full)));
+            self.appending = Some(Box::pin(append(office.clone(), batch, room)));
         }
     }
 
@@ -458,9 +452,8 @@ fn packed(wishes: Vec<Wish>) -> Vec<(WorkKind, String, Bytes)> {
     wishes.into_iter().map(pack).collect()
 }
 
-/// Appends as `bus::Ledger`: when an answer is missing, whose message is there decides. `was_full`
-/// tells that the ledger had no room before, and could not be shortened.
-async fn append(office: Office, batch: Batch, was_full: bool) -> Outcome {
+/// Appends as `bus::Ledger`: when an answer is missing, whose message is there decides.
+async fn append(office: Office, batch: Batch, room: Room) -> Outcome {
     let agent = &office.agent;
     let payload = batch.append.clone().unwrap_or_default();
     if bugs::quiet_ends_at_once(agent, &payload) {
@@ -475,7 +468,7 @@ async fn append(office: Office, batch: Batch, was_full: bool) -> Outcome {
         payload,
         by: agent.node,
     };
-    let full_tries = match (agent.world.bug(Bug::PurgeCountedInMessages), was_full) {
+    let full_tries = match (agent.world.bug(Bug::PurgeCountedInMessages), room.was_full) {
         (true, _) => u32::MAX,
         (false, true) => FULL_TRIES,
         (false, false) => 1,
@@ -493,7 +486,7 @@ async fn append(office: Office, batch: Batch, was_full: bool) -> Outcome {
             Some(Reply::Full) if !is_in_doubt => {
                 n_full += 1;
                 if full_tries <= n_full {
-                    return Outcome::Full;
+                    return Outcome::Full(room);
                 }
                 agent.sleep(FULL_WAIT).await;
                 continue;
