@@ -180,12 +180,13 @@ impl Snapshots {
     /// which one a former leader has stored may be unknown, and needed. `logged` is as for
     /// [`Self::ledger_forgettable`]: lines can only be made from a state before them, so the newest
     /// snapshot that our log reaches stays while the ledger goes on behind it, however many are
-    /// newer.
+    /// newer; when it reaches none, the oldest stays, which leaves the smallest gap.
     pub fn take_old(&mut self, logged: u64) -> Vec<u64> {
         let reach = self.reach(logged);
-        let is_wanted = |it: &Kept| it.seq <= reach && self.fill.first_seq <= it.seq + 1;
-        let n_ahead = self.kept.iter().rev().take_while(|it| reach < it.seq).count();
-        let n_needed = if self.kept.iter().any(is_wanted) { KEPT.max(n_ahead + 1) } else { KEPT };
+        let mut usable = self.kept.iter().filter(|it| self.fill.first_seq <= it.seq + 1);
+        let reached = usable.clone().rev().find(|it| it.seq <= reach);
+        let base = reached.or_else(|| usable.next()).map_or(u64::MAX, |it| it.seq);
+        let n_needed = self.kept.iter().filter(|it| base <= it.seq).count().max(KEPT);
         let n_old = self.kept.len().saturating_sub(n_needed);
         self.kept.drain(..n_old).map(|it| it.seq).collect()
     }
@@ -400,6 +401,7 @@ mod tests {
         );
         assert_eq!(snapshots.ledger_forgettable(30), Some(all));
         assert_eq!(snapshots.ledger_forgettable(24), None, "no snapshot stands before them");
+        assert!(snapshots.take_old(24).is_empty(), "the oldest leaves the smallest gap");
         snapshots.filled(fill(91));
         assert!(snapshots.take_old(30).is_empty(), "the ledger still goes on behind it");
         let lost = Forgettable { up_to: 90, unlogged_after: Some(30) };
