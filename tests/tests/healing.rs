@@ -92,7 +92,7 @@ async fn the_documented_event_is_answered_and_a_healthy_target_is_left_alone() {
         .unwrap();
     assert_eq!(answer["status"], "incident_opened");
     let incident = stack.until("nobody", &["escalated"]).await;
-    assert!(incident["analysis"].is_string() && incident["resolution"].is_string());
+    assert!(incident["analysis"].is_string() && incident["waiting"].is_string());
 }
 
 #[tokio::test]

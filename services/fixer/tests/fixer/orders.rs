@@ -351,7 +351,7 @@ async fn a_fixer_that_is_cut_off_stops_before_its_next_step() {
     proxy.set(Network::Open);
     let late = &reports.at_least(2).await[1].1;
     let FixOutcome::Unknown { reason } = &late.outcome else { panic!("{late:?}") };
-    assert!(reason.contains("step `two` was not begun: the claim was lost"), "{reason}");
+    assert!(reason.contains("step `two` was not started: the claim was lost"), "{reason}");
     assert_eq!(late.steps.len(), 1, "what was done is reported: {late:?}");
     assert_eq!(place.read("runs"), "one\n");
 }
@@ -377,7 +377,7 @@ async fn a_fixer_that_was_frozen_stops_before_its_next_step() {
     // The time of its step is over, and its undo is not for it to run any more.
     let late = &reports.at_least(2).await[1].1;
     let FixOutcome::Failed { reason } = &late.outcome else { panic!("{late:?}") };
-    assert!(reason.contains("step `undo one` was not begun: the claim was lost"), "{reason}");
+    assert!(reason.contains("step `undo one` was not started: the claim was lost"), "{reason}");
     assert_eq!(place.read("runs"), "one\n");
 }
 

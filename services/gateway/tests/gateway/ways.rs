@@ -275,7 +275,7 @@ async fn mail_goes_over_tls_after_a_login_and_is_one_thread_for_each_incident() 
         (header(&second, "In-Reply-To"), header(&second, "References")),
         (named.clone(), named)
     );
-    assert!(header(&first, "Subject").contains("approval wanted: service_down on db"));
+    assert!(header(&first, "Subject").contains("approval required: service_down on db"));
     let text = first["text"].as_str().unwrap().replace("=\r\n", "");
     assert!(text.contains("https://selfheal.example.org/approve/"), "{text}");
 }
@@ -292,7 +292,7 @@ async fn a_server_whose_certificate_nobody_knows_gets_no_mail_and_no_password() 
     let _gateway = gateway(&broker, None).await;
     let id = office.escalate("db").await;
     let told = office.decided(id, "notified", 1).await;
-    assert!(told.reason.contains("could not tell ops, tried again later"), "{}", told.reason);
+    assert!(told.reason.contains("could not notify ops, will retry"), "{}", told.reason);
     assert!(!told.reason.contains("xoxb"), "{}", told.reason);
     assert!(mails.try_recv().is_err());
 }

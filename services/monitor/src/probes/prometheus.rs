@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(finding.outcome, wanted, "{sick:?} {kind} {result}: {}", finding.detail);
         }
         let told = answered(Some("< 1"), "vector", up(&["1", "0"]));
-        assert_eq!(told.detail, "up{job=\"db\"} 0 (sick: < 1; 1 of 2 series)");
+        assert_eq!(told.detail, "up{job=\"db\"} 0 (unhealthy: < 1; 1 of 2 series)");
         assert_eq!(told.evidence["series"][0]["value"], "0");
     }
 }

@@ -21,7 +21,7 @@ const LOOKED_AT_WITHIN: TimeDelta = TimeDelta::seconds(60);
 const DUE_AT_ONCE: usize = 256;
 
 /// How the reason ends for which a sender's own word ends the quiet.
-const OVER: &str = "reports that it is over";
+const OVER: &str = "reports that it has ended";
 
 /// One trouble that is kept quiet.
 #[derive(Debug)]
@@ -230,7 +230,7 @@ mod tests {
             ("it is opened", event(1), vec![], vec![ended(again), opened(event(1))], false),
             ("it is open", event(1), vec![own], vec![ended(again)], false),
             ("it joins a flood", event(1), vec![], vec![ended(again), opened(flood)], false),
-            ("it is over", event(1), vec![], vec![ended("x reports that it is over")], false),
+            ("it is over", event(1), vec![], vec![ended("x reports that it has ended")], false),
             ("its sender is silent", silent, vec![], vec![ended(again)], false),
             (
                 "it is quiet again",

@@ -129,7 +129,7 @@ fn who_approved_with_a_token_that_does_not_count_any_more_has_not_approved() {
     for (now, why) in [
         (vec![TokenRecord { revoked, ..good.clone() }], "their token was revoked"),
         (vec![TokenRecord { expires_at: Some(t0()), ..good.clone() }], "their token has expired"),
-        (vec![token(Role::Operator)], "his token only has the role operator now"),
+        (vec![token(Role::Operator)], "their token only has the role operator now"),
         (vec![other], "their token no longer exists"),
         (vec![], "their token no longer exists"),
     ] {
@@ -201,7 +201,7 @@ fn who_was_taken_out_of_the_configuration_has_not_approved() {
             "approvers",
         ),
         (slack(), |it| it.notify.slack = None, "approvers"),
-        (link(), |it| it.notify.receivers.clear(), "receiver of his link"),
+        (link(), |it| it.notify.receivers.clear(), "receiver of their link"),
         (provider(), |it| it.access.oidc = None, "provider"),
     ];
     for (proof, spoil, why) in spoil {

@@ -218,7 +218,7 @@ fn a_cause_that_is_found_well_again_and_again_goes_to_a_person() {
         world.verified(api, false);
     }
     assert_eq!(world.status(api), Status::Escalated);
-    assert!(world.last(api).reason.contains("flaps"));
+    assert!(world.last(api).reason.contains("flapping"));
 }
 
 #[test]

@@ -263,7 +263,7 @@ fn a_target_that_flaps_goes_to_a_person() {
     }
     world.diagnose(id, healthy());
     assert_eq!(escalation(&world, id), Some(Escalation::NoCause));
-    assert!(world.last(id).reason.contains("flaps"));
+    assert!(world.last(id).reason.contains("flapping"));
 }
 
 #[test]

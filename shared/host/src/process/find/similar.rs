@@ -176,21 +176,27 @@ impl Similar<'_> {
     }
 
     /// Returns what a fixer has started for a target that had another name and another command:
-    /// with the port of this one it is this one, and without one it may be.
+    /// with the port of this one it is this one, and where no port is known it may be.
     fn of_former_name(&self) -> Option<Found> {
-        let addresses = self.addresses();
         let alike = history::alike(self.search);
-        let one = alike.iter().find(|(_, run)| self.listens(run));
-        if let Some((name, main)) = one {
-            let by = KnownBy::FormerName(history::shown(name).to_owned());
-            return Some(adopted(*main, by));
+        if alike.is_empty() {
+            return None;
         }
-        let serves_others =
-            |run: Run| !addresses.is_empty() && self.search.host.listens_elsewhere(run, &addresses);
-        let may_be: Vec<Run> =
-            alike.into_iter().map(|it| it.1).filter(|it| !serves_others(*it)).collect();
-        let why = "was started for a target that is not configured any more, and runs the program of this one";
-        (!may_be.is_empty()).then(|| self.unclear(may_be, why))
+        let addresses = self.addresses();
+        if addresses.is_empty() {
+            let may_be = alike.into_iter().map(|it| it.1).collect();
+            let why = "was started for a target that is not configured any more, and runs the program of this one";
+            return Some(self.unclear(may_be, why));
+        }
+        // The table of sockets is read once, however many there are.
+        let holders = self.search.host.holders(&addresses).into_iter();
+        let holders: Vec<Run> = holders.flat_map(|it| it.processes).collect();
+        let holds = |run: &Run| {
+            let below = scan::descendants(self.entries, &[run.pid]);
+            holders.contains(run) || below.iter().any(|it| holders.contains(&it.run))
+        };
+        let (name, main) = alike.into_iter().find(|(_, run)| holds(run))?;
+        Some(adopted(main, KnownBy::FormerName(history::shown(&name).to_owned())))
     }
 
     /// Returns what goes by the name of the target's program under a title that it has given
