@@ -206,7 +206,7 @@ mod tests {
         Decision { incident, ..decision(fact, "reported") }
     }
 
-    /// Returns what the law says of a batch after which no active silences or suppressed alerts any more.
+    /// Returns what the law says of a batch after which nothing is suppressed any more.
     fn said(event: Event, open: &[String], batch: &[Decision]) -> Option<String> {
         let mut quiets = Quiets::default();
         assert!(!quiets.decide(&suppressed(event.clone())));

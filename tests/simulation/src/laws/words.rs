@@ -20,8 +20,9 @@ use crate::world::World;
 /// What the checks of all targets here measure.
 const MEASURED: &str = "service_down";
 
-/// What others call a trouble: its type, and the target that they name.
-type Trouble = (String, Option<String>);
+/// What others call a trouble: its type, the target that they name, and the fingerprint that they
+/// give it themselves. What the product makes of these is not believed here.
+type Trouble = (String, Option<String>, Option<String>);
 
 /// What is known of one incident.
 #[derive(Debug)]
@@ -172,5 +173,5 @@ fn labels(world: &Rc<World>, config: &Config, id: IncidentId, event: &Event) {
 }
 
 fn trouble(event: &Event) -> Trouble {
-    (event.kind.to_string(), event.target.clone())
+    (event.kind.to_string(), event.target.clone(), event.fingerprint.clone())
 }
