@@ -173,5 +173,7 @@ fn labels(world: &Rc<World>, config: &Config, id: IncidentId, event: &Event) {
 }
 
 fn trouble(event: &Event) -> Trouble {
-    (event.kind.to_string(), event.target.clone(), event.fingerprint.clone())
+    // Those of floods; any other may come from us.
+    let own = event.fingerprint.clone().filter(|it| it.starts_with("own"));
+    (event.kind.to_string(), event.target.clone(), own)
 }

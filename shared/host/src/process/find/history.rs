@@ -124,9 +124,14 @@ fn is_given_away(search: Search<'_>, record: &Record) -> bool {
 }
 
 /// Returns the living runs of targets that are not configured any more and may have become this
-/// one: its record tells of the same program or the same pid file, and of another handle.
+/// one, which has never run: its record tells of the same program or the same pid file, and of another
+/// handle.
 pub(super) fn alike(search: Search<'_>) -> Vec<(String, Run)> {
     let Some(configured) = search.configured else { return Vec::new() };
+    // Whatever has run under this name is no other target with a new one.
+    if search.files.record().is_some() {
+        return Vec::new();
+    }
     let records = search.files.others(&|name| !configured.has(name)).into_iter();
     let living = records.filter(|(_, it)| may_have_become(it, search.handle));
     living.filter_map(|(name, it)| Some((name, it.living(search.host)?))).collect()
