@@ -176,17 +176,16 @@ impl Similar<'_> {
     }
 
     /// Returns what a fixer has started for a target that had another name and another command:
-    /// with the port of this one it is this one, and where no port is known it may be.
+    /// with the port of this one it is this one. Without a port nothing tells it from a target that
+    /// was removed and still runs.
     fn of_former_name(&self) -> Option<Found> {
+        let addresses = self.addresses();
+        if addresses.is_empty() {
+            return None;
+        }
         let alike = history::alike(self.search);
         if alike.is_empty() {
             return None;
-        }
-        let addresses = self.addresses();
-        if addresses.is_empty() {
-            let may_be = alike.into_iter().map(|it| it.1).collect();
-            let why = "was started for a target that is not configured any more, and runs the program of this one";
-            return Some(self.unclear(may_be, why));
         }
         // The table of sockets is read once, however many there are.
         let holders = self.search.host.holders(&addresses).into_iter();
