@@ -17,7 +17,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::target::{ProcessHandle, Target};
 use host::process::{
-    Configured, Files, Found, KnownBy, Running, Scanner, Search, ThisHost, adopt,
+    Configured, Files, Found, KnownBy, Running, Scanner, Search, ThisHost, adopt, doubt,
     find::{find, find_recorded},
     stat,
 };
@@ -93,12 +93,15 @@ impl Processes {
         self.asked(target, look).await
     }
 
-    /// Writes down what was adopted, so that it stays known when its command or name changes.
-    fn record_adoption(&self, search: Search<'_>, files: &Files, running: &Running) {
-        let Err(error) = adopt::record(search, files, running) else { return };
+    /// Writes down what was adopted, or may be the target, so that it stays known as such when the
+    /// target's command or name changes.
+    fn record(&self, search: Search<'_>, files: &Files, answer: &impl Adopts) {
+        let adopted = answer.running().map_or(Ok(()), |it| adopt::record(search, files, it));
+        let noted = answer.found().map_or(Ok(()), |it| doubt::note(search, files, it));
+        let Err(error) = adopted.and(noted) else { return };
         if !self.cannot_record.swap(true, Ordering::Relaxed) {
             let error = service::Chain(&error);
-            tracing::warn!(%error, target.name = files.target(), "a process that was adopted cannot be recorded: it may not be known any more when its target's command or name changes");
+            tracing::warn!(%error, target.name = files.target(), "it cannot be recorded which process is the target: it may not be known any more when the target's command or name changes");
         }
     }
 
@@ -148,8 +151,8 @@ impl Processes {
             let answer = ask(search, &scanner);
             if let Some(running) = answer.running() {
                 it.report_adoption(files.target(), running);
-                it.record_adoption(search, files, running);
             }
+            it.record(search, files, &answer);
             answer
         });
         answer.await.ok()
@@ -249,6 +252,8 @@ impl Processes {
 /// What may have found a target that runs.
 trait Adopts {
     fn running(&self) -> Option<&Running>;
+    /// What was found, if it was looked at all processes.
+    fn found(&self) -> Option<&Found>;
 }
 
 impl Adopts for Found {
@@ -258,10 +263,18 @@ impl Adopts for Found {
             Self::Unclear { .. } | Self::NotRunning { .. } => None,
         }
     }
+
+    fn found(&self) -> Option<&Found> {
+        Some(self)
+    }
 }
 
 impl Adopts for Option<Running> {
     fn running(&self) -> Option<&Running> {
         self.as_ref()
+    }
+
+    fn found(&self) -> Option<&Found> {
+        None
     }
 }

@@ -3,6 +3,7 @@
 pub mod adopt;
 mod cgroup;
 mod configured;
+pub mod doubt;
 pub mod ending;
 pub mod facts;
 pub mod files;
@@ -23,6 +24,7 @@ pub mod stat;
 pub mod stop;
 
 pub use configured::Configured;
+pub use doubt::Doubt;
 pub use ending::Ending;
 pub use facts::{Host, Notes, ThisHost};
 pub use files::Files;

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use domain::{target::Target, wire::FixOutcome};
-use host::process::{Configured, Found};
+use host::process::{Configured, Files, Found};
 use monitor::processes::Processes;
 use rustix::process::Signal;
 
@@ -115,10 +115,14 @@ async fn a_target_that_gets_another_name_and_command_at_once_is_not_doubled() {
         let mut case = Case::new(KINDS[0], ours);
         let main = case.start().await;
         case.is_seen_alive(main).await;
-        case.target.name = "store".to_owned();
+        let before = std::mem::replace(&mut case.target.name, "store".to_owned());
         case.target.process.as_mut().unwrap().command.push("--second".to_owned());
         case.forget();
         case.is_seen_alive(main).await;
+        // What the run has started stays known by its marks.
+        let handle = case.target.process.as_ref().unwrap();
+        let files = Files::new(&case.dir.path().join("run"), "store", handle).unwrap();
+        assert_eq!(files.read_record().unwrap().started_as, Some(before));
         case.is_restarted_or_untouched(main).await;
     }
 }
@@ -236,6 +240,30 @@ async fn the_same_command_in_another_directory_is_left_alone() {
             case.is_left_to_a_person(main).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_may_be_the_target_stays_in_doubt_when_the_command_is_changed() {
+    let mut case = Case::new(KINDS[0], false).without_port();
+    let (own, other) = (case.file("own"), case.file("other"));
+    for dir in [&own, &other] {
+        fs::create_dir(dir).unwrap();
+    }
+    case.target.process.as_mut().unwrap().dir = Some(own.display().to_string());
+    case.configure();
+    case.start_elsewhere(&other);
+    let main = case.newest(1).await;
+    case.is_left_to_a_person(main).await;
+    case.target.process.as_mut().unwrap().command.push("--second".to_owned());
+    case.forget();
+    for _ in 0..2 {
+        case.is_left_to_a_person(main).await;
+    }
+    // It is ended, as the reason says: then the target starts.
+    kill(main, Signal::KILL);
+    gone(main).await;
+    case.is_seen_dead().await;
+    assert_eq!(case.restart().await, FixOutcome::Succeeded);
 }
 
 #[tokio::test]

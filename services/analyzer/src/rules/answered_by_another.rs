@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 /// A start would be a second copy, or would fail as its port is taken.
-pub(super) const OUTWEIGHS: &[&str] = &[
+const OUTWEIGHS: &[&str] = &[
     "configuration_error",
     "container_exited",
     "container_missing",
@@ -28,16 +28,25 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
     if case.life() != Life::Dead {
         return None;
     }
-    let (first, others) = case.probe()?.answered_by.split_first()?;
-    let summary = format!("{} does not run, and something else answers in its place", case.name());
+    let answered_by = &case.probe()?.answered_by;
+    let summary = format!(
+        "no process is known to be {}, and another one may be it or answers its checks",
+        case.name()
+    );
     let hint = "it may run under another process, or what it left behind may hold its port; \
                 name its pid_file, or stop what answers"
         .to_owned();
+    Some(of_answers(summary, answered_by)?.and(hint))
+}
+
+/// Suspects that something answers the checks of a target that does not run.
+pub(super) fn of_answers(summary: String, answers: &[String]) -> Option<Suspicion> {
+    let (first, others) = answers.split_first()?;
     let mut suspicion = Suspicion::new(96, summary, first.clone());
     for other in others {
         suspicion = suspicion.and(other.clone());
     }
-    Some(suspicion.and(hint).outweighs(OUTWEIGHS))
+    Some(suspicion.outweighs(OUTWEIGHS))
 }
 
 #[cfg(test)]

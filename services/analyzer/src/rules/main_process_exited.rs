@@ -2,7 +2,7 @@
 
 use domain::wire::cause::MAIN_PROCESS_EXITED;
 
-use super::answered_by_another::OUTWEIGHS;
+use super::answered_by_another::of_answers;
 use crate::{
     case::{Case, Life},
     suspicion::{Rule, Suspicion},
@@ -19,18 +19,13 @@ fn find(case: &Case<'_>) -> Option<Suspicion> {
         return None;
     }
     let probe = case.probe()?;
-    let (first, others) = probe.answered_by_left.split_first()?;
     // Then a start would fail, or be a second copy.
     if !probe.answered_by.is_empty() {
         return None;
     }
     let summary =
         format!("the main process of {} has ended, and its workers still answer", case.name());
-    let mut suspicion = Suspicion::new(96, summary, first.clone());
-    for other in others {
-        suspicion = suspicion.and(other.clone());
-    }
-    Some(suspicion.outweighs(OUTWEIGHS))
+    of_answers(summary, &probe.answered_by_left)
 }
 
 #[cfg(test)]

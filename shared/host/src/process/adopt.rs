@@ -4,7 +4,9 @@
 //! Monitors and fixers write it whenever they find a target in another way than by its record.
 
 use super::{
-    Files, KnownBy, MARK_RUN, Record, Run, Running, Search, files, find::history::History, proc,
+    Files, KnownBy, MARK_RUN, Record, Run, Running, Search, files,
+    find::history::{History, shown},
+    proc,
     record::Definition,
 };
 
@@ -38,7 +40,9 @@ fn wanted(search: Search<'_>, files: &Files, running: &Running) -> Option<Record
     let main = running.main;
     let new = match &running.by {
         KnownBy::Mark | KnownBy::Command => adopted(search, main),
-        KnownBy::FormerName(_) if !is_recorded(search, main) => adopted(search, main),
+        KnownBy::FormerName(_) if !is_recorded(search, main) => {
+            inherited(search, main).unwrap_or_else(|| adopted(search, main))
+        }
         // What its pid file names may have been started by the run that is recorded.
         KnownBy::Record | KnownBy::Adoption | KnownBy::PidFile | KnownBy::FormerName(_) => {
             let Some(history) = History::of(search) else { return Some(adopted(search, main)) };
@@ -54,6 +58,16 @@ fn wanted(search: Search<'_>, files: &Files, running: &Running) -> Option<Record
 /// Returns whether the record of the target tells of this run.
 fn is_recorded(search: Search<'_>, main: Run) -> bool {
     History::of(search).is_some_and(|it| it.record.run == main)
+}
+
+/// Returns the record of a run that was another target's, for this one: what the run has started
+/// stays known by its mark and its control group.
+fn inherited(search: Search<'_>, main: Run) -> Option<Record> {
+    let mut records = search.files.others(&|_| true).into_iter();
+    let (name, record) = records.find(|(_, it)| it.run == main)?;
+    let started_as = record.started_as.clone().unwrap_or_else(|| shown(&name).to_owned());
+    let definition = Definition::of(search.handle);
+    Some(Record { definition, started_as: Some(started_as), ..record })
 }
 
 fn adopted(search: Search<'_>, main: Run) -> Record {

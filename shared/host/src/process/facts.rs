@@ -14,7 +14,7 @@ use domain::check::Check;
 use rustix::process::Pid;
 
 use super::{
-    Ending, Files, Record, Run,
+    Doubt, Ending, Files, Record, Run,
     pid_file::Content,
     ports::{self, Holder},
     proc, stat,
@@ -83,6 +83,8 @@ pub trait Notes: fmt::Debug {
     fn exit_of(&self, target: &str) -> Option<Ending>;
     /// Returns the mark of a start that was begun and whose record was never written.
     fn unfinished(&self) -> Option<String>;
+    /// Reads which processes may have been the target.
+    fn doubts(&self) -> Vec<Doubt>;
     /// Reads the records of other targets whose names are `wanted`, with their names.
     fn others(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Record)>;
 }
@@ -188,6 +190,10 @@ impl Notes for Files {
 
     fn unfinished(&self) -> Option<String> {
         self.unfinished_start()
+    }
+
+    fn doubts(&self) -> Vec<Doubt> {
+        self.read_doubts()
     }
 
     fn others(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Record)> {

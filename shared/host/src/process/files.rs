@@ -11,9 +11,10 @@
 //! | `shop.starts.jsonl` | `{"pid":1,"at":"RFC 3339","incident":"…","attempt":1}` a line | at each start; the last 200 are kept |
 //! | `shop.starting` | the mark of the run | there from before a start until its record is written |
 //! | `shop~1-2.run.json` | the record of a run that is another target's since the configuration has changed | when the target gets another run |
+//! | `shop.unclear.json` | processes of which it was not known whether one is the target, see [`Doubt`] | when a monitor finds them |
 //! | `shop.lock` | nothing | locked while a fixer works on the target, or an adoption is recorded |
 //!
-//! All but the last two are read by others, such as monitors, as evidence.
+//! All but `shop.starting` and `shop.lock` are read by others, such as monitors, as evidence.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,7 +28,7 @@ use domain::target::ProcessHandle;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
-use super::{Record, Run, ThisHost, find::history::ASIDE, logs, pid_file::Content};
+use super::{Doubt, Record, Run, ThisHost, find::history::ASIDE, logs, pid_file::Content};
 
 /// Records of other targets that are read to see whether one was renamed.
 const RECORDS_MAX: usize = 10_000;
@@ -257,6 +258,22 @@ impl Files {
         replace(&self.beside("run.json"), json(record).as_bytes())?;
         self.end_start();
         Ok(())
+    }
+
+    /// Reads which processes may have been the target.
+    #[must_use]
+    pub fn read_doubts(&self) -> Vec<Doubt> {
+        let text = fs::read(self.beside("unclear.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Notes which processes may have been the target.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_doubts(&self, doubts: &[Doubt]) -> Result<(), Error> {
+        replace(&self.beside("unclear.json"), json(&doubts).as_bytes())
     }
 
     fn set_aside(&self, record: &Record) -> Result<(), Error> {

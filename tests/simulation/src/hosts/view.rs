@@ -9,7 +9,7 @@ use std::{
 
 use domain::check::Check;
 use host::process::{
-    Ending, Found, Host, MARK_TARGET, Notes, Record, Run, Search, find,
+    Doubt, Ending, Found, Host, MARK_TARGET, Notes, Record, Run, Search, find,
     pid_file::Content,
     ports::Holder,
     present::{self, Obstacle, Present},
@@ -210,6 +210,10 @@ impl Notes for View<'_> {
 
     fn unfinished(&self) -> Option<String> {
         None
+    }
+
+    fn doubts(&self) -> Vec<Doubt> {
+        Vec::new()
     }
 
     fn others(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Record)> {

@@ -83,7 +83,7 @@ impl History {
 }
 
 /// Returns a name without what tells records apart that were set aside.
-pub(super) fn shown(name: &str) -> &str {
+pub(in crate::process) fn shown(name: &str) -> &str {
     name.split_once(ASIDE).map_or(name, |(it, _)| it)
 }
 

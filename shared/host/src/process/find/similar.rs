@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{
     Found, KnownBy, Running, Search, history, is_of_another, looked::described, of_others,
 };
-use crate::process::{Run, names, scan, scan::Entry};
+use crate::process::{Run, names, record::Definition, scan, scan::Entry};
 
 /// What somebody else has started.
 pub(super) struct Similar<'a> {
@@ -60,8 +60,43 @@ impl Similar<'_> {
             return Some(found);
         }
         let titled = self.titled();
-        (!titled.is_empty())
-            .then(|| self.unclear(titled, "goes by the name of the target's program"))
+        if !titled.is_empty() {
+            return Some(self.unclear(titled, "goes by the name of the target's program"));
+        }
+        let doubted = self.doubted();
+        (!doubted.is_empty()).then(|| {
+            self.unclear(doubted, "may have been the target before its handle was changed")
+        })
+    }
+
+    /// Returns the living processes that were in doubt for a former handle of the target. What
+    /// serves other ports than its own now is not it.
+    fn doubted(&self) -> Vec<Run> {
+        // With one, whoever is the target has written it.
+        if self.search.files.has_named_pid_file() {
+            return Vec::new();
+        }
+        let host = self.search.host;
+        let (boot_id, definition) = (host.boot_id(), Definition::of(self.search.handle));
+        let addresses = self.addresses();
+        let is_it = |run: Run| {
+            host.is_alive(&run)
+                && !self.left.contains(&run)
+                && (addresses.is_empty() || !host.listens_elsewhere(run, &addresses))
+        };
+        let former = self.search.files.doubts().into_iter().filter(|it| {
+            it.boot_id == boot_id && it.definition != definition && is_it(it.run)
+        });
+        let doubted: Vec<Run> = former.map(|it| it.run).collect();
+        if doubted.is_empty() {
+            return doubted;
+        }
+        let others = of_others(self.search);
+        let is_anothers = |run: &Run| {
+            let mut entries = self.entries.iter().filter(|it| it.run == *run);
+            entries.any(|it| is_of_another(self.search, &others, it))
+        };
+        doubted.into_iter().filter(|it| !is_anothers(it)).collect()
     }
 
     /// Returns what runs the very command of the target and was started by somebody else: where
