@@ -259,7 +259,18 @@ impl Case {
     }
 
     fn spawn(&self, program: &str, arguments: &[String], dir: Option<&str>) {
+        self.spawn_with(program, arguments, dir, &[]);
+    }
+
+    fn spawn_with(
+        &self,
+        program: &str,
+        arguments: &[String],
+        dir: Option<&str>,
+        env: &[(String, String)],
+    ) {
         let mut command = Command::new(program);
+        command.envs(env.iter().cloned());
         if let Some(dir) = dir {
             command.current_dir(dir);
         }

@@ -104,7 +104,7 @@ fn hypothesis(
         (_, Some(by)) => Cure::None(vec![format!("no fix is proposed: {by} explains it better")]),
         // A cure for the symptom must be meant for that, and not for the event alone.
         // And what answers in its place must be looked at first, whatever the event.
-        (cause::DEPENDENCY_DOWN | cause::ANSWERED_BY_ANOTHER, None) => {
+        (cause::DEPENDENCY_DOWN | cause::ANSWERED_BY_ANOTHER | cause::HOST_OVERLOADED, None) => {
             catalogue.cure_by_name(cause, work, target)
         }
         (_, None) => catalogue.cure(cause, work, target),

@@ -16,6 +16,7 @@ mod evidence_incomplete;
 mod file_descriptors_exhausted;
 mod flapping;
 mod healthy;
+mod host_overloaded;
 mod image_missing;
 mod main_process_exited;
 mod memory_high;
@@ -53,6 +54,7 @@ pub(crate) static RULES: &[Rule] = &[
     file_descriptors_exhausted::RULE,
     flapping::RULE,
     healthy::RULE,
+    host_overloaded::RULE,
     image_missing::RULE,
     main_process_exited::RULE,
     memory_high::RULE,

@@ -82,6 +82,7 @@ pub(crate) fn all_scenes() -> Vec<Scene> {
         Scene::process("cpu").fails(CPU, "95 % busy"),
         hung("hung"),
         hung("descriptors").fds(1024, 1024),
+        hung("on a busy host").tried("restart-process", 1).runnable(9.5),
         hung("flapping").incidents_s_ago(&[1, 20, 40, 60, 80]),
         hung("symptom").needs("db", &[]).dead_dependency("db"),
         Scene::bare("unreachable").fails(HTTP, "connection refused"),
@@ -454,6 +455,11 @@ impl Scene {
 
     pub(crate) fn memory(mut self, percent: f32) -> Self {
         self.host().memory_percent = percent;
+        self
+    }
+
+    pub(crate) fn runnable(mut self, per_cpu: f64) -> Self {
+        self.host().runnable_per_cpu = Some(per_cpu);
         self
     }
 

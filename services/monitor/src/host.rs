@@ -168,6 +168,7 @@ pub async fn state(instruments: &Instruments) -> HostState {
         cpu_percent: instruments.cpu.percent_now().unwrap_or(0.0) as f32,
         memory_percent: memory_percent().unwrap_or(0.0) as f32,
         load_1m: load().unwrap_or(0.0),
+        runnable_per_cpu: runnable_per_cpu(),
         disks_percent: disks.unwrap_or_default(),
         memory_pressure: pressure("memory"),
         io_pressure: pressure("io"),
@@ -205,6 +206,22 @@ pub(crate) fn local_mounts(mounts: &str) -> Vec<String> {
     paths
 }
 
+/// Returns how many threads run or wait for a processor now, for each processor.
+pub(crate) fn runnable_per_cpu() -> Option<f64> {
+    runnable_per_cpu_in(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn runnable_per_cpu_in(stat: &str) -> Option<f64> {
+    let n_running = stat.lines().find_map(|it| it.strip_prefix("procs_running "))?;
+    let n_running: u32 = n_running.trim().parse().ok()?;
+    let is_one = |it: &&str| {
+        let number = it.strip_prefix("cpu").unwrap_or_default();
+        number.starts_with(|it: char| it.is_ascii_digit())
+    };
+    let n_cpus = u32::try_from(stat.lines().filter(is_one).count()).ok().filter(|it| 0 < *it)?;
+    Some(f64::from(n_running) / f64::from(n_cpus))
+}
+
 fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -219,6 +236,14 @@ fn pressure(resource: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_or_waits_is_counted_for_each_processor() {
+        let text = "cpu  1 2\ncpu0 1 1\ncpu1 0 1\nctxt 9\nprocs_running 21\nprocs_blocked 3\n";
+        assert_eq!(runnable_per_cpu_in(text), Some(10.5));
+        assert_eq!(runnable_per_cpu_in("procs_running 3\n"), None);
+        assert!(runnable_per_cpu().is_some());
+    }
 
     #[test]
     fn processors_are_busy_when_they_are_neither_idle_nor_waiting() {

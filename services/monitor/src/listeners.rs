@@ -10,9 +10,7 @@ use std::{
 };
 
 use domain::check::{Check, Probe};
-
-/// The state of a listening socket in `/proc/net/tcp`.
-const LISTENING: &str = "0A";
+use host::process::sockets;
 
 /// Forwards to the published port of a container.
 const FORWARDERS: [&str; 3] = ["docker-proxy", "rootlessport", "slirp4netns"];
@@ -122,43 +120,15 @@ fn is_local(ip: IpAddr) -> bool {
 
 /// Returns the inodes of the sockets that listen where a connection to `address` arrives.
 fn listening(address: SocketAddr) -> BTreeSet<u64> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).ok());
-    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
-    let found: Vec<(IpAddr, u64)> = lines
-        .filter_map(listener)
-        .filter(|it| it.0.port() == address.port())
-        .map(|it| (it.0.ip(), it.1))
-        .collect();
+    let all = sockets::listening().into_iter().filter(|it| it.address.port() == address.port());
+    let found: Vec<(IpAddr, u64)> = all.map(|it| (it.address.ip(), it.inode)).collect();
     // A socket of the very address is preferred to one of all addresses.
-    let exact = found.iter().filter(|it| it.0.to_canonical() == address.ip().to_canonical());
+    let exact = found.iter().filter(|it| it.0 == address.ip().to_canonical());
     let exact: BTreeSet<u64> = exact.map(|it| it.1).collect();
     if !exact.is_empty() {
         return exact;
     }
     found.into_iter().filter(|it| it.0.is_unspecified()).map(|it| it.1).collect()
-}
-
-/// Reads the address and the inode of a listening socket from a line of `/proc/net/tcp`.
-fn listener(line: &str) -> Option<(SocketAddr, u64)> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [_, local, _, LISTENING, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
-    let (ip, port) = local.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some((SocketAddr::new(ip_of(ip)?, port), inode.parse().ok()?))
-}
-
-/// Reads an address as the kernel writes it: words of 32 bits in the byte order of the host.
-fn ip_of(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    match hex.len() {
-        8 => Some(IpAddr::from(word(0)?)),
-        32 => {
-            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
-            let bytes: [u8; 16] = words.concat().try_into().ok()?;
-            Some(IpAddr::from(bytes))
-        }
-        _ => None,
-    }
 }
 
 /// What is needed of a process to know whose it is.

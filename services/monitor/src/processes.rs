@@ -105,11 +105,16 @@ impl Processes {
         }
     }
 
-    /// Notes that a run is alive: what was there beside an adopted one is no successor of it.
-    pub(crate) fn saw_alive(&self, target: &str, run: &Run) {
+    /// Notes when a run was alive, if it is: what was there beside an adopted one is no successor of it.
+    pub(crate) fn look_alive(&self, target: &str, run: &Run) {
+        // Before the look: we may be held up behind it, and it may end meanwhile.
+        let now = stat::ticks_now();
+        if !run.is_alive() {
+            return;
+        }
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(it) = adopted.get_mut(target).filter(|it| it.run == *run) {
-            it.seen_at = stat::ticks_now();
+            it.seen_at = now;
         }
     }
 
@@ -148,9 +153,10 @@ impl Processes {
             let configured = configured.as_deref();
             let (host, files) = (&ThisHost, &files);
             let search = Search { host, files, handle: &handle, checks: &checks, configured };
+            let asked_at = stat::ticks_now();
             let answer = ask(search, &scanner);
             if let Some(running) = answer.running() {
-                it.report_adoption(files.target(), running);
+                it.report_adoption(files.target(), running, asked_at);
             }
             it.record(search, files, &answer);
             answer
@@ -158,13 +164,13 @@ impl Processes {
         answer.await.ok()
     }
 
-    fn report_adoption(&self, target: &str, running: &Running) {
+    fn report_adoption(&self, target: &str, running: &Running, seen_at: u64) {
         let how = running.by.adoption();
         if how.is_none() && running.by != KnownBy::Adoption {
             return;
         }
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Adopted { run: running.main, seen_at: stat::ticks_now() };
+        let now = Adopted { run: running.main, seen_at };
         let former = adopted.insert(target.to_owned(), now);
         if let Some(how) = how
             && former.is_none_or(|it| it.run != running.main)

@@ -42,6 +42,13 @@ const DEAD_UNFIXED_MAX: Duration = Duration::from_millis(500);
 /// hung, although it answered in time for its checks. A target that is always slow is not meant.
 const HUNG_MIN: Duration = Duration::from_millis(500);
 
+/// So many threads compete for each processor of a host on which programs are late.
+const BUSY_MIN: f64 = 4.0;
+
+/// How much longer a verification may take there. Less than the time after which the supervisor
+/// does not wait for its report any more.
+const BUSY_EXTRA: Duration = Duration::from_secs(30);
+
 /// One look at all checks at once.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -55,6 +62,8 @@ pub struct Look {
     /// For how long its run has been going on, where that is known.
     age: Option<Duration>,
     run: Option<RunId>,
+    /// The host is too busy for programs to go on as they should.
+    is_host_busy: bool,
 }
 
 impl Soak {
@@ -101,7 +110,14 @@ impl Look {
         let unseen = samples.iter().any(|it| it.finding.outcome == Outcome::Unseen);
         let is_dead = samples.iter().zip(checks).any(|(sample, check)| is_dead(sample, check));
         let age = samples.iter().find_map(|sample| sample.finding.age);
-        Self { begun, results, passed, unseen, is_dead, age, run }
+        Self { begun, results, passed, unseen, is_dead, age, run, is_host_busy: false }
+    }
+
+    /// Says how many threads competed for each processor of the target's host.
+    #[must_use]
+    pub fn on_host_with(self, runnable_per_cpu: Option<f64>) -> Self {
+        let is_host_busy = runnable_per_cpu.is_some_and(|it| BUSY_MIN <= it);
+        Self { is_host_busy, ..self }
     }
 
     /// Returns the first check that failed, and what it says.
@@ -267,13 +283,16 @@ impl Trial {
         DEAD_UNFIXED_MAX <= look.begun.at.saturating_duration_since(since)
     }
 
-    /// Returns when the time is over. Without a fix, only a run that is still young has the
+    /// Returns when the time is over: later while the host is so busy that a healthy program may
+    /// be late, too. Without a fix, only a run that is still young has the
     /// target's `start_period` besides the time that others have.
     fn deadline(&self, look: &Look, now: Instant) -> Instant {
         let period = self.work.target.longest_start().to_std();
         let is_young =
             look.age.is_some_and(|age| age + look.waited(now) < period + self.soak_time());
-        if self.work.after_fix || is_young { self.deadline } else { self.deadline - period }
+        let extra = if look.is_host_busy { BUSY_EXTRA } else { Duration::ZERO };
+        let all = self.deadline + extra;
+        if self.work.after_fix || is_young { all } else { all - period }
     }
 
     fn soak_time(&self) -> Duration {
@@ -428,6 +447,20 @@ mod tests {
         let verdict = pass(&mut trial, 751, 752).unwrap();
         assert!(verdict.passed);
         assert_eq!(verdict.summary, "healthy for 351 ms, 5 samples of 1 checks");
+    }
+
+    #[test]
+    fn on_a_busy_host_a_verification_may_take_longer() {
+        let ends = |runnable: Option<f64>, at_s: u64| {
+            let mut trial = trial(300);
+            let at = trial.received.at + Duration::from_secs(at_s);
+            let begun = Begun { at, utc: Utc::now() };
+            let sample = begun.ended_after(Duration::ZERO, Finding::failed("no answer in time"));
+            let look = Look::new(&trial.work, begun, &trial.checks, &[sample]);
+            matches!(trial.take(look.on_host_with(runnable), at), Next::Ended(_))
+        };
+        assert!(!ends(None, 60) && ends(None, 61) && ends(Some(3.9), 61));
+        assert!(!ends(Some(4.0), 61) && !ends(Some(20.0), 89) && ends(Some(20.0), 91));
     }
 
     fn process_trial(after_fix: bool, start_period_s: u64) -> Trial {

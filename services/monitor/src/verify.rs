@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    host,
     instruments::Instruments,
     own::Own,
     probes::{self, Question},
@@ -42,7 +43,8 @@ pub async fn verify(
         let begun = Begun::now();
         let mut samples = join_all(questions.iter().map(probes::look)).await;
         own.judge(work, &questions, &mut samples).await;
-        let look = Look::new(work, begun, trial.checks(), &samples);
+        let look =
+            Look::new(work, begun, trial.checks(), &samples).on_host_with(host::runnable_per_cpu());
         match trial.take(look, Instant::now()) {
             Next::LookAt(time) => sleep_until(time).await,
             Next::Ended(verdict) => break verdict,

@@ -523,7 +523,7 @@ impl Desk {
         if let Fact::Repeated { deliveries, .. } = fact {
             deliveries.iter().for_each(|it| self.remember(*it, id, now.at));
         }
-        if let Fact::RecoveryReported { delivery, ends_at } = fact {
+        if let Fact::RecoveryReported { delivery, ends_at, .. } = fact {
             self.remember(*delivery, id, now.at);
             if let (Some(ends_at), Some(incident)) = (ends_at, self.incidents.get(&id)) {
                 self.ended.note(&incident.event.source, &incident.fingerprint, *ends_at);

@@ -209,6 +209,9 @@ pub enum Fact {
         /// When it ended, by the sender's clock.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ends_at: Option<DateTime<Utc>>,
+        /// Whose word it is, where another sender says that it goes on; absent when nobody does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// The sender's word was good until now, and it did not say again that the trouble goes on;
     /// what follows is decided apart.

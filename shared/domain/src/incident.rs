@@ -10,7 +10,7 @@ mod notice;
 mod opener;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,13 @@ use crate::{
 const FIX_GRACE: TimeDelta = TimeDelta::seconds(guard::FIX_DELAY_MAX.num_seconds() + 10);
 /// Added to a verification's own time before nobody waits for its report any more.
 const VERIFY_GRACE: TimeDelta = TimeDelta::seconds(60);
+/// How soon a person's incident is looked at again whose sender has said that it is over; later
+/// each time, see [`Incident::recheck_due`].
+const RECHECK_MIN: TimeDelta = TimeDelta::seconds(60);
+/// Senders of one trouble that are told apart.
+pub(super) const FIRING_MAX: usize = 16;
+/// For how long: whoever has it by then knows whether it is over.
+const RECHECK_FOR: TimeDelta = TimeDelta::hours(6);
 /// How long a symptom waits for its cause.
 const SYMPTOM_MAX: TimeDelta = TimeDelta::hours(6);
 
@@ -290,6 +297,10 @@ pub struct Incident {
     /// Its sender has said that it is over, or is silent about it, and nothing was reported since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub said_over: bool,
+    /// Senders who have said that it is there, and not that it is over; no more than
+    /// [`FIRING_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub firing: BTreeSet<String>,
     /// Notices that people are owed.
     pub notices: Vec<Notice>,
     /// Receivers that were called, and what each way must know to go on, such as the message
@@ -370,6 +381,7 @@ impl Incident {
             resolution: None,
             acknowledged_by: None,
             said_over: false,
+            firing: BTreeSet::from([event.source.clone()]),
             lease: event.ends_at,
             notices: Vec::new(),
             told: BTreeMap::new(),
@@ -624,7 +636,17 @@ impl Incident {
                 Some(led(self.entered_at) + lasts.to_delta() + VERIFY_GRACE)
             }
             Phase::Symptom { .. } => Some(self.entered_at + SYMPTOM_MAX),
-            Phase::Escalated(_) | Phase::Over(_) => None,
+            Phase::Escalated(_) => self.recheck_due(),
+            Phase::Over(_) => None,
         }
+    }
+
+    /// Returns when an incident that waits for a person is looked at again by itself: its sender
+    /// has said that it is over, a proof of that has failed, and the sender will not say it once
+    /// more. Each time waits for twice as long as it has gone on, for [`RECHECK_FOR`].
+    fn recheck_due(&self) -> Option<DateTime<Utc>> {
+        let lasted = self.entered_at - self.opened_at;
+        (self.said_over && lasted < RECHECK_FOR)
+            .then(|| self.entered_at + (lasted + lasted).max(RECHECK_MIN))
     }
 }

@@ -341,6 +341,8 @@ pub mod cause {
     pub const EVIDENCE_INCOMPLETE: &str = "evidence_incomplete";
     /// The target was started lately and is within its start period.
     pub const STARTING: &str = "starting";
+    /// The target runs and its host is too busy for it to answer in time.
+    pub const HOST_OVERLOADED: &str = "host_overloaded";
 }
 
 /// Something that was looked at.
@@ -1060,6 +1062,9 @@ pub struct HostState {
     pub memory_percent: f32,
     /// Load over one minute.
     pub load_1m: f64,
+    /// Threads that ran or waited for a processor when it was looked, for each processor
+    /// (`procs_running` of `/proc/stat`).
+    pub runnable_per_cpu: Option<f64>,
     /// Disks, in per cent used, by mount point.
     pub disks_percent: BTreeMap<String, f32>,
     /// Share of the last 10 s in which some task waited for memory

@@ -19,6 +19,7 @@ pub mod proc;
 pub mod record;
 pub mod run;
 pub mod scan;
+pub mod sockets;
 pub mod start;
 pub mod stat;
 pub mod stop;

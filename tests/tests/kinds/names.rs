@@ -218,6 +218,53 @@ async fn two_targets_that_exchange_their_names_stay_who_they_are() {
     }
 }
 
+/// Returns the marks that a process hands on to what is started from within it.
+fn marks_of(pid: i32) -> Vec<(String, String)> {
+    let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let all = environment.split('\0').filter_map(|it| it.split_once('='));
+    let marks = all.filter(|(name, _)| name.starts_with("SELFHEAL_"));
+    marks.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_target_that_is_started_by_hand_from_within_another_one_is_not_that_ones() {
+    for has_port in [true, false] {
+        let mut two = Two::new(KINDS[0]);
+        if !has_port {
+            for case in &mut two.0 {
+                case.target.checks.clear();
+            }
+            two = two.configured();
+        }
+        let [one, other] = &two.0;
+        let (first, second) = (one.start().await, other.start().await);
+        one.is_seen_alive(first).await;
+        other.is_seen_alive(second).await;
+        kill(second, Signal::KILL);
+        gone(second).await;
+        let command = &other.target.process.as_ref().unwrap().command;
+        let marks = marks_of(first);
+        assert!(marks.iter().any(|it| it.0 == "SELFHEAL_RUN"), "{marks:?}");
+        other.spawn_with(&command[0], &command[1..], None, &marks);
+        let by_hand = other.newest(2).await;
+        other.is_seen_alive(by_hand).await;
+        assert_eq!(one.restart().await, FixOutcome::Succeeded);
+        let next = one.newest(2).await;
+        assert_eq!((one.living(), other.living()), (vec![next], vec![by_hand]));
+        other.is_seen_alive(by_hand).await;
+    }
+}
+
+#[tokio::test]
+async fn with_another_state_directory_what_runs_stays_known() {
+    let mut case = Case::new(KINDS[0], true).without_port();
+    let main = case.start().await;
+    case.is_seen_alive(main).await;
+    case.processes = Processes::new(case.file("another"));
+    case.configure();
+    case.is_seen_alive(main).await;
+}
+
 #[tokio::test]
 async fn the_same_command_in_another_directory_is_left_alone() {
     for has_port in [true, false] {

@@ -161,7 +161,7 @@ async fn stay(question: &Question, follower: &Follower, living: Run) {
     };
     loop {
         let begun = Begun::now();
-        processes.saw_alive(name, &living);
+        processes.look_alive(name, &living);
         tell(question, follower, begun.ended(alive(&living))).await;
         let next = begun.at + every;
         let ended = tokio::select! {

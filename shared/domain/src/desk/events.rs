@@ -275,10 +275,16 @@ impl Desk {
         // Only the sender of the incident says by the same clock when it ended.
         let opener = self.incidents.get(&id).map(|it| *it.event.source == *event.source);
         let ends_at = event.ends_at.filter(|_| opener == Some(true));
-        self.record(turn, Some(id), Fact::RecoveryReported { delivery, ends_at }, why);
+        let by = self.incidents.get(&id).and_then(|it| one_of_several(it, event));
+        self.record(turn, Some(id), Fact::RecoveryReported { delivery, ends_at, by }, why);
         self.may_be_over(turn, id, &format!("{} reports that it has ended", event.source));
         let over = self.incidents.get(&id).is_none_or(Incident::is_over);
-        let message = if over { "The incident is closed." } else { "Recovery is being verified." };
+        let is_firing = self.incidents.get(&id).is_some_and(|it| !it.firing.is_empty());
+        let message = match (over, is_firing) {
+            (true, _) => "The incident is closed.",
+            (false, true) => "Another sender still reports it.",
+            (false, false) => "Recovery is being verified.",
+        };
         turn.answer(AnswerStatus::IncidentResolved, Some(id), message);
         self.agent_back(turn, event);
         self.settle(turn);
@@ -296,7 +302,7 @@ impl Desk {
         self.may_be_over(turn, id, &format!("{source} is silent about it"));
     }
 
-    fn may_be_over(&mut self, turn: &mut Turn, id: IncidentId, because: &str) {
+    pub(super) fn may_be_over(&mut self, turn: &mut Turn, id: IncidentId, because: &str) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let proof = self.proof_of(incident);
         let cause = incident.symptom_of().and_then(|of| self.incidents.get(&of));
@@ -316,6 +322,8 @@ impl Desk {
                     let why = format!("{because}; fresh samples must prove it");
                     self.record(turn, Some(id), Fact::RecheckStarted, why);
                 }
+                // Another one says that it goes on.
+                Proof::Sender(_) if !incident.firing.is_empty() => {}
                 Proof::Sender(unproven) => {
                     let why = format!("{because}; {unproven}");
                     self.record(turn, Some(id), Fact::SelfResolved, why);
@@ -323,6 +331,13 @@ impl Desk {
             },
         }
     }
+}
+
+/// Returns the sender of a recovery, when its word is not that of all: another one has reported the
+/// same trouble, under no name of its own.
+fn one_of_several(incident: &Incident, event: &Event) -> Option<String> {
+    let others = incident.firing.iter().any(|it| *it != event.source);
+    (others && event.fingerprint.is_none()).then(|| event.source.clone())
 }
 
 /// Returns what a person is told about an event that fits no target.

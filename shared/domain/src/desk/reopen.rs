@@ -18,12 +18,13 @@ use crate::{
 pub(super) const SUPERVISOR: &str = "selfheal/supervisor";
 
 /// Causes without a cure that may pass by themselves.
-const MAY_PASS: [&str; 5] = [
+const MAY_PASS: [&str; 6] = [
     cause::PROGRAM_MISSING,
     cause::IMAGE_MISSING,
     cause::ANSWERED_BY_ANOTHER,
     cause::EVIDENCE_INCOMPLETE,
     cause::STARTING,
+    cause::HOST_OVERLOADED,
 ];
 
 /// Returns whether a cause may pass without anything that we could do.

@@ -313,6 +313,10 @@ impl Desk {
                 let why = format!("its cause {of} was not healed in time");
                 self.escalate(turn, id, Escalation::CauseNotHealed, why);
             }
+            Phase::Escalated(_) if due.is_some_and(|due| due <= turn.at) => {
+                let because = format!("{} has reported that it has ended", incident.event.source);
+                self.may_be_over(turn, id, &because);
+            }
             Phase::Escalated(_) | Phase::Over(_) => {}
         }
     }

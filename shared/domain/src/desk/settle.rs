@@ -147,7 +147,11 @@ impl Desk {
     /// Ends an incident whose sender had said that it is over while it was treated, when only
     /// that word can prove it: nobody will say it again.
     fn end_by_word(&mut self, turn: &mut Turn, id: IncidentId) {
-        let Some(incident) = self.incidents.get(&id).filter(|it| it.said_over) else { return };
+        let Some(incident) =
+            self.incidents.get(&id).filter(|it| it.said_over && it.firing.is_empty())
+        else {
+            return;
+        };
         if incident.is_over()
             || matches!(
                 incident.phase,

@@ -1,8 +1,8 @@
 //! How facts move an incident.
 
 use super::{
-    Approval, Circumstance, Corrupt, Ending, Incident, News, Phase, Purpose, Recalling, Reported,
-    Retries, Step,
+    Approval, Circumstance, Corrupt, Ending, FIRING_MAX, Incident, News, Phase, Purpose, Recalling,
+    Reported, Retries, Step,
 };
 use crate::{
     event::Event,
@@ -203,14 +203,19 @@ impl Incident {
                 self.said_over = false;
                 self.count(event, deliveries.len());
             }
-            Fact::RecoveryReported { .. } => {
+            Fact::RecoveryReported { by, .. } => {
                 self.said_over = true;
+                match by {
+                    Some(by) => drop(self.firing.remove(by)),
+                    None => self.firing.clear(),
+                }
                 self.lease = None;
                 // Whatever is reported after it is news.
                 self.claims.clear();
             }
             Fact::LeaseEnded => {
                 self.said_over = true;
+                self.firing.clear();
                 self.lease = None;
             }
             Fact::ReportedBeside { .. } => {
@@ -327,6 +332,10 @@ impl Incident {
 
     fn count(&mut self, event: &Event, n_events: usize) {
         self.hear(event);
+        // Who names the trouble by a fingerprint of its own speaks for all who do.
+        if event.fingerprint.is_none() && self.firing.len() < FIRING_MAX {
+            self.firing.insert(event.source.clone());
+        }
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);
         self.event.take_up(event);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::target::Target;
 
-use super::record::Definition;
+use super::{Host, names, record::Definition};
 
 /// What must be known of all targets to say which process is whose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,12 @@ impl Configured {
     /// Returns the working directories that the targets with this command name.
     pub(super) fn directories(&self, command: &[String]) -> impl Iterator<Item = &str> {
         self.directories.get(command).into_iter().flatten().map(String::as_str)
+    }
+
+    /// Returns whether a process runs the very command of a target other than this one.
+    pub(super) fn runs(&self, host: &dyn Host, than: &str, arguments: &[String]) -> bool {
+        let mut others = self.definitions.iter().filter(|(name, _)| *name != than);
+        others.any(|(_, it)| names::is_command(host, arguments, &it.command))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

@@ -9,10 +9,11 @@ use std::{
 use domain::check::{Check, Probe};
 use rustix::process::Pid;
 
-use super::{Run, proc, stat};
-
-/// State of a socket that listens, in the kernel's tables.
-const LISTENS: &str = "0A";
+use super::{
+    Run, proc,
+    sockets::{self, Socket},
+    stat,
+};
 
 /// Descriptors that are looked at of one process.
 const FDS_MAX: usize = 100_000;
@@ -106,61 +107,9 @@ pub fn holders(addresses: &[SocketAddr]) -> Vec<Holder> {
 
 /// Returns the sockets that listen on one of these addresses.
 fn listening(addresses: &[SocketAddr]) -> Vec<Socket> {
-    let mut found = all_listening();
+    let mut found = sockets::listening();
     found.retain(|socket| addresses.iter().any(|it| socket.answers(*it)));
     found
-}
-
-fn all_listening() -> Vec<Socket> {
-    ["tcp", "tcp6"]
-        .iter()
-        .filter_map(|it| fs::read_to_string(format!("/proc/net/{it}")).ok())
-        .flat_map(|it| it.lines().filter_map(Socket::parse).collect::<Vec<_>>())
-        .collect()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Socket {
-    address: SocketAddr,
-    inode: u64,
-}
-
-impl Socket {
-    /// Reads a line of `/proc/net/tcp` or `tcp6`, if the socket listens.
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        if fields.get(3) != Some(&LISTENS) {
-            return None;
-        }
-        let (ip, port) = fields.get(1)?.split_once(':')?;
-        let port = u16::from_str_radix(port, 16).ok()?;
-        let word = |at: usize| {
-            let text = ip.get(at * 8..at * 8 + 8)?;
-            Some(u32::from_str_radix(text, 16).ok()?.to_ne_bytes())
-        };
-        let ip = match ip.len() {
-            8 => IpAddr::from(word(0)?),
-            32 => {
-                let [a, b, c, d] = [word(0)?, word(1)?, word(2)?, word(3)?];
-                let mut bytes = [0_u8; 16];
-                for (to, from) in bytes.iter_mut().zip([a, b, c, d].into_iter().flatten()) {
-                    *to = from;
-                }
-                IpAddr::from(bytes).to_canonical()
-            }
-            _ => return None,
-        };
-        Some(Self { address: SocketAddr::new(ip, port), inode: fields.get(9)?.parse().ok()? })
-    }
-
-    /// Returns whether a connection to this address would reach it.
-    fn answers(&self, wanted: SocketAddr) -> bool {
-        let ip = self.address.ip();
-        let same_kind = ip.is_ipv6() || wanted.is_ipv4();
-        let reaches =
-            ip == wanted.ip() || (ip.is_unspecified() && same_kind) || wanted.ip().is_unspecified();
-        self.address.port() == wanted.port() && reaches
-    }
 }
 
 /// Returns whether one of these processes has a socket open that listens on one of these
@@ -176,7 +125,7 @@ pub fn listen(runs: &[Run], addresses: &[SocketAddr]) -> bool {
 pub fn listens_elsewhere(run: Run, addresses: &[SocketAddr]) -> bool {
     let Some(pid) = run.id() else { return false };
     let (wanted, others): (Vec<_>, Vec<_>) =
-        all_listening().into_iter().partition(|it| addresses.iter().any(|at| it.answers(*at)));
+        sockets::listening().into_iter().partition(|it| addresses.iter().any(|at| it.answers(*at)));
     Inodes::of(&others).are_open_in(pid) && !Inodes::of(&wanted).are_open_in(pid)
 }
 

@@ -66,7 +66,10 @@ fn a_decision_of_an_older_log_is_read() {
     assert_eq!(&read, world.last(db));
     let recovered = json!({"kind": "recovery_reported", "delivery": "test\n7"});
     let read: Fact = serde_json::from_value(recovered).unwrap();
-    assert_eq!(read, Fact::RecoveryReported { delivery: Delivery::of("test", "7"), ends_at: None });
+    assert_eq!(
+        read,
+        Fact::RecoveryReported { delivery: Delivery::of("test", "7"), ends_at: None, by: None }
+    );
 }
 
 /// What a person sees of an incident, apart from when.

@@ -47,6 +47,52 @@ fn an_alert_that_no_check_measures_stays_open_until_its_sender_resolves_it() {
 }
 
 #[test]
+fn an_alert_of_two_senders_ends_when_both_have_resolved_it() {
+    let (mut world, id) = unmeasured();
+    let say = |world: &mut World, source: &str, status| {
+        let source = source.to_owned();
+        let event = Event { source, status, ..world.event("replication_lag", "db") };
+        world.send(Input::Event(event)).answer.unwrap().message
+    };
+    say(&mut world, "other", Said::Firing);
+    let answer = say(&mut world, "test", Said::Resolved);
+    assert_eq!(
+        (world.incident(id).phase.clone(), &*answer),
+        (WAITS, "Another sender still reports it.")
+    );
+    // Nor does the word of one who has never said that it is there.
+    say(&mut world, "stranger", Said::Resolved);
+    world.restart();
+    assert_eq!(world.incident(id).phase, WAITS);
+    // What its sender says once more holds again.
+    say(&mut world, "test", Said::Firing);
+    say(&mut world, "other", Said::Resolved);
+    assert_eq!(world.incident(id).phase, WAITS);
+    say(&mut world, "test", Said::Resolved);
+    assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
+fn a_fingerprint_of_its_senders_own_is_one_word_of_all_who_use_it() {
+    let (mut world, id) = unmeasured();
+    world.send(Input::Event(Event {
+        status: Said::Resolved,
+        ..world.event("replication_lag", "db")
+    }));
+    assert_eq!(world.status(id), Status::SelfResolved);
+    let named = |world: &mut World, source: &str, status| {
+        let (source, fingerprint) = (source.to_owned(), Some("lag".to_owned()));
+        let event = Event { source, fingerprint, status, ..world.event("replication_lag", "db") };
+        world.send(Input::Event(event)).answer.and_then(|it| it.incident_id).unwrap()
+    };
+    let id = named(&mut world, "replica-1", Said::Firing);
+    world.diagnose(id, healthy());
+    assert_eq!(named(&mut world, "replica-2", Said::Firing), id);
+    named(&mut world, "replica-2", Said::Resolved);
+    assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
 fn an_alert_that_no_check_measures_ends_with_its_senders_word() {
     let mut world = World::with(&["db"]);
     let ends_at = Some(world.at + secs(300));

@@ -59,6 +59,47 @@ fn a_verification_without_samples_proves_nothing() {
     assert_eq!(escalation(&world, id), Some(Escalation::NotVerified));
 }
 
+/// A monitor that has called a target healthy says so once. When the proof of that fails, the
+/// incident is a person's, and is still watched.
+#[test]
+fn what_its_sender_has_called_over_is_looked_at_again_by_itself() {
+    let (mut world, id) = verifying();
+    world.recovered("db");
+    world.verified(id, false);
+    world.diagnose(id, vec![hypothesis("process_hung", None)]);
+    assert_eq!(escalation(&world, id), Some(Escalation::AttemptsExhausted));
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let [(due, of)] = world.due()[..] else { panic!("{:?}", world.due()) };
+        assert_eq!(of, id);
+        waits.push(due - world.incident(id).entered_at);
+        world.expire(id);
+        assert_eq!(world.status(id), Status::Verifying);
+        world.verified(id, false);
+        assert_eq!(escalation(&world, id), Some(Escalation::AttemptsExhausted));
+        world.restart();
+    }
+    assert!(waits.is_sorted_by(|a, b| *a + *a <= *b), "{waits:?}");
+    world.expire(id);
+    world.verified(id, true);
+    assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
+fn what_its_sender_has_not_called_over_waits_for_a_person_or_news() {
+    let (mut world, id) = verifying();
+    world.verified(id, false);
+    world.diagnose(id, vec![hypothesis("process_hung", None)]);
+    assert_eq!(escalation(&world, id), Some(Escalation::AttemptsExhausted));
+    assert_eq!(world.due(), []);
+    // Nor what is said again.
+    world.recovered("db");
+    world.verified(id, false);
+    assert_eq!(world.due().len(), 1);
+    world.down("db");
+    assert!(!world.incident(id).said_over);
+}
+
 #[test]
 fn verification_asks_for_the_soak_time_of_the_plan_and_of_the_target() {
     let mut db = target("db", &[]);

@@ -209,12 +209,26 @@ impl Looked<'_> {
                 && since <= it.run.start_ticks
                 && !is_others(it)
                 && names::goes_by_name(self.search.host, it.run.pid, self.search.handle)
+                && !self.is_anothers_program(it)
                 && !serves_others(it.run)
                 // A program that has just begun shows none for a moment.
                 && !self.search.host.shows_environment(it.run.pid)
                 && self.search.host.living(it.run.pid) == Some(it.run)
         });
         alike.map(|it| it.run).collect()
+    }
+
+    /// Returns whether a process runs another program of the same interpreter, and its parent
+    /// lives: what a start command has left behind belongs to the first process of the host, or
+    /// to a manager of services.
+    fn is_anothers_program(&self, entry: &Entry) -> bool {
+        if !names::interprets_another(&entry.arguments, self.search.handle) {
+            return false;
+        }
+        let parent = self.entries.iter().find(|it| it.run.pid == entry.parent);
+        parent.is_some_and(|it| {
+            it.run.pid != 1 && !it.arguments.iter().take(1).any(|name| is_manager(name))
+        })
     }
 
     /// Returns what is to be said of processes that were started by somebody else and are, or may
@@ -229,6 +243,13 @@ impl Looked<'_> {
             described(self.search.host, processes)
         )
     }
+}
+
+/// Returns whether a program takes in what others leave behind.
+fn is_manager(program: &str) -> bool {
+    const MANAGERS: [&str; 6] =
+        ["systemd", "init", "tini", "dumb-init", "s6-svscan", "selfheal-fixer"];
+    program.rsplit('/').next().is_some_and(|name| MANAGERS.contains(&name))
 }
 
 /// Names a few processes for people.

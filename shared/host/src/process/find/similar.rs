@@ -84,9 +84,12 @@ impl Similar<'_> {
                 && !self.left.contains(&run)
                 && (addresses.is_empty() || !host.listens_elsewhere(run, &addresses))
         };
-        let former = self.search.files.doubts().into_iter().filter(|it| {
-            it.boot_id == boot_id && it.definition != definition && is_it(it.run)
-        });
+        let former = self
+            .search
+            .files
+            .doubts()
+            .into_iter()
+            .filter(|it| it.boot_id == boot_id && it.definition != definition && is_it(it.run));
         let doubted: Vec<Run> = former.map(|it| it.run).collect();
         if doubted.is_empty() {
             return doubted;
@@ -113,8 +116,10 @@ impl Similar<'_> {
         };
         let has_port = |it: &Entry| addresses.is_empty() || host.listen(&[it.run], &addresses);
         let is_whole = |it: &Entry| names::is_command(host, &it.arguments, command);
-        let has_command =
-            |it: &&Entry| it.target.is_none() && (is_whole(it) || (is_part(it) && has_port(it)));
+        let has_command = |it: &&Entry| {
+            let is_free = self.is_unmarked(it) || (is_whole(it) && self.is_handed_on(it));
+            is_free && (is_whole(it) || (is_part(it) && has_port(it)))
+        };
         let eldest = self.eldest(has_command);
         let place = |it: &Entry| {
             let place = self.place(it)?;
@@ -247,9 +252,28 @@ impl Similar<'_> {
         let serves_others =
             |run: Run| !addresses.is_empty() && host.listens_elsewhere(run, &addresses);
         let titled = self.eldest(|it| {
-            it.target.is_none() && names::is_titled(&it.arguments, handle) && is_here(it.run.pid)
+            self.is_unmarked(it) && names::is_titled(&it.arguments, handle) && is_here(it.run.pid)
         });
         titled.into_iter().map(|it| it.run).filter(|it| !serves_others(*it)).collect()
+    }
+
+    /// Returns whether a process carries no mark of a target; or one of another installation that
+    /// is not there any more, as when the state directory was moved.
+    fn is_unmarked(&self, entry: &Entry) -> bool {
+        let Some(theirs) = entry.state_dir.as_deref().filter(|_| entry.target.is_some()) else {
+            return entry.target.is_none();
+        };
+        let ours = self.search.files.state_dir().to_string_lossy();
+        theirs != ours && !self.entries.iter().any(|it| may_serve(it, theirs))
+    }
+
+    /// Returns whether a process carries the mark of another target of ours and was started by
+    /// hand from within that: marks are handed on.
+    fn is_handed_on(&self, entry: &Entry) -> bool {
+        let ours = self.search.files.state_dir().to_string_lossy();
+        let is_anothers =
+            entry.target.as_deref().is_some_and(|it| it != self.search.files.target());
+        is_anothers && entry.state_dir.as_deref() == Some(&ours) && entry.leads()
     }
 
     /// Returns the living processes of a kind that are nobody's as far as it is known: of a family,
@@ -264,7 +288,15 @@ impl Similar<'_> {
         let others = of_others(self.search);
         let parents: Vec<i32> = all.iter().map(|it| it.run.pid).collect();
         let is_eldest = |it: &&Entry| !parents.contains(&it.parent);
-        let is_nobodys = |it: &&Entry| !is_of_another(self.search, &others, it);
+        let is_recorded =
+            |it: &Entry| others.iter().any(|other| other.living(self.search.host) == Some(it.run));
+        let is_nobodys = |it: &&Entry| {
+            if self.is_handed_on(it) {
+                !is_recorded(it)
+            } else {
+                !is_of_another(self.search, &others, it)
+            }
+        };
         all.into_iter().filter(is_eldest).filter(is_nobodys).collect()
     }
 
@@ -275,6 +307,15 @@ impl Similar<'_> {
         );
         Found::Unclear { processes, reason }
     }
+}
+
+/// Returns whether a process may be a fixer that works with this state directory.
+fn may_serve(entry: &Entry, state_dir: &str) -> bool {
+    let mut words = entry.arguments.iter();
+    let is_fixer = words.next().is_some_and(|it| it.ends_with("selfheal-fixer"));
+    let is_named = || entry.arguments.iter().any(|it| it.ends_with(state_dir));
+    // One that names none has the default, which nobody can tell from here.
+    is_fixer && (entry.state_dir.as_deref().is_none_or(|it| it == state_dir) || is_named())
 }
 
 fn adopted(main: Run, by: KnownBy) -> Found {
