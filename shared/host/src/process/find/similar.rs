@@ -84,9 +84,12 @@ impl Similar<'_> {
                 && !self.left.contains(&run)
                 && (addresses.is_empty() || !host.listens_elsewhere(run, &addresses))
         };
-        let former = self.search.files.doubts().into_iter().filter(|it| {
-            it.boot_id == boot_id && it.definition != definition && is_it(it.run)
-        });
+        let former = self
+            .search
+            .files
+            .doubts()
+            .into_iter()
+            .filter(|it| it.boot_id == boot_id && it.definition != definition && is_it(it.run));
         let doubted: Vec<Run> = former.map(|it| it.run).collect();
         if doubted.is_empty() {
             return doubted;
