@@ -31,7 +31,21 @@ jetstream {
 
 authorization {
   timeout: 5
-  users: [
+}
+
+accounts {
+";
+
+/// An answer of the broker goes to whatever subject the asker names, and no permission is asked for
+/// it. Across accounts it cannot name one of ours.
+const PUBLISHERS: &str = "\
+  # Outside publishers have an account of their own. It imports the subjects of events and nothing
+  # else, so that no answer of the broker to them reaches a subject of ours.
+  PUBLISHERS {
+    imports: [
+      { service: { account: SELFHEAL, subject: \"selfheal.event.>\" } }
+    ]
+    users: [
 ";
 
 /// Returns the whole file.
@@ -40,32 +54,46 @@ pub fn nats_conf() -> String {
     let names = Subjects::new(PREFIX_DEFAULT);
     let zones = ZONES.map(str::to_owned);
     let mut text = HEAD.to_owned();
-    for role in Role::ALL {
+    text.push_str("  SELFHEAL {\n    jetstream: enabled\n    exports: [\n");
+    let _infallible = writeln!(
+        text,
+        "      {{ service: \"{}\", accounts: [PUBLISHERS] }}",
+        names.full("event.>")
+    );
+    text.push_str("    ]\n    users: [\n");
+    let (outside, own): (Vec<Role>, Vec<Role>) =
+        Role::ALL.into_iter().partition(|it| it.is_outside());
+    for role in own {
         user(&mut text, role, &role.permissions(&names, &zones));
     }
-    text.push_str("  ]\n}\n");
+    text.push_str("    ]\n  }\n");
+    text.push_str(PUBLISHERS);
+    for role in outside {
+        user(&mut text, role, &role.permissions(&names, &zones));
+    }
+    text.push_str("    ]\n  }\n}\n");
     text
 }
 
 fn user(text: &mut String, role: Role, may: &Permissions) {
     let name = role.as_str();
     let variable = format!("NATS_{}_PASSWORD", name.to_uppercase());
-    text.push_str("    {\n");
+    text.push_str("      {\n");
     // Writing to a string cannot fail.
-    let _infallible = writeln!(text, "      user: {name}, password: ${variable}");
-    text.push_str("      permissions: {\n");
+    let _infallible = writeln!(text, "        user: {name}, password: ${variable}");
+    text.push_str("        permissions: {\n");
     list(text, "publish", &may.publish);
     list(text, "subscribe", &may.subscribe);
     if may.allow_responses {
-        text.push_str("        allow_responses: true\n");
+        text.push_str("          allow_responses: true\n");
     }
-    text.push_str("      }\n    }\n");
+    text.push_str("        }\n      }\n");
 }
 
 fn list(text: &mut String, what: &str, subjects: &[String]) {
-    let _infallible = writeln!(text, "        {what}: [");
+    let _infallible = writeln!(text, "          {what}: [");
     for subject in subjects {
-        let _infallible = writeln!(text, "          \"{subject}\"");
+        let _infallible = writeln!(text, "            \"{subject}\"");
     }
-    text.push_str("        ]\n");
+    text.push_str("          ]\n");
 }

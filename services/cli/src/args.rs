@@ -4,6 +4,7 @@ mod broker;
 mod config;
 mod doctor;
 mod gateway;
+mod key;
 mod notify;
 pub(crate) mod silences;
 mod token;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     config::Config,
     doctor::Doctor,
     gateway::Gateway,
+    key::Key,
     notify::{Notify, Test as TestNotify},
     token::{Create as CreateToken, Token},
 };
@@ -174,6 +176,9 @@ pub(crate) enum Command {
     /// Makes, lists and ends the tokens of the gateway's callers
     #[command(subcommand)]
     Token(Token),
+    /// Makes and shows the keys that supervisors sign with
+    #[command(subcommand)]
+    Key(Key),
     /// Shows agents, leader, queues and broker at a glance
     Status,
     /// Says what is wrong with the installation, why it matters, and how to mend it

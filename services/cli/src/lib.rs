@@ -10,6 +10,7 @@ mod exit;
 mod gateway;
 mod http;
 mod incidents;
+mod keys;
 mod notify_test;
 mod restore;
 mod silences;
@@ -103,6 +104,7 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
         Command::Token(Token::Check(args)) => {
             token_check::run(&args, global.broker.timeout, terminal).await
         }
+        Command::Key(command) => keys::run(command, terminal),
         Command::Token(command) => tokens::run(&connect().await?, command).await,
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,

@@ -104,6 +104,10 @@ pub(crate) async fn run(
     let rebuild = async |url: String| {
         let mut global = global.clone();
         global.broker.nats_url = Some(url);
+        if let Some(signing) = up::keys::of(&args.data_dir.join("run"))? {
+            global.broker.signing_key = Some(signing.seed.display().to_string());
+            global.broker.trusted_keys = Some(signing.public);
+        }
         rebuild(args, &global, terminal, &log, &found).await
     };
     up::with_broker(&args.own, &args.data_dir, terminal, rebuild).await
@@ -320,7 +324,12 @@ async fn compare(ledger: &Ledger, log: &Path) -> Result<Known, Failure> {
     let mut has_met = false;
     loop {
         let item = reader.next().await.map_err(|error| of_bus("cannot read the ledger", error))?;
-        let LedgerItem::Message(message) = item else { return Ok(known) };
+        let message = match item {
+            LedgerItem::Message(message) => message,
+            // It decides nothing.
+            LedgerItem::Foreign(_) => continue,
+            LedgerItem::CaughtUp => return Ok(known),
+        };
         let entry: LedgerEntry = serde_json::from_slice(&message.payload).map_err(|error| {
             Failure::new(
                 Exit::Failed,

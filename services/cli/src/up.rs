@@ -3,6 +3,7 @@
 mod backoff;
 mod broker;
 mod child;
+pub(crate) mod keys;
 mod log;
 mod plan;
 mod ready;

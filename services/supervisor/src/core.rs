@@ -144,6 +144,8 @@ pub struct Core {
     /// Up to here one input makes a batch: one of them is too large, nobody knows which.
     one_by_one: Position,
     n_rejected: u64,
+    /// Messages of the ledger that no supervisor has written.
+    n_foreign: u64,
 }
 
 impl Core {
@@ -174,6 +176,7 @@ impl Core {
             poison: Vec::new(),
             one_by_one: Position::default(),
             n_rejected: 0,
+            n_foreign: 0,
         }
     }
 
@@ -234,6 +237,20 @@ impl Core {
         }
         self.folded(seq, entry.covers, payload.len());
         Ok(lines.finish())
+    }
+
+    /// Passes over message `seq` of the ledger, which no supervisor has written: it decides
+    /// nothing.
+    pub fn pass_over(&mut self, seq: u64, bytes: usize) {
+        (self.tail, self.ledger_seq) = (seq, seq);
+        self.n_foreign += 1;
+        self.snapshots.grown(seq, bytes);
+    }
+
+    /// Returns how many messages were passed over since the snapshot that this began with.
+    #[must_use]
+    pub const fn n_foreign(&self) -> u64 {
+        self.n_foreign
     }
 
     /// A decision that does not follow the last one belongs to another history than the

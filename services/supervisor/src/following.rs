@@ -52,7 +52,15 @@ async fn fold_all(bus: &Bus, log: Log) -> Result<(State, LedgerReader), BoxError
     let mut state = State::new(core, log);
     let mut lines: Vec<Lines> = Vec::new();
     let mut n_lines = 0;
-    while let LedgerItem::Message(message) = reader.next().await? {
+    loop {
+        let message = match reader.next().await? {
+            LedgerItem::Message(message) => message,
+            LedgerItem::Foreign(foreign) => {
+                state.pass_over(&foreign);
+                continue;
+            }
+            LedgerItem::CaughtUp => break,
+        };
         let new = state.fold(&message).map_err(refused)?;
         if new.is_empty() {
             continue;
@@ -159,8 +167,10 @@ async fn take(
     let log = {
         let mut state = state.write().await;
         while let Some(item) = next {
-            if let LedgerItem::Message(message) = item {
-                lines.push(state.fold(&message).map_err(refused)?);
+            match item {
+                LedgerItem::Message(message) => lines.push(state.fold(&message).map_err(refused)?),
+                LedgerItem::Foreign(foreign) => state.pass_over(&foreign),
+                LedgerItem::CaughtUp => {}
             }
             next =
                 if lines.len() < MESSAGES_MAX { reader.try_next().unwrap_or(None) } else { None };

@@ -72,6 +72,11 @@ pub const METRICS: [Metric; 37] = [
         &[],
         "How often a full ledger was shortened although the log lacked the lines; counted by the leader.",
     ),
+    Metric::counter(
+        "selfheal_supervisor_ledger_foreign_total",
+        &[],
+        "Messages of the ledger that no supervisor has written, and that were passed over.",
+    ),
     Metric::gauge("selfheal_agents", &["kind"], "Living processes of ours; seen by the leader."),
     Metric::gauge("selfheal_paused", &[], "1 while a person has stopped new fixes; the leader."),
     Metric::gauge(

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bus::LedgerMessage;
+use bus::{ForeignMessage, LedgerMessage};
 use domain::view::LogLine;
 use service::Chain;
 use tokio::sync::{RwLock, watch};
@@ -67,6 +67,14 @@ impl State {
         let lines = self.core.fold(message.seq, &message.payload, self.log.last_seq())?;
         self.log.compare(&lines)?;
         Ok(lines)
+    }
+
+    /// Passes over a message that no supervisor has written.
+    pub(crate) fn pass_over(&mut self, foreign: &ForeignMessage) {
+        let ForeignMessage { seq, at, why, bytes } = foreign;
+        metrics::counter!("selfheal_supervisor_ledger_foreign_total").increment(1);
+        error!(seq, %at, reason = %why, bytes, hint = "see who may publish to the broker: only supervisors may write the ledger", "a message of the ledger was written by no supervisor: it is passed over");
+        self.core.pass_over(*seq, *bytes);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::{
-    HeaderValue,
+    HeaderMap, HeaderValue,
     jetstream::{message::PublishMessage, stream::Stream},
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    Error,
+    Error, Unbelieved,
     asking::{Unanswered, until_answered},
     claims::is_nothing,
     config_parts::{Shelf, split},
@@ -28,6 +28,7 @@ use crate::{
     link::Backoff,
     log::{LogItem, LogMessage, LogReader, Start},
     publish::{self, Fault},
+    signing::SIGNATURE,
     topology::{BucketId, CONFIG_BYTES_MAX},
 };
 
@@ -118,11 +119,14 @@ impl ConfigStore {
                 return Ok(None);
             }
             // Behind all of the bucket, as what is active has either of two keys.
-            let message = PublishMessage::build()
+            let mut message = PublishMessage::build()
                 .payload(value.clone())
                 .header(async_nats::header::NATS_MESSAGE_ID, id.as_str())
                 .header(EPOCH, epoch.to_string().as_str())
                 .expected_last_sequence(stands.last);
+            if let Some(signature) = self.core.keys.sign(key, epoch, &value) {
+                message = message.header(SIGNATURE, signature.as_str());
+            }
             let fault = match publish::once(&self.core, key, message, deadline).await {
                 Ok(ack) => return Ok(Some(ack.sequence)),
                 Err(fault) => fault,
@@ -285,6 +289,19 @@ async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>, looked: one
     }
 }
 
+/// Judges whether a supervisor has made this the active configuration. The broker's own answers
+/// may be led here, and name no leader.
+fn judge(
+    core: &Core,
+    key: &str,
+    headers: Option<&HeaderMap>,
+    value: &[u8],
+) -> Result<(), Unbelieved> {
+    let epoch = headers.and_then(|it| it.get(EPOCH)).and_then(|it| it.as_str().parse().ok());
+    let epoch = epoch.ok_or(Unbelieved::NoAppend)?;
+    core.keys.judge(key, epoch, headers, value)
+}
+
 /// Takes a message of the bucket. That a key is deleted or emptied says nothing about what is to
 /// be watched: the configuration that is known stays.
 fn take(core: &Core, shelf: &mut Shelf, message: LogMessage) {
@@ -298,8 +315,14 @@ fn take(core: &Core, shelf: &mut Shelf, message: LogMessage) {
         return;
     }
     if let Some(sha256) = part {
-        shelf.part(sha256, payload);
-    } else if subject == subjects.config_key() {
+        // Its name is the hash of its content, and the manifest is signed.
+        return shelf.part(sha256, payload);
+    }
+    if let Err(why) = judge(core, &subject, headers.as_ref(), &payload) {
+        warn!(key = subject, reason = %why, "a configuration that no supervisor has written is passed over, the former one stays");
+        return;
+    }
+    if subject == subjects.config_key() {
         shelf.whole(seq, payload);
     } else if subject == subjects.config_manifest_key()
         && let Err(error) = shelf.manifest(seq, &payload)

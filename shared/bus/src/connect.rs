@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    BrokerOptions, Bus, Error, Subjects,
+    BrokerOptions, Bus, Error, Keys, Subjects,
     core::Core,
     link::{Backoff, Link},
     nats_context::NatsContext,
@@ -51,6 +51,7 @@ const SILENT_TRIES: u32 = 30;
 /// what no further try can change.
 pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     let subjects = Subjects::new(options.checked_prefix()?);
+    let keys = Keys::new(options.signing_key.as_deref(), &options.trusted_keys)?;
     let context = options.context.as_deref().map(NatsContext::read).transpose()?;
     let context = context.unwrap_or_default();
     let servers = options::servers(nonempty(&context.url).unwrap_or(&options.url))?;
@@ -88,7 +89,7 @@ pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     judge_version(&client)?;
     let js = jetstream_context(&client, &context);
     judge_account(&client, &js, &link).await?;
-    Ok(Bus::new(Core { client, js, link, subjects, sizing: Arc::default() }))
+    Ok(Bus::new(Core { client, js, link, subjects, sizing: Arc::default(), keys }))
 }
 
 fn nonempty(text: &str) -> Option<&str> {

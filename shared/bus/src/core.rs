@@ -12,7 +12,7 @@ use async_nats::{Client, jetstream};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::{Sizing, Subjects, link::Link};
+use crate::{Keys, Sizing, Subjects, link::Link};
 
 /// The connection and the names.
 #[derive(Clone)]
@@ -22,6 +22,7 @@ pub(crate) struct Core {
     pub(crate) link: Arc<Link>,
     pub(crate) subjects: Subjects,
     pub(crate) sizing: Arc<OnceLock<Sizing>>,
+    pub(crate) keys: Keys,
 }
 
 impl fmt::Debug for Core {

@@ -8,15 +8,14 @@
 //! [`LEASE_SILENCE`] while the broker answers, it is taken for dead, and its very entry is
 //! replaced. See [`vigil`](crate::vigil).
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
-    jetstream::{
-        ErrorCode,
-        message::{PublishMessage, StreamMessage},
-        stream::LastRawMessageErrorKind,
-    },
+    jetstream::{ErrorCode, message::PublishMessage, stream::LastRawMessageErrorKind},
 };
 use bytes::Bytes;
 use chrono::Utc;
@@ -33,6 +32,7 @@ use crate::{
     core::Core,
     link::{Backoff, CONNECTION_LOST},
     publish::{self, Fault},
+    signing::SIGNATURE,
     topology::{BucketId, LEASE_RENEWAL, LEASE_TTL},
     vigil::{Deposed, Vacancy, Vigil},
 };
@@ -53,6 +53,9 @@ pub(crate) struct Holder {
     /// Random; tells one's own entry after an answer was lost.
     id: String,
     pub(crate) epoch: u64,
+    /// Which renewal: one that is stored once more is no sign of life.
+    #[serde(default)]
+    pub(crate) n: u64,
 }
 
 /// How a renewal ended.
@@ -70,6 +73,8 @@ pub(crate) enum Found {
     /// Nobody; to be written with this expected sequence.
     Free(u64),
     Held(u64, Holder),
+    /// What no supervisor has written. It says nothing, and is written over.
+    Foreign(u64),
     /// The bucket is not there (yet).
     NoBucket,
 }
@@ -110,10 +115,13 @@ impl Lease {
         if timeout(RENEWAL_TIMEOUT, self.renewal).await.is_err() || self.lost.is_cancelled() {
             return;
         }
-        let mut headers = HeaderMap::new();
+        let Ok((payload, mut headers)) = signed(&self.core, &self.holder) else { return };
         headers.insert("KV-Operation", "DEL");
         let seq = *self.seq.borrow();
-        let message = PublishMessage::build().headers(headers).expected_last_subject_sequence(seq);
+        let message = PublishMessage::build()
+            .payload(payload)
+            .headers(headers)
+            .expected_last_subject_sequence(seq);
         let deadline = Instant::now() + RENEWAL_TIMEOUT;
         let key = self.core.subjects.leader_key();
         if let Err(fault) = publish::once(&self.core, &key, message, deadline).await {
@@ -140,7 +148,7 @@ pub(crate) async fn lead(
             Ok(Found::Free(seq)) => (seq, 0),
             // The caller holds the lock of the data directory: who has the same node is dead.
             Ok(Found::Held(seq, held)) if held.node == node => (seq, held.epoch),
-            Ok(Found::Held(..)) => {
+            Ok(Found::Held(..) | Found::Foreign(_)) => {
                 let vigil = vigil.get_or_insert_with(|| Vigil::open(&core));
                 match vigil.wait(deposed.patience()).await {
                     Vacancy::Look => continue,
@@ -158,13 +166,15 @@ pub(crate) async fn lead(
             id: uuid::Uuid::new_v4().simple().to_string(),
             // By the clock, since the bucket forgets with the broker's memory.
             epoch: now.max(before + 1),
+            n: 0,
         };
         // Whatever went wrong, a look at the key tells who has it.
         let seq = match write(&core, &holder, seq).await {
             Ok(seq) => seq,
             Err(_) => match look(&core).await {
                 Ok(Found::Held(seq, held)) if held.id == holder.id => seq,
-                Ok(Found::Free(_) | Found::Held(..) | Found::NoBucket) | Err(_) => {
+                Ok(Found::Free(_) | Found::Held(..) | Found::Foreign(_) | Found::NoBucket)
+                | Err(_) => {
                     backoff.wait().await;
                     continue;
                 }
@@ -193,7 +203,7 @@ async fn try_look(core: &Core) -> Result<Found, Error> {
     let name = core.subjects.bucket_stream(BucketId::Members);
     let stream = core.js.get_stream_no_info(name).await.map_err(|e| failed(e.into()))?;
     match stream.get_last_raw_message_by_subject(&core.subjects.leader_key()).await {
-        Ok(message) => Ok(read(&message)),
+        Ok(message) => Ok(read(core, message.sequence, &message.headers, &message.payload)),
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(Found::Free(0)),
             LastRawMessageErrorKind::JetStream(told) => match told.error_code() {
@@ -208,31 +218,47 @@ async fn try_look(core: &Core) -> Result<Found, Error> {
     }
 }
 
-fn read(message: &StreamMessage) -> Found {
-    if is_mark(Some(&message.headers)) {
-        return Found::Free(message.sequence);
+/// Reads what stands in the key.
+pub(crate) fn read(core: &Core, seq: u64, headers: &HeaderMap, payload: &[u8]) -> Found {
+    let is_mark = is_mark(Some(headers));
+    // With keys only a leader that gives it back ends it. What the broker writes when its time
+    // is over, others can write, too: whoever waits finds the leader silent long before.
+    if is_mark && !core.keys.are_required() {
+        return Found::Free(seq);
     }
-    match serde_json::from_slice(&message.payload) {
-        Ok(holder) => Found::Held(message.sequence, holder),
-        // Not ours to judge: it ends by itself.
-        Err(_) => Found::Held(
-            message.sequence,
-            Holder { node: String::new(), id: String::new(), epoch: 0 },
-        ),
+    let key = core.subjects.leader_key();
+    let Ok(holder) = serde_json::from_slice::<Holder>(payload) else { return Found::Foreign(seq) };
+    match core.keys.judge(&key, holder.epoch, Some(headers), payload) {
+        Err(_) => Found::Foreign(seq),
+        Ok(()) if is_mark => Found::Free(seq),
+        Ok(()) => Found::Held(seq, holder),
     }
 }
 
 /// Writes the key, with an end. The client's own way to make a key forgets the end when
 /// the key was there before, so this is done by hand.
 async fn write(core: &Core, holder: &Holder, expected: u64) -> Result<u64, Fault> {
-    let payload = serde_json::to_vec(holder).map_err(|e| Fault::Refused(e.to_string()))?;
+    let (payload, headers) = signed(core, holder).map_err(|e| Fault::Refused(e.to_string()))?;
     let message = PublishMessage::build()
-        .payload(Bytes::from(payload))
+        .payload(payload)
+        .headers(headers)
         .ttl(LEASE_TTL)
         .expected_last_subject_sequence(expected);
     let deadline = Instant::now() + RENEWAL_TIMEOUT;
     let ack = publish::once(core, &core.subjects.leader_key(), message, deadline).await?;
     Ok(ack.sequence)
+}
+
+/// Returns what stands in the key, and its signature. It is bound to the epoch, since its place
+/// is known only when it is stored.
+fn signed(core: &Core, holder: &Holder) -> Result<(Bytes, HeaderMap), serde_json::Error> {
+    let payload = serde_json::to_vec(holder)?;
+    let mut headers = HeaderMap::new();
+    let key = core.subjects.leader_key();
+    if let Some(signature) = core.keys.sign(&key, holder.epoch, &payload) {
+        headers.insert(SIGNATURE, signature.as_str());
+    }
+    Ok((payload.into(), headers))
 }
 
 fn start(bus: Bus, core: Core, holder: Holder, seq: u64, deposed: Deposed) -> Lease {
@@ -246,6 +272,7 @@ fn start(bus: Bus, core: Core, holder: Holder, seq: u64, deposed: Deposed) -> Le
         lost: lost.clone(),
         stop: stop.clone(),
         deposed,
+        n_written: AtomicU64::new(0),
     };
     let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
     Lease { core, holder, seq, lost, stop, renewal }
@@ -259,6 +286,7 @@ struct Renewal {
     lost: CancellationToken,
     stop: CancellationToken,
     deposed: Deposed,
+    n_written: AtomicU64,
 }
 
 impl Renewal {
@@ -297,7 +325,7 @@ impl Renewal {
         // Nothing is certain but what stands in the key now.
         match self.look().await {
             // It ended, or was forgotten, while nobody else wanted it.
-            Ok(Found::Free(seq)) => self.regain(seq).await,
+            Ok(Found::Free(seq) | Found::Foreign(seq)) => self.regain(seq).await,
             Ok(Found::NoBucket) => {
                 if let Err(error) = self.bus.ensure_topology().await {
                     warn!(%error, "cannot make the bucket of the lease");
@@ -318,7 +346,9 @@ impl Renewal {
     }
 
     async fn write(&self, expected: u64) -> bool {
-        let written = write(&self.core, &self.holder, expected).await;
+        let n = self.n_written.fetch_add(1, Ordering::Relaxed) + 1;
+        let holder = Holder { n, ..self.holder.clone() };
+        let written = write(&self.core, &holder, expected).await;
         if let Ok(seq) = written {
             self.told.send_replace(seq);
         }
@@ -336,6 +366,10 @@ impl Renewal {
         match found {
             Ok(Found::Held(seq, held)) => {
                 self.told.send_replace(seq);
+                // One of before our time, stored once more, is nobody's who leads.
+                if held.epoch < self.holder.epoch {
+                    return Renewed::NotYet;
+                }
                 match held.id == self.holder.id {
                     true if seq == before => Renewed::NotYet,
                     // It was stored, and only its answer was lost.
@@ -344,7 +378,7 @@ impl Renewal {
                 }
             }
             // The broker is away: so it is for everybody.
-            Ok(Found::Free(_) | Found::NoBucket) | Err(_) => Renewed::NotYet,
+            Ok(Found::Free(_) | Found::Foreign(_) | Found::NoBucket) | Err(_) => Renewed::NotYet,
         }
     }
 }

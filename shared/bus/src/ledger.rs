@@ -16,13 +16,14 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::debug;
 
 use crate::{
-    Error, StreamState,
+    Error, StreamState, Unbelieved,
     core::Core,
     ensure,
     error::Cause,
     link::{Backoff, CONNECTION_LOST},
-    log::{LogItem, LogReader, Start},
+    log::{LogItem, LogMessage, LogReader, Start},
     publish::{self, Fault, GIVE_UP},
+    signing::SIGNATURE,
     state,
     topology::{LEDGER_BYTES_MAX, StreamId},
 };
@@ -95,11 +96,26 @@ pub struct LedgerMessage {
     pub payload: Bytes,
 }
 
+/// A message in the ledger that no supervisor has written. It decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignMessage {
+    /// Its place.
+    pub seq: u64,
+    /// When the broker stored it.
+    pub at: DateTime<Utc>,
+    /// How it is known to be foreign.
+    pub why: Unbelieved,
+    /// Its size, in bytes.
+    pub bytes: usize,
+}
+
 /// What a reader of the ledger hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerItem {
     /// The next batch.
     Message(LedgerMessage),
+    /// What somebody else has put there comes next.
+    Foreign(ForeignMessage),
     /// All that was stored when reading began has been returned. Said once.
     CaughtUp,
 }
@@ -107,6 +123,7 @@ pub enum LedgerItem {
 /// Reads the ledger: first all that is stored, then what comes.
 #[derive(Debug)]
 pub struct LedgerReader {
+    core: Core,
     log: LogReader,
     caught_up: bool,
 }
@@ -188,6 +205,9 @@ impl Ledger {
             map.insert(name, value);
         }
         map.insert(APPEND_ID, id.as_str());
+        if let Some(signature) = self.core.keys.sign(&subject, expected_last + 1, &payload) {
+            map.insert(SIGNATURE, signature.as_str());
+        }
         let deadline = Instant::now() + GIVE_UP;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         let mut in_doubt = false;
@@ -283,7 +303,7 @@ impl Ledger {
     pub fn read(&self, after: u64) -> LedgerReader {
         let stream = self.core.subjects.stream(StreamId::Ledger);
         let log = LogReader::open(self.core.clone(), stream, String::new(), Start::After(after));
-        LedgerReader { log, caught_up: false }
+        LedgerReader { core: self.core.clone(), log, caught_up: false }
     }
 }
 
@@ -329,11 +349,22 @@ impl LedgerReader {
                 self.caught_up = true;
                 Some(LedgerItem::CaughtUp)
             }
-            LogItem::Message(message) => Some(LedgerItem::Message(LedgerMessage {
-                seq: message.seq,
-                at: message.at,
-                payload: message.payload,
-            })),
+            LogItem::Message(message) => Some(self.judged(message)),
+        }
+    }
+
+    fn judged(&self, message: LogMessage) -> LedgerItem {
+        let LogMessage { seq, at, subject: _, headers, payload } = message;
+        let subject = self.core.subjects.ledger();
+        // Each append has its name, an answer of the broker that was led here has none.
+        let is_append = headers.as_ref().is_some_and(|it| it.get(APPEND_ID).is_some());
+        let judged = match self.core.keys.judge(&subject, seq, headers.as_ref(), &payload) {
+            Ok(()) if !is_append => Err(Unbelieved::NoAppend),
+            judged => judged,
+        };
+        match judged {
+            Ok(()) => LedgerItem::Message(LedgerMessage { seq, at, payload }),
+            Err(why) => LedgerItem::Foreign(ForeignMessage { seq, at, why, bytes: payload.len() }),
         }
     }
 }

@@ -52,6 +52,7 @@ mod options;
 mod publish;
 pub mod roles;
 mod serve;
+mod signing;
 mod sizing;
 mod snapshots;
 mod state;
@@ -79,11 +80,12 @@ pub use crate::{
     inbox::{Accepted, InboxWriter, NotAccepted},
     inbox_reader::{InboxMessage, InboxReader},
     lease::Lease,
-    ledger::{AppendError, Ledger, LedgerItem, LedgerMessage, LedgerReader},
+    ledger::{AppendError, ForeignMessage, Ledger, LedgerItem, LedgerMessage, LedgerReader},
     members::Members,
     micro::MicroService,
     options::BrokerOptions,
     serve::{ServeError, Served, Server},
+    signing::{Keys, Unbelieved, new_key, public_key},
     sizing::Sizing,
     snapshots::{SnapshotReader, SnapshotWriter, Snapshots},
     state::StreamState,

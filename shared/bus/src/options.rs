@@ -32,6 +32,10 @@ pub struct BrokerOptions {
     /// Prefix of subjects for answers, which permissions may be given for. Unless set,
     /// it follows from the name: `selfheal-monitor` listens on `_INBOX_monitor.>`.
     pub inbox_prefix: Option<String>,
+    /// A file with the seed of the key that this supervisor signs with.
+    pub signing_key: Option<PathBuf>,
+    /// Public keys of the supervisors. With any, only what they have signed counts.
+    pub trusted_keys: Vec<String>,
 }
 
 impl Default for BrokerOptions {
@@ -47,6 +51,8 @@ impl Default for BrokerOptions {
             prefix: PREFIX_DEFAULT.to_owned(),
             name: PREFIX_DEFAULT.to_owned(),
             inbox_prefix: None,
+            signing_key: None,
+            trusted_keys: Vec::new(),
         }
     }
 }

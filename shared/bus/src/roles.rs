@@ -63,6 +63,13 @@ impl Role {
         }
     }
 
+    /// Returns whether it is no part of an installation, and has an account of its own on the
+    /// broker.
+    #[must_use]
+    pub const fn is_outside(self) -> bool {
+        matches!(self, Self::Publisher)
+    }
+
     /// Returns where this role listens for answers.
     #[must_use]
     pub fn inbox(self) -> String {

@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::{
     core::Core,
-    lease::{Found, is_mark, look},
+    lease::{Found, look, read},
     log::{LogItem, LogReader, Start},
     topology::{BucketId, LEASE_RENEWAL, LEASE_SILENCE},
 };
@@ -82,18 +82,27 @@ impl Vigil {
     /// than `patience` while the broker answers.
     pub(crate) async fn wait(&mut self, patience: Duration) -> Vacancy {
         let mut heard = Instant::now();
-        let mut last_seq = None;
+        let (mut last_seq, mut last) = (None, (0, 0));
         loop {
             let next = (heard + OVERDUE).max(Instant::now() + ASK_EVERY);
             match timeout_at(next, self.watch.next()).await {
-                Ok(Ok(LogItem::Message(message))) if is_mark(message.headers.as_ref()) => {
-                    return Vacancy::Look;
-                }
                 Ok(Ok(LogItem::Message(message))) => {
-                    // A watch that was opened anew tells what it has told before.
-                    if last_seq != Some(message.seq) {
-                        heard = Instant::now();
-                        last_seq = Some(message.seq);
+                    let headers = message.headers.unwrap_or_default();
+                    match read(&self.core, message.seq, &headers, &message.payload) {
+                        Found::Free(_) | Found::NoBucket => return Vacancy::Look,
+                        Found::Held(seq, held) => {
+                            // A watch that was opened anew tells what it has told before, and
+                            // others may store once more what a leader has written.
+                            let is_told =
+                                self.core.keys.are_required() && (held.epoch, held.n) <= last;
+                            if last_seq != Some(seq) && !is_told {
+                                heard = Instant::now();
+                                last = (held.epoch, held.n);
+                            }
+                            last_seq = Some(seq);
+                        }
+                        // It is no sign of the leader's life.
+                        Found::Foreign(_) => {}
                     }
                     continue;
                 }
@@ -112,9 +121,20 @@ impl Vigil {
                     }
                 }
                 // A renewal that the watch has not (yet) told.
-                Ok(Ok(Found::Held(seq, _))) => {
-                    heard = Instant::now();
+                Ok(Ok(Found::Held(seq, held))) => {
+                    let new = (held.epoch, held.n);
+                    if last < new || !self.core.keys.are_required() {
+                        heard = Instant::now();
+                        last = new;
+                    }
                     last_seq = Some(seq);
+                }
+                // A leader that lives writes over it.
+                Ok(Ok(Found::Foreign(seq))) => {
+                    if patience <= heard.elapsed() {
+                        info!(silent = ?heard.elapsed(), "the leader is silent, taking over");
+                        return Vacancy::Silent { seq, epoch: last.0 };
+                    }
                 }
                 // Forgotten with the broker's memory: who led may say so first.
                 Ok(Ok(Found::Free(0) | Found::NoBucket)) if heard.elapsed() < patience => {}

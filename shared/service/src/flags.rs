@@ -60,6 +60,12 @@ pub struct Common {
     /// Private key of that certificate, as PEM
     #[arg(long, env = "SELFHEAL_NATS_KEY", value_name = "FILE")]
     nats_key: Option<String>,
+    /// File with the seed that a supervisor signs with
+    #[arg(long, env = "SELFHEAL_SIGNING_KEY", value_name = "FILE")]
+    signing_key: Option<String>,
+    /// Public keys of the supervisors, separated by commas: only what they have signed counts
+    #[arg(long, env = "SELFHEAL_TRUSTED_KEYS", value_name = "KEYS", value_delimiter = ',')]
+    trusted_keys: Vec<String>,
     /// First token of every subject, so that installations can share a NATS account
     #[arg(long, env = "SELFHEAL_PREFIX", default_value = "selfheal", value_name = "TOKEN", value_parser = token)]
     pub prefix: String,
@@ -97,6 +103,8 @@ impl Common {
             cert: present(self.nats_cert.as_ref()).map(PathBuf::from),
             key: present(self.nats_key.as_ref()).map(PathBuf::from),
             context: present(self.nats_context.as_ref()).map(str::to_owned),
+            signing_key: present(self.signing_key.as_ref()).map(PathBuf::from),
+            trusted_keys: self.trusted_keys.iter().filter(|it| !it.is_empty()).cloned().collect(),
             prefix: self.prefix.clone(),
             name,
             ..bus::BrokerOptions::default()

@@ -115,7 +115,7 @@ pub async fn follow(
     while let Some(item) = stop.run_until_cancelled(reader.next()).await {
         let added = match item {
             Ok(LedgerItem::Message(message)) => seen.add(&message, &mut dump),
-            Ok(LedgerItem::CaughtUp) => Ok(()),
+            Ok(LedgerItem::Foreign(_) | LedgerItem::CaughtUp) => Ok(()),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = added {

@@ -41,6 +41,12 @@ pub(crate) struct Broker {
     /// Private key of that certificate, as PEM
     #[arg(long, global = true, env = "SELFHEAL_NATS_KEY", value_name = "FILE")]
     pub(crate) nats_key: Option<String>,
+    /// File with the seed that supervisors sign with, for what writes to the ledger
+    #[arg(long, global = true, env = "SELFHEAL_SIGNING_KEY", value_name = "FILE")]
+    pub(crate) signing_key: Option<String>,
+    /// Public keys of the supervisors, separated by commas: only what they have signed counts
+    #[arg(long, global = true, env = "SELFHEAL_TRUSTED_KEYS", value_name = "KEYS")]
+    pub(crate) trusted_keys: Option<String>,
     /// First token of every subject
     #[arg(long, global = true, env = "SELFHEAL_PREFIX", value_name = "TOKEN")]
     #[arg(default_value = "selfheal", value_parser = token)]
@@ -52,7 +58,7 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Returns the flags that name a file, or something of its kind, with their variables.
-    fn optional(&mut self) -> [&mut Option<String>; 7] {
+    fn optional(&mut self) -> [&mut Option<String>; 9] {
         [
             &mut self.nats_url,
             &mut self.nats_creds,
@@ -61,6 +67,8 @@ impl Broker {
             &mut self.nats_ca,
             &mut self.nats_cert,
             &mut self.nats_key,
+            &mut self.signing_key,
+            &mut self.trusted_keys,
         ]
     }
 
@@ -89,6 +97,13 @@ impl Broker {
             ca: path(&self.nats_ca),
             cert: path(&self.nats_cert),
             key: path(&self.nats_key),
+            signing_key: path(&self.signing_key),
+            trusted_keys: self
+                .trusted_keys
+                .iter()
+                .flat_map(|it| it.split(','))
+                .map(str::to_owned)
+                .collect(),
             prefix: self.prefix.clone(),
             name: format!("selfheal-{role}"),
             ..BrokerOptions::default()
@@ -96,7 +111,7 @@ impl Broker {
     }
 
     /// Returns what is to be passed on to an agent, besides the URL, as its environment.
-    pub(crate) fn variables(&self) -> [(&'static str, Option<&String>); 6] {
+    pub(crate) fn variables(&self) -> [(&'static str, Option<&String>); 7] {
         [
             ("SELFHEAL_NATS_CREDS", self.nats_creds.as_ref()),
             ("SELFHEAL_NATS_CONTEXT", self.nats_context.as_ref()),
@@ -104,6 +119,7 @@ impl Broker {
             ("SELFHEAL_NATS_CA", self.nats_ca.as_ref()),
             ("SELFHEAL_NATS_CERT", self.nats_cert.as_ref()),
             ("SELFHEAL_NATS_KEY", self.nats_key.as_ref()),
+            ("SELFHEAL_TRUSTED_KEYS", self.trusted_keys.as_ref()),
         ]
     }
 }

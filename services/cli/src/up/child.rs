@@ -191,10 +191,12 @@ fn spawn(program: &Program) -> io::Result<Child> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
     };
     let mut command = Command::new(first);
-    command.args(rest).envs(program.env.iter().map(|(key, value)| (key, value)));
+    command.args(rest);
+    // First: what is removed of our environment may be set anew.
     for key in &program.env_remove {
         command.env_remove(key);
     }
+    command.envs(program.env.iter().map(|(key, value)| (key, value)));
     // A group of its own: Ctrl-C reaches us alone, and we end the children in order.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn()

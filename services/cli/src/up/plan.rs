@@ -13,6 +13,7 @@ use crate::{
     up::{
         broker::{self, Broker},
         child::Program,
+        keys::{self, Signing},
         state::DataDir,
     },
 };
@@ -121,8 +122,18 @@ impl Plan {
             || given.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
             Broker::url,
         );
-        let common =
-            Common { global, data, url: &url, own_broker: broker.is_some(), wrapper: &exe };
+        let signing = match &broker {
+            Some(_) => keys::of_own_broker(&data.root, &data.run)?,
+            None => None,
+        };
+        let common = Common {
+            global,
+            data,
+            url: &url,
+            own_broker: broker.is_some(),
+            signing: signing.as_ref(),
+            wrapper: &exe,
+        };
         let agents = binaries.agents(args, &common, listen);
         Ok(Self { broker, url, listen, agents })
     }
@@ -140,6 +151,7 @@ struct Common<'a> {
     data: &'a DataDir,
     url: &'a str,
     own_broker: bool,
+    signing: Option<&'a Signing>,
     wrapper: &'a Path,
 }
 
@@ -175,12 +187,16 @@ impl Binaries {
                 let mut command = vec![self.path(name).into_os_string()];
                 let mut env = common.env();
                 match *name {
-                    "supervisor" => command.extend([
-                        "--config".into(),
-                        args.config.clone().into_os_string(),
-                        "--data-dir".into(),
-                        common.data.root.clone().into_os_string(),
-                    ]),
+                    "supervisor" => {
+                        let given = common.seed();
+                        env.extend(given.map(|it| ("SELFHEAL_SIGNING_KEY", it)));
+                        command.extend([
+                            "--config".into(),
+                            args.config.clone().into_os_string(),
+                            "--data-dir".into(),
+                            common.data.root.clone().into_os_string(),
+                        ]);
+                    }
                     "gateway" => command.extend(["--listen".into(), listen.to_string().into()]),
                     // One machine with one owner: whoever starts `up` may do all of it by hand.
                     "fixer" if !is_set("SELFHEAL_FIXER_ALLOW") => {
@@ -201,6 +217,13 @@ impl Binaries {
 }
 
 impl Common<'_> {
+    /// Returns the file with the seed that the supervisor signs with.
+    fn seed(&self) -> Option<OsString> {
+        let given = self.global.broker.signing_key.as_ref().filter(|_| !self.own_broker);
+        let own = self.signing.map(|it| it.seed.clone().into_os_string());
+        own.or_else(|| given.map(OsString::from))
+    }
+
     fn env(&self) -> Vec<(&'static str, OsString)> {
         let broker = &self.global.broker;
         let mut env: Vec<(&'static str, OsString)> = vec![
@@ -215,6 +238,9 @@ impl Common<'_> {
             let given = broker.variables().into_iter();
             env.extend(given.filter_map(|(name, value)| Some((name, value?.clone().into()))));
         }
+        if let Some(signing) = self.signing {
+            env.push(("SELFHEAL_TRUSTED_KEYS", signing.public.clone().into()));
+        }
         if !is_set("SELFHEAL_GRACE") {
             env.push(("SELFHEAL_GRACE", AGENT_GRACE.into()));
         }
@@ -223,7 +249,8 @@ impl Common<'_> {
 
     fn env_remove(&self) -> Vec<&'static str> {
         // Five agents cannot share one address.
-        let mut names = vec!["SELFHEAL_HEALTH_LISTEN"];
+        // Only the supervisor signs.
+        let mut names = vec!["SELFHEAL_HEALTH_LISTEN", "SELFHEAL_SIGNING_KEY"];
         if self.own_broker {
             names.extend(self.global.broker.variables().map(|(name, _)| name));
         }

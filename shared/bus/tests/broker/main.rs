@@ -19,6 +19,7 @@ mod members;
 mod outage;
 mod permissions;
 mod secure;
+mod signing;
 mod snapshots;
 mod tokens;
 mod topology;

@@ -129,6 +129,7 @@ async fn kill_9_of_the_broker_neither_loses_nor_repeats_an_append() {
 async fn next(reader: &mut bus::LedgerReader, last: u64) -> u64 {
     match timeout(WAIT, reader.next()).await.unwrap().unwrap() {
         LedgerItem::CaughtUp => last,
+        LedgerItem::Foreign(it) => panic!("{it:?}"),
         LedgerItem::Message(message) => {
             assert_eq!(message.seq, last + 1);
             assert_eq!(message.payload, message.seq.to_string());

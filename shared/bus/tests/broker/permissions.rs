@@ -22,8 +22,9 @@ fn accounts() -> String {
     let list = |subjects: &[String]| {
         subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
     };
-    let mut users = String::new();
+    let (mut users, mut outside) = (String::new(), String::new());
     for role in Role::ALL {
+        let users = if role.is_outside() { &mut outside } else { &mut users };
         let may = role.permissions(&names, &[ZONE.to_owned()]);
         let responses = if may.allow_responses { ", allow_responses: true" } else { "" };
         writeln!(
@@ -35,7 +36,12 @@ fn accounts() -> String {
         )
         .unwrap();
     }
-    format!("accounts {{ A {{ jetstream: enabled, users: [\n{users}] }} }}")
+    format!(
+        "accounts {{
+            A {{ jetstream: enabled, users: [\n{users}], exports: [ {{ service: \"selfheal.event.>\", accounts: [B] }} ] }}
+            B {{ users: [\n{outside}], imports: [ {{ service: {{ account: A, subject: \"selfheal.event.>\" }} }} ] }}
+        }}"
+    )
 }
 
 async fn login(broker: &Broker, role: Role) -> Bus {
