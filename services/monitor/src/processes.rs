@@ -105,17 +105,19 @@ impl Processes {
         }
     }
 
-    /// Notes when a run was alive, if it is: what was there beside an adopted one is no successor of it.
-    pub(crate) fn look_alive(&self, target: &str, run: &Run) {
+    /// Returns whether a run is alive, and notes when: what was there beside an adopted one is no
+    /// successor of it.
+    pub(crate) fn look_alive(&self, target: &str, run: &Run) -> bool {
         // Before the look: we may be held up behind it, and it may end meanwhile.
         let now = stat::ticks_now();
         if !run.is_alive() {
-            return;
+            return false;
         }
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(it) = adopted.get_mut(target).filter(|it| it.run == *run) {
             it.seen_at = now;
         }
+        true
     }
 
     /// A process of the target's command that was there while another one was its main process

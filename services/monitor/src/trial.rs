@@ -62,8 +62,9 @@ pub struct Look {
     /// For how long its run has been going on, where that is known.
     age: Option<Duration>,
     run: Option<RunId>,
-    /// The host is too busy for programs to go on as they should.
-    is_host_busy: bool,
+    /// How much longer it may take, since the host is too busy for programs to go on as they
+    /// should.
+    extra: Duration,
 }
 
 impl Soak {
@@ -110,14 +111,14 @@ impl Look {
         let unseen = samples.iter().any(|it| it.finding.outcome == Outcome::Unseen);
         let is_dead = samples.iter().zip(checks).any(|(sample, check)| is_dead(sample, check));
         let age = samples.iter().find_map(|sample| sample.finding.age);
-        Self { begun, results, passed, unseen, is_dead, age, run, is_host_busy: false }
+        Self { begun, results, passed, unseen, is_dead, age, run, extra: Duration::ZERO }
     }
 
     /// Says how many threads competed for each processor of the target's host.
     #[must_use]
     pub fn on_host_with(self, runnable_per_cpu: Option<f64>) -> Self {
-        let is_host_busy = runnable_per_cpu.is_some_and(|it| BUSY_MIN <= it);
-        Self { is_host_busy, ..self }
+        let is_busy = runnable_per_cpu.is_some_and(|it| BUSY_MIN <= it);
+        Self { extra: if is_busy { BUSY_EXTRA } else { Duration::ZERO }, ..self }
     }
 
     /// Returns the first check that failed, and what it says.
@@ -290,8 +291,7 @@ impl Trial {
         let period = self.work.target.longest_start().to_std();
         let is_young =
             look.age.is_some_and(|age| age + look.waited(now) < period + self.soak_time());
-        let extra = if look.is_host_busy { BUSY_EXTRA } else { Duration::ZERO };
-        let all = self.deadline + extra;
+        let all = self.deadline + look.extra;
         if self.work.after_fix || is_young { all } else { all - period }
     }
 

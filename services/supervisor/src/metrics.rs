@@ -4,7 +4,7 @@ use service::Metric;
 
 /// What a supervisor counts. What is said of the leader, others do not count, or say 0: sums
 /// over all supervisors are right, also across a change of leader.
-pub const METRICS: [Metric; 37] = [
+pub const METRICS: [Metric; 38] = [
     Metric::gauge("selfheal_supervisor_leading", &[], "1 when it leads."),
     Metric::counter(
         "selfheal_supervisor_inputs_total",

@@ -161,14 +161,18 @@ async fn stay(question: &Question, follower: &Follower, living: Run) {
     };
     loop {
         let begun = Begun::now();
-        processes.look_alive(name, &living);
-        tell(question, follower, begun.ended(alive(&living))).await;
+        // We may have been held up since it was seen last.
+        let is_alive = processes.look_alive(name, &living);
+        if is_alive {
+            tell(question, follower, begun.ended(alive(&living))).await;
+        }
         let next = begun.at + every;
-        let ended = tokio::select! {
-            () = ended(fd.as_ref(), &living) => true,
-            () = sleep_until(next) => false,
-            () = follower.hurry.notified() => false,
-        };
+        let ended = !is_alive
+            || tokio::select! {
+                () = ended(fd.as_ref(), &living) => true,
+                () = sleep_until(next) => false,
+                () = follower.hurry.notified() => false,
+            };
         if ended {
             let begun = Begun::now();
             let ending = processes.note_ending(name, &living, oom_before.as_ref());

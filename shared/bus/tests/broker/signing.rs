@@ -29,7 +29,7 @@ impl Key {
 
 async fn login(broker: &Broker, own: Option<&Key>, trusted: &[&Key]) -> Bus {
     let options = BrokerOptions {
-        url: broker.url().to_owned(),
+        url: broker.url().clone(),
         name: "selfheal-supervisor".to_owned(),
         signing_key: own.map(|it| it.seed.clone()),
         trusted_keys: trusted.iter().map(|it| it.public.clone()).collect(),

@@ -262,10 +262,18 @@ fn named(search: Search<'_>, history: Option<&History>, content: &Content) -> Op
         return is_same.then_some(Named { run, by: Some(KnownBy::PidFile) });
     }
     let arguments = host.arguments(pid);
-    let is_known = (names::goes_by_name(host, pid, search.handle)
-        && !names::interprets_another(&arguments, search.handle))
-        || history.is_some_and(|it| is_in_cgroup_of(host, &it.record, pid));
-    if is_known {
+    if history.is_some_and(|it| is_in_cgroup_of(host, &it.record, pid)) {
+        return Some(Named { run, by: Some(KnownBy::PidFile) });
+    }
+    let goes_by_name = names::goes_by_name(host, pid, search.handle)
+        && !names::interprets_another(&arguments, search.handle);
+    let addresses = host.local_addresses(search.checks);
+    let has_had_time = LISTENS_WITHIN <= facts::age(host, &run);
+    if goes_by_name {
+        // Another instance of the program, whose number was written there or is used again.
+        if !addresses.is_empty() && host.listens_elsewhere(run, &addresses) {
+            return (!has_had_time).then_some(Named { run, by: None });
+        }
         return Some(Named { run, by: Some(KnownBy::PidFile) });
     }
     let is_of_our_run = history.is_some_and(|it| {
@@ -281,8 +289,6 @@ fn named(search: Search<'_>, history: Option<&History>, content: &Content) -> Op
     }
     // Its number may have been used again, or the file have been written by mistake. Whoever has
     // the target's port to himself and does not listen there is not the target.
-    let addresses = host.local_addresses(search.checks);
-    let has_had_time = LISTENS_WITHIN <= facts::age(host, &run);
     let is_innocent = !addresses.is_empty() && has_had_time;
     (!is_innocent).then_some(Named { run, by: None })
 }

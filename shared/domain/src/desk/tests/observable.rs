@@ -75,10 +75,7 @@ fn an_alert_of_two_senders_ends_when_both_have_resolved_it() {
 #[test]
 fn a_fingerprint_of_its_senders_own_is_one_word_of_all_who_use_it() {
     let (mut world, id) = unmeasured();
-    world.send(Input::Event(Event {
-        status: Said::Resolved,
-        ..world.event("replication_lag", "db")
-    }));
+    resolved(&mut world);
     assert_eq!(world.status(id), Status::SelfResolved);
     let named = |world: &mut World, source: &str, status| {
         let (source, fingerprint) = (source.to_owned(), Some("lag".to_owned()));
