@@ -6,9 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 
 use clap::Parser;
 use serde_json::json;
-use simulation::{
-    Batch, Bug, Found, Options, Outcome, Part, Report, find_bugs, run_many, shrink,
-};
+use simulation::{Batch, Bug, Found, Options, Outcome, Part, Report, find_bugs, run_many, shrink};
 
 /// Simulates the whole system: all agents, the broker, the network, targets and people, in
 /// virtual time, with everything that can go wrong.
