@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Broken, Bug, Counts, Options, run};
+use crate::{Broken, Bug, Counts, Options, Outcome, run};
 
 /// Which seeds are run, and for how long.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Report {
         self.simulated / crate::clock::HOUR
     }
 
-    fn add(&mut self, seed: u64, outcome: crate::Outcome) {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
         self.seeds += 1;
         self.simulated += outcome.simulated;
         let (all, new) = (&mut self.counts, outcome.counts);
@@ -66,8 +66,8 @@ impl Report {
 }
 
 /// Runs seeds until there are enough, the time is over, or one fails if that is wanted.
-/// `told` hears of every failing seed at once.
-pub fn run_many(batch: &Batch, told: impl Fn(u64, &Broken) + Sync) -> Report {
+/// `told` hears of every seed at once.
+pub fn run_many(batch: &Batch, told: impl Fn(u64, &Outcome) + Sync) -> Report {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -81,11 +81,9 @@ pub fn run_many(batch: &Batch, told: impl Fn(u64, &Broken) + Sync) -> Report {
             }
             let seed = batch.like.seed + n;
             let outcome = run(&Options { seed, trace: false, ..batch.like.clone() });
-            if let Some(broken) = &outcome.broken {
-                told(seed, broken);
-                if batch.stop_at_failure {
-                    stop.store(true, Ordering::Relaxed);
-                }
+            told(seed, &outcome);
+            if outcome.broken.is_some() && batch.stop_at_failure {
+                stop.store(true, Ordering::Relaxed);
             }
             report.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
         }

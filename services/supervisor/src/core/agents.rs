@@ -6,6 +6,7 @@
 //! another one. Who is not replaced is not missed for longer than [`MISSED_MAX`]. What was told
 //! is in the desk's open incidents, so that the next leader can take it back.
 
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -41,8 +42,6 @@ pub const MISSED_MAX: TimeDelta = TimeDelta::hours(1);
 const AGAIN: TimeDelta = TimeDelta::seconds(10);
 /// Lost processes that are remembered; when there are more, the oldest are forgotten.
 const LOST_MAX: usize = 1000;
-/// Replacements that are remembered, so that each stands for one lost process.
-const REPLACEMENTS_MAX: usize = 1000;
 
 /// Types of the events.
 const AGENT_DOWN: &str = "agent_down";
@@ -65,7 +64,7 @@ pub struct Vigil {
     /// Zone and kind that nobody serves, since when.
     unserved: BTreeMap<(String, String), DateTime<Utc>>,
     /// Members that have come in the place of a lost one, and which.
-    replacements: BTreeMap<String, String>,
+    replacements: BTreeMap<String, Lost>,
     /// Fingerprints that were told, and when.
     told: BTreeMap<String, DateTime<Utc>>,
     /// Whether an incident of ours was open when we looked last; at first nobody knows.
@@ -169,6 +168,9 @@ impl Vigil {
             }
         }
         self.nothing_open = open.is_empty();
+        let keys: BTreeSet<String> = open.keys().cloned().collect();
+        let told: Vec<Lost> = open.values().filter_map(|(_, it)| Lost::told(it)).collect();
+        told.iter().for_each(|it| self.learn(it, &keys));
         let mut events = Vec::new();
         let mut wanted = BTreeSet::new();
         self.replace_lost();
@@ -206,60 +208,6 @@ impl Vigil {
         events
     }
 
-    /// Somebody is there, or is there again. Who was lost takes its own place again, and stands for
-    /// nobody who was lost after it came; whose place another has taken meanwhile is free to stand
-    /// for another.
-    fn welcome(&mut self, id: &str) {
-        let Some(own) = self.lost.remove(id) else {
-            self.replacements.remove(id);
-            // Whoever stood for it does so no more.
-            self.replacements.retain(|_, lost| lost != id);
-            return;
-        };
-        self.seen.insert(id.to_owned(), own.came);
-        let was_beside =
-            |it: &&mut Lost| is_alike(&it.member, &own.member) && own.came < it.succeeded_since;
-        for other in self.lost.values_mut().filter(was_beside) {
-            other.beside.insert(id.to_owned());
-        }
-    }
-
-    /// Forgets lost processes in whose place another has come.
-    fn replace_lost(&mut self) {
-        let mut lost: Vec<_> = self.lost.values().cloned().collect();
-        lost.sort_by_key(|it| it.since);
-        for it in lost {
-            if self.take_replacement(&it.member, &it.beside, true) {
-                self.lost.remove(&it.member.id);
-            }
-        }
-    }
-
-    /// `anywhere`: on any host, or only on that of the lost one.
-    fn take_replacement(
-        &mut self,
-        member: &Member,
-        beside: &BTreeSet<String>,
-        anywhere: bool,
-    ) -> bool {
-        let stands_for = |it: &&Member| {
-            let is_free = self.replacements.get(&it.id).is_none_or(|lost| *lost == member.id);
-            let is_near = anywhere || it.host == member.host;
-            let is_other = it.id != member.id && !beside.contains(&it.id);
-            is_alike(it, member) && is_near && is_other && is_free
-        };
-        // Who came first stands for who was lost first, on its own host if there is one.
-        let candidates = self.living.values().filter(stands_for);
-        let first =
-            candidates.min_by_key(|it| (it.host != member.host, self.seen.get(&it.id).copied()));
-        let Some(id) = first.map(|it| it.id.clone()) else { return false };
-        if REPLACEMENTS_MAX <= self.replacements.len() {
-            self.replacements.clear();
-        }
-        self.replacements.insert(id, member.id.clone());
-        true
-    }
-
     /// Returns whether what an open incident tells is not so any more.
     fn is_over(&mut self, desk: &Desk, event: &Event, now: DateTime<Utc>) -> bool {
         let label = |name: &str| event.labels.get(name).cloned().unwrap_or_default();
@@ -273,13 +221,10 @@ impl Vigil {
         if is_old || self.living.contains_key(&id) {
             return true;
         }
-        let Ok(member) = serde_json::from_value::<Member>(part(event, "member")) else {
-            return false;
-        };
-        let beside = serde_json::from_value(part(event, "beside")).unwrap_or_default();
+        let Some(lost) = Lost::told(event) else { return false };
         // A former version knew only those beside it on the same host.
         let anywhere = part(event, "anywhere") == Value::Bool(true);
-        self.take_replacement(&member, &beside, anywhere)
+        self.take_replacement(&lost, anywhere)
     }
 
     fn look_at_zones(&mut self, desk: &Desk, now: DateTime<Utc>) {
@@ -300,6 +245,14 @@ impl Vigil {
 }
 
 impl Lost {
+    /// Returns what an event of ours tells.
+    fn told(event: &Event) -> Option<Self> {
+        let member = serde_json::from_value::<Member>(part(event, "member")).ok()?;
+        let beside = serde_json::from_value(part(event, "beside")).unwrap_or_default();
+        let (since, came) = (event.starts_at?, member.started_at);
+        Some(Self { member, since, beside, came, succeeded_since: since - SUCCESSION })
+    }
+
     fn event(&self, key: &str) -> Event {
         let Member { id, kind, host, zones, .. } = &self.member;
         let mut event = our_event(AGENT_DOWN, key, self.since);

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 
 use clap::Parser;
 use serde_json::json;
-use simulation::{Batch, Bug, Found, Options, Part, Report, find_bugs, run_many, shrink};
+use simulation::{Batch, Bug, Found, Options, Outcome, Part, Report, find_bugs, run_many, shrink};
 
 /// Simulates the whole system: all agents, the broker, the network, targets and people, in
 /// virtual time, with everything that can go wrong.
@@ -47,6 +47,9 @@ struct Args {
     /// Prints everything that happens in one seed
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Prints a line for each seed, with the simulated time, as soon as it has ended
+    #[arg(long, conflicts_with = "json")]
+    each: bool,
     /// Goes on after a failing seed
     #[arg(long)]
     keep_going: bool,
@@ -121,11 +124,7 @@ fn many(args: &Args) -> bool {
         budget: args.budget.map(Duration::from_secs),
         stop_at_failure: !args.keep_going,
     };
-    let report = run_many(&batch, |seed, broken| {
-        if !args.json {
-            println!("seed {seed}: {}: {}", broken.law, broken.why);
-        }
-    });
+    let report = run_many(&batch, |seed, outcome| tell_seed(args, seed, outcome));
     if args.json {
         println!("{}", as_json(&report));
     } else {
@@ -136,6 +135,17 @@ fn many(args: &Args) -> bool {
         tell_smallest(&Options { seed, ..like });
     }
     first.is_none()
+}
+
+fn tell_seed(args: &Args, seed: u64, outcome: &Outcome) {
+    if let Some(broken) = outcome.broken.as_ref().filter(|_| !args.json) {
+        println!("seed {seed}: {}: {}", broken.law, broken.why);
+    }
+    if args.each {
+        let sign = if outcome.broken.is_some() { "failed" } else { "no law is broken" };
+        let hours = Duration::from_micros(outcome.simulated).as_secs_f64() / 3600.0;
+        println!("seed {seed}: {sign}, {hours:.2} simulated hours");
+    }
 }
 
 fn tell(report: &Report) {

@@ -1,5 +1,7 @@
 //! Who is missed, and when it is over; the desk decides what is told, as a leader does.
 
+mod succession;
+
 use domain::{
     config,
     id::Position,
