@@ -74,7 +74,7 @@ pub(crate) enum Found {
     Free(u64),
     Held(u64, Holder),
     /// What no supervisor has written. It says nothing, and is written over.
-    Foreign(u64),
+    Foreign,
     /// The bucket is not there (yet).
     NoBucket,
 }
@@ -145,10 +145,10 @@ pub(crate) async fn lead(
                 bus.ensure_topology().await?;
                 continue;
             }
-            Ok(Found::Free(seq)) => (seq, 0),
+            Ok(Found::Free(seq)) => (Some(seq), 0),
             // The caller holds the lock of the data directory: who has the same node is dead.
-            Ok(Found::Held(seq, held)) if held.node == node => (seq, held.epoch),
-            Ok(Found::Held(..) | Found::Foreign(_)) => {
+            Ok(Found::Held(seq, held)) if held.node == node => (Some(seq), held.epoch),
+            Ok(Found::Held(..) | Found::Foreign) => {
                 let vigil = vigil.get_or_insert_with(|| Vigil::open(&core));
                 match vigil.wait(deposed.patience()).await {
                     Vacancy::Look => continue,
@@ -173,7 +173,7 @@ pub(crate) async fn lead(
             Ok(seq) => seq,
             Err(_) => match look(&core).await {
                 Ok(Found::Held(seq, held)) if held.id == holder.id => seq,
-                Ok(Found::Free(_) | Found::Held(..) | Found::Foreign(_) | Found::NoBucket)
+                Ok(Found::Free(_) | Found::Held(..) | Found::Foreign | Found::NoBucket)
                 | Err(_) => {
                     backoff.wait().await;
                     continue;
@@ -227,9 +227,9 @@ pub(crate) fn read(core: &Core, seq: u64, headers: &HeaderMap, payload: &[u8]) -
         return Found::Free(seq);
     }
     let key = core.subjects.leader_key();
-    let Ok(holder) = serde_json::from_slice::<Holder>(payload) else { return Found::Foreign(seq) };
+    let Ok(holder) = serde_json::from_slice::<Holder>(payload) else { return Found::Foreign };
     match core.keys.judge(&key, holder.epoch, Some(headers), payload) {
-        Err(_) => Found::Foreign(seq),
+        Err(_) => Found::Foreign,
         Ok(()) if is_mark => Found::Free(seq),
         Ok(()) => Found::Held(seq, holder),
     }
@@ -237,13 +237,16 @@ pub(crate) fn read(core: &Core, seq: u64, headers: &HeaderMap, payload: &[u8]) -
 
 /// Writes the key, with an end. The client's own way to make a key forgets the end when
 /// the key was there before, so this is done by hand.
-async fn write(core: &Core, holder: &Holder, expected: u64) -> Result<u64, Fault> {
+///
+/// Without an expectation over whatever stands there: what no supervisor has written may be
+/// written again faster than it is looked at. Should two do so at once, the ledger takes the
+/// decisions of one.
+async fn write(core: &Core, holder: &Holder, expected: Option<u64>) -> Result<u64, Fault> {
     let (payload, headers) = signed(core, holder).map_err(|e| Fault::Refused(e.to_string()))?;
-    let message = PublishMessage::build()
-        .payload(payload)
-        .headers(headers)
-        .ttl(LEASE_TTL)
-        .expected_last_subject_sequence(expected);
+    let mut message = PublishMessage::build().payload(payload).headers(headers).ttl(LEASE_TTL);
+    if let Some(expected) = expected {
+        message = message.expected_last_subject_sequence(expected);
+    }
     let deadline = Instant::now() + RENEWAL_TIMEOUT;
     let ack = publish::once(core, &core.subjects.leader_key(), message, deadline).await?;
     Ok(ack.sequence)
@@ -319,13 +322,14 @@ impl Renewal {
 
     async fn renew(&self) -> Renewed {
         let seq = *self.told.borrow();
-        if self.write(seq).await {
+        if self.write(Some(seq)).await {
             return Renewed::Done;
         }
         // Nothing is certain but what stands in the key now.
         match self.look().await {
             // It ended, or was forgotten, while nobody else wanted it.
-            Ok(Found::Free(seq) | Found::Foreign(seq)) => self.regain(seq).await,
+            Ok(Found::Free(seq)) => self.regain(seq).await,
+            Ok(Found::Foreign) if self.write(None).await => Renewed::Done,
             Ok(Found::NoBucket) => {
                 if let Err(error) = self.bus.ensure_topology().await {
                     warn!(%error, "cannot make the bucket of the lease");
@@ -338,14 +342,14 @@ impl Renewal {
     }
 
     async fn regain(&self, seq: u64) -> Renewed {
-        if self.write(seq).await {
+        if self.write(Some(seq)).await {
             return Renewed::Done;
         }
         let found = self.look().await;
         self.judge(seq, found)
     }
 
-    async fn write(&self, expected: u64) -> bool {
+    async fn write(&self, expected: Option<u64>) -> bool {
         let n = self.n_written.fetch_add(1, Ordering::Relaxed) + 1;
         let holder = Holder { n, ..self.holder.clone() };
         let written = write(&self.core, &holder, expected).await;
@@ -378,7 +382,7 @@ impl Renewal {
                 }
             }
             // The broker is away: so it is for everybody.
-            Ok(Found::Free(_) | Found::Foreign(_) | Found::NoBucket) | Err(_) => Renewed::NotYet,
+            Ok(Found::Free(_) | Found::Foreign | Found::NoBucket) | Err(_) => Renewed::NotYet,
         }
     }
 }

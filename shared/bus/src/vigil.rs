@@ -62,8 +62,8 @@ impl Deposed {
 pub(crate) enum Vacancy {
     /// The key has changed: look at it.
     Look,
-    /// The leader is silent; its entry is this one.
-    Silent { seq: u64, epoch: u64 },
+    /// The leader is silent; its entry is this one, or none where a foreign message stands.
+    Silent { seq: Option<u64>, epoch: u64 },
 }
 
 /// Watches the key.
@@ -82,9 +82,10 @@ impl Vigil {
     /// than `patience` while the broker answers.
     pub(crate) async fn wait(&mut self, patience: Duration) -> Vacancy {
         let mut heard = Instant::now();
+        let mut looked = heard;
         let (mut last_seq, mut last) = (None, (0, 0));
         loop {
-            let next = (heard + OVERDUE).max(Instant::now() + ASK_EVERY);
+            let next = (heard + OVERDUE).max(looked + ASK_EVERY);
             match timeout_at(next, self.watch.next()).await {
                 Ok(Ok(LogItem::Message(message))) => {
                     let headers = message.headers.unwrap_or_default();
@@ -100,11 +101,12 @@ impl Vigil {
                                 last = (held.epoch, held.n);
                             }
                             last_seq = Some(seq);
+                            continue;
                         }
-                        // It is no sign of the leader's life.
-                        Found::Foreign(_) => {}
+                        // It is no sign of the leader's life, and must not keep us from looking.
+                        Found::Foreign if next <= Instant::now() => {}
+                        Found::Foreign => continue,
                     }
-                    continue;
                 }
                 Ok(Ok(LogItem::Opened | LogItem::CaughtUp)) => continue,
                 Ok(Err(_)) => {
@@ -113,11 +115,12 @@ impl Vigil {
                 }
                 Err(_elapsed) => {}
             }
+            looked = Instant::now();
             match timeout(PROMPT, look(&self.core)).await {
                 Ok(Ok(Found::Held(seq, held))) if last_seq == Some(seq) => {
                     if patience <= heard.elapsed() {
                         info!(silent = ?heard.elapsed(), epoch = held.epoch, "the leader is silent, taking over");
-                        return Vacancy::Silent { seq, epoch: held.epoch };
+                        return Vacancy::Silent { seq: Some(seq), epoch: held.epoch };
                     }
                 }
                 // A renewal that the watch has not (yet) told.
@@ -130,10 +133,10 @@ impl Vigil {
                     last_seq = Some(seq);
                 }
                 // A leader that lives writes over it.
-                Ok(Ok(Found::Foreign(seq))) => {
+                Ok(Ok(Found::Foreign)) => {
                     if patience <= heard.elapsed() {
                         info!(silent = ?heard.elapsed(), "the leader is silent, taking over");
-                        return Vacancy::Silent { seq, epoch: last.0 };
+                        return Vacancy::Silent { seq: None, epoch: last.0 };
                     }
                 }
                 // Forgotten with the broker's memory: who led may say so first.

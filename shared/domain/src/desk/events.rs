@@ -334,10 +334,10 @@ impl Desk {
 }
 
 /// Returns the sender of a recovery, when its word is not that of all: another one has reported the
-/// same trouble, under no name of its own.
+/// same trouble.
 fn one_of_several(incident: &Incident, event: &Event) -> Option<String> {
     let others = incident.firing.iter().any(|it| *it != event.source);
-    (others && event.fingerprint.is_none()).then(|| event.source.clone())
+    others.then(|| event.source.clone())
 }
 
 /// Returns what a person is told about an event that fits no target.

@@ -357,7 +357,8 @@ impl Incidents {
         let former = slot.incident.target.clone();
         let units = flood::units(&slot.incident);
         let revision = slot.incident.revision;
-        let words = (slot.incident.lease, slot.incident.telling_due());
+        let it = &slot.incident;
+        let words = (it.lease, it.said_over, it.telling_due());
         let waits_for = Waiting::of(&slot.incident);
         with(Arc::make_mut(&mut slot.incident))?;
         let incident = Arc::clone(&slot.incident);
@@ -392,7 +393,7 @@ impl Incidents {
                 self.look_at_symptom(id, fleet);
                 self.keep_due(id, fleet);
             }
-            if (incident.lease, incident.telling_due()) != words {
+            if (incident.lease, incident.said_over, incident.telling_due()) != words {
                 self.keep_due(id, fleet);
             }
         }

@@ -332,8 +332,7 @@ impl Incident {
 
     fn count(&mut self, event: &Event, n_events: usize) {
         self.hear(event);
-        // Who names the trouble by a fingerprint of its own speaks for all who do.
-        if event.fingerprint.is_none() && self.firing.len() < FIRING_MAX {
+        if self.firing.len() < FIRING_MAX {
             self.firing.insert(event.source.clone());
         }
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);

@@ -73,6 +73,12 @@ impl Configured {
         others.any(|(_, it)| names::is_command(host, arguments, &it.command))
     }
 
+    /// Returns the pid files of all targets but this one.
+    pub(super) fn pid_files(&self, than: &str) -> impl Iterator<Item = &str> {
+        let others = self.definitions.iter().filter(move |(name, _)| *name != than);
+        others.filter_map(|(_, it)| it.pid_file.as_deref())
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }

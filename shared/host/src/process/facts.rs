@@ -79,6 +79,8 @@ pub trait Notes: fmt::Debug {
     fn record(&self) -> Option<Record>;
     /// Reads the pid file.
     fn pid_file(&self) -> Option<Content>;
+    /// Reads the pid file of another target.
+    fn pid_file_at(&self, path: &str) -> Option<Content>;
     /// Reads how the last run of a target ended, of this one or another, if its fixer has seen it.
     fn exit_of(&self, target: &str) -> Option<Ending>;
     /// Returns the mark of a start that was begun and whose record was never written.
@@ -182,6 +184,10 @@ impl Notes for Files {
 
     fn pid_file(&self) -> Option<Content> {
         self.read_pid()
+    }
+
+    fn pid_file_at(&self, path: &str) -> Option<Content> {
+        Content::read(Path::new(path))
     }
 
     fn exit_of(&self, target: &str) -> Option<Ending> {

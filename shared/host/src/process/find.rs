@@ -346,7 +346,8 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     all.retain(|it| !heads.contains(it) || matches!(found, Found::NotRunning { .. }));
     // What it has started in a namespace of its own belongs to it, too.
     all.retain(|it| search.host.is_alive(it));
-    let others = of_other_targets(search, &heads, entries);
+    let mains: &[Run] = if matches!(found, Found::Running(_)) { &heads } else { &[] };
+    let others = of_other_targets(search, mains, entries);
     all.retain(|it| !others.contains(it));
     all.sort();
     all.dedup();
@@ -354,20 +355,22 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
 }
 
 /// Returns the processes of other targets, which may carry our marks: whoever starts one of them
-/// from within this target hands them on. They are known by their records, or run the very command
-/// of another target.
-fn of_other_targets(search: Search<'_>, heads: &[Run], entries: &[Entry]) -> Vec<Run> {
+/// from within this target hands them on. They are known by their records or pid files, or run the
+/// very command of another target.
+fn of_other_targets(search: Search<'_>, mains: &[Run], entries: &[Entry]) -> Vec<Run> {
     let Some(configured) = search.configured else { return Vec::new() };
     let records = search.files.others(&|name| configured.has(name)).into_iter();
     let recorded = records.filter_map(|(_, it)| it.living(search.host));
+    let named = configured.pid_files(search.files.target());
+    let named = named.filter_map(|it| search.files.pid_file_at(it)?.named(search.host));
     let own = &search.handle.command;
     let commanded = entries.iter().filter(|it| {
         it.leads()
             && !names::is_command(search.host, &it.arguments, own)
             && configured.runs(search.host, search.files.target(), &it.arguments)
     });
-    let mut found: Vec<Run> = recorded.chain(commanded.map(|it| it.run)).collect();
-    found.retain(|it| !heads.contains(it));
+    let mut found: Vec<Run> = recorded.chain(named).chain(commanded.map(|it| it.run)).collect();
+    found.retain(|it| !mains.contains(it));
     let pids: Vec<i32> = found.iter().map(|it| it.pid).collect();
     found.extend(scan::descendants(entries, &pids).into_iter().map(|it| it.run));
     found

@@ -203,6 +203,10 @@ impl Notes for View<'_> {
         self.0.state.borrow().beside[self.1].pid_file.clone()
     }
 
+    fn pid_file_at(&self, _path: &str) -> Option<Content> {
+        None
+    }
+
     fn exit_of(&self, target: &str) -> Option<Ending> {
         let idx = self.0.places.iter().position(|it| it.name == target)?;
         self.0.state.borrow().beside[idx].exit.clone()

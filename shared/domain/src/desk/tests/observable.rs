@@ -73,23 +73,6 @@ fn an_alert_of_two_senders_ends_when_both_have_resolved_it() {
 }
 
 #[test]
-fn a_fingerprint_of_its_senders_own_is_one_word_of_all_who_use_it() {
-    let (mut world, id) = unmeasured();
-    resolved(&mut world);
-    assert_eq!(world.status(id), Status::SelfResolved);
-    let named = |world: &mut World, source: &str, status| {
-        let (source, fingerprint) = (source.to_owned(), Some("lag".to_owned()));
-        let event = Event { source, fingerprint, status, ..world.event("replication_lag", "db") };
-        world.send(Input::Event(event)).answer.and_then(|it| it.incident_id).unwrap()
-    };
-    let id = named(&mut world, "replica-1", Said::Firing);
-    world.diagnose(id, healthy());
-    assert_eq!(named(&mut world, "replica-2", Said::Firing), id);
-    named(&mut world, "replica-2", Said::Resolved);
-    assert_eq!(world.status(id), Status::SelfResolved);
-}
-
-#[test]
 fn an_alert_that_no_check_measures_ends_with_its_senders_word() {
     let mut world = World::with(&["db"]);
     let ends_at = Some(world.at + secs(300));

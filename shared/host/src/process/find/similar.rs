@@ -257,14 +257,15 @@ impl Similar<'_> {
         titled.into_iter().map(|it| it.run).filter(|it| !serves_others(*it)).collect()
     }
 
-    /// Returns whether a process carries no mark of a target; or one of another installation that
-    /// is not there any more, as when the state directory was moved.
+    /// Returns whether a process carries no mark of a target; or that of the target of this name in
+    /// another installation that is not there any more, as when the state directory was moved.
     fn is_unmarked(&self, entry: &Entry) -> bool {
         let Some(theirs) = entry.state_dir.as_deref().filter(|_| entry.target.is_some()) else {
             return entry.target.is_none();
         };
         let ours = self.search.files.state_dir().to_string_lossy();
-        theirs != ours && !self.entries.iter().any(|it| may_serve(it, theirs))
+        let is_namesake = entry.target.as_deref() == Some(self.search.files.target());
+        is_namesake && theirs != ours && !self.entries.iter().any(|it| may_serve(it, theirs))
     }
 
     /// Returns whether a process carries the mark of another target of ours and was started by
