@@ -47,6 +47,22 @@ async fn think_better_of_it(world: Rc<World>, soon: Micros) {
     }
 }
 
+/// Lets all fixers go on just when an order that waits for them has become too old, and nobody has
+/// given it up yet.
+async fn go_on_too_late(world: Rc<World>, wait: Micros) {
+    let until = world.sim.now() + wait;
+    while world.sim.now() < until {
+        let now = world.sim.now();
+        let overdue = world.laws.borrow().overdue_at(now).filter(|at| *at <= now + SECOND);
+        Sim::sleep(&world, overdue.map_or(SECOND, |at| at.saturating_sub(now))).await;
+        // It may have been withdrawn meanwhile.
+        let is_left = overdue.is_some() && world.laws.borrow().overdue_at(now) == overdue;
+        if is_left {
+            return world.all(Kind::Fixer).into_iter().for_each(|fixer| world.go_on(fixer));
+        }
+    }
+}
+
 async fn go_on(world: Rc<World>, part: Part) {
     let mut rng = Rng::new(world.options.seed, part.as_str());
     // Some worlds are quiet, some are not.
@@ -101,6 +117,9 @@ fn strike_agents(world: &Rc<World>, part: Part, rng: &mut Rng, node: NodeId) {
                 }
             }
             world.targets.break_one(world);
+            if 120 * SECOND <= wait {
+                world.sim.spawn(OUTSIDE, go_on_too_late(Rc::clone(world), wait));
+            }
             if rng.percent(70) && world.options.has(Part::People) {
                 let soon = rng.range(200, 4000) * MS;
                 world.sim.spawn(OUTSIDE, think_better_of_it(Rc::clone(world), soon));

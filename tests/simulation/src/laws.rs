@@ -50,12 +50,14 @@ use self::{
 use crate::{
     broker::Op,
     bug::Bug,
-    clock::{Micros, SECOND, moment},
+    clock::{MS, Micros, SECOND, moment},
     scene::Scene,
     sim::NodeId,
     world::World,
 };
 
+/// So long after it was too old, by the clocks of all, an order hurts most if it is begun.
+const OVERDUE: Micros = 100 * MS;
 /// Clocks of agents differ from the broker's at most so much.
 const SKEW_MAX: Micros = 3 * SECOND;
 /// So long after the end of its incident a delivery that is sent again is a new event.
@@ -264,6 +266,18 @@ impl Laws {
     /// Says whether a fix is ordered, or under way.
     pub(crate) fn is_any_ordered(&self) -> bool {
         self.model.cases.values().any(|it| it.stand == Stand::Fixing)
+    }
+
+    /// Returns when the next order becomes too old, whatever a clock says, that nobody has begun.
+    pub(crate) fn overdue_at(&self, now: Micros) -> Option<Micros> {
+        let waits = |(id, attempt): &(IncidentId, u32)| {
+            let is_ordered = self.model.cases.get(id).is_some_and(|it| it.stand == Stand::Fixing);
+            let key = effect_key((*id, *attempt), FixMode::Apply, false, 0);
+            is_ordered && self.model.attempt(*id) == *attempt && !self.effects.contains_key(&key)
+        };
+        let orders = self.started.iter().filter(|(key, _)| waits(key));
+        let times = orders.map(|(_, it)| it.not_after + SKEW_MAX + OVERDUE);
+        times.filter(|at| now <= *at + SECOND).min()
     }
 
     /// Looks at what the broker has stored.

@@ -110,6 +110,7 @@ pub(crate) struct Spot {
 pub(crate) struct Targets {
     pub(crate) spots: Vec<Spot>,
     rng: RefCell<Rng>,
+    stutters: RefCell<Rng>,
     n_runs: Cell<u64>,
     /// Where those live that are processes.
     pub(crate) hosts: Hosts,
@@ -157,7 +158,8 @@ impl Targets {
         let spots = spots.collect();
         let hosts = Hosts::new(options, all);
         let (rng, n_runs, is_calm) = (RefCell::new(rng), Cell::new(0), Cell::new(false));
-        Self { spots, rng, n_runs, hosts, is_calm }
+        let stutters = RefCell::new(Rng::new(options.seed, "stutters"));
+        Self { spots, rng, stutters, n_runs, hosts, is_calm }
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
@@ -389,6 +391,40 @@ impl Targets {
             let idx = self.rng.borrow_mut().index(self.spots.len());
             self.break_down(world, idx);
         }
+    }
+
+    /// Lets a target hang for a moment, now and then, while its health is to be proven: not for so
+    /// long that a look fails, but longer than may be missed.
+    pub(crate) fn stutter(&self, world: &Rc<World>, idx: usize) {
+        if !world.options.has(Part::Breakages) || self.is_calm.get() {
+            return;
+        }
+        let (hit, soon, wait) = {
+            let mut rng = self.stutters.borrow_mut();
+            (rng.percent(12), rng.range(0, 2500) * MS, rng.range(950, 1950) * MS)
+        };
+        if !hit {
+            return;
+        }
+        world.sim.after(soon, move |world| {
+            let targets = &world.targets;
+            if targets.is_calm.get() || !targets.is_well(idx, world.sim.now()) {
+                return;
+            }
+            world.trace.say(world.sim.now(), || {
+                format!("{} hangs for a moment", targets.spots[idx].target.name)
+            });
+            targets.set_mode(world, idx, Mode::Hung);
+            let run = targets.spots[idx].state.borrow().run.map(|it| it.id);
+            world.sim.after(wait, move |world| {
+                let state = world.targets.spots[idx].state.borrow();
+                let is_same = state.mode == Mode::Hung && state.run.map(|it| it.id) == run;
+                drop(state);
+                if is_same {
+                    world.targets.set_mode(world, idx, Mode::Fine);
+                }
+            });
+        });
     }
 
     fn recover(&self, world: &Rc<World>, idx: usize, n: u64) {

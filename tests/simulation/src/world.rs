@@ -412,6 +412,18 @@ impl World {
         });
     }
 
+    /// Lets a process go on that is stopped, before its time.
+    pub(crate) fn go_on(self: &Rc<Self>, node: NodeId) {
+        if !self.is_paused(node) {
+            return;
+        }
+        self.trace.say(self.sim.now(), || format!("{} goes on", self.member(node)));
+        self.nodes[node].paused_until.set(0);
+        self.sim.resume(node);
+        self.seen(node);
+        self.disturbed(node);
+    }
+
     pub(crate) fn cut(self: &Rc<Self>, node: NodeId, wait: Micros) {
         self.trace.say(self.sim.now(), || format!("{} is cut off", self.member(node)));
         self.nodes[node].is_cut.set(true);

@@ -40,6 +40,9 @@ const CATCH_UP: TimeDelta = TimeDelta::seconds(10);
 pub const MISSED_MAX: TimeDelta = TimeDelta::hours(1);
 /// What was told and is not in the desk by now is told again.
 const AGAIN: TimeDelta = TimeDelta::seconds(10);
+/// When no incident of ours was open, it is looked again after so long: what was told while the
+/// broker was out of reach may be stored later. There may be many incidents to look through.
+const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(20);
 /// Lost processes that are remembered; when there are more, the oldest are forgotten.
 const LOST_MAX: usize = 1000;
 
@@ -67,8 +70,8 @@ pub struct Vigil {
     replacements: BTreeMap<String, Lost>,
     /// Fingerprints that were told, and when.
     told: BTreeMap<String, DateTime<Utc>>,
-    /// Whether an incident of ours was open when we looked last; at first nobody knows.
-    nothing_open: bool,
+    /// When no incident of ours was open, as long as nothing says that it is otherwise.
+    none_open_at: Option<DateTime<Utc>>,
     /// When the list was followed last.
     looked_at: Option<DateTime<Utc>>,
     /// From when to when it was not, the last time.
@@ -139,7 +142,7 @@ impl Vigil {
             self.lost.remove(&id);
         }
         self.living.clone_from(living);
-        self.nothing_open = false;
+        self.none_open_at = None;
         // At once, and not when there is something to tell: whoever leads later would find
         // another newcomer in the place of one that was lost before it came.
         self.replace_lost();
@@ -154,7 +157,8 @@ impl Vigil {
     pub fn events(&mut self, desk: &Desk, now: DateTime<Utc>) -> Vec<Event> {
         self.look_at_zones(desk, now);
         self.lost.retain(|_, it| now - it.since < MISSED_MAX);
-        if self.nothing_open && self.lost.is_empty() && self.unserved.is_empty() {
+        let none_open = self.none_open_at.is_some_and(|at| at <= now && now < at + LOOK_AGAIN);
+        if none_open && self.lost.is_empty() && self.unserved.is_empty() {
             return Vec::new();
         }
         let mut open = BTreeMap::new();
@@ -167,7 +171,7 @@ impl Vigil {
                 open.insert(key, (incident.id, event));
             }
         }
-        self.nothing_open = open.is_empty();
+        self.none_open_at = open.is_empty().then_some(now);
         let keys: BTreeSet<String> = open.keys().cloned().collect();
         let told: Vec<Lost> = open.values().filter_map(|(_, it)| Lost::told(it)).collect();
         told.iter().for_each(|it| self.learn(it, &keys));
@@ -238,7 +242,7 @@ impl Vigil {
             unserved.insert(key, since);
         }
         if unserved.len() < self.unserved.len() {
-            self.nothing_open = false;
+            self.none_open_at = None;
         }
         self.unserved = unserved;
     }

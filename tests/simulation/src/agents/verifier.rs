@@ -29,6 +29,7 @@ pub(crate) async fn run(agent: &Agent, lanes: &Lanes, job: &Job) -> Fate {
     let (id, idx) = (report_id(&work, &agent.member), agent.world.targets.index(&work.target.name));
     let Some(idx) = idx else { return Fate::Done };
     let mut trial = Trial::new(work, received);
+    agent.world.targets.stutter(&agent.world, idx);
     let is_hasty = agent.world.bug(Bug::OldSamplesCount);
     let mut n_old = 10;
     let verdict = loop {

@@ -58,3 +58,22 @@ fn one_that_came_beside_another_while_nobody_looked_did_not_stand_for_it() {
     assert_eq!(world.pass(60).len(), 1);
     assert_eq!(world.desk.open_incidents().count(), 0);
 }
+
+/// What a leader tells while it is cut off is stored when it is connected again, after it has seen
+/// the successor, and after it has looked whether an incident of ours is open.
+#[test]
+fn what_is_stored_late_about_one_that_was_replaced_is_taken_back() {
+    let mut world = World::new();
+    world.join(member("gateway-1", "gateway", "a"));
+    world.pass(60);
+    world.lose("gateway-1");
+    world.now += TimeDelta::seconds(11);
+    let told = world.vigil.events(&world.desk, world.now);
+    assert_eq!(told.len(), 1);
+    world.join(member("gateway-2", "gateway", "b"));
+    assert_eq!(world.pass(5), [""; 0]);
+    world.decide(&Input::Event(told.into_iter().next().unwrap()));
+    assert_eq!(world.desk.open_incidents().count(), 1);
+    assert_eq!(world.pass(30), ["-agent_down/gateway-1"]);
+    assert_eq!(world.desk.open_incidents().count(), 0);
+}
