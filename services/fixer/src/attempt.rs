@@ -92,7 +92,7 @@ impl Attempt {
     }
 
     fn too_late(&self, now: DateTime<Utc>) -> Option<(Refusal, String)> {
-        too_late(&self.order, now)
+        too_late(self.order.not_after, now)
     }
 
     /// Returns how long the first step may take.
@@ -188,7 +188,7 @@ fn refusal(
     permitted: Result<(), String>,
     now: DateTime<Utc>,
 ) -> Option<(Refusal, String)> {
-    if let Some(refusal) = too_late(order, now) {
+    if let Some(refusal) = too_late(order.not_after, now) {
         return Some(refusal);
     }
     let hash = order.plan.hash();
@@ -202,11 +202,12 @@ fn refusal(
     permitted.err().map(|reason| (Refusal::NotAllowed, reason))
 }
 
-fn too_late(order: &FixOrder, now: DateTime<Utc>) -> Option<(Refusal, String)> {
-    (order.not_after < now).then(|| {
+/// Says why an order must not be begun any more, by the broker's clock.
+pub(crate) fn too_late(not_after: DateTime<Utc>, now: DateTime<Utc>) -> Option<(Refusal, String)> {
+    (not_after < now).then(|| {
         let reason = format!(
             "too late: it had to start before {}, and by the broker's clock it is {}",
-            order.not_after.format("%F %T%.3fZ"),
+            not_after.format("%F %T%.3fZ"),
             now.format("%F %T%.3fZ")
         );
         (Refusal::TooLate, reason)

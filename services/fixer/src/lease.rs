@@ -8,6 +8,8 @@ use domain::wire::Refusal;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::attempt::{Attempt, too_late};
+
 /// Why nothing more may be done about an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -41,6 +43,16 @@ pub trait Lease: Send + Sync {
     /// Resolves when nobody else can act for so long from now; or with the reason why nothing
     /// more may be done.
     fn assure(&self, acts_for: Duration) -> BoxFuture<'_, Result<(), Lost>>;
+
+    /// Says whether an order of which nothing was done yet may still be begun: waiting to be
+    /// assured may have taken long.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`], when it is too late.
+    fn may_begin(&self) -> Result<(), Lost> {
+        Ok(())
+    }
 }
 
 /// The right to act that a claim on the broker gives.
@@ -50,11 +62,14 @@ pub(crate) struct Tenure {
     clock: BrokerClock,
     /// By the broker's clock: nothing may be under way after it, as nobody waits for it then.
     ends_at: DateTime<Utc>,
+    /// The same: nothing may be begun after it.
+    not_after: DateTime<Utc>,
 }
 
 impl Tenure {
-    pub(crate) const fn new(holding: Holding, clock: BrokerClock, ends_at: DateTime<Utc>) -> Self {
-        Self { holding, clock, ends_at }
+    pub(crate) fn new(holding: Holding, clock: BrokerClock, attempt: &Attempt) -> Self {
+        let (ends_at, not_after) = (attempt.ends_at(), attempt.order().not_after);
+        Self { holding, clock, ends_at, not_after }
     }
 
     /// Returns how long it is until a step of this length must have begun.
@@ -76,5 +91,10 @@ impl Lease for Tenure {
             // The broker may have been away for long.
             self.left(acts_for).map(drop)
         })
+    }
+
+    fn may_begin(&self) -> Result<(), Lost> {
+        let refusal = too_late(self.not_after, self.clock.latest());
+        refusal.map_or(Ok(()), |(code, reason)| Err(Lost { reason, code }))
     }
 }

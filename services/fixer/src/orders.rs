@@ -160,7 +160,7 @@ impl Orders {
     }
 
     async fn carry_out(&self, attempt: &Attempt, holding: Holding, clock: BrokerClock) -> Ended {
-        let lease = Tenure::new(holding, clock, attempt.ends_at());
+        let lease = Tenure::new(holding, clock, attempt);
         carry_out(attempt.order(), &self.tools, &self.progress, &lease).await
     }
 

@@ -146,6 +146,9 @@ impl Work<'_> {
 
     async fn step(&mut self, step: &Step) -> Result<(), Stop> {
         self.lease.assure(step.longest().to_std()).await.map_err(Stop::Lost)?;
+        if self.reports.is_empty() {
+            self.lease.may_begin().map_err(Stop::Lost)?;
+        }
         let attempt = self.begin(step.timeout.to_std());
         if let Some(check) = &step.pre_check {
             let seen = precheck::look(check, &step.action, self.tools, &attempt).await;

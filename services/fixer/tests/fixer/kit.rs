@@ -19,7 +19,7 @@ use domain::{
     plan::{Parts, Plan, Risk, Step, Success},
     span::Span,
     target::ProcessHandle,
-    wire::{FixMode, FixOrder, FixOutcome, WorkRef},
+    wire::{FixMode, FixOrder, FixOutcome, Refusal, WorkRef},
 };
 use fixer::{AllowList, Args, Ended, Progress, Tools};
 use rustix::process::Signal;
@@ -286,7 +286,28 @@ impl fixer::Lease for Alone {
     }
 }
 
+/// The right to act of one who was held up, until it was too late, before each step.
+pub(crate) struct HeldUp;
+
+impl fixer::Lease for HeldUp {
+    fn assure(&self, _: Duration) -> futures_util::future::BoxFuture<'_, Result<(), fixer::Lost>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn may_begin(&self) -> Result<(), fixer::Lost> {
+        Err(fixer::Lost { reason: "too late".to_owned(), code: Refusal::TooLate })
+    }
+}
+
 pub(crate) async fn carry_out(tools: &Tools, order: &FixOrder) -> Ended {
+    carry_out_as(tools, order, &Alone).await
+}
+
+pub(crate) async fn carry_out_as(
+    tools: &Tools,
+    order: &FixOrder,
+    lease: &dyn fixer::Lease,
+) -> Ended {
     let (progress, _lines) = Progress::new("fixer-test".to_owned());
-    fixer::carry_out(order, tools, &progress, &Alone).await
+    fixer::carry_out(order, tools, &progress, lease).await
 }

@@ -1,11 +1,11 @@
 //! Whole plans: order, pre-checks, and the way back.
 
-use crate::kit::{Place, carry_out, handle, order, restart, run, step};
+use crate::kit::{HeldUp, Place, carry_out, carry_out_as, handle, order, restart, run, step};
 use domain::{
     check::Check,
     plan::Step,
     span::Span,
-    wire::{FixMode, FixOutcome},
+    wire::{FixMode, FixOutcome, Refusal},
 };
 
 fn note(place: &Place, word: &str) -> domain::action::Action {
@@ -32,6 +32,17 @@ async fn steps_are_carried_out_in_order() {
     assert_eq!(ended.outcome, FixOutcome::Succeeded);
     assert_eq!(place.read("notes"), "one\ntwo\nthree\n");
     assert!(ended.steps.iter().all(|it| it.ok) && !ended.undone);
+}
+
+#[tokio::test]
+async fn an_order_that_became_too_old_before_its_first_step_is_refused_and_touches_nothing() {
+    let place = Place::new();
+    let steps = ["one", "two"].map(|word| step(word, note(&place, word)));
+    let ended = carry_out_as(&place.tools(), &order(steps.into()), &HeldUp).await;
+    let FixOutcome::Refused { code, reason } = ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(code, Refusal::TooLate);
+    assert!(reason.contains("steps started before: 0"), "{reason}");
+    assert!(ended.steps.is_empty() && place.read("notes").is_empty());
 }
 
 #[tokio::test]

@@ -73,6 +73,11 @@ impl Configured {
         others.any(|(_, it)| names::is_command(host, arguments, &it.command))
     }
 
+    /// Returns the command of a target.
+    pub(super) fn command(&self, name: &str) -> Option<&[String]> {
+        Some(&self.definitions.get(name)?.command)
+    }
+
     /// Returns the pid files of all targets but this one.
     pub(super) fn pid_files(&self, than: &str) -> impl Iterator<Item = &str> {
         let others = self.definitions.iter().filter(move |(name, _)| *name != than);

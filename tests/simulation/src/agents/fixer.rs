@@ -257,9 +257,14 @@ impl Bench {
         match order.mode {
             FixMode::Apply => {
                 for (idx, step) in order.plan.steps.iter().enumerate() {
-                    if let Err(reason) = self.assure(tenure, step.longest().to_std()).await {
+                    let assured = self.assure(tenure, step.longest().to_std()).await;
+                    let assured = assured.map_err(|reason| (Refusal::Recalled, reason));
+                    let begins = assured.and_then(|()| match self.too_late(order) {
+                        Some(why) if idx == 0 => Err(why),
+                        Some(_) | None => Ok(()),
+                    });
+                    if let Err((code, reason)) = begins {
                         self.lost(order);
-                        let code = Refusal::Recalled;
                         let outcome = if steps.is_empty() {
                             FixOutcome::Refused { reason, code }
                         } else {
@@ -310,6 +315,12 @@ impl Bench {
             all &= self.step(order, idx, undo, true, done).await.is_ok();
         }
         all
+    }
+
+    fn too_late(&self, order: &FixOrder) -> Option<(Refusal, String)> {
+        let is_late = order.not_after < utc(self.agent.now());
+        let counts = is_late && !self.agent.world.bug(Bug::FixerIgnoresNotAfter);
+        counts.then(|| (Refusal::TooLate, "too late".to_owned()))
     }
 
     /// Notes for the laws that nothing more may be done about an order.

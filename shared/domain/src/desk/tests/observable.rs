@@ -66,6 +66,7 @@ fn an_alert_of_two_senders_ends_when_both_have_resolved_it() {
     assert_eq!(world.incident(id).phase, WAITS);
     // What its sender says once more holds again.
     say(&mut world, "test", Said::Firing);
+    world.diagnose(id, healthy());
     say(&mut world, "other", Said::Resolved);
     assert_eq!(world.incident(id).phase, WAITS);
     say(&mut world, "test", Said::Resolved);

@@ -268,13 +268,16 @@ impl Similar<'_> {
         is_namesake && theirs != ours && !self.entries.iter().any(|it| may_serve(it, theirs))
     }
 
-    /// Returns whether a process carries the mark of another target of ours and was started by
-    /// hand from within that: marks are handed on.
+    /// Returns whether a process carries the mark of another target of ours, whose command it does
+    /// not run: it was started by hand from within that, and marks are handed on.
     fn is_handed_on(&self, entry: &Entry) -> bool {
         let ours = self.search.files.state_dir().to_string_lossy();
-        let is_anothers =
-            entry.target.as_deref().is_some_and(|it| it != self.search.files.target());
-        is_anothers && entry.state_dir.as_deref() == Some(&ours) && entry.leads()
+        if !entry.leads() || entry.state_dir.as_deref() != Some(&ours) {
+            return false;
+        }
+        let named = entry.target.as_deref().filter(|it| *it != self.search.files.target());
+        let command = self.search.configured.zip(named).and_then(|(all, it)| all.command(it));
+        command.is_some_and(|it| !names::is_command(self.search.host, &entry.arguments, it))
     }
 
     /// Returns the living processes of a kind that are nobody's as far as it is known: of a family,
