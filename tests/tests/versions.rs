@@ -260,3 +260,27 @@ async fn work_of_a_newer_version_is_done_by_whoever_understands_it() {
     assert_eq!(job.payload, body);
     job.ack().await;
 }
+
+/// As an acknowledgement of the broker is that somebody has led there.
+#[tokio::test]
+async fn what_no_supervisor_has_written_into_the_ledger_decides_nothing_and_stops_nobody() {
+    let dir = directory("foreign-ledger");
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let agent = supervisor(&dir, &broker);
+    leader(&bus).await;
+    let (js, names) = (outside(&broker).await, bus.subjects().clone());
+    for n in 0..3 {
+        let foreign = json!({"stream": "SELFHEAL_INBOX", "seq": n});
+        store(&js, names.ledger(), &foreign).await;
+        let kind = format!("after_{n}");
+        store(&js, names.event(&kind), &json!({"type": kind, "source": "x"})).await;
+        opened(&dir, &kind).await;
+    }
+    opened(&dir, "selfheal.ledger_foreign").await;
+    // Nor one that has yet to read it all.
+    drop(agent);
+    let other = directory("foreign-ledger-fresh");
+    let _fresh = supervisor(&other, &broker);
+    opened(&other, "after_2").await;
+}

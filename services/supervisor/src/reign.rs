@@ -85,6 +85,8 @@ pub(crate) struct Reign {
     measures: Measures,
     /// Held while the ledger is shortened.
     shortening: Arc<Mutex<()>>,
+    /// Foreign messages of the ledger that were reported.
+    n_foreign_told: u64,
     tokens: Option<watch::Receiver<Option<Arc<Tokens>>>>,
 }
 
@@ -141,6 +143,7 @@ impl Reign {
             inbox_last,
             measures: Measures::new(),
             shortening: Arc::default(),
+            n_foreign_told: 0,
             // From now on, and not when we lead: then they must be known at once.
             tokens: Some(cx.bus.token_store().watch()),
         }
@@ -218,6 +221,7 @@ impl Reign {
         self.learn_tokens().await;
         let mut told = self.say_that_we_lead(lease.epoch(), stop);
         self.begin(&court.deliver).await;
+        self.about_foreign_messages().await;
         let mut presence = Presence::default();
         loop {
             if let Some(end) = self.go_on(court, lease.epoch()).await? {

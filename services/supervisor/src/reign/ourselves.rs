@@ -41,6 +41,17 @@ impl Reign {
         end
     }
 
+    /// Raises the event that somebody else has written into the ledger. It is for a person to find
+    /// out who, and to close.
+    pub(super) async fn about_foreign_messages(&mut self) {
+        let n_foreign = self.state.read().await.core.n_foreign();
+        if self.n_foreign_told < n_foreign {
+            self.about_us("ledger_foreign", Status::Firing);
+        }
+        // Fewer when a snapshot has covered some of them.
+        self.n_foreign_told = n_foreign;
+    }
+
     /// Reports something about ourselves.
     pub(super) fn about_us(&self, what: &'static str, status: Status) {
         self.report(what, self.event_about_us(what, status));
