@@ -1,8 +1,9 @@
 //! The data directory: ours alone while we live.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -42,12 +43,16 @@ impl DataDir {
             )
             .because(source)
         };
-        std::fs::create_dir_all(path).map_err(refused)?;
+        // What is decided here is nobody else's to read. One that is there has the mode that its
+        // owner gave it.
+        let private = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        private.map_err(refused)?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path.join(LOCK_FILE))
             .map_err(refused)?;
         match lock.try_lock() {

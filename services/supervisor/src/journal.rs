@@ -6,6 +6,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -282,7 +283,8 @@ fn closed_at(file: &Path) -> Option<u64> {
 }
 
 fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).open(path)
+    // Decisions hold the configuration, and what senders said: nobody else's to read.
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 /// `incident_logs.jsonl` closed at decision 42 is `incident_logs.<time>.000000000042.jsonl`.

@@ -60,6 +60,20 @@ impl Subjects {
         format!("{}.{relative}", self.prefix)
     }
 
+    /// Returns whether an answer may go to a subject that an asker names: to none of ours, and to none
+    /// of the broker's own, where it would be stored as if we had meant it.
+    #[must_use]
+    pub fn may_take_answers(&self, subject: &str) -> bool {
+        let is_ours = subject.split('.').next() == Some(&self.prefix);
+        let is_plain = |token: &str| {
+            !token.is_empty()
+                && token != "*"
+                && token != ">"
+                && !token.contains(|it: char| it.is_whitespace() || it.is_control())
+        };
+        !is_ours && !subject.starts_with('$') && subject.split('.').all(is_plain)
+    }
+
     /// Returns where an observation of this type goes; dots part the type.
     #[must_use]
     pub fn event(&self, event_type: &str) -> String {
@@ -304,6 +318,20 @@ mod tests {
         assert_eq!(token("a b>*"), "a=20b=3E=2A");
         assert_eq!(token(""), "=");
         assert_ne!(token("a.b"), token("a=2Eb"));
+    }
+
+    #[test]
+    fn answers_go_to_no_subject_of_ours_or_the_brokers() {
+        let names = Subjects::new("acme");
+        for subject in ["_INBOX_gateway.x.many.7", "_INBOX.abc", "ops.inbox.1", "acme2.x"] {
+            assert!(names.may_take_answers(subject), "{subject}");
+        }
+        let ours = [names.ledger(), names.leader_key(), names.config_key(), names.over()];
+        let others =
+            ["$JS.API.STREAM.PURGE.X", "$SYS.x", "acme", "acme.x", "", "a..b", "a.*", "a.>", "a b"];
+        for subject in ours.iter().map(String::as_str).chain(others) {
+            assert!(!names.may_take_answers(subject), "{subject}");
+        }
     }
 
     #[test]

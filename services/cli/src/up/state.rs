@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
     io::Write,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -53,7 +54,9 @@ impl DataDir {
             .because(source)
         };
         let run = root.join("run");
-        fs::create_dir_all(&run).map_err(unusable)?;
+        // Keys, the broker's store and the log are nobody else's to read.
+        DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(unusable)?;
+        fs::set_permissions(&run, Permissions::from_mode(0o700)).map_err(unusable)?;
         let root = fs::canonicalize(root).map_err(unusable)?;
         let run = root.join("run");
         // A directory of a read-only mount, or of another owner, exists and yet takes nothing.
@@ -189,6 +192,20 @@ mod tests {
         assert!(refused.to_string().contains("another `selfheal up`"), "{refused}");
         drop(first);
         DataDir::open(&root).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        let root = directory("modes").join("data");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        drop(DataDir::open(&root).unwrap());
+        assert_eq!([mode(&root), mode(&root.join("run"))], [0o700, 0o700]);
+        // As a former version has left it.
+        for path in [root.join("run"), root.clone()] {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        drop(DataDir::open(&root).unwrap());
+        assert_eq!([mode(&root), mode(&root.join("run"))], [0o755, 0o700]);
     }
 
     #[test]

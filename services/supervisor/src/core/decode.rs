@@ -69,9 +69,22 @@ impl Rejection {
     }
 }
 
-/// Reads the parts of a message, in their order.
+/// Reads the parts of a message, in their order. Whoever wants an answer where none may go gets
+/// none; what he says is decided all the same.
 #[must_use]
 pub fn parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
+    let mut parts = read_parts(subjects, message);
+    for Part { position, content, .. } in &mut parts {
+        if let Ok((_, reply_to)) = content
+            && let Some(refused) = reply_to.take_if(|it| !subjects.may_take_answers(it))
+        {
+            tracing::warn!(%position, reply_to = ?refused, "an answer was asked for where none may go: it is not sent");
+        }
+    }
+    parts
+}
+
+fn read_parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
     let single = |content| vec![part(message, 0, message.payload.len(), content)];
     let reject = |reason, why: String| Rejection { reason, why, raw: message.payload.clone() };
     if BYTES_MAX < message.payload.len() {
@@ -247,6 +260,28 @@ mod tests {
         let (input, reply_to) = parts[0].content.as_ref().unwrap();
         assert!(matches!(input, Input::Event(event) if event.kind.as_str() == "disk.full"));
         assert_eq!(*reply_to, None);
+    }
+
+    #[test]
+    fn an_answer_goes_to_nobody_who_names_a_subject_of_ours() {
+        let answered = |reply_to: &str| {
+            let mut envelope = event_envelope("a");
+            envelope.reply_to = Some(reply_to.to_owned());
+            let frame = serde_json::to_string(&[&envelope]).unwrap();
+            let single = serde_json::to_string(&envelope).unwrap();
+            let all =
+                [read("selfheal.frame.event", frame), read("selfheal.report.event.x", single)];
+            all.map(|it| it[0].content.as_ref().ok().and_then(|it| it.1.clone()))
+        };
+        assert_eq!(answered("_INBOX_cli.a.many.1")[0].as_deref(), Some("_INBOX_cli.a.many.1"));
+        for subject in [
+            "selfheal.ledger",
+            "selfheal.work.fix.default",
+            "$KV.selfheal_members.leader",
+            "$JS.API.STREAM.PURGE.SELFHEAL_LEDGER",
+        ] {
+            assert_eq!(answered(subject), [None, None], "{subject}");
+        }
     }
 
     #[test]

@@ -346,6 +346,10 @@ pub fn belonging(search: Search<'_>, found: &Found, entries: &[Entry]) -> Vec<Ru
     all.retain(|it| !heads.contains(it) || matches!(found, Found::NotRunning { .. }));
     // What it has started in a namespace of its own belongs to it, too.
     all.retain(|it| search.host.is_alive(it));
+    // The records of all others are read for it, which after a reboot is asked for each target.
+    if all.is_empty() {
+        return all;
+    }
     let mains: &[Run] = if matches!(found, Found::Running(_)) { &heads } else { &[] };
     let others = of_other_targets(search, mains, entries);
     all.retain(|it| !others.contains(it));
