@@ -19,6 +19,10 @@ use crate::Error;
 /// Names the key, and holds the signature, parted by a blank.
 pub(crate) const SIGNATURE: &str = "Selfheal-Signature";
 
+/// In place of a sequence, for what may stand anywhere: it holds what keeps it from being done
+/// twice or too late.
+pub(crate) const ANYWHERE: u64 = 0;
+
 /// Begins what is signed, and tells the version of its form.
 const CONTEXT: &str = "selfheal/1";
 

@@ -13,12 +13,13 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
-    Error,
+    Error, Keys,
     core::Core,
     publish::{self, Fault, GIVE_UP},
+    signing::{ANYWHERE, SIGNATURE},
     topology::{HEARTBEAT, LEDGER_BYTES_MAX, StreamId},
     work_queue::{Delivery, WorkQueue},
 };
@@ -73,12 +74,12 @@ impl Work {
         let subject = self.core.subjects.work(kind, zone);
         let bytes = payload.len();
         let trace = trace.map(|it| it.to_string());
+        let signature = self.core.keys.sign(&subject, ANYWHERE, &payload);
         let message = || {
             let message = PublishMessage::build().payload(payload.clone()).message_id(wish_id);
-            match &trace {
-                Some(trace) => message.header(TRACEPARENT, trace.as_str()),
-                None => message,
-            }
+            let headers = [(TRACEPARENT, &trace), (SIGNATURE, &signature)];
+            let given = headers.into_iter().filter_map(|(name, it)| Some((name, it.as_deref()?)));
+            given.fold(message, |message, (name, value)| message.header(name, value))
         };
         let published = publish::until_acked(&self.core, &subject, message, GIVE_UP).await;
         published.map(|ack| ack.sequence).map_err(|fault| match fault {
@@ -124,7 +125,7 @@ impl Work {
             };
             AbortOnDropHandle::new(tokio::spawn(queue.run()))
         });
-        WorkConsumer { _queues: queues.collect(), deliveries }
+        WorkConsumer { _queues: queues.collect(), deliveries, keys: self.core.keys.clone() }
     }
 }
 
@@ -132,17 +133,29 @@ impl Work {
 #[derive(Debug)]
 pub struct WorkConsumer {
     deliveries: mpsc::Receiver<Delivery>,
+    keys: Keys,
     _queues: Vec<AbortOnDropHandle<()>>,
 }
 
 impl WorkConsumer {
     /// Returns the next piece of work, waiting for it. May be dropped at any point without
-    /// losing one.
+    /// losing one. What no supervisor has ordered is taken out of the queue, and not returned.
     pub async fn next(&mut self) -> Job {
-        match self.deliveries.recv().await {
-            Some((message, slot)) => Job::new(message, slot),
-            // Only without zones: then there is never any work.
-            None => std::future::pending().await,
+        loop {
+            match self.deliveries.recv().await {
+                Some((message, slot)) => {
+                    let headers = message.headers.as_ref();
+                    let judged =
+                        self.keys.judge(&message.subject, ANYWHERE, headers, &message.payload);
+                    let job = Job::new(message, slot);
+                    let Err(why) = judged else { return job };
+                    warn!(subject = job.subject, reason = %why, "work that no supervisor has ordered is not done");
+                    // In a task, so that dropping this loses no piece of work.
+                    drop(tokio::spawn(async move { job.say(AckKind::Term).await }));
+                }
+                // Only without zones: then there is never any work.
+                None => std::future::pending().await,
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use bus::{BrokerOptions, Bus, LedgerItem, Unbelieved, new_key, testing::Broker};
+use domain::wire::WorkKind;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -157,4 +158,44 @@ async fn a_configuration_that_no_supervisor_has_written_is_passed_over() {
     leader.config_store().put("mine too".into(), 6).await.unwrap();
     let last = known.wait_for(|it| it.as_ref().is_some_and(|it| it.1 != "mine")).await.unwrap();
     assert_eq!(last.as_ref().unwrap().1, "mine too");
+}
+
+#[tokio::test]
+async fn work_that_no_supervisor_has_ordered_is_not_done() {
+    let broker = Broker::start().await;
+    let (own, stranger) = (Key::new(), Key::new());
+    let leader = login(&broker, Some(&own), &[]).await;
+    leader.ensure_topology().await.unwrap();
+    let forger = login(&broker, Some(&stranger), &[]).await;
+    let unsigned = login(&broker, None, &[]).await;
+    for (bus, text) in [(&forger, "forged"), (&unsigned, "unsigned"), (&leader, "ordered")] {
+        bus.work().publish(WorkKind::Fix, "default", text, text.into()).await.unwrap();
+    }
+    // An order for another kind of work is none for this one.
+    let stream = leader.subjects().stream(bus::topology::StreamId::Work(WorkKind::Fix));
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let ordered = js.get_stream(&stream).await.unwrap().get_raw_message(3).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    let signature = ordered.headers.get("Selfheal-Signature").unwrap();
+    headers.insert("Selfheal-Signature", signature.as_str());
+    let verify = leader.subjects().work(WorkKind::Verify, "default");
+    let led = js.publish_with_headers(verify, headers, ordered.payload);
+    led.await.unwrap().await.unwrap();
+    let fixer = login(&broker, None, &[&own]).await;
+    let zones = ["default".to_owned()];
+    let mut work = fixer.work().consume(WorkKind::Fix, &zones, 1);
+    let job = timeout(WAIT, work.next()).await.unwrap();
+    assert_eq!(job.payload, "ordered");
+    job.ack().await;
+    let mut other = fixer.work().consume(WorkKind::Verify, &zones, 1);
+    leader.work().publish(WorkKind::Verify, "default", "v", "verify".into()).await.unwrap();
+    let job = timeout(WAIT, other.next()).await.unwrap();
+    assert_eq!(job.payload, "verify");
+    job.ack().await;
+    eventually("what was forged is out of the queue", || async {
+        let mut stream = js.get_stream(&stream).await.unwrap();
+        let n = stream.info().await.unwrap().state.messages;
+        if n == 0 { Ok(()) } else { Err(n) }
+    })
+    .await;
 }
