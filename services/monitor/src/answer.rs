@@ -19,6 +19,7 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 use crate::{
     host,
     instruments::Instruments,
+    known::Known,
     listeners::{self, Answering, Owner},
     measure,
     probes::{self, Question},
@@ -57,6 +58,8 @@ pub struct Answerer {
     pub instruments: Instruments,
     /// What is thought of the targets that are watched here.
     pub standings: Standings,
+    /// What may be looked at for those who ask over the wire.
+    pub known: Known,
 }
 
 impl Answerer {
@@ -66,13 +69,16 @@ impl Answerer {
     ///
     /// 400 when it cannot be read, 500 when the answer cannot be written.
     pub async fn serve(self, asked: Served) -> Result<Bytes, ServeError> {
-        let request: ProbeRequest = serde_json::from_slice(&asked.payload)
+        let mut request: ProbeRequest = serde_json::from_slice(&asked.payload)
             .map_err(|error| ServeError::new(400, format!("this is no probe request: {error}")))?;
         if N_TARGETS_MAX < request.targets.len() {
             let why = format!("more than {N_TARGETS_MAX} targets in one probe request");
             return Err(ServeError::new(400, why));
         }
-        let reply = serde_json::to_vec(&self.answer(request).await);
+        let unknown = self.known.only(&mut request);
+        let mut reply = self.answer(request).await;
+        unknown.fill(&mut reply);
+        let reply = serde_json::to_vec(&reply);
         let reply = reply.map_err(|error| ServeError::new(500, error.to_string()))?;
         Ok(reply.into())
     }

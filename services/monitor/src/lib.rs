@@ -18,6 +18,7 @@ pub mod host;
 pub mod incidents;
 pub mod instruments;
 pub mod judge;
+pub mod known;
 mod listeners;
 mod measure;
 mod metrics;
@@ -118,6 +119,7 @@ async fn set_up(context: Context<Args>) -> Result<Vec<Server>, BoxError> {
         member: Arc::clone(&member),
         instruments: instruments.clone(),
         standings: roster.standings(),
+        known: roster.known(),
     };
     let over = bus.subscribe(bus.subjects().over(), None).await?;
     context.essential("watching", follow(bus.clone(), roster, over, stop.clone()));

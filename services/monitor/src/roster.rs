@@ -16,6 +16,7 @@ use tokio_util::{
 use tracing::{error, info, warn};
 
 use crate::{
+    known::Known,
     share,
     watch::{self, Note, Post, Standing},
 };
@@ -40,6 +41,7 @@ pub struct Roster {
     /// Living monitors with their zones.
     monitors: BTreeMap<String, Vec<String>>,
     standings: Standings,
+    known: Known,
 }
 
 /// What is known about the targets that are watched here.
@@ -67,6 +69,7 @@ impl Roster {
             revision: 0,
             monitors: BTreeMap::new(),
             standings: Standings::default(),
+            known: Known::default(),
         }
     }
 
@@ -74,6 +77,12 @@ impl Roster {
     #[must_use]
     pub fn standings(&self) -> Standings {
         Arc::clone(&self.standings)
+    }
+
+    /// Returns what is configured, kept up to date.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        self.known.clone()
     }
 
     /// Takes a configuration. One that cannot be read changes nothing.
@@ -86,8 +95,10 @@ impl Roster {
             }
         };
         self.post.instruments.processes.configure(Configured::of(&config.targets));
-        let ours = config.targets.into_iter().filter(|target| self.zones.contains(&target.zone));
-        self.configured = ours.map(Arc::new).collect();
+        let all: Vec<Arc<Target>> = config.targets.into_iter().map(Arc::new).collect();
+        self.known.set(&all);
+        let ours = all.into_iter().filter(|target| self.zones.contains(&target.zone));
+        self.configured = ours.collect();
         self.revision = revision;
         self.assign()
     }

@@ -975,8 +975,8 @@ pub struct TargetProbe {
     pub log_tail: Vec<String>,
     /// Starts seen lately by time, the newest last (process or container).
     pub recent_starts: Vec<DateTime<Utc>>,
-    /// What did not arrive in time: `process`, `container`, `log`, `starts`. Nothing follows from
-    /// its absence.
+    /// What did not arrive in time: `process`, `container`, `log`, `starts`; or `configuration`,
+    /// where the monitor does not know the target. Nothing follows from its absence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
     /// Labels of checks that were not seen in time, for reasons of the monitor. They did not fail.

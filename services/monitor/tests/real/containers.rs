@@ -117,6 +117,7 @@ async fn a_container_that_is_not_there_is_sick_and_a_probe_tells_what_is_known()
         member: "monitor-test".into(),
         instruments: dir.instruments(),
         standings: std::sync::Arc::default(),
+        known: monitor::known::Known::default(),
     };
     let check = Check { timeout: Span::from_secs(10), ..Check::of_container() };
     let ask = || ProbeRequest {

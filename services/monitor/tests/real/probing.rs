@@ -151,6 +151,7 @@ async fn a_probe_tells_at_once_that_a_process_is_dead_and_what_is_known_of_it() 
         member: "monitor-test".into(),
         instruments: dir.instruments(),
         standings: Arc::default(),
+        known: monitor::known::Known::default(),
     };
     let request =
         |targets| ProbeRequest { targets, measures: Vec::new(), logs: true, timeout_ms: 1000 };
@@ -189,6 +190,7 @@ async fn what_answers_in_place_of_a_dead_target_is_named() {
         member: "monitor-test".into(),
         instruments: dir.instruments(),
         standings: Arc::default(),
+        known: monitor::known::Known::default(),
     };
     let request = || ProbeRequest {
         targets: vec![target.clone()],
@@ -214,6 +216,7 @@ async fn a_program_that_is_not_there_is_told_of_a_dead_target() {
         member: "monitor-test".into(),
         instruments: dir.instruments(),
         standings: Arc::default(),
+        known: monitor::known::Known::default(),
     };
     let request =
         ProbeRequest { targets: vec![target], measures: Vec::new(), logs: false, timeout_ms: 5000 };

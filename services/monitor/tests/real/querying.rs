@@ -101,6 +101,7 @@ async fn measured(dir: &Dir, url: &str) {
         member: "monitor-test".into(),
         instruments: dir.instruments(),
         standings: Arc::default(),
+        known: monitor::known::Known::default(),
     };
     let check = Check { tcp: Some("127.0.0.1:1".to_owned()), ..Check::blank() };
     let target = Target { checks: vec![check], ..Target::named("it") };
