@@ -264,7 +264,9 @@ impl Similar<'_> {
             return entry.target.is_none();
         };
         let ours = self.search.files.state_dir().to_string_lossy();
-        let is_namesake = entry.target.as_deref() == Some(self.search.files.target());
+        // Whoever does not know the configuration does not adopt, and has no use for doubts.
+        let is_namesake = self.search.configured.is_some()
+            && entry.target.as_deref() == Some(self.search.files.target());
         is_namesake && theirs != ours && !self.entries.iter().any(|it| may_serve(it, theirs))
     }
 
