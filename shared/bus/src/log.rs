@@ -19,7 +19,7 @@ use async_nats::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
@@ -85,6 +85,8 @@ pub(crate) enum LogItem {
 #[derive(Debug)]
 pub(crate) struct LogReader {
     items: mpsc::Receiver<Result<LogItem, Error>>,
+    /// What the broker's consumer is called while one stands.
+    consumer: watch::Receiver<Option<String>>,
     _pump: AbortOnDropHandle<()>,
 }
 
@@ -102,8 +104,9 @@ impl LogReader {
         ahead: usize,
     ) -> Self {
         let (tx, items) = mpsc::channel(ahead);
-        let pump = Pump { core, stream, filter, start, ahead, tx };
-        Self { items, _pump: AbortOnDropHandle::new(tokio::spawn(pump.run())) }
+        let (name, consumer) = watch::channel(None);
+        let pump = Pump { core, stream, filter, start, ahead, tx, name };
+        Self { items, consumer, _pump: AbortOnDropHandle::new(tokio::spawn(pump.run())) }
     }
 
     /// Returns the next item. May be dropped at any point without losing one.
@@ -112,6 +115,11 @@ impl LogReader {
             Some(item) => item,
             None => Err(Error::client("read on", "the reader has ended after an error")),
         }
+    }
+
+    /// Returns the name of the consumer that is read through, while one stands.
+    pub(crate) fn consumer(&self) -> Option<String> {
+        self.consumer.borrow().clone()
     }
 
     /// Returns an item that is already here.
@@ -137,6 +145,7 @@ struct Pump {
     start: Start,
     ahead: usize,
     tx: mpsc::Sender<Result<LogItem, Error>>,
+    name: watch::Sender<Option<String>>,
 }
 
 impl Pump {
@@ -147,6 +156,7 @@ impl Pump {
             let generation = self.core.link.generation();
             let before = self.start;
             let (opened, stop) = self.read().await;
+            self.name.send_replace(None);
             match stop {
                 Stop::Gone => return,
                 Stop::Lost(error) => {
@@ -199,6 +209,7 @@ impl Pump {
             Ok(messages) => messages,
             Err(error) => return (false, Stop::Again(error.into())),
         };
+        self.name.send_replace(Some(consumer.cached_info().name.clone()));
         let mut caught_up = consumer.cached_info().num_pending == 0;
         let mut first = vec![LogItem::Opened];
         if caught_up {

@@ -1,8 +1,10 @@
 //! Who lives.
 //!
 //! Who gives no sign for [`MEMBER_TTL`] is dead, while others are heard. When nobody is heard,
-//! it may be the broker that hears nobody, as a cluster does while it elects a leader: then
-//! nobody dies until the broker has answered our own questions for longer than a sign takes.
+//! it may be the broker that hears nobody, as a cluster does while it elects a leader, or we may
+//! not hear the broker, when the server that kept our consumer is gone: then nobody dies until
+//! the bucket has a leader, and our consumer has told that it has nothing for us, for longer than
+//! a sign takes.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{HeaderMap, jetstream::message::PublishMessage};
+use async_nats::{
+    HeaderMap,
+    jetstream::{consumer::PullConsumer, message::PublishMessage},
+};
 use bytes::Bytes;
 use chrono::Utc;
 use domain::wire::{Member, Pulse};
@@ -38,8 +43,9 @@ const HEARTBEAT_RETRY: Duration = Duration::from_millis(200);
 /// Silence of all members that says more about the broker than about them.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long the broker must have answered before a silence of all members is believed.
-const PROVEN: Duration = Duration::from_millis(1500);
+/// How long the broker must have answered before a silence of all members is believed: a sign
+/// that was not taken is given up after [`HEARTBEAT`] and tried again.
+const PROVEN: Duration = Duration::from_millis(2500);
 
 /// How often it is asked, and how promptly it must answer.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -160,6 +166,8 @@ struct Roll {
     entries: BTreeMap<String, (Member, Instant)>,
     /// When anybody was heard last.
     heard: Instant,
+    /// How many messages were read through the consumer that stands.
+    n_read: u64,
     /// Since when the broker has answered while nobody was heard.
     proven: Option<Instant>,
     /// Not to be asked before this time.
@@ -168,6 +176,7 @@ struct Roll {
 
 impl Roll {
     fn take(&mut self, message: &LogMessage) -> Result<(), Cause> {
+        self.n_read += 1;
         let Some(key) = message.subject.strip_prefix(&self.key_prefix) else {
             return Err("a key outside of the members".into());
         };
@@ -199,13 +208,11 @@ impl Roll {
     }
 
     /// Buries whoever was silent for too long, if it can be believed.
-    async fn judge(&mut self, core: &Core) {
+    async fn judge(&mut self, core: &Core, consumer: Option<&str>) {
         let now = Instant::now();
         if self.heard + SILENCE <= now {
             self.ask_at = now + ASK_EVERY;
-            let stream = core.subjects.bucket_stream(BucketId::Members);
-            let answered = matches!(timeout(PROMPT, core.js.get_stream(stream)).await, Ok(Ok(_)));
-            if !answered {
+            if !self.is_silence(core, consumer).await {
                 self.proven = None;
                 self.forgive();
                 return;
@@ -215,6 +222,31 @@ impl Roll {
             }
         }
         self.entries.retain(|_, (_, seen)| now < *seen + MEMBER_TTL);
+    }
+
+    /// Returns whether the broker itself says, promptly, that nobody is to be heard: the bucket
+    /// has a leader that could take signs, and our consumer has nothing that we have not read.
+    async fn is_silence(&self, core: &Core, consumer: Option<&str>) -> bool {
+        let Some(consumer) = consumer else { return false };
+        let stream = core.subjects.bucket_stream(BucketId::Members);
+        let asked = timeout(PROMPT, async {
+            core.js.get_stream(&stream).await.map_err(Cause::from)?;
+            let found: PullConsumer = core
+                .js
+                .get_consumer_from_stream(consumer, &stream)
+                .await
+                .map_err(Cause::from)?;
+            let info = found.cached_info();
+            Ok::<_, Cause>(info.num_pending == 0 && info.delivered.consumer_sequence <= self.n_read)
+        });
+        match asked.await {
+            Ok(Ok(silence)) => silence,
+            Ok(Err(error)) => {
+                debug!(%error, "the broker does not say whether anybody is to be heard");
+                false
+            }
+            Err(_elapsed) => false,
+        }
     }
 
     /// Returns when to judge next: at the next death, or when it must be asked whether the
@@ -236,7 +268,7 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
     let mut log = LogReader::open(core.clone(), stream, filter, Start::LastPerSubject);
     let now = Instant::now();
     let mut roll =
-        Roll { key_prefix, entries: BTreeMap::new(), heard: now, proven: None, ask_at: now };
+        Roll { key_prefix, entries: BTreeMap::new(), heard: now, n_read: 0, proven: None, ask_at: now };
     let mut connected = core.link.connection();
     // Until the first list is whole, a part of it must not be taken for all.
     let mut whole = false;
@@ -244,7 +276,10 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
         let look = roll.next_look().filter(|_| *connected.borrow());
         tokio::select! {
             item = log.next() => match item {
-                Ok(LogItem::Opened) => roll.forgive(),
+                Ok(LogItem::Opened) => {
+                    roll.n_read = 0;
+                    roll.forgive();
+                }
                 Ok(LogItem::CaughtUp) => whole = true,
                 Ok(LogItem::Message(message)) => if let Err(error) = roll.take(&message) {
                     debug!(%error, subject = message.subject, "an entry of the members cannot be read");
@@ -254,7 +289,10 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
                     return;
                 }
             },
-            () = sleep_until(look) => roll.judge(&core).await,
+            () = sleep_until(look) => {
+                let consumer = log.consumer();
+                roll.judge(&core, consumer.as_deref()).await;
+            }
             changed = connected.changed() => match changed {
                 Ok(()) => roll.forgive(),
                 Err(_closed) => return,
