@@ -365,6 +365,10 @@ impl Desk {
 /// Returns the sender of a recovery, when its word is not that of all: another one has reported the
 /// same trouble.
 fn one_of_several(incident: &Incident, event: &Event) -> Option<String> {
+    // What an operator says counts for all of them.
+    if event.origin.as_ref().is_some_and(|it| it.operator) {
+        return None;
+    }
     let sender = event.sender();
     // In a log that knew no origins the source alone stands for a sender.
     let others = incident.firing.iter().any(|it| **it != *sender && *it != event.source);
