@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::Utc;
 use domain::{
-    event::{self, Context},
+    event::{self, Context, Origin},
     view::{IncidentDetail, Query},
     wire::{ConfigText, Input, Verb},
 };
@@ -103,7 +103,8 @@ pub(crate) async fn publish(system: &System, args: Publish) -> Result<(), Failur
     let id = args.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let context = Context { id: id.clone(), kind: None, at: Utc::now() };
     let event = event::plain(plain_form(&args), &context)
-        .map_err(|error| Failure::new(Exit::Usage, error.message.clone()).hint(error.hint))?;
+        .map_err(|error| Failure::new(Exit::Usage, error.message.clone()).hint(error.hint))?
+        .sent_by(Origin::new("cli").operator(true));
     let key = format!("cli-event-{}-{id}", event.source);
     match system.ask(Input::Event(event), key).await? {
         Some(answer) => system.show(&answer),

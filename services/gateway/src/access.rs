@@ -191,9 +191,11 @@ impl Access {
         (least, load): (Role, Load),
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<(), Problem> {
+    ) -> Result<Arc<Principal>, Problem> {
         let allowed = match self.identify(uri, headers).await {
-            Ok(principal) => covers(&principal, least).and_then(|()| self.limit(&principal, load)),
+            Ok(principal) => covers(&principal, least)
+                .and_then(|()| self.limit(&principal, load))
+                .map(|()| principal),
             Err(problem) => Err(problem),
         };
         allowed.inspect_err(|problem| self.count_refusal(problem))

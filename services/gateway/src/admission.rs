@@ -7,6 +7,7 @@ use chrono::Utc;
 use domain::{
     access::Role,
     config::{Hmac, Lock},
+    event::Origin,
     id::sha256_hex,
 };
 use ring::hmac;
@@ -31,11 +32,13 @@ pub(crate) struct Caller<'a> {
     pub(crate) routing_key: Option<&'a str>,
 }
 
-/// Lets a caller in, or says why not: the one seam between integrations and access.
-pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<(), Problem> {
+/// Lets a caller in and returns who it is, or says why not: the one seam between integrations and
+/// access.
+pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<Origin, Problem> {
     let by_token = async || {
         let publisher = (Role::Publisher, Load::Events);
-        app.access().allow_as(publisher, caller.uri, caller.headers).await
+        let allowed = app.access().allow_as(publisher, caller.uri, caller.headers).await;
+        allowed.map(|it| it.origin())
     };
     let lock = match app.doors().lock_of(door) {
         Ok(lock) => lock,
@@ -49,7 +52,7 @@ pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<
     };
     let Some(lock) = lock else { return by_token().await };
     let refusal = match opens(&lock, caller) {
-        Ok(true) => return Ok(()),
+        Ok(true) => return Ok(of_integration(door)),
         Ok(false) => Problem::new(
             StatusCode::UNAUTHORIZED,
             "secret_wrong",
@@ -64,11 +67,18 @@ pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<
         }
     };
     // To be on this host is no proof where a secret is asked for; a token is.
-    if app.asks_for_token() && by_token().await.is_ok() {
-        return Ok(());
+    if app.asks_for_token()
+        && let Ok(origin) = by_token().await
+    {
+        return Ok(origin);
     }
     app.access().count_refusal(&refusal);
     Err(refusal)
+}
+
+/// Returns the origin of what comes in with the secret of an integration.
+pub(crate) fn of_integration(name: &str) -> Origin {
+    Origin::new(format!("integration:{name}"))
 }
 
 /// Returns whether the caller knows the secret.

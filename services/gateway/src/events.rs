@@ -1,7 +1,7 @@
 //! Events come in.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -9,8 +9,7 @@ use axum::{
 use bytes::Bytes;
 use chrono::Utc;
 use domain::{
-    event::{self, Event},
-    id::sha256_hex,
+    event::{self, Event, Origin},
     wire::{Answer, Input},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -18,7 +17,7 @@ use metrics::Counter;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{app::App, backend, body::Whole, front, problem::Problem};
+use crate::{access::Caller, app::App, backend, body::Whole, front, problem::Problem};
 
 /// Events of one batch.
 pub(crate) const BATCH_MAX: usize = 1000;
@@ -32,20 +31,27 @@ pub(crate) const KEY_BYTES_MAX: usize = 255;
 /// `POST /publish_event`: one event.
 pub(crate) async fn publish_event(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
+    let origin = caller.require_any()?.origin();
     match decode(&headers, &body)? {
         Decoded::One(event) => {
+            let event = event.sent_by(origin);
             let id = envelope_id(&event);
-            one(&app, *event, id).await
+            one(&app, event, id).await
         }
         Decoded::Batch(_) => Err(batch_refused()),
     }
 }
 
 /// The same for a body that is known to be plain JSON; see [`crate::front`].
-pub(crate) async fn publish_plain(app: &App, body: &Bytes) -> Result<Response, Problem> {
+pub(crate) async fn publish_plain(
+    app: &App,
+    caller: &Caller,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     let value = event::json(body)?;
     if value.is_array() {
         return Err(batch_refused());
@@ -53,15 +59,15 @@ pub(crate) async fn publish_plain(app: &App, body: &Bytes) -> Result<Response, P
     let mut text = Uuid::encode_buffer();
     let id = app.ids().next().hyphenated().encode_lower(&mut text).to_owned();
     let context = event::Context { id, kind: None, at: Utc::now() };
-    let event = any_structured(value, &context)?;
+    let event = any_structured(value, &context)?.sent_by(caller.require_any()?.origin());
     // An id of our own is unique by itself.
     let id = if event.id == context.id { context.id } else { envelope_id(&event) };
     one(app, event, id).await
 }
 
-/// Names the event wherever it goes: sender and id together do.
+/// Names the event wherever it goes.
 pub(crate) fn envelope_id(event: &Event) -> String {
-    sha256_hex(event.delivery_key().as_bytes())
+    event.delivery().to_string()
 }
 
 fn batch_refused() -> Problem {
@@ -75,15 +81,18 @@ fn batch_refused() -> Problem {
 /// `POST /api/v1/events`: one event or a batch, plain or CloudEvents.
 pub(crate) async fn events(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
+    let origin = caller.require_any()?.origin();
     match decode(&headers, &body)? {
         Decoded::One(event) => {
+            let event = event.sent_by(origin);
             let id = envelope_id(&event);
-            one(&app, *event, id).await
+            one(&app, event, id).await
         }
-        Decoded::Batch(events) => batch(&app, events).await,
+        Decoded::Batch(events) => batch(&app, &origin, events).await,
     }
 }
 
@@ -99,9 +108,10 @@ async fn one(app: &App, event: Event, id: String) -> Result<Response, Problem> {
 
 /// Answers once, after the broker has all of them. Those before a failing one are
 /// stored; sent again with the same ids they count once.
-async fn batch(app: &App, events: Vec<Event>) -> Result<Response, Problem> {
+async fn batch(app: &App, origin: &Origin, events: Vec<Event>) -> Result<Response, Problem> {
     let outcomes: Vec<Outcome> = stream::iter(events)
         .map(|event| {
+            let event = event.sent_by(origin.clone());
             let id = envelope_id(&event);
             submit(app, event, id)
         })

@@ -122,10 +122,10 @@ impl Front {
         incoming: Incoming,
     ) -> Result<Response, Problem> {
         let _place = self.app.places().take(headers)?;
-        self.app.access().allow(&PUBLISH_EVENT, uri, headers, self.peer).await?;
+        let caller = self.app.access().allow(&PUBLISH_EVENT, uri, headers, self.peer).await?;
         let body = tokio::time::timeout(REQUEST_TIME_MAX, body::read(headers, incoming)).await;
         let body = body.map_err(|_elapsed| layers::too_slow(REQUEST_TIME_MAX))??;
-        events::publish_plain(&self.app, &body).await
+        events::publish_plain(&self.app, &caller, &body).await
     }
 }
 

@@ -4,7 +4,7 @@
 use axum::{Json, http::StatusCode, response::IntoResponse as _, response::Response};
 use bus::{Error, topology::FRAME_BYTES_MAX};
 use domain::{
-    event::Event,
+    event::{Event, Origin},
     wire::{Envelope, Input, InputKind},
 };
 use serde::Serialize;
@@ -27,12 +27,15 @@ pub(crate) struct Accepted {
 }
 
 /// Stores events, in as few messages as hold them.
-pub(crate) async fn store(app: &App, events: Vec<Event>) -> Result<(), Problem> {
+pub(crate) async fn store(app: &App, origin: &Origin, events: Vec<Event>) -> Result<(), Problem> {
     if events.is_empty() {
         return Ok(());
     }
     let n_events = u64::try_from(events.len()).unwrap_or(u64::MAX);
-    let envelope = |event: Event| Envelope::new(envelope_id(&event), Input::Event(event));
+    let envelope = |event: Event| {
+        let event = event.sent_by(origin.clone());
+        Envelope::new(envelope_id(&event), Input::Event(event))
+    };
     let envelopes: Vec<Envelope> = events.into_iter().map(envelope).collect();
     let stored = app.writer().submit_all(InputKind::Event, &envelopes).await;
     stored.map_err(|error| backend::not_accepted(&Error::NotAccepted(error)))?;
@@ -41,9 +44,13 @@ pub(crate) async fn store(app: &App, events: Vec<Event>) -> Result<(), Problem> 
 }
 
 /// Stores events and answers 202.
-pub(crate) async fn accept(app: &App, events: Vec<Event>) -> Result<Response, Problem> {
+pub(crate) async fn accept(
+    app: &App,
+    origin: &Origin,
+    events: Vec<Event>,
+) -> Result<Response, Problem> {
     let n_events = events.len();
-    store(app, events).await?;
+    store(app, origin, events).await?;
     let told = Accepted { status: "accepted", n_events };
     Ok((StatusCode::ACCEPTED, Json(told)).into_response())
 }

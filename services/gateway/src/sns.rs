@@ -13,7 +13,7 @@ use std::{
 use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use domain::event;
+use domain::event::{self, Origin};
 use reqwest::Url;
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters,
@@ -48,7 +48,7 @@ const RETRY_AFTER_S: u16 = 5;
 #[derive(Debug)]
 pub(crate) enum Unwrapped {
     /// A message, read as JSON if it is some.
-    Message(Value),
+    Message(Origin, Value),
     /// The subscription was confirmed, or has ended: there is no message.
     Confirmed,
 }
@@ -72,8 +72,8 @@ pub(crate) async fn unwrap(
     let Some(wrapped) = body.as_ref().ok().filter(|it| text(it, "TopicArn").is_some()) else {
         // Raw message delivery, or a test by hand: nothing is signed. It may be a text, as in the
         // envelope.
-        admission::admit(app, name, caller).await?;
-        return Ok(Unwrapped::Message(read(caller.headers, caller.body)?));
+        let origin = admission::admit(app, name, caller).await?;
+        return Ok(Unwrapped::Message(origin, read(caller.headers, caller.body)?));
     };
     let topic = text(wrapped, "TopicArn").unwrap_or_default();
     // Anybody can have AWS sign a message for a topic of their own.
@@ -90,7 +90,8 @@ pub(crate) async fn unwrap(
         Some("Notification") => {
             let message = text(wrapped, "Message").unwrap_or_default();
             let value = event::json(message.as_bytes());
-            Ok(Unwrapped::Message(value.unwrap_or_else(|_text| Value::String(message.to_owned()))))
+            let value = value.unwrap_or_else(|_text| Value::String(message.to_owned()));
+            Ok(Unwrapped::Message(admission::of_integration(name), value))
         }
         Some("SubscriptionConfirmation") => {
             let url = text(wrapped, "SubscribeURL").and_then(of_aws);

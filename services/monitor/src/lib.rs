@@ -105,7 +105,7 @@ async fn set_up(context: Context<Args>) -> Result<Vec<Server>, BoxError> {
     tasks.spawn(stop.clone().run_until_cancelled_owned(measure(instruments.clone())));
 
     let (reports, outgoing) = mpsc::channel(REPORTS_WAITING);
-    let writer = bus.inbox_writer();
+    let writer = bus.agent_writer();
     tasks.spawn(report::deliver(writer.clone(), outgoing, tasks.clone(), stop.clone()));
 
     let post = watch::Post {

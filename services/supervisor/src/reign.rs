@@ -131,7 +131,7 @@ impl Reign {
             member_id: cx.member_id.clone(),
             tasks: cx.tasks.clone(),
             stop: cx.stop.clone(),
-            writer: cx.bus.inbox_writer(),
+            writer: cx.bus.agent_writer(),
             dir,
             state,
             stored,

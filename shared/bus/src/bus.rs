@@ -33,6 +33,7 @@ pub struct Bus {
 struct Inner {
     core: Core,
     writer: OnceLock<InboxWriter>,
+    agent_writer: OnceLock<InboxWriter>,
     answers: tokio::sync::OnceCell<Answers>,
     members: members::Shared,
     append: ledger::InFlight,
@@ -47,6 +48,7 @@ impl Bus {
             inner: Arc::new(Inner {
                 core,
                 writer: OnceLock::new(),
+                agent_writer: OnceLock::new(),
                 answers: tokio::sync::OnceCell::new(),
                 members: members::Shared::default(),
                 append: ledger::InFlight::default(),
@@ -112,6 +114,13 @@ impl Bus {
     #[must_use]
     pub fn inbox_writer(&self) -> InboxWriter {
         self.inner.writer.get_or_init(|| InboxWriter::new(self.core())).clone()
+    }
+
+    /// Returns the writer of the inbox for one of our own agents, whose events are believed to be
+    /// its own; all share one.
+    #[must_use]
+    pub fn agent_writer(&self) -> InboxWriter {
+        self.inner.agent_writer.get_or_init(|| InboxWriter::of_agent(self.core())).clone()
     }
 
     /// Reads the inbox as a log, from behind `after`, in order, without gap or duplicate.

@@ -84,7 +84,25 @@ pub(crate) fn ended() -> NotAccepted {
 
 impl InboxWriter {
     pub(crate) fn new(core: &Core) -> Self {
-        let lanes = InputKind::ALL.map(|kind| Lane::open(core.clone(), kind));
+        let lanes =
+            InputKind::ALL.map(|kind| Lane::open(core.clone(), kind, core.subjects.frame(kind)));
+        Self { lanes: Arc::new(lanes), give_up: GIVE_UP }
+    }
+
+    /// Writes for one of our own agents: its events go where nobody else may write.
+    pub(crate) fn of_agent(core: &Core) -> Self {
+        let lanes = InputKind::ALL.map(|kind| {
+            let subject = match kind {
+                InputKind::Event => core.subjects.agent_events(),
+                InputKind::Analysis
+                | InputKind::Fix
+                | InputKind::Verification
+                | InputKind::Notice
+                | InputKind::Command
+                | InputKind::Timer => core.subjects.frame(kind),
+            };
+            Lane::open(core.clone(), kind, subject)
+        });
         Self { lanes: Arc::new(lanes), give_up: GIVE_UP }
     }
 

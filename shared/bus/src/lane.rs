@@ -76,11 +76,10 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    pub(crate) fn open(core: Core, kind: InputKind) -> Self {
+    pub(crate) fn open(core: Core, kind: InputKind, subject: String) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_INPUTS_MAX);
         let n_bytes = Arc::new(AtomicUsize::new(0));
-        let writer =
-            Writer { subject: core.subjects.frame(kind), core, n_bytes: Arc::clone(&n_bytes) };
+        let writer = Writer { subject, core, n_bytes: Arc::clone(&n_bytes) };
         let task = tokio::spawn(writer.run(waiting));
         Self { kind, queue, n_bytes, _writer: AbortOnDropHandle::new(task) }
     }

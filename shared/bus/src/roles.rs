@@ -88,7 +88,8 @@ impl Role {
             Self::Supervisor => supervisor(names, &mut may),
             Self::Monitor => {
                 agent(names, &mut may);
-                frames(names, &mut may, &[InputKind::Event, InputKind::Verification]);
+                frames(names, &mut may, &[InputKind::Verification]);
+                may.publish.push(names.agent_events());
                 work(names, &mut may, WorkKind::Verify, zones);
                 may.subscribe.extend(zones.iter().map(|zone| names.probe(zone)));
                 // To learn which of its incidents are open, and when one ends.

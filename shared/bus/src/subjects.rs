@@ -12,6 +12,9 @@ use crate::topology::{
     MEMBER_KEY_PREFIX, StreamId, TOKEN_KEY_PREFIX,
 };
 
+/// What frames of our own agents' events are called in subjects.
+const AGENT_EVENTS: &str = "agent_event";
+
 /// Builds and reads every name that is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subjects {
@@ -28,6 +31,8 @@ pub enum InboxSubject<'a> {
     },
     /// Many inputs of one kind.
     Frame(InputKind),
+    /// Many events of our own agents, which alone may write there.
+    AgentEvents,
     /// One report.
     Report(InputKind),
     /// One command.
@@ -85,6 +90,13 @@ impl Subjects {
     #[must_use]
     pub fn frame(&self, kind: InputKind) -> String {
         self.full(&format!("frame.{}", kind.as_str()))
+    }
+
+    /// Returns where events of our own agents go: their word counts for more than that of others,
+    /// so nobody else may write there.
+    #[must_use]
+    pub fn agent_events(&self) -> String {
+        self.full(&format!("frame.{AGENT_EVENTS}"))
     }
 
     /// Returns where a single report goes.
@@ -271,6 +283,7 @@ impl Subjects {
         let kind = |name: &str| InputKind::ALL.into_iter().find(|kind| kind.as_str() == name);
         match head {
             "event" => InboxSubject::Event { event_type: rest },
+            "frame" if rest == AGENT_EVENTS => InboxSubject::AgentEvents,
             "frame" => kind(rest).map_or(InboxSubject::Unknown, InboxSubject::Frame),
             "report" => rest
                 .split('.')

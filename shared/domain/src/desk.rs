@@ -526,7 +526,7 @@ impl Desk {
         if let Fact::RecoveryReported { delivery, ends_at, .. } = fact {
             self.remember(*delivery, id, now.at);
             if let (Some(ends_at), Some(incident)) = (ends_at, self.incidents.get(&id)) {
-                self.ended.note(&incident.event.source, &incident.fingerprint, *ends_at);
+                self.ended.note(&incident.event.sender(), &incident.fingerprint, *ends_at);
             }
         }
         if let Some(incident) = self.incidents.get(&id).filter(|it| it.is_over()) {

@@ -3,6 +3,7 @@
 mod decode;
 pub(crate) mod delivery;
 mod lenient;
+mod origin;
 mod schema;
 mod shorten;
 
@@ -16,6 +17,8 @@ use serde_json::Value;
 use crate::id::digest;
 
 pub use delivery::Delivery;
+pub use origin::{NATS, Origin, RESERVED_PREFIX};
+pub(crate) use origin::{origin_of, sender, source_of};
 pub use schema::{Cloud, Plain};
 
 pub use decode::{
@@ -179,8 +182,12 @@ pub struct Event {
     /// What kind of trouble.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// Who observed it.
+    /// Who observed it, as the sender says.
     pub source: String,
+    /// Who sent it, as it was proven where it came in; nothing for what our own agents report, and
+    /// in logs of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The target that the sender names; the desk finds the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -225,6 +232,7 @@ impl Event {
             id: id.into(),
             kind,
             source: source.into(),
+            origin: None,
             target: None,
             fingerprint: None,
             status: Status::Firing,
@@ -239,16 +247,10 @@ impl Event {
         }
     }
 
-    /// Returns what makes two deliveries the same event.
+    /// Returns the source and the id: what a sender has to repeat when it sends an event again.
     #[must_use]
     pub fn delivery_key(&self) -> String {
         format!("{}\n{}", self.source, self.id)
-    }
-
-    /// Returns what stands for [`Event::delivery_key`] where many are remembered.
-    #[must_use]
-    pub fn delivery(&self) -> Delivery {
-        Delivery::of(&self.source, &self.id)
     }
 
     /// Returns what makes two events the same trouble: the sender's own key, else type
@@ -256,7 +258,7 @@ impl Event {
     #[must_use]
     pub fn fingerprint(&self, target: Option<&str>) -> String {
         if let Some(own) = &self.fingerprint {
-            return format!("{}#{own}", self.source);
+            return format!("{}#{own}", self.sender().replace('\n', " "));
         }
         let target = target.or(self.target.as_deref()).unwrap_or("-");
         format!("{}@{target}", self.kind)

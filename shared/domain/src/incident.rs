@@ -381,7 +381,7 @@ impl Incident {
             resolution: None,
             acknowledged_by: None,
             said_over: false,
-            firing: BTreeSet::from([event.source.clone()]),
+            firing: BTreeSet::from([event.sender().into_owned()]),
             lease: event.ends_at,
             notices: Vec::new(),
             told: BTreeMap::new(),

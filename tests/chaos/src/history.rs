@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use domain::event::Delivery;
+use domain::event::{Event, EventType, Origin};
 use serde_json::Value;
 
 use crate::record::Entry;
@@ -117,7 +117,7 @@ impl Fact {
         let mut deliveries: Vec<String> = texts(fact, "deliveries");
         deliveries.extend(optional(fact, "delivery"));
         if let Some(event) = event.filter(|_| opened) {
-            deliveries.push(delivery(&text(event, "source")?, &text(event, "id")?));
+            deliveries.push(delivery(event));
         }
         let report = fact.get("report").filter(|it| it.get("samples_from").is_some());
         Ok(Self {
@@ -167,10 +167,16 @@ impl Line {
     }
 }
 
-/// Returns what names a delivery in the ledger.
+/// Returns what names the delivery of an event in the ledger.
 #[must_use]
-pub fn delivery(source: &str, id: &str) -> String {
-    Delivery::of(source, id).to_string()
+pub fn delivery(event: &Value) -> String {
+    let field = |name: &str| optional(event, name).unwrap_or_default();
+    let kind = field("type").parse().unwrap_or_else(|_| EventType::known("unknown"));
+    let mut sent = Event::new(field("id"), kind, field("source"));
+    sent.target = optional(event, "target");
+    let origin = event.get("origin").and_then(|it| optional(it, "name"));
+    origin.into_iter().for_each(|it| sent.origin = Some(Origin::new(it)));
+    sent.delivery().to_string()
 }
 
 fn hash(value: &Value) -> u64 {

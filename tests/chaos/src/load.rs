@@ -19,6 +19,8 @@ use crate::{
 
 /// Who the events are from.
 const SOURCE: &str = "chaos";
+/// Who the gateway takes the load for: a program on its own host.
+const ORIGIN: &str = "local";
 /// First wait before an event is sent again; doubles up to [`AGAIN_LAST`].
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_LAST: Duration = Duration::from_secs(2);
@@ -147,7 +149,11 @@ impl Client {
             let sent = give_up.run_until_cancelled(self.send(n_try, &id, &event)).await;
             let why = match sent {
                 Some(Ok(incident)) => {
-                    let accepted = Accepted { delivery: delivery(SOURCE, &id), id, incident };
+                    let mut sent = event.clone();
+                    if let Some(fields) = sent.as_object_mut() {
+                        fields.insert("origin".to_owned(), json!({"name": ORIGIN}));
+                    }
+                    let accepted = Accepted { delivery: delivery(&sent), id, incident };
                     return self.tally.with(|it| {
                         it.accepted.push(accepted);
                         it.longest_ms = it.longest_ms.max(begun.elapsed().as_millis());

@@ -313,8 +313,8 @@ impl Laws {
             for part in decode::parts(&Subjects::new("selfheal"), &message) {
                 let Ok((Input::Event(event), _)) = part.content else { continue };
                 if headers.is_empty() && world.bug(Bug::InboxIdWithoutTime) {
-                    let alias = Delivery::of(&event.source, &format!("inbox-{seq}"));
-                    self.aliases.insert(alias, event.delivery());
+                    let alias = Event { id: format!("inbox-{seq}"), ..event.clone() };
+                    self.aliases.insert(alias.delivery(), event.delivery());
                 }
                 self.event(world, part.position, &event);
             }

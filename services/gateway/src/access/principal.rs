@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     access::{self, Role, TokenRecord, token_id},
+    event::Origin,
     span::Rates,
 };
 
@@ -72,6 +73,11 @@ impl Principal {
     ) -> Self {
         let proof = Proof::Provider { issuer: issuer.to_owned(), until };
         Self { name: format!("oidc:{}", plain(name)), role, rate: None, proof }
+    }
+
+    /// Returns who sends what comes from him.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::new(self.name.clone()).operator(self.role.covers(Role::Operator))
     }
 
     /// Returns how he proved who he is, for the ledger: his right is looked at again with it.

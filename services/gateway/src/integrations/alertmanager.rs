@@ -48,10 +48,10 @@ pub(crate) async fn webhook(
     body: Group,
 ) -> Result<Response, Problem> {
     let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
-    admission::admit(&app, "alertmanager", &caller).await?;
+    let origin = admission::admit(&app, "alertmanager", &caller).await?;
     let mut events = events(event::json(&body.0)?, "alertmanager", Utc::now())?;
     group::fit(&mut events, body.0.len());
-    group::accept(&app, events).await
+    group::accept(&app, &origin, events).await
 }
 
 /// Returns the events of a group.

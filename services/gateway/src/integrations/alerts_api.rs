@@ -38,10 +38,10 @@ pub(crate) async fn alerts(
     body: Group,
 ) -> Result<StatusCode, Problem> {
     let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
-    admission::admit(&app, "alertmanager", &caller).await?;
+    let origin = admission::admit(&app, "alertmanager", &caller).await?;
     let mut events = events(event::json(&body.0)?, Utc::now())?;
     group::fit(&mut events, body.0.len());
-    group::store(&app, events).await?;
+    group::store(&app, &origin, events).await?;
     // As an Alertmanager answers: nothing more.
     Ok(StatusCode::OK)
 }

@@ -54,14 +54,16 @@ pub(crate) async fn webhook(
         return Err(unknown(&name));
     };
     let wrapped = mapper.mapping().envelope == Some(Wrapping::Sns);
-    let body_value = if wrapped {
+    let (origin, body_value) = if wrapped {
         match sns::unwrap(&app, &door, &caller).await? {
-            Unwrapped::Message(message) => message,
-            Unwrapped::Confirmed => return group::accept(&app, Vec::new()).await,
+            Unwrapped::Message(origin, message) => (origin, message),
+            Unwrapped::Confirmed => {
+                return group::accept(&app, &admission::of_integration(&name), Vec::new()).await;
+            }
         }
     } else {
-        admission::admit(&app, &name, &caller).await?;
-        read(&headers, &body.0)?
+        let origin = admission::admit(&app, &name, &caller).await?;
+        (origin, read(&headers, &body.0)?)
     };
     let seen_headers = seen_headers(&door, &headers);
     let query = seen_query(&door, &uri);
@@ -73,7 +75,7 @@ pub(crate) async fn webhook(
         name_it(&app, event, key.as_deref(), idx);
     }
     group::fit(&mut events, body.0.len());
-    group::accept(&app, events).await
+    group::accept(&app, &origin, events).await
 }
 
 /// An event that has no id of its sender's gets that of the request, or one of ours: the same

@@ -30,11 +30,11 @@ pub(crate) async fn webhook(
     body: Group,
 ) -> Result<Response, Problem> {
     let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
-    admission::admit(&app, "grafana", &caller).await?;
+    let origin = admission::admit(&app, "grafana", &caller).await?;
     let (value, now) = (event::json(&body.0)?, Utc::now());
     let mut events = alertmanager::events(as_group(value, now), "grafana", now)?;
     group::fit(&mut events, body.0.len());
-    group::accept(&app, events).await
+    group::accept(&app, &origin, events).await
 }
 
 /// Returns a message as a group: that of the alerting until Grafana 10 is of one rule, and has

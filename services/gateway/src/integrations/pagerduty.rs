@@ -11,7 +11,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    event::{self, Event, EventType, Severity, Status, short_text, time_of},
+    event::{self, Event, EventType, Origin, Severity, Status, short_text, time_of},
     id::sha256_hex,
 };
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub(crate) async fn enqueue(
         Ok(fields) => fields,
         Err(why) => return Ok(invalid(vec![why])),
     };
-    admit(&app, &uri, &headers, &body, &fields).await?;
+    let origin = admit(&app, &uri, &headers, &body, &fields).await?;
     let errors = mistakes(&fields);
     if !errors.is_empty() {
         return Ok(invalid(errors));
@@ -77,7 +77,7 @@ pub(crate) async fn enqueue(
     let dedup_key = given.unwrap_or_else(|| id.simple().to_string());
     let mut events = vec![alert(fields, &id.to_string(), &dedup_key, Utc::now())];
     group::fit(&mut events, body.0.len());
-    group::store(&app, events).await?;
+    group::store(&app, &origin, events).await?;
     Ok(processed("Event processed", Some(dedup_key)))
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn change(
         Ok(fields) => fields,
         Err(why) => return Ok(invalid(vec![why])),
     };
-    admit(&app, &uri, &headers, &body, &fields).await?;
+    let origin = admit(&app, &uri, &headers, &body, &fields).await?;
     let mut errors = key_mistakes(&fields);
     let payload = fields.get("payload").and_then(Value::as_object);
     match payload {
@@ -111,7 +111,7 @@ pub(crate) async fn change(
     event.severity = Severity::Info;
     let mut events = vec![event];
     group::fit(&mut events, body.0.len());
-    group::store(&app, events).await?;
+    group::store(&app, &origin, events).await?;
     Ok(processed("Change event processed", None))
 }
 
@@ -140,7 +140,7 @@ async fn admit(
     headers: &HeaderMap,
     body: &Group,
     fields: &Map<String, Value>,
-) -> Result<(), Problem> {
+) -> Result<Origin, Problem> {
     let routing_key = text(fields, "routing_key");
     admission::admit(app, "pagerduty", &Caller { uri, headers, body: &body.0, routing_key }).await
 }

@@ -6,7 +6,7 @@ use bus::{InboxMessage, InboxSubject, Subjects};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{
-    event::{self, Event},
+    event::{self, Event, Origin},
     id::Position,
     trace::TraceContext,
     wire::{
@@ -20,6 +20,10 @@ use serde_json::Value;
 /// Larger messages are rejected: with the decision about them they would not fit into
 /// the ledger.
 const BYTES_MAX: usize = 512 * 1024;
+
+/// The origin of an event about whose sender the gateway says nothing, as those of older versions
+/// do.
+const UNNAMED: &str = "gateway";
 
 /// One input, or why it is none.
 #[derive(Clone, Debug)]
@@ -103,11 +107,23 @@ fn read_parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
             };
             let decoded = event::message(&message.headers, &message.payload, &context);
             single(match decoded {
-                Ok(event) => Ok((Input::Event(event), None, trace(message))),
+                Ok(event) => {
+                    let event = event.sent_by(Origin::new(event::NATS));
+                    Ok((Input::Event(event), None, trace(message)))
+                }
                 Err(error) => Err(reject(error.code, error.message)),
             })
         }
-        InboxSubject::Frame(kind) => frame(message, kind),
+        InboxSubject::Frame(kind) => {
+            let mut parts = frame(message, kind);
+            for Part { content, .. } in &mut parts {
+                if let Ok((Input::Event(event), _)) = content {
+                    prove(event);
+                }
+            }
+            parts
+        }
+        InboxSubject::AgentEvents => frame(message, InputKind::Event),
         InboxSubject::Report(kind) => single(envelope(&message.payload, kind)),
         InboxSubject::Command { .. } => {
             single(envelope(&message.payload, InputKind::Command).or_else(|rejection| {
@@ -123,6 +139,14 @@ fn read_parts(subjects: &Subjects, message: &InboxMessage) -> Vec<Part> {
             single(Err(reject("unknown_subject", why)))
         }
     }
+}
+
+/// Sees to it that nobody but our own agents is taken for one: gateways say who sent an event, and
+/// what comes without a word of that is theirs.
+fn prove(event: &mut Event) {
+    let origin = event.origin.take().unwrap_or_else(|| Origin::new(UNNAMED));
+    let sent = std::mem::replace(event, Event::new("", event.kind.clone(), ""));
+    *event = sent.sent_by(origin);
 }
 
 fn part(message: &InboxMessage, idx: usize, bytes: usize, read: Result<Read, Rejection>) -> Part {

@@ -16,7 +16,7 @@ use crate::{
 /// Ends that are remembered; events overtake each other within seconds, not days.
 const ENDED_MAX: usize = 2000;
 
-/// When senders said that something ended, by source and fingerprint; the oldest first.
+/// When senders said that something ended, by sender and fingerprint; the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Ended(VecDeque<(Delivery, DateTime<Utc>)>);
@@ -26,8 +26,8 @@ impl Ended {
         self.0.is_empty()
     }
 
-    pub(super) fn note(&mut self, source: &str, fingerprint: &str, ends_at: DateTime<Utc>) {
-        let key = Delivery::of(source, fingerprint);
+    pub(super) fn note(&mut self, sender: &str, fingerprint: &str, ends_at: DateTime<Utc>) {
+        let key = Delivery::of(sender, fingerprint);
         self.0.retain(|it| it.0 != key);
         if self.0.len() == ENDED_MAX {
             self.0.pop_front();
@@ -35,8 +35,8 @@ impl Ended {
         self.0.push_back((key, ends_at));
     }
 
-    fn get(&self, source: &str, fingerprint: &str) -> Option<DateTime<Utc>> {
-        let key = Delivery::of(source, fingerprint);
+    fn get(&self, sender: &str, fingerprint: &str) -> Option<DateTime<Utc>> {
+        let key = Delivery::of(sender, fingerprint);
         self.0.iter().find(|it| it.0 == key).map(|it| it.1)
     }
 }
@@ -50,7 +50,7 @@ impl Desk {
         event: &Event,
         fingerprint: &str,
     ) -> bool {
-        let ends_at = self.ended.get(&event.source, fingerprint);
+        let ends_at = self.ended.get(&event.sender(), fingerprint);
         let (Some(starts_at), Some(ends_at)) = (event.starts_at, ends_at) else { return false };
         if event.source == MONITOR || ends_at < starts_at {
             return false;
@@ -69,7 +69,7 @@ impl Desk {
     /// one, and arrives late.
     pub(super) fn is_of_before(&self, id: IncidentId, event: &Event) -> bool {
         let Some(incident) = self.incidents.get(&id) else { return false };
-        let is_same = *incident.event.source == *event.source && event.source != MONITOR;
+        let is_same = incident.event.sender() == event.sender() && event.source != MONITOR;
         let times = event.ends_at.zip(incident.event.starts_at);
         is_same && times.is_some_and(|(ends_at, starts_at)| ends_at < starts_at)
     }
@@ -77,12 +77,12 @@ impl Desk {
     /// Notes a recovery for which nothing is open, when its sender says when that was.
     pub(super) fn note_recovery(&mut self, turn: &mut Turn, event: &Event, fingerprint: &str) {
         let Some(ends_at) = event.ends_at.filter(|_| event.source != MONITOR) else { return };
-        if self.ended.get(&event.source, fingerprint).is_some_and(|it| ends_at <= it) {
+        if self.ended.get(&event.sender(), fingerprint).is_some_and(|it| ends_at <= it) {
             return;
         }
         let fact = Fact::RecoveryNoted {
             delivery: event.delivery(),
-            source: event.source.clone(),
+            source: event.sender().into_owned(),
             fingerprint: fingerprint.to_owned(),
             ends_at,
         };

@@ -23,6 +23,8 @@ const OPENED: &str = "Incident logged and under analysis.";
 pub(super) const MONITOR: &str = "selfheal/monitor";
 /// The answer to a further event of the same trouble.
 const UPDATED: &str = "The event belongs to an open incident.";
+/// The answer to who says that something has ended which others have reported.
+pub(super) const NOT_YOURS: &str = "The incident was reported by others; only they, or an operator, can say that it has ended or that somebody is looking at it.";
 
 impl Desk {
     pub(super) fn on_event(&mut self, turn: &mut Turn, event: &Event) {
@@ -51,6 +53,7 @@ impl Desk {
         let fingerprint = event.fingerprint(target.as_deref());
         let open = self.incidents.of_fingerprint(&fingerprint);
         let open = open.or_else(|| self.opened_before(event, target.as_deref()));
+        let open = open.or_else(|| self.opened_without_origin(event));
         match (event.status, open) {
             (Status::Firing, None) => {
                 if self.is_over_already(turn, event, &fingerprint) {
@@ -86,6 +89,9 @@ impl Desk {
                 let message = "It ended before the open incident began; that stays open.";
                 turn.answer(AnswerStatus::IncidentUpdated, Some(id), message);
             }
+            (Status::Resolved, Some(id)) if !self.may_speak(id, event) => {
+                turn.answer(AnswerStatus::Suppressed, Some(id), NOT_YOURS);
+            }
             (Status::Resolved, Some(id)) => self.on_recovery(turn, id, event, delivery),
             (Status::Acknowledged, open) => self.on_acknowledgement(turn, open, event),
             (Status::Change, _) => self.on_change(turn, target, event, delivery),
@@ -98,6 +104,29 @@ impl Desk {
         let id = self.incidents.of_fingerprint(&event.fingerprint(None))?;
         let incident = self.incidents.get(&id)?;
         (target.is_some() && incident.target.as_deref() == target).then_some(id)
+    }
+
+    /// Returns the open incident of an event that was opened before origins were known.
+    fn opened_without_origin(&self, event: &Event) -> Option<IncidentId> {
+        event.origin.as_ref()?;
+        let own = event.fingerprint.as_ref()?;
+        let id = self.incidents.of_fingerprint(&format!("{}#{own}", event.source))?;
+        self.incidents.get(&id).filter(|it| it.event.origin.is_none()).map(|it| it.id)
+    }
+
+    /// Returns whether an event may say of an open incident that it has ended, or that somebody
+    /// looks at it: it is of a sender that has reported it, of one of our own agents, or of an
+    /// operator.
+    pub(super) fn may_speak(&self, id: IncidentId, event: &Event) -> bool {
+        let Some(origin) = &event.origin else { return true };
+        let Some(incident) = self.incidents.get(&id) else { return false };
+        let opener = match incident.event.origin.as_deref() {
+            Some(opener) => opener.name == origin.name,
+            // In a log that knew no origins; our own agents have none either.
+            None => *incident.event.source == *event.source,
+        };
+        let has_reported = |it: &String| event::origin_of(it) == Some(&origin.name);
+        origin.operator || opener || incident.firing.iter().any(has_reported)
     }
 
     /// Looks at an incident that fitted no target, now that one is configured for it.
@@ -273,7 +302,7 @@ impl Desk {
     fn on_recovery(&mut self, turn: &mut Turn, id: IncidentId, event: &Event, delivery: Delivery) {
         let why = format!("{} reports that it has ended", event.source);
         // Only the sender of the incident says by the same clock when it ended.
-        let opener = self.incidents.get(&id).map(|it| *it.event.source == *event.source);
+        let opener = self.incidents.get(&id).map(|it| it.event.sender() == event.sender());
         let ends_at = event.ends_at.filter(|_| opener == Some(true));
         let by = self.incidents.get(&id).and_then(|it| one_of_several(it, event));
         self.record(turn, Some(id), Fact::RecoveryReported { delivery, ends_at, by }, why);
@@ -336,8 +365,14 @@ impl Desk {
 /// Returns the sender of a recovery, when its word is not that of all: another one has reported the
 /// same trouble.
 fn one_of_several(incident: &Incident, event: &Event) -> Option<String> {
-    let others = incident.firing.iter().any(|it| *it != event.source);
-    others.then(|| event.source.clone())
+    // What an operator says counts for all of them.
+    if event.origin.as_ref().is_some_and(|it| it.operator) {
+        return None;
+    }
+    let sender = event.sender();
+    // In a log that knew no origins the source alone stands for a sender.
+    let others = incident.firing.iter().any(|it| **it != *sender && *it != event.source);
+    others.then(|| sender.into_owned())
 }
 
 /// Returns what a person is told about an event that fits no target.

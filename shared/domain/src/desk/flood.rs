@@ -18,7 +18,7 @@ use crate::{
     wire::AnswerStatus,
 };
 
-/// Units that the open incidents of one source may take: an alert for each target of the largest
+/// Units that the open incidents of one origin may take, or of one source where no origin is known: an alert for each target of the largest
 /// configuration that is tested, 10,000.
 const SOURCE_MAX: usize = 10_000;
 /// Units of all sources outside together. A state of this size takes a few hundred MiB of a
@@ -122,7 +122,7 @@ impl Desk {
         event: &Event,
         target: Option<&str>,
     ) -> bool {
-        let Some(full) = self.incidents.units().full(&event.source) else { return false };
+        let Some(full) = self.incidents.units().full(event.whose()) else { return false };
         let flood = flood_event(turn, event, &full);
         let of =
             target.or(event.target.as_deref()).map_or_else(String::new, |it| format!(" of {it}"));
@@ -161,7 +161,7 @@ impl Desk {
     /// Ends the floods of those whose incidents were too many and are few again.
     pub(super) fn settle_floods(&mut self, turn: &mut Turn, moved: &[IncidentId]) {
         let over = moved.iter().filter_map(|id| self.incidents.get(id)).filter(|it| it.is_over());
-        let mut sources: Vec<_> = over.map(|it| it.event.source.to_string()).collect();
+        let mut sources: Vec<_> = over.map(|it| it.event.whose().to_owned()).collect();
         sources.sort_unstable();
         sources.dedup();
         for source in sources {
@@ -188,6 +188,7 @@ impl Desk {
 fn flood_event(turn: &Turn, event: &Event, full: &Full) -> Event {
     let kind = EventType::known(EVENT_FLOOD);
     let mut flood = Event::new(event.id.clone(), kind, event.source.clone());
+    flood.origin.clone_from(&event.origin);
     flood.severity = event.severity.max(Severity::Error);
     flood.starts_at = Some(turn.at);
     flood.ends_at = Some(turn.at + SILENT_FOR);

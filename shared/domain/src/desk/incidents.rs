@@ -322,7 +322,7 @@ impl Incidents {
             }
         }
         self.enter(id, &keys, incident.target.as_deref());
-        self.units.change(&incident.event.source, 0, flood::units(&incident));
+        self.units.change(incident.event.whose(), 0, flood::units(&incident));
         let row = Row::of(&incident);
         self.all.insert(id, Slot { incident, due: None, wake: None, row });
         self.look_at_symptom(id, fleet);
@@ -364,7 +364,7 @@ impl Incidents {
         let incident = Arc::clone(&slot.incident);
         slot.row.update(&incident);
         let after = Keys::of(&incident);
-        self.units.change(&incident.event.source, units, flood::units(&incident));
+        self.units.change(incident.event.whose(), units, flood::units(&incident));
         let mut moved = Moved { phase: incident.revision != revision, freed: None };
         if before != after {
             self.leave(id, &before, former.as_deref());

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Desk, Turn};
+use super::{Desk, Turn, events::NOT_YOURS};
 use crate::{
     event::{Delivery, Event, short_text},
     fact::Fact,
@@ -26,7 +26,11 @@ impl Desk {
             turn.answer(AnswerStatus::NotFound, None, message);
             return;
         };
-        let by = event.annotations.get("by").unwrap_or(&event.source).clone();
+        if !self.may_speak(id, event) {
+            turn.answer(AnswerStatus::Suppressed, Some(id), NOT_YOURS);
+            return;
+        }
+        let by = acknowledged_by(event);
         let known = self.incidents.get(&id).and_then(|it| it.acknowledged_by.as_ref());
         // The same said again, such as by a sender that did not hear us, decides nothing.
         if known != Some(&by) {
@@ -61,5 +65,15 @@ impl Desk {
         self.record(turn, None, Fact::Changed { delivery, change }, why);
         let message = "The change is recorded and shown to diagnoses.";
         turn.answer(AnswerStatus::Done, None, message);
+    }
+}
+
+/// Returns who looks at it: what was proven, and behind it whom the sender names.
+fn acknowledged_by(event: &Event) -> String {
+    let named = event.annotations.get("by").unwrap_or(&event.source);
+    match &event.origin {
+        None => named.clone(),
+        Some(origin) if *named == origin.name => named.clone(),
+        Some(origin) => format!("{} ({named})", origin.name),
     }
 }

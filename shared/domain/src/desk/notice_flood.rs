@@ -98,8 +98,8 @@ fn key_of(incident: &Incident) -> Option<&str> {
 
 /// Returns the keys under which an incident is counted.
 fn keys(incident: &Incident) -> Vec<String> {
-    let source = incident.event.source.to_string();
-    if incident.event.is_ours() { vec![source] } else { vec![source, String::new()] }
+    let whose = incident.event.whose().to_owned();
+    if incident.event.is_ours() { vec![whose] } else { vec![whose, String::new()] }
 }
 
 fn whose(key: &str) -> &str {

@@ -41,7 +41,7 @@ const FORM: u32 = 1;
 /// state that was folded by newer rules than ours is not taken up: the ledger would be folded
 /// on by others. Raised when the same ledger would give another state. Each message of the ledger
 /// names the rules of its leader, so that nobody folds it by older ones.
-pub const FOLD: u32 = 6;
+pub const FOLD: u32 = 7;
 /// Items of a list that one line holds.
 const ITEMS_MAX: usize = deliveries::PIECE;
 /// Size of the items after which a line is ended: what reads it holds a line in memory.

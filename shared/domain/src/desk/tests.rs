@@ -23,6 +23,7 @@ mod news;
 mod notice_floods;
 mod observable;
 mod order;
+mod origins;
 mod portions;
 mod quiet;
 mod recall;

@@ -11,7 +11,7 @@ use crate::id::digest;
 /// thousands can be remembered. Two events that differ never met on one in practice
 /// (2^-90 for a million of them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Delivery(u128);
+pub struct Delivery(pub(super) u128);
 
 /// Why a text is no delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

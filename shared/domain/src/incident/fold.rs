@@ -5,7 +5,7 @@ use super::{
     Reported, Retries, Step,
 };
 use crate::{
-    event::Event,
+    event::{self, Event},
     fact::Fact,
     guard::Authorized,
     view::Status,
@@ -206,7 +206,7 @@ impl Incident {
             Fact::RecoveryReported { by, .. } => {
                 self.said_over = true;
                 match by {
-                    Some(by) => drop(self.firing.remove(by)),
+                    Some(by) => self.ends(by),
                     None => self.firing.clear(),
                 }
                 self.lease = None;
@@ -323,6 +323,13 @@ impl Incident {
         }
     }
 
+    /// Notes that a sender does not report it any more; in a log that knew no origins its source
+    /// alone stood for it.
+    fn ends(&mut self, sender: &str) {
+        self.firing.remove(sender);
+        self.firing.remove(event::source_of(sender));
+    }
+
     fn has_reported(&mut self, attempt: u32, mode: FixMode, by: &str) {
         if self.reported.len() == REPORTED_MAX {
             self.reported.remove(0);
@@ -333,7 +340,7 @@ impl Incident {
     fn count(&mut self, event: &Event, n_events: usize) {
         self.hear(event);
         if self.firing.len() < FIRING_MAX {
-            self.firing.insert(event.source.clone());
+            self.firing.insert(event.sender().into_owned());
         }
         self.count += u64::try_from(n_events).unwrap_or(u64::MAX);
         self.lease = event.ends_at.or(self.lease);

@@ -1,15 +1,12 @@
 //! The event that opened an incident, kept small: there may be a hundred thousand.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use crate::event::{Delivery, Event, EventType, Severity};
-
-/// Sources of our own begin with this: what they report was seen by checks.
-const OURS: &str = "selfheal/";
+use crate::event::{self, Delivery, Event, EventType, Origin, RESERVED_PREFIX, Severity};
 
 /// The event that opened an incident, with the newest payload. What decisions look at is at
 /// hand, the rest is text until somebody wants to see it.
@@ -20,6 +17,8 @@ pub struct Opener {
     pub kind: EventType,
     /// Who observed it.
     pub source: Box<str>,
+    /// Who sent it, as it was proven.
+    pub origin: Option<Box<Origin>>,
     /// The target that the sender names.
     pub target: Option<Box<str>>,
     /// The highest severity that was told.
@@ -52,6 +51,7 @@ impl From<&Event> for Opener {
         Self {
             kind: event.kind.clone(),
             source: event.source.as_str().into(),
+            origin: event.origin.clone().map(Box::new),
             target: event.target.as_deref().map(Into::into),
             severity: event.severity,
             starts_at: event.starts_at,
@@ -83,10 +83,23 @@ fn seen_well(event: &Event) -> Option<bool> {
 }
 
 impl Opener {
+    /// Returns what tells its sender from all others.
+    #[must_use]
+    pub fn sender(&self) -> Cow<'_, str> {
+        event::sender(&self.source, self.origin.as_deref())
+    }
+
+    /// Returns whose it is where each sender has a limit: the origin, which its sender cannot
+    /// choose, or the source where none is known.
+    #[must_use]
+    pub fn whose(&self) -> &str {
+        self.origin.as_ref().map_or(&self.source, |it| &it.name)
+    }
+
     /// Returns whether an agent of ours has reported it: what it says was measured.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.source.starts_with(OURS)
+        self.source.starts_with(RESERVED_PREFIX)
     }
 
     /// Returns the event.

@@ -16,7 +16,7 @@ fn decisions() -> Vec<serde_json::Value> {
     let proof = json!({"passed": true, "samples_from": at(2000), "n_samples": 3});
     let facts = [
         json!({"kind": "opened", "target": "svc", "event": {"source": "s", "id": "1"}}),
-        json!({"kind": "repeated", "deliveries": [delivery("s", "2"), delivery("s", "3")], "event": {"source": "s", "id": "2"}}),
+        json!({"kind": "repeated", "deliveries": [sent("2"), sent("3")], "event": {"source": "s", "id": "2"}}),
         json!({"kind": "diagnosed", "report": {}}),
         json!({"kind": "fix_started", "attempt": 1}),
         json!({"kind": "fix_ended", "report": {}}),
@@ -51,7 +51,7 @@ fn good() -> History {
     record.extend((0..10).map(|n| entry(What::Well, 1900 + n * 100, 7)));
     let accepted = ["1", "2", "3"].map(|id| Accepted {
         id: id.to_owned(),
-        delivery: delivery("s", id),
+        delivery: sent(id),
         incident: Some("i1".to_owned()),
     });
     History {
@@ -89,6 +89,11 @@ fn cut(history: &mut History, n: usize) {
     history.logs.values_mut().for_each(|it| it.truncate(n));
 }
 
+/// Returns the delivery of an event.
+fn sent(id: &str) -> String {
+    delivery(&json!({"source": "s", "id": id}))
+}
+
 #[test]
 fn a_history_in_which_all_was_kept_is_good() {
     assert_eq!(judge(&good()), Verdict::default());
@@ -97,14 +102,14 @@ fn a_history_in_which_all_was_kept_is_good() {
 
 #[test]
 fn an_accepted_event_without_a_decision_is_lost() {
-    let lost = Accepted { id: "4".to_owned(), delivery: delivery("s", "4"), incident: None };
+    let lost = Accepted { id: "4".to_owned(), delivery: sent("4"), incident: None };
     assert_eq!(fallen(|it| it.accepted.push(lost)), ["lost"]);
 }
 
 #[test]
 fn an_event_that_counts_in_two_decisions_is_doubled() {
-    assert_eq!(fallen(|it| it.facts[1].deliveries.push(delivery("s", "1"))), ["doubled"]);
-    assert_eq!(fallen(|it| it.facts[1].deliveries.push(delivery("s", "2"))), ["doubled"]);
+    assert_eq!(fallen(|it| it.facts[1].deliveries.push(sent("1"))), ["doubled"]);
+    assert_eq!(fallen(|it| it.facts[1].deliveries.push(sent("2"))), ["doubled"]);
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub(super) const SUBJECT: Target = Target {
             bus::InboxSubject::Unknown => Verdict::Refused("unknown".to_owned()),
             bus::InboxSubject::Event { .. }
             | bus::InboxSubject::Frame(_)
+            | bus::InboxSubject::AgentEvents
             | bus::InboxSubject::Report(_)
             | bus::InboxSubject::Command { .. }
             | bus::InboxSubject::Timer => Verdict::Taken,

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use bus::topology::FRAME_BYTES_MAX;
+use bus::{Subjects, topology::FRAME_BYTES_MAX};
 use bytes::Bytes;
 use domain::{
     id::Position,
@@ -41,9 +41,19 @@ struct Queue {
 
 /// The lanes of one process.
 #[derive(Clone, Default)]
-pub(crate) struct Lanes(Rc<RefCell<BTreeMap<InputKind, Queue>>>, Rc<std::cell::Cell<u64>>);
+pub(crate) struct Lanes {
+    queues: Rc<RefCell<BTreeMap<InputKind, Queue>>>,
+    n_frames: Rc<std::cell::Cell<u64>>,
+    /// Whether its events go where those of our own agents go.
+    is_agent: bool,
+}
 
 impl Lanes {
+    /// Returns those of one of our own agents.
+    pub(crate) fn of_agent() -> Self {
+        Self { is_agent: true, ..Self::default() }
+    }
+
     /// Stores an input.
     pub(crate) async fn submit(
         &self,
@@ -58,7 +68,7 @@ impl Lanes {
         let (answer, answered) = oneshot::channel();
         let deadline = agent.now() + GIVE_UP;
         let is_writing = {
-            let mut lanes = self.0.borrow_mut();
+            let mut lanes = self.queues.borrow_mut();
             let queue = lanes.entry(kind).or_default();
             queue.waiting.push(Waiting { json, deadline, answer });
             std::mem::replace(&mut queue.is_writing, true)
@@ -73,7 +83,7 @@ impl Lanes {
     async fn write(&self, agent: &Agent, kind: InputKind) {
         loop {
             let frame: Vec<Waiting> = {
-                let mut lanes = self.0.borrow_mut();
+                let mut lanes = self.queues.borrow_mut();
                 let queue = lanes.entry(kind).or_default();
                 if queue.waiting.is_empty() {
                     queue.is_writing = false;
@@ -91,6 +101,15 @@ impl Lanes {
         }
     }
 
+    fn subject(&self, kind: InputKind) -> String {
+        let names = Subjects::new("selfheal");
+        if self.is_agent && kind == InputKind::Event {
+            names.agent_events()
+        } else {
+            names.frame(kind)
+        }
+    }
+
     async fn append(&self, agent: &Agent, kind: InputKind, frame: Vec<Waiting>) {
         let mut payload = vec![b'['];
         for (idx, input) in frame.iter().enumerate() {
@@ -101,15 +120,11 @@ impl Lanes {
         }
         payload.push(b']');
         let payload = Bytes::from(payload);
-        self.1.set(self.1.get() + 1);
-        let id = format!("{}/{}/{}", agent.member, kind.as_str(), self.1.get());
+        self.n_frames.set(self.n_frames.get() + 1);
+        let id = format!("{}/{}/{}", agent.member, kind.as_str(), self.n_frames.get());
         let last = frame.iter().map(|it| it.deadline).max().unwrap_or(0);
-        let op = Op::Append {
-            id: Some(id),
-            subject: format!("selfheal.frame.{}", kind.as_str()),
-            headers: Vec::new(),
-            payload,
-        };
+        let op =
+            Op::Append { id: Some(id), subject: self.subject(kind), headers: Vec::new(), payload };
         let mut outcome = Err(NotAccepted);
         while agent.now() < last {
             if let Some(Reply::Stored(seq)) = agent.call(op.clone(), TRY).await {

@@ -58,7 +58,7 @@ pub(crate) struct Post {
 }
 
 pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
-    let post = Post::default();
+    let post = Post { lanes: Lanes::of_agent(), ..Post::default() };
     let roster = Rc::new(Roster::default());
     let (owned, lanes) = (agent.clone(), post.lanes.clone());
     let verify = move |job| {

@@ -65,7 +65,7 @@ pub(crate) fn start(agent: &Agent, asked: UnboundedReceiver<Asked>) {
     agent.spawn(answer(agent.clone(), Rc::clone(&seat), asked));
     let office = Office {
         agent: agent.clone(),
-        lanes: Lanes::default(),
+        lanes: Lanes::of_agent(),
         seat,
         vigil: Rc::default(),
         is_from_start: Rc::default(),
