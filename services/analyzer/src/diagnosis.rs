@@ -1,23 +1,18 @@
-//! From findings to causes, ranked, with a cure for each where there is one.
+//! From findings to causes, ranked, with a runbook for each where there is one.
 
 use std::cmp::Reverse;
 
-use domain::wire::{DiagnoseWork, Evidence, Hypothesis, cause};
+use domain::{
+    catalogue::Catalogue,
+    wire::{DiagnoseWork, Evidence, HYPOTHESES_MAX, Hypothesis, cause},
+};
 
 use crate::{
-    case::Case,
-    catalogue::{Catalogue, Cure},
-    evidence,
-    findings::Findings,
-    rules::RULES,
-    suspicion::Suspicion,
+    case::Case, choice::wanted, evidence, findings::Findings, rules::RULES, suspicion::Suspicion,
 };
 
 /// The cause of an event that no rule explains and a runbook names.
 pub const REPORTED: &str = "reported";
-
-/// Hypotheses in one report: more than a person reads.
-const HYPOTHESES_MAX: usize = 10;
 
 /// Causes that do not explain why there is an event.
 const EXPLAIN_NOTHING: [&str; 3] =
@@ -72,7 +67,8 @@ fn suspect(case: &Case<'_>) -> Vec<Suspected> {
 fn report_event(case: &Case<'_>, catalogue: &Catalogue, suspected: &mut Vec<Suspected>) {
     let explains = |(cause, _): &Suspected| !EXPLAIN_NOTHING.contains(cause);
     let event = &case.work.event;
-    if suspected.iter().any(explains) || !catalogue.names_event(REPORTED, case.work, case.target) {
+    let names_event = || catalogue.names_event(&wanted(REPORTED, case.work, case.target));
+    if suspected.iter().any(explains) || !names_event() {
         return;
     }
     // Nobody shall close it because checks pass that are about something else.
@@ -95,28 +91,20 @@ fn hypothesis(
     let (confidence_percent, summary) = (suspicion.confidence_percent, suspicion.summary.clone());
     let elsewhere = suspicion.elsewhere.clone();
     let mut because = suspicion.into_because();
-    let cure = match (cause, outweighed_by) {
-        // What is healthy needs no fix, and what is not known gets none.
-        (
-            cause::HEALTHY | cause::NOT_OBSERVABLE | cause::EVIDENCE_INCOMPLETE | cause::STARTING,
-            _,
-        ) => Cure::None(Vec::new()),
-        (_, Some(by)) => Cure::None(vec![format!("no fix is proposed: {by} explains it better")]),
-        // A cure for the symptom must be meant for that, and not for the event alone.
-        // And what answers in its place must be looked at first, whatever the event.
-        (cause::DEPENDENCY_DOWN | cause::ANSWERED_BY_ANOTHER | cause::HOST_OVERLOADED, None) => {
-            catalogue.cure_by_name(cause, work, target)
-        }
-        (_, None) => catalogue.cure(cause, work, target),
+    let choice = match outweighed_by {
+        Some(by) => Err(vec![format!("no fix is proposed: {by} explains it better")]),
+        None => catalogue.choose(&wanted(cause, work, target)),
     };
-    let plan = match cure {
-        Cure::Plan(plan) => Some(*plan),
-        Cure::None(why) => {
+    let runbook = match choice {
+        Ok(runbook) => Some(runbook.name.clone()),
+        Err(why) => {
             because.extend(why);
             None
         }
     };
-    Hypothesis { cause: cause.to_owned(), confidence_percent, summary, because, elsewhere, plan }
+    let target = runbook.as_ref().map(|_| target.name.clone());
+    let cause = cause.to_owned();
+    Hypothesis { cause, confidence_percent, summary, because, elsewhere, runbook, target }
 }
 
 #[cfg(test)]
@@ -130,16 +118,13 @@ mod tests {
 
     fn run_with(scene: &Scene, own: &[&str]) -> Vec<Hypothesis> {
         let own: Vec<_> = own.iter().map(|text| testing::runbook(text)).collect();
-        let catalogue = Catalogue::built_in().unwrap().with(&own);
+        let catalogue = Catalogue::with(&own);
         diagnose(&scene.work, &scene.findings, &catalogue).hypotheses
     }
 
     /// Returns cause and runbook of each hypothesis, the likeliest first.
     fn told(hypotheses: &[Hypothesis]) -> Vec<(&str, Option<&str>)> {
-        hypotheses
-            .iter()
-            .map(|it| (it.cause.as_str(), it.plan.as_ref().map(|plan| plan.runbook.as_str())))
-            .collect()
+        hypotheses.iter().map(|it| (it.cause.as_str(), it.runbook.as_deref())).collect()
     }
 
     const DIES: &[(&str, Option<&str>)] = &[("process_exited", Some("restart-process"))];
@@ -166,7 +151,7 @@ mod tests {
         assert!(found[0].because[0].contains("pid 7 (shop)"), "{found:?}");
         let own = CACHE.replace("cache_stale", "service_down");
         let found = run_with(&dead("with a runbook for the event").oom(), &[&own]);
-        assert!(found.iter().all(|it| it.plan.is_none()), "{found:?}");
+        assert!(found.iter().all(|it| it.runbook.is_none()), "{found:?}");
     }
 
     #[test]
@@ -207,7 +192,7 @@ mod tests {
         let scene = Scene::process("sick").fails(HTTP, "status 503").needs("db", &[]);
         let found = run(&scene.dead_dependency("db"));
         assert_eq!(found[0].cause, "dependency_down");
-        assert_eq!((found[0].elsewhere.as_deref(), &found[0].plan), (Some("db"), &None));
+        assert_eq!((found[0].elsewhere.as_deref(), &found[0].runbook), (Some("db"), &None));
         assert_eq!(found[1].cause, "service_failing");
     }
 
@@ -257,7 +242,7 @@ mod tests {
     fn a_used_up_cure_is_told_and_not_proposed() {
         let scene = Scene::process("in vain").killed(9).tried("restart-process", 2);
         for hypothesis in run(&scene) {
-            assert_eq!(hypothesis.plan, None, "{}", hypothesis.cause);
+            assert_eq!(hypothesis.runbook, None, "{}", hypothesis.cause);
         }
         let hung =
             Scene::process("runs, in vain").fails(HTTP, "refused").tried("restart-process", 1);
@@ -300,7 +285,7 @@ mod tests {
         let mut scene = Scene::process("none");
         scene.work.target = None;
         scene.findings = Findings::none(scene.findings.now);
-        let catalogue = Catalogue::built_in().unwrap();
+        let catalogue = Catalogue::default();
         let found = diagnose(&scene.work, &scene.findings, &catalogue);
         assert_eq!(found.hypotheses, []);
         assert!(
@@ -310,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_scene_is_ranked_with_reasons_and_the_same_each_time() {
-        let catalogue = Catalogue::built_in().unwrap();
+        let catalogue = Catalogue::default();
         for scene in testing::all_scenes() {
             let found = diagnose(&scene.work, &scene.findings, &catalogue);
             let sorted = found.hypotheses.is_sorted_by_key(|it| Reverse(it.confidence_percent));

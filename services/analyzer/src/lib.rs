@@ -4,7 +4,7 @@
 //! out. Around it, [`start`] takes work, asks monitors, and reports before it acknowledges.
 
 mod case;
-mod catalogue;
+mod choice;
 mod diagnosis;
 mod ending;
 mod evidence;
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use domain::wire::WorkKind;
 use service::{BoxError, Context};
 
-pub use catalogue::{Catalogue, Error as CatalogueError};
 pub use diagnosis::{Diagnosis, REPORTED, diagnose};
 pub use findings::Findings;
 pub use gather::{is_doubtful, patience};
@@ -48,9 +47,8 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// When the catalogue or the broker cannot be used.
+/// When the broker cannot be used.
 pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
-    let built_in = Catalogue::built_in()?;
     context.probe.describe(&METRICS);
     let stop = context.stop.clone();
     let Some(topology) = stop.run_until_cancelled(context.bus.wait_for_topology()).await else {
@@ -59,7 +57,7 @@ pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
     topology?;
     let bench = Arc::new(work::Bench {
         inbox: context.bus.inbox_writer(),
-        live: live::Live::new(&context.bus, built_in),
+        live: live::Live::new(&context.bus),
         bus: context.bus.clone(),
         member_id: context.member_id.clone(),
         stop: stop.clone(),

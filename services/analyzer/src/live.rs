@@ -4,14 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bus::Bus;
 use bytes::Bytes;
-use domain::config::Config;
+use domain::{catalogue::Catalogue, config::Config};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, timeout_at},
 };
 use tracing::{info, warn};
-
-use crate::catalogue::Catalogue;
 
 /// Work comes from a configuration, so there is one; after our start its copy may come a
 /// moment later than the first work.
@@ -20,7 +18,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Follows the active configuration.
 pub(crate) struct Live {
     bus: Bus,
-    built_in: Catalogue,
     /// Until then, the first work waits for the first configuration.
     wait_until: Instant,
     state: Mutex<State>,
@@ -34,11 +31,11 @@ struct State {
 }
 
 impl Live {
-    pub(crate) fn new(bus: &Bus, built_in: Catalogue) -> Self {
+    pub(crate) fn new(bus: &Bus) -> Self {
         let configs = bus.config_store().watch();
-        let current = Arc::new(built_in.clone());
+        let current = Arc::new(Catalogue::default());
         let state = Mutex::new(State { configs, revision: 0, current });
-        Self { bus: bus.clone(), built_in, wait_until: Instant::now() + FIRST_WAIT, state }
+        Self { bus: bus.clone(), wait_until: Instant::now() + FIRST_WAIT, state }
     }
 
     /// Returns the catalogue of the newest configuration that is known here.
@@ -58,7 +55,7 @@ impl Live {
             match serde_json::from_slice::<Config>(&bytes) {
                 Ok(config) => {
                     info!(revision, n_runbooks = config.runbooks.len(), "configuration taken");
-                    state.current = Arc::new(self.built_in.with(&config.runbooks));
+                    state.current = Arc::new(Catalogue::with(&config.runbooks));
                 }
                 Err(error) => {
                     warn!(revision, %error, "configuration cannot be read, the one before is kept");

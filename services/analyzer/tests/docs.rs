@@ -7,9 +7,10 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use analyzer::{Catalogue, causes};
+use analyzer::causes;
 use domain::{
     action::ActionName,
+    catalogue::Catalogue,
     config::{self, Config},
     target::Target,
 };
@@ -27,7 +28,7 @@ fn examples() -> Vec<Config> {
 
 #[test]
 fn the_table_of_causes_is_that_of_the_rules() {
-    let catalogue = Catalogue::built_in().unwrap();
+    let catalogue = Catalogue::default();
     let rows = causes().into_iter().fold(String::new(), |mut rows, (cause, finds)| {
         let cures = catalogue.runbooks().iter();
         let cures = cures.filter(|it| it.when.causes.iter().any(|one| one == cause));

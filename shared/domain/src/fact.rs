@@ -13,8 +13,8 @@ use crate::{
     silence::{Cause, Silence, SilenceId},
     view::HeldConfig,
     wire::{
-        AnalysisReport, Change, FixMode, FixOutcome, FixReport, NoticeReport, StepReport,
-        VerificationReport,
+        Change, Evidence, FixMode, FixOutcome, FixReport, NoticeReport, StepReport,
+        VerificationReport, WorkRef,
     },
 };
 
@@ -34,6 +34,42 @@ pub struct Decision {
     pub fact: Fact,
     /// Why, in one sentence.
     pub reason: String,
+}
+
+/// What an analyzer found, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Diagnosis {
+    /// The work that this answers.
+    pub work: WorkRef,
+    /// The member that did it.
+    pub by: String,
+    /// Possible causes, the likeliest first. Empty when no diagnosis rule matched.
+    pub hypotheses: Vec<DiagnosedCause>,
+    /// What was looked at.
+    pub evidence: Vec<Evidence>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A possible cause, and the plan that the supervisor made for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiagnosedCause {
+    /// Name of the cause, such as `process_exited`.
+    pub cause: String,
+    /// How sure the rule is, in per cent.
+    pub confidence_percent: u8,
+    /// One line for people.
+    pub summary: String,
+    /// What speaks for it, in words; then why the runbook that was proposed gives no plan, if
+    /// it gives none.
+    pub because: Vec<String>,
+    /// The target that is the cause, when it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
+    /// What the proposed runbook does, by the catalogue and the configuration in force. Made for
+    /// the cause that is acted upon alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// What was decided.
@@ -242,8 +278,8 @@ pub enum Fact {
     },
     /// An analyzer reported.
     Diagnosed {
-        /// Its report.
-        report: Box<AnalysisReport>,
+        /// Its report, with the plans that the supervisor made.
+        report: Box<Diagnosis>,
         /// Index of the hypothesis that is acted upon.
         chosen: Option<usize>,
     },

@@ -22,7 +22,7 @@ pub use step::Step;
 
 use crate::{
     access::Proof,
-    fact::{Escalation, Fact},
+    fact::{DiagnosedCause, Escalation, Fact},
     guard::{self, Authorized},
     id::IncidentId,
     plan::Plan,
@@ -30,7 +30,7 @@ use crate::{
     span::Span,
     target::Target,
     view::Status,
-    wire::{AttemptRecord, Evidence, FixMode, Hypothesis, VerificationReport, WorkRef},
+    wire::{AttemptRecord, Evidence, FixMode, VerificationReport, WorkRef},
 };
 
 /// Added to a fix's own time before its report is not waited for any more: when it is over, no
@@ -266,7 +266,7 @@ pub struct Incident {
     /// What was tried.
     pub attempts: Vec<AttemptRecord>,
     /// The last diagnosis.
-    pub hypotheses: Vec<Hypothesis>,
+    pub hypotheses: Vec<DiagnosedCause>,
     /// What it looked at.
     pub evidence: Vec<Evidence>,
     /// Since when guards hold its plans; a plan that is made anew meanwhile changes nothing.
@@ -461,6 +461,14 @@ impl Incident {
         self.attempt
             .saturating_sub(self.attempts_before_retry)
             .saturating_sub(self.attempts_returned)
+    }
+
+    /// Returns the attempts since a person or news asked to try again: what was tried before
+    /// does not speak against a runbook.
+    #[must_use]
+    pub fn tried(&self) -> &[AttemptRecord] {
+        let before = self.attempts.partition_point(|it| it.attempt <= self.attempts_before_retry);
+        self.attempts.get(before..).unwrap_or_default()
     }
 
     /// Returns whether it waits, for a person or for time, so that news change what is to be

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod action;
 pub mod autonomy;
+pub mod catalogue;
 pub mod check;
 pub mod config;
 pub mod desk;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     action::{self, StepSpec},
     check::Check,
-    event::Event,
+    event::EventType,
     plan::{self, Parts, Plan, Risk, Step, Success},
     policy::Autonomy,
     span::Span,
@@ -65,6 +65,11 @@ pub struct When {
     /// Types of the event that opened the incident.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
+    /// Who sent that event: names of origins, such as `integration:grafana`, and of our own agents,
+    /// such as `selfheal/monitor`. In them `*` stands for any text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub sources: Vec<String>,
     /// Names of targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
@@ -119,14 +124,16 @@ impl When {
 }
 
 impl Runbook {
-    /// Returns whether the runbook applies to this cause on this target.
+    /// Returns whether the runbook applies to this cause on this target, after an event of this
+    /// type from this source.
     #[must_use]
-    pub fn applies(&self, cause: &str, event: &Event, target: &Target) -> bool {
+    pub fn applies(&self, cause: &str, event: &EventType, source: &str, target: &Target) -> bool {
         let when = &self.when;
         let any = |list: &[String], it: &str| list.is_empty() || list.iter().any(|one| one == it);
         !when.is_empty()
             && any(&when.causes, cause)
-            && any(&when.events, event.kind.as_str())
+            && any(&when.events, event.as_str())
+            && (when.sources.is_empty() || when.sources.iter().any(|it| is_like(it, source)))
             && any(&when.targets, &target.name)
             && when.labels.iter().all(|(key, value)| target.labels.get(key) == Some(value))
             && when
@@ -180,5 +187,56 @@ impl Runbook {
             },
         })
         .map_err(|source| Error::Plan(self.name.clone(), source))
+    }
+}
+
+/// Returns whether a text is like a pattern, in which `*` stands for any text.
+fn is_like(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some((_, behind)) = rest.split_once(part) else { return false };
+        rest = behind;
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, wanted) in [
+            ("grafana", "grafana", true),
+            ("grafana", "grafana/1", false),
+            ("grafana", "my grafana", false),
+            ("grafana/*", "grafana/", true),
+            ("grafana/*", "grafana", false),
+            ("*", "", true),
+            ("*/monitor", "selfheal/monitor", true),
+            ("*/monitor", "selfheal/monitors", false),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("**", "x", true),
+            ("a*ä", "aä", true),
+        ] {
+            assert_eq!(is_like(pattern, text), wanted, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_runbook_with_sources_is_for_events_of_those_alone() {
+        let text = r#"{"name": "flush", "title": "t", "risk": "low",
+            "when": {"events": ["cache_stale"], "sources": ["integration:*", "selfheal/monitor"]},
+            "steps": [{"action": "docker.restart"}]}"#;
+        let runbook: Runbook = serde_json::from_str(text).unwrap();
+        let (event, target) = (EventType::known("cache_stale"), Target::named("cache"));
+        let applies = |source| runbook.applies("reported", &event, source, &target);
+        assert!(applies("integration:grafana") && applies("selfheal/monitor"));
+        assert!(!applies("who-cares") && !applies("token:integration:x") && !applies(""));
     }
 }

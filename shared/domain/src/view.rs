@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Event, Severity},
-    fact::Decision,
+    fact::{Decision, DiagnosedCause},
     id::{IncidentId, Position},
     plan::Plan,
     silence::{Cause, Silence, Window},
-    wire::{AttemptRecord, Evidence, Hypothesis},
+    wire::{AttemptRecord, Evidence},
 };
 
 pub use alerts::{AlertView, Alerts, AlertsFrom};
@@ -222,7 +222,7 @@ pub struct IncidentDetail {
     /// The event that opened it, with the newest payload.
     pub event: Event,
     /// The last diagnosis, the likeliest cause first.
-    pub hypotheses: Vec<Hypothesis>,
+    pub hypotheses: Vec<DiagnosedCause>,
     /// What that diagnosis looked at.
     pub evidence: Vec<Evidence>,
     /// What was tried.

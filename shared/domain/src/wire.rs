@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -295,8 +295,12 @@ pub struct AnalysisReport {
     pub took_ms: u64,
 }
 
-/// A possible cause.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Causes in one report that are looked at: more than a person reads.
+pub const HYPOTHESES_MAX: usize = 10;
+
+/// A possible cause, as an analyzer reports it. It names a runbook and nothing of what that
+/// does: the supervisor makes the plan ([`crate::fact::DiagnosedCause`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Hypothesis {
     /// Name of the cause, such as `process_exited`; see [`cause`] for those that the
     /// supervisor treats in a way of its own.
@@ -310,9 +314,51 @@ pub struct Hypothesis {
     /// The target that is the cause, when it is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<String>,
-    /// The cure, if the catalogue has one that has not been used up.
+    /// Name of the runbook that is proposed, if the catalogue has one that has not been used up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Plan>,
+    pub runbook: Option<String>,
+    /// The target that it is proposed for: that of the incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// A possible cause as it arrives. An analyzer of a former version sends a whole plan: its
+/// runbook is taken as the proposal, and whatever else it holds is not read.
+#[derive(Deserialize)]
+struct SentHypothesis {
+    cause: String,
+    confidence_percent: u8,
+    summary: String,
+    because: Vec<String>,
+    #[serde(default)]
+    elsewhere: Option<String>,
+    #[serde(default)]
+    runbook: Option<String>,
+    #[serde(default)]
+    target: Option<String>,
+    #[serde(default)]
+    plan: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for Hypothesis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let sent = SentHypothesis::deserialize(deserializer)?;
+        let plan = sent.plan.unwrap_or_default();
+        let of_plan = |key: &str| plan.get(key).and_then(Value::as_str).map(str::to_owned);
+        let target = match &sent.runbook {
+            Some(_) => sent.target,
+            None => sent.target.or_else(|| of_plan("target")),
+        };
+        Ok(Self {
+            cause: sent.cause,
+            confidence_percent: sent.confidence_percent,
+            summary: sent.summary,
+            because: sent.because,
+            elsewhere: sent.elsewhere,
+            runbook: sent.runbook.or_else(|| of_plan("runbook")),
+            target,
+        })
+    }
 }
 
 /// Causes that the supervisor treats in a way of its own.

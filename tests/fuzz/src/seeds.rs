@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use analyzer::Catalogue;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    catalogue::{Case, Catalogue},
     config::Config,
     desk::{Desk, FOLD},
     event::{Event, EventType, Severity},
@@ -247,18 +247,24 @@ fn answer(kind: WorkKind, payload: &[u8], config: &Config) -> Input {
     }
 }
 
-/// Finds that the process has ended, and the first plan that fits.
+/// Finds that the process has ended, and the first runbook that fits.
 fn diagnosis(payload: &[u8], config: &Config) -> AnalysisReport {
     let by = "hand-1".to_owned();
     let work: DiagnoseWork = serde_json::from_slice(payload).unwrap();
-    let target = work.target.clone();
-    let catalogue = Catalogue::built_in().unwrap().with(&config.runbooks);
-    let plan = target.and_then(|target| {
-        let runbooks = catalogue.runbooks().iter();
-        let mut plans = runbooks
-            .filter_map(|it| it.plan("process_exited", &target, work.soak, work.within).ok());
-        plans.next()
+    let catalogue = Catalogue::with(&config.runbooks);
+    let runbook = work.target.as_ref().and_then(|target| {
+        let case = Case {
+            cause: "process_exited",
+            event: &work.event.kind,
+            source: work.event.whose(),
+            target,
+            tried: &work.attempts,
+            soak: work.soak,
+            within: work.within,
+        };
+        catalogue.choose(&case).ok().map(|it| it.name.clone())
     });
+    let target = work.target.map(|it| it.name);
     AnalysisReport {
         work: work.work,
         by,
@@ -268,7 +274,8 @@ fn diagnosis(payload: &[u8], config: &Config) -> AnalysisReport {
             summary: "it has ended".to_owned(),
             because: vec!["its exit code is 137".to_owned()],
             elsewhere: None,
-            plan,
+            runbook,
+            target,
         }],
         evidence: vec![Evidence {
             source: "process".to_owned(),

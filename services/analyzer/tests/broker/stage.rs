@@ -197,6 +197,5 @@ impl Reports {
 }
 
 pub(crate) fn runbooks(report: &AnalysisReport) -> Vec<&str> {
-    let plans = report.hypotheses.iter().filter_map(|it| it.plan.as_ref());
-    plans.map(|plan| plan.runbook.as_str()).collect()
+    report.hypotheses.iter().filter_map(|it| it.runbook.as_deref()).collect()
 }

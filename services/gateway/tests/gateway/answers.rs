@@ -181,7 +181,7 @@ async fn a_link_that_says_no_calls_a_person_with_the_reason() {
         "{why}"
     );
     // The same plan waits again, and needs another yes.
-    office.propose_again(id, "db").await;
+    office.propose_again(id).await;
     let answer = gateway.post(&path).body("decision=approve&name=Ann").send().await.unwrap();
     assert_eq!(answer.status(), 409);
     let page = answer.text().await.unwrap();

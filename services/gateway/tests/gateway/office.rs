@@ -6,13 +6,10 @@ use std::sync::{Arc, Mutex};
 use bus::{Bus, Server, testing::Broker};
 use chrono::Utc;
 use domain::{
-    check::Check,
     config::Config,
     desk::Desk,
     event::Event,
     id::{IncidentId, Position},
-    plan::{Parts, Plan, Risk, Step, Success},
-    span::Span,
     view::{IncidentDetail, Query, TimelineEntry},
     wire::{AnalysisReport, Command, Envelope, Evidence, Hypothesis, Input, Verb, WorkKind},
 };
@@ -34,13 +31,21 @@ impl Drop for Office {
     }
 }
 
-/// Reads a configuration, with targets `db` and `api`.
+/// Reads a configuration, with targets `db` and `api`, and a runbook that needs an approval.
 pub(crate) fn config(notify: &str) -> Config {
     let text = format!(
-        "targets:\n  - {{name: db, labels: {{team: data}}, docker: {{container: db}}}}\n  - {{name: api, docker: {{container: api}}}}\npolicy: {{retry: {{for: 0s}}}}\nnotify:\n{notify}"
+        "targets:\n  - {{name: db, labels: {{team: data}}, docker: {{container: db}}}}\n  - {{name: api, docker: {{container: api}}}}\npolicy: {{retry: {{for: 0s}}}}\n{RUNBOOK}notify:\n{notify}"
     );
     domain::config::parse(&text).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
+
+const RUNBOOK: &str = "runbooks:
+  - name: fail-over
+    title: Restart <it>
+    when: {causes: [container_exited]}
+    risk: medium
+    steps: [{name: restart, action: docker.restart}]
+";
 
 impl Office {
     /// Opens one with this configuration.
@@ -92,30 +97,30 @@ impl Office {
     /// Says that a plan of medium risk would cure it: an approval is wanted.
     pub(crate) async fn propose(&self, target: &str) -> (IncidentId, String) {
         let id = self.down(target).await;
-        let plan = plan(target);
-        let hash = plan.hash();
-        self.diagnose(id, Some(plan)).await;
+        self.diagnose(id, Some("fail-over")).await;
         self.waits_for(id, "approval_requested").await;
+        let hash = self.desk.lock().unwrap().incident(id).unwrap().plan().unwrap().hash();
         (id, hash)
     }
 
     /// Proposes the same plan again, after somebody has asked for another try.
-    pub(crate) async fn propose_again(&self, id: IncidentId, target: &str) {
+    pub(crate) async fn propose_again(&self, id: IncidentId) {
         self.command(Verb::Retry { incident: id }).await;
         drop(self.decided(id, "retried", 1).await);
-        self.diagnose(id, Some(plan(target))).await;
+        self.diagnose(id, Some("fail-over")).await;
         drop(self.decided(id, "approval_requested", 2).await);
     }
 
-    async fn diagnose(&self, id: IncidentId, plan: Option<Plan>) {
+    async fn diagnose(&self, id: IncidentId, runbook: Option<&str>) {
         let work = self.desk.lock().unwrap().incident(id).unwrap().work();
-        let hypothesis = |plan| Hypothesis {
+        let hypothesis = |runbook: &str| Hypothesis {
             cause: "container_exited".to_owned(),
             confidence_percent: 90,
             summary: "it has <exited> & stays so".to_owned(),
             because: vec!["exit code 137".to_owned()],
             elsewhere: None,
-            plan: Some(plan),
+            runbook: Some(runbook.to_owned()),
+            target: None,
         };
         let evidence = Evidence {
             source: "container".to_owned(),
@@ -123,7 +128,7 @@ impl Office {
             summary: "exited (137) 3 s ago".to_owned(),
             detail: serde_json::Value::Null,
         };
-        let hypotheses = plan.map(hypothesis).into_iter().collect();
+        let hypotheses = runbook.map(hypothesis).into_iter().collect();
         let metric = Evidence {
             source: Evidence::METRIC.to_owned(),
             summary: "error rate: 0.25 /s".to_owned(),
@@ -177,32 +182,6 @@ impl Office {
         let desk = self.desk.lock().unwrap();
         desk.open_incidents().filter_map(|it| Some(desk.detail(it.id)?.timeline)).collect()
     }
-}
-
-fn plan(target: &str) -> Plan {
-    let check = Check { tcp: Some("127.0.0.1:5432".to_owned()), ..Check::blank() };
-    Plan::new(Parts {
-        runbook: "fail-over".to_owned(),
-        title: "Restart <it>".to_owned(),
-        cause: "container_exited".to_owned(),
-        target: target.to_owned(),
-        zone: "default".to_owned(),
-        risk: Risk::Medium,
-        autonomy: None,
-        steps: vec![Step {
-            name: "restart".to_owned(),
-            action: domain::action::Action::DockerRestart { container: target.to_owned() },
-            timeout: Span::from_secs(30),
-            pre_check: None,
-            undo: None,
-        }],
-        success: Success {
-            checks: vec![check],
-            soak: Span::from_secs(3),
-            within: Span::from_secs(30),
-        },
-    })
-    .unwrap()
 }
 
 async fn read(bus: Bus, desk: Arc<Mutex<Desk>>) {

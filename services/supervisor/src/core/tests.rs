@@ -477,7 +477,8 @@ fn the_next_measurement_of_a_target_is_published_when_the_former_has_ended() {
             summary: "all checks pass".to_owned(),
             because: vec!["all checks pass".to_owned()],
             elsewhere: None,
-            plan: None,
+            runbook: None,
+            target: None,
         };
         let (by, hypotheses) = ("analyzer".to_owned(), vec![hypothesis]);
         let report = AnalysisReport { work, by, hypotheses, evidence: Vec::new(), took_ms: 1 };

@@ -29,7 +29,7 @@ pub(super) fn finding(path: impl Into<String>, message: impl Into<String>, hint:
 }
 
 /// Names of the built-in runbooks, so that a policy about one is not a mistake.
-/// The analyzer's catalogue is the truth; a test over there compares.
+/// The catalogue is the truth; a test over there compares.
 #[must_use]
 pub fn known_runbooks() -> &'static [&'static str] {
     &[
@@ -44,7 +44,7 @@ pub fn known_runbooks() -> &'static [&'static str] {
     ]
 }
 
-/// Returns the risk of a built-in runbook; a test of the analyzer's catalogue compares.
+/// Returns the risk of a built-in runbook; a test of the catalogue compares.
 #[must_use]
 pub fn built_in_risk(name: &str) -> Option<Risk> {
     match name {
@@ -303,6 +303,16 @@ pub(super) fn runbook_findings(runbook: &Runbook, targets: &[Target]) -> Vec<Fin
             "the condition names neither a cause nor an event type, so it matches nothing",
             "add `causes: [process_exited]` or `events: [service_down]`",
         ));
+    }
+    for (idx, pattern) in runbook.when.sources.iter().enumerate() {
+        if pattern.is_empty() {
+            let hint = "such as `integration:grafana`; without `sources`, every source counts";
+            found.push(finding(
+                format!("when.sources[{idx}]"),
+                "an empty name matches no source",
+                hint,
+            ));
+        }
     }
     if runbook.steps.is_empty() {
         found.push(finding("steps", "there is no step", "name at least one action"));

@@ -2,10 +2,12 @@
 
 use super::{Desk, Turn, observable::Proof, reopen};
 use crate::{
-    fact::{Escalation, Fact},
+    catalogue::Case,
+    fact::{DiagnosedCause, Diagnosis, Escalation, Fact},
     id::IncidentId,
-    incident::{Phase, Purpose},
-    wire::{AnalysisReport, Hypothesis, cause},
+    incident::{Incident, Phase, Purpose},
+    plan::Plan,
+    wire::{AnalysisReport, HYPOTHESES_MAX, Hypothesis, cause},
 };
 
 /// A hypothesis that is less sure than this is shown, but nothing is done about it.
@@ -28,28 +30,24 @@ impl Desk {
         }
         let has_target = incident.target.is_some();
         let n_tried = incident.n_tried();
-        let usable = |it: &&Hypothesis| {
-            CONFIDENCE_MIN_PERCENT <= it.confidence_percent
-                && !it.because.is_empty()
-                && (it.plan.is_some() || is_well(&it.cause) || it.cause == cause::DEPENDENCY_DOWN)
-        };
-        let chosen = report.hypotheses.iter().position(|it| usable(&it));
-        let hypothesis = chosen.and_then(|idx| report.hypotheses.get(idx)).cloned();
+        let (diagnosis, chosen) = self.judge(incident, report);
+        let hypothesis = chosen.and_then(|idx| diagnosis.hypotheses.get(idx)).cloned();
         let exhausted = self.config.policy.attempts <= n_tried;
         // A plan that may not be tried any more is not proposed.
         let plan_wanted = hypothesis.as_ref().is_some_and(|it| it.plan.is_some());
         let kept = chosen.filter(|_| !(exhausted && plan_wanted));
-        let fact = Fact::Diagnosed { report: Box::new(report.clone()), chosen: kept };
-        let told = hypothesis.as_ref().or_else(|| report.hypotheses.first());
+        let told = hypothesis.as_ref().or_else(|| diagnosis.hypotheses.first());
         let why = told.map_or_else(
             || "no diagnosis rule matched".to_owned(),
             |it| format!("{}: {}", it.summary, it.because.join("; ")),
         );
+        let first = diagnosis.hypotheses.first().cloned();
+        let fact = Fact::Diagnosed { report: Box::new(diagnosis), chosen: kept };
         self.record(turn, Some(id), fact, why);
         match hypothesis {
             Some(it) if is_well(&it.cause) && has_target => self.recheck(turn, id),
             Some(it) if is_well(&it.cause) => {
-                self.escalate_without_plan(turn, id, report, has_target, n_tried);
+                self.escalate_without_plan(turn, id, first.as_ref(), has_target, n_tried);
             }
             Some(it) if it.cause == cause::DEPENDENCY_DOWN && it.plan.is_none() => {
                 self.blame(turn, id, &it);
@@ -59,20 +57,86 @@ impl Desk {
                 self.escalate(turn, id, Escalation::AttemptsExhausted, why);
             }
             Some(_) => {}
-            None => self.escalate_without_plan(turn, id, report, has_target, n_tried),
+            None => self.escalate_without_plan(turn, id, first.as_ref(), has_target, n_tried),
         }
         self.settle(turn);
+    }
+
+    /// Takes what was reported, and makes the plan of the first cause that can be acted upon:
+    /// a report names causes and runbooks, and what is done is said by the catalogue and the
+    /// configuration in force. Returns which cause that is, too.
+    fn judge(&self, incident: &Incident, report: &AnalysisReport) -> (Diagnosis, Option<usize>) {
+        let mut chosen = None;
+        let mut hypotheses = Vec::new();
+        for (idx, said) in report.hypotheses.iter().take(HYPOTHESES_MAX).enumerate() {
+            let mut found = DiagnosedCause {
+                cause: said.cause.clone(),
+                confidence_percent: said.confidence_percent,
+                summary: said.summary.clone(),
+                because: said.because.clone(),
+                elsewhere: said.elsewhere.clone(),
+                plan: None,
+            };
+            let is_sure =
+                CONFIDENCE_MIN_PERCENT <= said.confidence_percent && !said.because.is_empty();
+            if is_sure && chosen.is_none() {
+                match self.plan_of(incident, said) {
+                    Some(Ok(plan)) => found.plan = Some(plan),
+                    Some(Err(why)) => found.because.push(why),
+                    None => {}
+                }
+                let needs_no_plan = is_well(&said.cause) || said.cause == cause::DEPENDENCY_DOWN;
+                chosen = (found.plan.is_some() || needs_no_plan).then_some(idx);
+            }
+            hypotheses.push(found);
+        }
+        let diagnosis = Diagnosis {
+            work: report.work,
+            by: report.by.clone(),
+            hypotheses,
+            evidence: report.evidence.clone(),
+            took_ms: report.took_ms,
+        };
+        (diagnosis, chosen)
+    }
+
+    /// Returns the plan for what an analyzer proposes, or why there is none. `None` when it
+    /// proposes nothing.
+    fn plan_of(&self, incident: &Incident, said: &Hypothesis) -> Option<Result<Plan, String>> {
+        let runbook = said.runbook.as_deref()?;
+        let own = incident.target.as_deref();
+        if said.target.as_deref().is_some_and(|it| Some(it) != own) {
+            // What is wrong with another target is the matter of an incident of that target.
+            let own = own.unwrap_or("no configured target");
+            return Some(Err(format!(
+                "the proposed runbook is for another target than that of the incident, `{own}`"
+            )));
+        }
+        let target = own.and_then(|name| self.config.target(name));
+        let Some(target) = target else {
+            return Some(Err("without a configured target there is no plan".to_owned()));
+        };
+        let case = Case {
+            cause: &said.cause,
+            event: &incident.event.kind,
+            source: incident.event.whose(),
+            target,
+            tried: incident.tried(),
+            soak: self.config.policy.soak,
+            within: self.config.policy.verify_within,
+        };
+        Some(self.config.catalogue().plan(runbook, &case))
     }
 
     fn escalate_without_plan(
         &mut self,
         turn: &mut Turn,
         id: IncidentId,
-        report: &AnalysisReport,
+        first: Option<&DiagnosedCause>,
         has_target: bool,
         n_tried: u32,
     ) {
-        let (why, text) = match report.hypotheses.first() {
+        let (why, text) = match first {
             _ if !has_target => (
                 Escalation::UnknownTarget,
                 "no configured target fits the event; add one, or a selector that finds it"
@@ -126,16 +190,18 @@ impl Desk {
     }
 
     /// Makes the incident a symptom of the one on the target that was found to be the cause.
-    fn blame(&mut self, turn: &mut Turn, id: IncidentId, hypothesis: &Hypothesis) {
+    fn blame(&mut self, turn: &mut Turn, id: IncidentId, hypothesis: &DiagnosedCause) {
         if self.flaps(turn, id) {
             return;
         }
         let on = hypothesis.elsewhere.clone().unwrap_or_default();
-        let own = self.incidents.get(&id).and_then(|it| it.target.clone());
-        let cause = if own.as_deref() == Some(on.as_str()) {
-            None
-        } else {
+        let own = self.incidents.get(&id).and_then(|it| it.target.as_deref());
+        let needed = own.map(|it| self.config.dependencies(it)).unwrap_or_default();
+        // A report opens no incident on what the target does not need.
+        let cause = if needed.iter().any(|it| it.name == on) {
             self.open_cause(turn, &on, &hypothesis.summary)
+        } else {
+            None
         };
         let still = self.incidents.get(&id).is_some_and(|it| it.phase == Phase::Diagnosing);
         match cause {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    catalogue::Catalogue,
     config::{self, Config, Lookup},
     event::Event,
     notify::Notify,
@@ -23,6 +24,8 @@ struct Inner {
     config: Config,
     hash: String,
     not_understood: Option<String>,
+    /// The built-in runbooks and its own.
+    catalogue: Catalogue,
     /// Who is told of what, with those of the older form.
     people: Notify,
     by_name: BTreeMap<String, usize>,
@@ -49,6 +52,7 @@ impl Deref for Fleet {
 impl Fleet {
     pub(super) fn new(config: Config) -> Self {
         let mut inner = Inner { hash: config.hash(), config, ..Inner::default() };
+        inner.catalogue = Catalogue::with(&inner.config.runbooks);
         inner.people = inner.config.notify.with(&inner.config.policy.notify);
         inner.not_understood = inner.config.unknown.as_ref().map(|unknown| {
             let fields = unknown.fields.join(", ");
@@ -77,6 +81,11 @@ impl Fleet {
     /// Returns why no fix may be begun under a configuration of a newer version.
     pub(super) fn not_understood(&self) -> Option<&str> {
         self.0.not_understood.as_deref()
+    }
+
+    /// Returns the runbooks in force.
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
     }
 
     /// Returns who is told of what.

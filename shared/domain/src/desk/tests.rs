@@ -15,6 +15,7 @@ mod correlation;
 mod crowds;
 mod diagnosis;
 mod floods;
+pub(super) mod forged;
 mod guards;
 mod histories;
 mod limits;

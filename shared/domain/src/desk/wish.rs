@@ -183,9 +183,6 @@ impl Desk {
         let recent = std::iter::successors(Some(incident), earlier);
         let mut recent_incidents: Vec<_> = recent.take(20).map(|it| it.opened_at).collect();
         recent_incidents.reverse();
-        // What was tried before a person asked for another try does not speak against it.
-        let tried =
-            incident.attempts.iter().filter(|it| incident.attempts_before_retry < it.attempt);
         let concerns = |it: &&Change| match &it.target {
             Some(changed) => changed == name || dependencies.iter().any(|it| it.name == *changed),
             None => true,
@@ -201,7 +198,7 @@ impl Desk {
             measures: target.map(|it| it.evidence.clone()).unwrap_or_default(),
             sick_dependencies: sick.collect(),
             dependencies,
-            attempts: tried.cloned().collect(),
+            attempts: incident.tried().to_vec(),
             recent_incidents,
             changes,
             soak: self.config.policy.soak,

@@ -1,10 +1,11 @@
 //! The analyzer: asks monitors as `analyzer::gather` does, and judges with
 //! `analyzer::diagnose`.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
-use ::analyzer::{Catalogue, Findings, diagnose, is_doubtful, patience, report_id, report_of};
+use ::analyzer::{Findings, diagnose, is_doubtful, patience, report_id, report_of};
 use domain::{
+    catalogue::Catalogue,
     target::Target,
     wire::{DiagnoseWork, Envelope, Hypothesis, Input, ProbeReply, ProbeRequest, WorkKind, cause},
 };
@@ -30,34 +31,21 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) fn start(agent: &Agent) {
     let lanes = Lanes::default();
-    let catalogue = thread_catalogue();
     let owned = agent.clone();
     let work = move |job: Job| {
         let (agent, lanes) = (owned.clone(), lanes.clone());
-        let catalogue = Rc::clone(&catalogue);
-        async move { run(&agent, &lanes, &catalogue, &job).await }
+        async move { run(&agent, &lanes, &job).await }
     };
     agent.spawn(hand::serve(agent.clone(), WorkKind::Diagnose, 16, work));
 }
 
-/// Reading the built-in runbooks takes long, and they never change.
-fn thread_catalogue() -> Rc<Catalogue> {
-    thread_local! {
-        static BUILT_IN: Rc<Catalogue> =
-            Rc::new(Catalogue::built_in().expect("the built-in runbooks can be read"));
-    }
-    BUILT_IN.with(Rc::clone)
-}
-
-async fn run(agent: &Agent, lanes: &Lanes, built_in: &Catalogue, job: &Job) -> Fate {
+async fn run(agent: &Agent, lanes: &Lanes, job: &Job) -> Fate {
     let work: DiagnoseWork = serde_json::from_slice(&job.payload).expect("work can be read");
     let begun = agent.now();
     let findings = gather(agent, &work).await;
     let own = agent.world.node(agent.node).config.borrow().clone();
-    let catalogue = match &own {
-        Some((_, config)) => built_in.with(&config.runbooks),
-        None => built_in.clone(),
-    };
+    let own = own.as_ref().map(|(_, config)| config.runbooks.as_slice());
+    let catalogue = Catalogue::with(own.unwrap_or_default());
     let mut found = diagnose(&work, &findings, &catalogue);
     let probe = findings.target.as_ref();
     if probe.is_some_and(|it| !it.unseen.is_empty() || !it.unseen_checks.is_empty()) {
@@ -73,8 +61,8 @@ async fn run(agent: &Agent, lanes: &Lanes, built_in: &Catalogue, job: &Job) -> F
     let report = report_of(&work, found, &agent.member, took);
     agent.say(|| {
         let first = report.hypotheses.first();
-        let plan = first.and_then(|it| it.plan.as_ref()).map(|it| it.runbook.clone());
-        format!("{} diagnosed: {:?}, {plan:?}", work.work.incident, first.map(|it| &it.cause))
+        let runbook = first.and_then(|it| it.runbook.as_deref());
+        format!("{} diagnosed: {:?}, {runbook:?}", work.work.incident, first.map(|it| &it.cause))
     });
     let envelope = Envelope::new(report_id(&report), Input::Analysis(report));
     match lanes.submit(agent, &envelope).await {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     autonomy::{Autonomy, Risk},
+    catalogue::Catalogue,
     config::Config,
     fact::{Decision, Fact, Trigger},
     id::IncidentId,
@@ -168,6 +169,12 @@ impl Model {
                 bring_up: *bring_up,
             });
         }
+        if let Fact::Diagnosed { report, .. } = fact {
+            let target = self.cases.get(&id).and_then(|it| it.target.as_deref());
+            for plan in report.hypotheses.iter().filter_map(|it| it.plan.as_ref()) {
+                self.is_of_a_runbook(plan, target).map_err(|why| format!("{id}: {why}"))?;
+            }
+        }
         if matches!(fact, Fact::AttemptReturned | Fact::FixRecalled { .. })
             && let Some(last) = self.fixes.iter().rposition(|it| it.incident == id)
         {
@@ -190,6 +197,18 @@ impl Model {
         }
         self.move_on(id, fact, at);
         Ok(())
+    }
+
+    /// Says why a plan is not what a runbook in force makes of the incident's target.
+    fn is_of_a_runbook(&self, plan: &Plan, target: Option<&str>) -> Result<(), String> {
+        let catalogue = Catalogue::with(&self.config.runbooks);
+        let runbook = catalogue.runbook(&plan.runbook).ok_or("a plan of no runbook")?;
+        let target = target.and_then(|it| self.config.target(it)).ok_or("a plan for no target")?;
+        let (soak, within) = (self.config.policy.soak, self.config.policy.verify_within);
+        match runbook.plan(&plan.cause, target, soak, within) {
+            Ok(made) if made == *plan => Ok(()),
+            made => Err(format!("{plan:?} is not what its runbook gives, {made:?}")),
+        }
     }
 
     /// Returns whether so many fixes have failed lately that no more may begin.

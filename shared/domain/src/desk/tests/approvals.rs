@@ -64,10 +64,7 @@ fn an_approval_has_an_expiry_and_is_checked_again_at_execution() {
     assert_eq!(world.status(id), Status::Fixing);
     // Another plan needs another approval, and an approval is worth something for 5 min.
     let mut other = late.clone();
-    let mut parts = parts("db", "fail-over");
-    parts.risk = Risk::Medium;
-    parts.steps[0].timeout = Span::from_secs(31);
-    other.diagnose(id, cure(Plan::new(parts).unwrap()));
+    other.diagnose(id, cure(Plan::new(parts("db", "start-with-care")).unwrap()));
     assert_eq!(other.status(id), Status::AwaitingApproval);
     late.wait(40).send(pause());
     late.diagnose(id, cure(risky_plan("db", Risk::Medium)));

@@ -29,7 +29,12 @@ fn down(world: &mut World, target: &str, source: &str, seen_well: bool) -> Incid
 }
 
 fn start(target: &str, risk: Risk, is_start: bool) -> Plan {
-    let mut parts = parts(target, "start-container");
+    let runbook = match (risk, is_start) {
+        (Risk::Low, true) => "start-container",
+        (_, true) => "start-with-care",
+        (_, false) => "restart-container",
+    };
+    let mut parts = parts(target, runbook);
     parts.risk = risk;
     if is_start {
         parts.steps[0].action = Action::DockerStart { container: target.to_owned() };

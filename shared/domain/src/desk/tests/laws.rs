@@ -7,15 +7,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::{
+    catalogue::Catalogue,
     config::Config,
     desk::Desk,
     event::{Event, Status},
-    fact::{Decision, Fact, Trigger},
+    fact::{Decision, DiagnosedCause, Fact, Trigger},
     id::IncidentId,
     incident::Phase,
     matcher::Subject,
     plan::{Plan, Risk},
-    policy::Autonomy,
+    policy::{Autonomy, Policy},
     silence::{Silence, SilenceId},
     span::{Rate, Span},
     wire::WorkKind,
@@ -60,6 +61,8 @@ struct Case {
     /// Whether a fixer may be at it right now.
     is_at_work: bool,
     diagnosed_at: Option<DateTime<Utc>>,
+    /// The last plan that was made for it.
+    planned: Option<Plan>,
     /// Samples must not be older.
     since: Option<DateTime<Utc>>,
     is_proven: bool,
@@ -94,6 +97,21 @@ impl Case {
         if !event.payload.is_null() {
             self.was_never_well = event.payload.get("seen_well") == Some(&Value::Bool(false));
         }
+    }
+
+    /// A plan is what a runbook in force makes of the target, whatever a report says of it.
+    fn may_be_planned(&self, config: &Config, found: &DiagnosedCause) {
+        let Some(plan) = &found.plan else { return };
+        assert_eq!(Some(&plan.target), self.target.as_ref(), "{plan:?}");
+        let target = config.target(&plan.target).expect("a plan for what is not configured");
+        let own = config.runbooks.iter().find(|it| it.name == plan.runbook);
+        let built_in = Catalogue::default();
+        let runbook = own.or_else(|| built_in.runbook(&plan.runbook)).expect("no such runbook");
+        let event = self.event.as_ref().unwrap();
+        let applies = runbook.applies(&found.cause, &event.kind, event.whose(), target);
+        assert!(applies, "{plan:?}");
+        let Policy { soak, verify_within, .. } = config.policy;
+        assert_eq!(runbook.plan(&found.cause, target, soak, verify_within).as_ref(), Ok(plan));
     }
 }
 
@@ -201,7 +219,13 @@ impl Laws {
                 case.is_said_over = false;
                 case.seen(event, decision.at);
             }
-            Fact::Diagnosed { .. } => case.diagnosed_at = Some(decision.at),
+            Fact::Diagnosed { report, chosen } => {
+                case.diagnosed_at = Some(decision.at);
+                let of = |it: &DiagnosedCause| case.may_be_planned(&self.config, it);
+                report.hypotheses.iter().for_each(of);
+                let chosen = chosen.and_then(|idx| report.hypotheses.get(idx));
+                case.planned = chosen.and_then(|it| it.plan.clone());
+            }
             Fact::ApprovalRequested { plan_hash, expires_at } => {
                 case.asked = Some((plan_hash.clone(), *expires_at));
             }
@@ -380,6 +404,7 @@ impl Laws {
         let tried = attempt - case.attempts_before_retry - case.attempts_returned;
         assert!(tried <= policy.attempts, "attempt {tried} of {}", policy.attempts);
         assert_eq!(case.target.as_ref(), Some(&plan.target), "a plan for another target");
+        assert_eq!(case.planned.as_ref(), Some(plan), "another plan than the one that was made");
         let diagnosed_at = case.diagnosed_at.expect("a plan comes from a diagnosis");
         assert!(at <= diagnosed_at + policy.plan_max_age.to_delta(), "begun on stale evidence");
         self.may_act(case, at, plan, approved_by);

@@ -63,11 +63,14 @@ fn a_runbook_without_a_condition_applies_to_nothing() {
         verify: Verify::default(),
     };
     let event = Event::new("1", EventType::known("slow"), "test");
-    assert!(!runbook.applies("container_exited", &event, &db), "it names no cause and no event");
+    assert!(
+        !runbook.applies("container_exited", &event.kind, "test", &db),
+        "it names no cause and no event"
+    );
     runbook.when.causes = vec!["container_exited".to_owned()];
-    assert!(runbook.applies("container_exited", &event, &db));
-    assert!(!runbook.applies("disk_full", &event, &db));
-    assert!(!runbook.applies("container_exited", &event, &target("api", &[])));
+    assert!(runbook.applies("container_exited", &event.kind, "test", &db));
+    assert!(!runbook.applies("disk_full", &event.kind, "test", &db));
+    assert!(!runbook.applies("container_exited", &event.kind, "test", &target("api", &[])));
 }
 
 #[test]
@@ -83,11 +86,12 @@ fn an_event_without_a_target_leads_to_no_fix() {
 }
 
 #[test]
-fn a_plan_for_another_target_is_refused() {
+fn a_runbook_that_is_proposed_for_another_target_gives_no_plan() {
     let mut world = World::with(&["db", "api"]);
     let id = world.down("api");
     world.diagnose(id, cure(plan("db")));
-    assert_eq!(escalation(&world, id), Some(Escalation::Refused));
+    assert_eq!(escalation(&world, id), Some(Escalation::NoPlan));
+    assert_eq!(world.incident(id).plan(), None);
 }
 
 // Rule 2.

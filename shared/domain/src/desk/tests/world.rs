@@ -1,7 +1,7 @@
 //! A desk with hands that do what a test says, and everything that watches them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::laws::Laws;
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     matcher::Matchers,
     plan::{Parts, Plan, Risk, Step, Success},
     policy::{Limit, Policy},
+    runbook::Runbook,
     silence::SilenceRequest,
     span::{Rates, Span},
     target::Target,
@@ -71,7 +72,31 @@ pub(in crate::desk) fn target(name: &str, depends_on: &[&str]) -> Target {
 }
 
 pub(in crate::desk) fn config(targets: Vec<Target>, policy: Policy) -> Config {
-    Config { targets, policy, ..Config::default() }
+    Config { targets, policy, runbooks: runbooks(), ..Config::default() }
+}
+
+/// Returns the runbooks of the plans below: a report names one, and the desk makes the plan.
+fn runbooks() -> Vec<Runbook> {
+    let step = |action: &str, undo: Value| json!({"name": "restart", "action": action, "container": "{target}", "undo": undo});
+    let restart = || step("docker.restart", Value::Null);
+    let undo = json!({"action": "docker.restart", "container": "{target}"});
+    let all = [
+        ("restart-container", "low", restart()),
+        ("move-container", "low", step("docker.restart", undo)),
+        ("fail-over", "medium", restart()),
+        ("wipe", "high", restart()),
+        ("start-container", "low", step("docker.start", Value::Null)),
+        ("start-with-care", "medium", step("docker.start", Value::Null)),
+    ];
+    let runbook = |(name, risk, step)| {
+        let causes = ["container_exited", "container_unhealthy", "guess"];
+        serde_json::from_value(json!({
+            "name": name, "title": "Restart it", "when": {"causes": causes}, "risk": risk,
+            "attempts": 1000, "steps": [step],
+        }))
+        .unwrap()
+    };
+    all.map(runbook).to_vec()
 }
 
 fn restart(container: &str) -> Action {
@@ -115,17 +140,25 @@ pub(in crate::desk) fn plan_with_undo(target: &str) -> Plan {
 }
 
 pub(in crate::desk) fn risky_plan(target: &str, risk: Risk) -> Plan {
-    Plan::new(Parts { risk, ..parts(target, "fail-over") }).unwrap()
+    let runbook = match risk {
+        Risk::Low => "restart-container",
+        Risk::Medium => "fail-over",
+        Risk::High => "wipe",
+    };
+    Plan::new(Parts { risk, ..parts(target, runbook) }).unwrap()
 }
 
+/// Returns what an analyzer reports that proposes the runbook of a plan.
 pub(in crate::desk) fn hypothesis(cause: &str, plan: Option<Plan>) -> Hypothesis {
+    let (runbook, target) = plan.map(|it| (it.runbook.clone(), it.target.clone())).unzip();
     Hypothesis {
         cause: cause.to_owned(),
         confidence_percent: 90,
         summary: format!("it looks like {cause}"),
         because: vec![format!("a sign of {cause}")],
         elsewhere: None,
-        plan,
+        runbook,
+        target,
     }
 }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
+    desk::tests::forged,
     desk::tests::world::{
         analysis, blame, cure, fix, healthy, hypothesis, plan, plan_with_undo, risky_plan, secs,
         verification,
@@ -68,6 +69,9 @@ fn diagnoses() -> Vec<Vec<Hypothesis>> {
         cure(plan_with_undo("db")),
         cure(risky_plan("db", Risk::Medium)),
         cure(risky_plan("db", Risk::High)),
+        forged::told(&forged::plan("anything", "db")),
+        forged::told(&forged::plan("restart-container", "db")),
+        forged::told(&forged::plan("wipe", "another")),
     ]
 }
 
