@@ -16,6 +16,7 @@ mod callers;
 mod commands;
 mod configs;
 mod connections;
+mod descriptors;
 mod doors;
 mod events;
 mod front;
@@ -81,8 +82,10 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     };
     let listener = server::bind(settings.listen).await?;
     let address = listener.local_addr()?;
+    let total = descriptors::allow(settings.connections.total);
+    let limits = connections::Limits { total, ..settings.connections };
     let limited = server::Limited {
-        connections: connections::Connections::new(settings.connections),
+        connections: connections::Connections::new(limits),
         write_timeout: settings.write_timeout,
     };
     let live = stream::Live::new();

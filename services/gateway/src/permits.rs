@@ -27,8 +27,8 @@ pub(crate) struct Limit {
     body_bytes: usize,
 }
 
-const EVENTS: Limit = Limit { name: "event", requests: 768, body_bytes: 32 * MIB };
-const READS: Limit = Limit { name: "read", requests: 256, body_bytes: MIB };
+const EVENTS: Limit = Limit { name: "event", requests: 1024, body_bytes: 32 * MIB };
+const READS: Limit = Limit { name: "read", requests: 512, body_bytes: MIB };
 const COMMANDS: Limit = Limit { name: "command", requests: 128, body_bytes: 4 * MIB };
 
 /// Each of these requests may have a body of [`STRANGER_BODY_BYTES_MAX`]; the bytes here are what

@@ -181,11 +181,7 @@ fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [area, words @ .., number] = parts.as_slice() else { return false };
     let is_number = number.len() == 1 && number.bytes().all(|it| it.is_ascii_digit());
-    area.len() == 2
-        && is_word(area)
-        && !words.is_empty()
-        && words.iter().all(|it| is_word(it))
-        && is_number
+    area.len() == 2 && is_word(area) && !words.is_empty() && words.iter().all(is_word) && is_number
 }
 
 /// Checks the signature of a message with the certificate of its signer.
