@@ -142,7 +142,7 @@ fn program() -> PathBuf {
 /// A real provider, whose log-ins give ID tokens. Killed when dropped.
 struct LogIn {
     port: u16,
-    child: Child,
+    _child: Child,
     http: Client,
 }
 
@@ -157,7 +157,7 @@ impl LogIn {
         let redirect = reqwest::redirect::Policy::none();
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = Client::builder().redirect(redirect).build().unwrap();
-        let provider = Self { port, child, http };
+        let provider = Self { port, _child: child, http };
         eventually("the provider answers", async || {
             let keys = provider.http.get(provider.url("/jwks")).send().await;
             keys.map(drop).map_err(|error| error.to_string())
