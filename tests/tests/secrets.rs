@@ -35,6 +35,7 @@ impl Planted {
             ("wrong token of our form", format!("sht_{}{}", unique(), unique())),
             ("password of another scheme", format!("basic-{}", unique())),
             ("signature of a provider's token", unique()),
+            ("approval link", format!("{}.{}", unique(), unique())),
         ])
     }
 
@@ -206,6 +207,9 @@ async fn by_http(
         for path in ["/", "/api/v1/tokens", "/api/v1/status", "/api/v1/incidents", "/nothing"] {
             answers.push(ask(client, &at(path), authorization, None).await);
         }
+        let link = at(&format!("/approve/{}", planted.get("approval link")));
+        answers.push(ask(client, &link, authorization, None).await);
+        answers.push(ask(client, &link, authorization, Some(json!({}))).await);
         let event = json!({"type": "service_down", "target": "store", "source": "test"});
         for path in ["/publish_event", "/api/v1/events", "/api/v1/pause", "/api/v1/resume"] {
             let body = if path.contains("event") { event.clone() } else { json!({"by": "ann"}) };

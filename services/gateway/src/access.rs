@@ -14,7 +14,6 @@ mod rate;
 pub(crate) mod table;
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -43,6 +42,10 @@ pub(crate) use self::{
     layer::{Peer, check},
     principal::{Principal, Proof},
 };
+
+/// Requests a second from a door's secret, where the configuration says nothing of events: far
+/// more than a sender needs, and far less than would keep others out.
+const INTEGRATION_RATE: u32 = 100;
 
 /// How long a start waits for the tokens.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -82,6 +85,8 @@ struct Inner {
     refusals: Limiter,
     /// How many refusals are logged: who knocks often must not fill the disk.
     refusals_logged: Rates,
+    /// How often a sender with the secret of a door may come, if nothing else is said.
+    integration_rate: Rates,
 }
 
 /// What the configuration says; nothing is known before it was read once.
@@ -95,7 +100,9 @@ struct Settings {
 impl Access {
     /// Lets those in whom the flags name; all others when [`Self::follow`] knows them.
     pub(crate) fn new(flag: Option<Token>, is_token_required: bool, scheme: &'static str) -> Self {
-        let a_second = domain::span::Span::from_secs(1);
+        let a_second = |count| {
+            Rates(vec![domain::span::Rate { count, per: domain::span::Span::from_secs(1) }])
+        };
         Self(Arc::new(Inner {
             flag,
             is_token_required,
@@ -104,7 +111,8 @@ impl Access {
             settings: RwLock::default(),
             limiter: Limiter::default(),
             refusals: Limiter::default(),
-            refusals_logged: Rates(vec![domain::span::Rate { count: 10, per: a_second }]),
+            refusals_logged: a_second(10),
+            integration_rate: a_second(INTEGRATION_RATE),
         }))
     }
 
@@ -176,29 +184,28 @@ impl Access {
         route: &Route,
         uri: &Uri,
         headers: &HeaderMap,
-        peer: Option<SocketAddr>,
+        peer: Option<&Peer>,
     ) -> Result<Caller, Problem> {
         let decided = self.decide(route, uri, headers).await;
-        if let Err(problem) = &decided {
-            self.tell_of(problem, route, peer);
+        match (&decided, peer) {
+            (Err(problem), _) => self.tell_of(problem, route, peer),
+            (Ok(Caller(Some(_))), Some(peer)) => peer.connection.prove(),
+            (Ok(Caller(Some(_) | None)), _) => {}
         }
         decided
     }
 
-    /// Lets somebody in by a token at a route that looks at a secret of its own, too.
-    pub(crate) async fn allow_as(
+    /// Returns who sends a token that may do what needs this role, at a route that looks at a
+    /// secret of its own, too.
+    pub(crate) async fn by_token(
         &self,
-        (least, load): (Role, Load),
+        least: Role,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Arc<Principal>, Problem> {
-        let allowed = match self.identify(uri, headers).await {
-            Ok(principal) => covers(&principal, least)
-                .and_then(|()| self.limit(&principal, load))
-                .map(|()| principal),
-            Err(problem) => Err(problem),
-        };
-        allowed.inspect_err(|problem| self.count_refusal(problem))
+        let principal = self.identify(uri, headers).await?;
+        covers(&principal, least)?;
+        Ok(principal)
     }
 
     /// Counts who was not let in.
@@ -255,8 +262,8 @@ impl Access {
         if let Some(record) = keyring.and_then(|it| it.find(&hash)) {
             return match record.state(Utc::now()) {
                 TokenState::Valid => Ok(Principal::of_token(&record)),
-                TokenState::Expired => Err(refused("token_expired", "ttheir token has expired")),
-                TokenState::Revoked => Err(refused("token_revoked", "ttheir token was revoked")),
+                TokenState::Expired => Err(refused("token_expired", "this token has expired")),
+                TokenState::Revoked => Err(refused("token_revoked", "this token was revoked")),
             };
         }
         if oidc::is_token(token) {
@@ -281,11 +288,12 @@ impl Access {
         Err(refused("token_wrong", "this token is not known here"))
     }
 
-    fn limit(&self, principal: &Principal, load: Load) -> Result<(), Problem> {
+    /// Counts a request of a principal, or refuses it for now: never with 401.
+    pub(crate) fn limit(&self, principal: &Principal, load: Load) -> Result<(), Problem> {
         let all = self.0.settings.read().unwrap_or_else(PoisonError::into_inner).rate.clone();
-        let Some(rates) = rate::of(principal.rate.as_ref(), all.as_deref(), load) else {
-            return Ok(());
-        };
+        let of_door = (principal.proof == Proof::Integration).then_some(&self.0.integration_rate);
+        let rates = rate::of(principal.rate.as_ref(), all.as_deref(), load).or(of_door);
+        let Some(rates) = rates else { return Ok(()) };
         let taken = self.0.limiter.take(&principal.name, load, rates, Instant::now());
         let Err(wait) = taken else { return Ok(()) };
         metrics::counter!("selfheal_gateway_limited_total").increment(1);
@@ -302,7 +310,7 @@ impl Access {
     }
 
     /// Counts and logs who was not let in. The token itself is told to nobody.
-    fn tell_of(&self, problem: &Problem, route: &Route, peer: Option<SocketAddr>) {
+    pub(crate) fn tell_of(&self, problem: &Problem, route: &Route, peer: Option<&Peer>) {
         if ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&problem.status()) {
             return;
         }
@@ -311,7 +319,7 @@ impl Access {
         let may_log =
             self.0.refusals.take("", Load::Requests, &self.0.refusals_logged, Instant::now());
         if may_log.is_ok() {
-            let peer = peer.map(|it| it.to_string());
+            let peer = peer.map(|it| it.address.to_string());
             warn!(
                 reason,
                 peer,
@@ -338,7 +346,7 @@ impl Access {
     /// Waits until a caller who was let in would be no more: for answers that go on.
     pub(crate) async fn ended(&self, principal: &Principal) {
         match &principal.proof {
-            Proof::Host | Proof::Flags => std::future::pending().await,
+            Proof::Host | Proof::Flags | Proof::Integration => std::future::pending().await,
             Proof::Provider { until, .. } => {
                 let left = (*until - Utc::now()).to_std().unwrap_or_default();
                 tokio::time::sleep(left).await;

@@ -1,12 +1,14 @@
 //! Who may come in by the door of an integration: who sends an API token, or knows the secret
 //! that the configuration names for this door.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use domain::{
     access::Role,
-    config::{Hmac, Lock},
+    config::{Hmac, Lock, Wrapping},
     event::Origin,
     id::sha256_hex,
 };
@@ -14,7 +16,17 @@ use ring::hmac;
 use service::{Chain, Secret, SecretError, read_secret};
 use tracing::warn;
 
-use crate::{access::table::Load, app::App, problem::Problem};
+use crate::{
+    access::{
+        self, Principal,
+        table::{Load, Route},
+    },
+    app::App,
+    body::Group,
+    doors::Door,
+    links::Links,
+    problem::Problem,
+};
 
 /// How old a signature with a time may be, and how far ahead the sender's clock.
 const SIGNATURE_AGE_S_MAX: u64 = 300;
@@ -30,55 +42,182 @@ pub(crate) struct Caller<'a> {
     pub(crate) body: &'a [u8],
     /// The routing key in the body, of a client of PagerDuty.
     pub(crate) routing_key: Option<&'a str>,
+    /// Who it is, if the head of the request proved it: see [`by_head`].
+    pub(crate) proven: Option<&'a Arc<Principal>>,
+}
+
+impl<'a> Caller<'a> {
+    /// Takes a request together.
+    pub(crate) fn of(
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+        body: &'a Group,
+        routing_key: Option<&'a str>,
+    ) -> Self {
+        Self { uri, headers, body: &body.0, routing_key, proven: body.1.as_ref() }
+    }
+}
+
+/// What the head of a request proves at a route with a secret of its own.
+#[derive(Debug)]
+pub(crate) enum ByHead {
+    /// Who it is, and that he may come in now.
+    Principal(Arc<Principal>),
+    /// It is an approval link of ours.
+    Link,
+    /// Nothing; a signature or a key in the body may.
+    AskBody,
+    /// Nothing, and the body will not either.
+    Nobody,
+}
+
+/// Looks at what can be seen before the body is read, so that nobody has a long body read who
+/// cannot prove himself by it.
+pub(crate) async fn by_head(
+    app: &App,
+    route: &Route,
+    uri: &Uri,
+    headers: &HeaderMap,
+    known: &access::Caller,
+) -> Result<ByHead, Problem> {
+    let last = uri.path().rsplit('/').next().unwrap_or_default();
+    let door = match route.path {
+        "/approve/{token}" => {
+            let is_ours = Links::new(&app.notify()).is_some_and(|it| it.is_live(last, Utc::now()));
+            return Ok(if is_ours { ByHead::Link } else { ByHead::Nobody });
+        }
+        "/integrations/slack/actions" => return Ok(ByHead::AskBody),
+        "/api/v2/alerts" => "alertmanager",
+        "/v2/enqueue" | "/v2/change/enqueue" => "pagerduty",
+        // The handler reads such a name otherwise, and looks at its door itself.
+        _ if last.contains('%') => return Ok(ByHead::AskBody),
+        _ => last,
+    };
+    let caller = Caller { uri, headers, body: &[], routing_key: None, proven: None };
+    let judged = judge(app, door, &caller, known.0.as_ref(), Seen::Head).await?;
+    Ok(judged.map_or(ByHead::AskBody, ByHead::Principal))
 }
 
 /// Lets a caller in and returns who it is, or says why not: the one seam between integrations and
 /// access.
 pub(crate) async fn admit(app: &App, door: &str, caller: &Caller<'_>) -> Result<Origin, Problem> {
-    let by_token = async || {
-        let publisher = (Role::Publisher, Load::Events);
-        let allowed = app.access().allow_as(publisher, caller.uri, caller.headers).await;
-        allowed.map(|it| it.origin())
+    if let Some(proven) = caller.proven {
+        return Ok(proven.origin());
+    }
+    match judge(app, door, caller, None, Seen::All).await {
+        Ok(Some(principal)) => Ok(principal.origin()),
+        // With the whole request nothing is left to be asked for.
+        Ok(None) => Err(wrong(door)),
+        Err(refusal) => {
+            app.access().count_refusal(&refusal);
+            Err(refusal)
+        }
+    }
+}
+
+/// Counts a message of a door whose sender is proven by its signature.
+pub(crate) fn count(app: &App, door: &str, caller: &Caller<'_>) -> Result<(), Problem> {
+    match caller.proven {
+        Some(_counted_before) => Ok(()),
+        None => app.access().limit(&Principal::of_integration(door), Load::Events),
+    }
+}
+
+/// What of a request has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Head,
+    All,
+}
+
+/// Returns who comes by a door, counted once; none when that depends on the body.
+async fn judge(
+    app: &App,
+    door: &str,
+    caller: &Caller<'_>,
+    known: Option<&Arc<Principal>>,
+    seen: Seen,
+) -> Result<Option<Arc<Principal>>, Problem> {
+    let counted = |principal: Arc<Principal>| {
+        app.access().limit(&principal, Load::Events).map(|()| Some(principal))
     };
-    let lock = match app.doors().lock_of(door) {
-        Ok(lock) => lock,
+    let by_token = async || match known {
+        Some(known) if known.role.covers(Role::Publisher) => Ok(Arc::clone(known)),
+        Some(_) | None => app.access().by_token(Role::Publisher, caller.uri, caller.headers).await,
+    };
+    let found = app.doors().door(door);
+    let is_sns = |it: &Door| {
+        it.mapper.as_ref().is_some_and(|it| it.mapping().envelope == Some(Wrapping::Sns))
+    };
+    let may_be_signed =
+        seen == Seen::Head && found.as_ref().is_ok_and(|it| it.as_deref().is_some_and(is_sns));
+    let lock = match found {
+        Ok(found) => found.and_then(|it| it.integration.secret.clone()),
         // An answer of 4xx is final for most senders, and their secret may well be right.
         Err(_not_known_yet) => {
-            return by_token().await.map_err(|_refused| {
-                let message = "the configuration is not known here yet";
-                Problem::later("starting", message, "send it again", RETRY_AFTER_S)
-            });
+            return by_token().await.or_else(|_refused| starting()).and_then(counted);
         }
     };
-    let Some(lock) = lock else { return by_token().await };
-    let refusal = match opens(&lock, caller) {
-        Ok(true) => return Ok(of_integration(door)),
-        Ok(false) => Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "secret_wrong",
-            format!("this is not what integration `{door}` asks for"),
-            "send what `integrations` in the configuration names as its `secret`, or an API token",
-        ),
-        Err(error) => {
-            warn!(integration = door, error = %Chain(&error), "the secret of an integration cannot be read");
-            let message = "the secret that this integration asks for cannot be read here";
-            let hint = "see the gateway's log; retry when it is corrected";
-            Problem::later("secret_unreadable", message, hint, RETRY_AFTER_S)
-        }
+    let Some(lock) = lock else {
+        return match by_token().await {
+            Ok(principal) => counted(principal),
+            Err(_refused) if may_be_signed => Ok(None),
+            Err(refused) => Err(refused),
+        };
+    };
+    // Not even tried without the body: a signature over none would open the door to any.
+    let opened = (seen == Seen::All || !needs_body(&lock)).then(|| opens(&lock, caller));
+    let refusal = match opened {
+        Some(Ok(true)) => return counted(Arc::new(Principal::of_integration(door))),
+        Some(Ok(false)) => Some(wrong(door)),
+        Some(Err(error)) => Some(unreadable(door, &error)),
+        None => None,
     };
     // To be on this host is no proof where a secret is asked for; a token is.
     if app.asks_for_token()
-        && let Ok(origin) = by_token().await
+        && let Ok(principal) = by_token().await
     {
-        return Ok(origin);
+        return counted(principal);
     }
-    app.access().count_refusal(&refusal);
-    Err(refusal)
+    match refusal {
+        Some(refusal) if !may_be_signed => Err(refusal),
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn starting<T>() -> Result<T, Problem> {
+    let message = "the configuration is not known here yet";
+    Err(Problem::later("starting", message, "send it again", RETRY_AFTER_S))
+}
+
+fn wrong(door: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "secret_wrong",
+        format!("this is not what integration `{door}` asks for"),
+        "send what `integrations` in the configuration names as its `secret`, or an API token",
+    )
+}
+
+fn unreadable(door: &str, error: &SecretError) -> Problem {
+    warn!(integration = door, error = %Chain(error), "the secret of an integration cannot be read");
+    let message = "the secret that this integration asks for cannot be read here";
+    let hint = "see the gateway's log; retry when it is corrected";
+    Problem::later("secret_unreadable", message, hint, RETRY_AFTER_S)
+}
+
+/// Returns whether only the body shows that a caller knows the secret.
+fn needs_body(lock: &Lock) -> bool {
+    let by_head = lock.bearer.is_some()
+        || lock.basic.is_some()
+        || lock.header.is_some()
+        || lock.query.is_some();
+    !by_head && (lock.hmac.is_some() || !lock.routing_keys.is_empty())
 }
 
 /// Returns the origin of what comes in with the secret of an integration.
 pub(crate) fn of_integration(name: &str) -> Origin {
-    Origin::new(format!("integration:{name}"))
+    Principal::of_integration(name).origin()
 }
 
 /// Returns whether the caller knows the secret.
@@ -218,7 +357,8 @@ mod tests {
             })
             .collect();
         let uri = uri.parse().unwrap();
-        let caller = Caller { uri: &uri, headers: &headers, body: BODY, routing_key: key };
+        let caller =
+            Caller { uri: &uri, headers: &headers, body: BODY, routing_key: key, proven: None };
         opens(lock, &caller).unwrap()
     }
 
@@ -290,7 +430,8 @@ mod tests {
     fn a_secret_that_cannot_be_read_opens_nothing() {
         let lock = Lock { bearer: Some(SecretRef::file("/no/such/file")), ..Lock::default() };
         let (uri, headers) = (Uri::from_static("/x"), HeaderMap::new());
-        let caller = Caller { uri: &uri, headers: &headers, body: b"", routing_key: None };
+        let caller =
+            Caller { uri: &uri, headers: &headers, body: b"", routing_key: None, proven: None };
         assert!(opens(&lock, &caller).is_err());
     }
 }

@@ -22,7 +22,8 @@ use crate::{
     events,
     ids::Ids,
     in_force::InForce,
-    layers::{self, Places},
+    layers,
+    permits::Permits,
     problem::Problem,
     routes,
     settings::{Args, Settings},
@@ -53,7 +54,7 @@ struct Shared {
     live: Live,
     members: OnceLock<watch::Receiver<BTreeMap<String, Member>>>,
     in_force: OnceLock<InForce>,
-    places: Places,
+    permits: Permits,
     ids: Arc<Ids>,
     meters: events::Meters,
     doors: Doors,
@@ -79,7 +80,7 @@ impl App {
             live,
             members: OnceLock::new(),
             in_force: OnceLock::new(),
-            places: Places::new(layers::REQUESTS_MAX, layers::BODIES_BYTES_MAX),
+            permits: Permits::new(settings.connections.per_network != 0),
             ids: Arc::new(Ids::new()),
             meters: events::Meters::new(),
             doors: Doors::default(),
@@ -119,8 +120,8 @@ impl App {
         &self.0.stop
     }
 
-    pub(crate) fn places(&self) -> &Places {
-        &self.0.places
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.0.permits
     }
 
     pub(crate) fn ids(&self) -> &Ids {
@@ -189,7 +190,7 @@ impl App {
 
 /// Builds the routes with everything around them.
 pub fn router(app: App) -> Router {
-    let (places, ids) = (app.0.places.clone(), Arc::clone(&app.0.ids));
+    let ids = Arc::clone(&app.0.ids);
     routes::router()
         .with_state(app.clone())
         .merge(app.0.probe.routes())
@@ -197,7 +198,6 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || wrong_method())
         .layer(from_fn_with_state(app, access::check))
         .layer(from_fn_with_state(layers::REQUEST_TIME_MAX, layers::limit_time))
-        .layer(from_fn_with_state(places, layers::shed))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(ids, layers::identify))
 }

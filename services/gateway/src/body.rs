@@ -1,6 +1,6 @@
-//! Reading a request's body, up to a limit.
+//! Reading a request's body, up to a limit, and no slower than a limit.
 
-use std::{future::poll_fn, pin::Pin};
+use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 use axum::{
     body::HttpBody,
@@ -9,8 +9,9 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
-use crate::problem::Problem;
+use crate::{access::Principal, layers::too_slow_body, permits::Permit, problem::Problem};
 
 /// Longest body that is taken.
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -32,13 +33,18 @@ impl<S: Sync> FromRequest<S> for Whole {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
-        read(&head.headers, body).await.map(Self)
+        read(&head.headers, body, head.extensions.get()).await.map(Self)
     }
 }
 
-/// The whole body of a message that may hold many alerts.
+/// The whole body of a message that may hold many alerts, and who sent it, if the head of the
+/// request proved that already.
 #[derive(Debug)]
-pub(crate) struct Group(pub(crate) Bytes);
+pub(crate) struct Group(pub(crate) Bytes, pub(crate) Option<Arc<Principal>>);
+
+/// Who the head of a request proved to be its sender, at a route with a secret of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct ProvenBy(pub(crate) Arc<Principal>);
 
 impl<S: Sync> FromRequest<S> for Group {
     type Rejection = Problem;
@@ -47,24 +53,36 @@ impl<S: Sync> FromRequest<S> for Group {
         let (head, body) = request.into_parts();
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
         let bytes_max = if has_length { GROUP_BYTES_MAX } else { BODY_BYTES_MAX };
-        read_up_to(&head.headers, body, bytes_max).await.map(Self)
+        let proven = head.extensions.get().map(|ProvenBy(principal)| Arc::clone(principal));
+        let read = read_up_to(&head.headers, body, bytes_max, head.extensions.get()).await;
+        read.map(|body| Self(body, proven))
     }
 }
 
 /// Reads a body whole. One that comes in one piece is not copied.
-pub(crate) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
+pub(crate) async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    permit: Option<&Permit>,
+) -> Result<Bytes, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    read_up_to(headers, body, BODY_BYTES_MAX).await
+    read_up_to(headers, body, BODY_BYTES_MAX, permit).await
 }
 
-async fn read_up_to<B>(headers: &HeaderMap, mut body: B, bytes_max: usize) -> Result<Bytes, Problem>
+async fn read_up_to<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    bytes_max: usize,
+    permit: Option<&Permit>,
+) -> Result<Bytes, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    let bytes_max = permit.map_or(bytes_max, |it| it.body_bytes_max().min(bytes_max));
     let too_large = || too_large(bytes_max);
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -74,7 +92,16 @@ where
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut n_bytes = 0_usize;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    let begun = Instant::now();
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = match permit.map(Permit::pace) {
+            None => frame.await,
+            Some(pace) => timeout_at(begun + pace.allowed(n_bytes), frame)
+                .await
+                .map_err(|_elapsed| too_slow_body(n_bytes))?,
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             let message = format!("the body ended early: {error}");
             Problem::bad("body_incomplete", message, "send it again")
@@ -86,7 +113,15 @@ where
         }
         if bytes_max < n_bytes {
             (first, rest) = Default::default();
-        } else if n_bytes == part.len() {
+            if let Some(permit) = permit {
+                permit.forget_body();
+            }
+            continue;
+        }
+        if let Some(permit) = permit {
+            permit.grow(part.len())?;
+        }
+        if n_bytes == part.len() {
             first = part;
         } else {
             if rest.is_empty() {

@@ -41,6 +41,7 @@ pub(crate) async fn whoami(
         Proof::Flags => ("api-token", None),
         Proof::Token(hash) => ("token", app.access().record(hash).and_then(|it| it.expires_at)),
         Proof::Provider { until, .. } => ("oidc", Some(*until)),
+        Proof::Integration => ("integration", None),
     };
     Ok(Json(Whoami {
         name: principal.name.clone(),

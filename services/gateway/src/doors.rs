@@ -7,7 +7,7 @@ use std::{
 
 use bus::Bus;
 use domain::{
-    config::{Config, Integration, Lock},
+    config::{Config, Integration},
     mapping::{Mapper, presets},
 };
 use service::{BoxError, Chain};
@@ -85,10 +85,5 @@ impl Doors {
     pub(crate) fn door(&self, name: &str) -> Result<Option<Arc<Door>>, NotKnownYet> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(known.ok_or(NotKnownYet)?.by_name.get(name).cloned())
-    }
-
-    /// Returns what the door of this name asks for.
-    pub(crate) fn lock_of(&self, name: &str) -> Result<Option<Lock>, NotKnownYet> {
-        Ok(self.door(name)?.and_then(|it| it.integration.secret.clone()))
     }
 }

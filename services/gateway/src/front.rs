@@ -28,8 +28,11 @@ use service::trace;
 use crate::{
     access::{Peer, table::PUBLISH_EVENT},
     app::App,
-    body, events,
+    body,
+    connections::Connection,
+    events,
     layers::{self, REQUEST_ID, REQUEST_TIME_MAX},
+    permits::Class,
     problem::Problem,
     traces,
 };
@@ -43,7 +46,7 @@ pub(crate) struct Front {
     app: App,
     routes: TowerToHyperService<Router>,
     meters: Arc<Meters>,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
 }
 
 /// Looked up once: finding a metric by its labels costs more than counting.
@@ -91,8 +94,8 @@ impl Front {
     }
 
     /// Answers the requests of one connection, which comes from there.
-    pub(crate) fn of_peer(&self, peer: SocketAddr) -> Self {
-        Self { peer: Some(peer), ..self.clone() }
+    pub(crate) fn of_peer(&self, address: SocketAddr, connection: Arc<Connection>) -> Self {
+        Self { peer: Some(Peer { address, connection }), ..self.clone() }
     }
 
     async fn publish(self, request: Request<Incoming>) -> Response {
@@ -121,9 +124,12 @@ impl Front {
         headers: &HeaderMap,
         incoming: Incoming,
     ) -> Result<Response, Problem> {
-        let _place = self.app.places().take(headers)?;
-        let caller = self.app.access().allow(&PUBLISH_EVENT, uri, headers, self.peer).await?;
-        let body = tokio::time::timeout(REQUEST_TIME_MAX, body::read(headers, incoming)).await;
+        let _busy = self.peer.as_ref().map(|it| it.connection.busy());
+        let caller =
+            self.app.access().allow(&PUBLISH_EVENT, uri, headers, self.peer.as_ref()).await?;
+        let permit = self.app.permits().take(Class::Event)?;
+        let body = body::read(headers, incoming, Some(&permit));
+        let body = tokio::time::timeout(REQUEST_TIME_MAX, body).await;
         let body = body.map_err(|_elapsed| layers::too_slow(REQUEST_TIME_MAX))??;
         events::publish_plain(&self.app, &caller, &body).await
     }
@@ -151,10 +157,16 @@ impl Service<Request<Incoming>> for Front {
         if is_plain(&request) {
             Box::pin(self.clone().publish(request).map(Ok))
         } else {
-            if let Some(peer) = self.peer {
-                request.extensions_mut().insert(Peer(peer));
+            let busy = self.peer.as_ref().map(|it| it.connection.busy());
+            if let Some(peer) = &self.peer {
+                request.extensions_mut().insert(peer.clone());
             }
-            Box::pin(self.routes.call(request))
+            let answer = self.routes.call(request);
+            Box::pin(async move {
+                let answered = answer.await;
+                drop(busy);
+                answered
+            })
         }
     }
 }

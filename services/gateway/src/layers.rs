@@ -1,7 +1,7 @@
 //! What happens to every request, whatever it wants.
 //!
-//! From the outside in: a request id, the measuring, a net for panics, the limit
-//! of requests under way, the time limit, and then [`crate::access`].
+//! From the outside in: a request id, the measuring, a net for panics, the time limit, and then
+//! [`crate::access`], which also limits what is under way ([`crate::permits`]).
 
 use std::{
     any::Any,
@@ -11,26 +11,14 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use service::trace;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument as _, debug, debug_span, warn};
 
-use crate::{
-    body::{BODY_BYTES_MAX, GROUP_BYTES_MAX},
-    ids::Ids,
-    problem::Problem,
-    traces,
-};
-
-/// Requests under way at once.
-pub(crate) const REQUESTS_MAX: usize = 1024;
-
-/// Bytes of the bodies of all requests under way: decoded they need several times as much.
-pub(crate) const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+use crate::{ids::Ids, problem::Problem, traces};
 
 /// Longest time for one request, from its head to the head of the answer.
 pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -53,10 +41,8 @@ pub(crate) async fn identify(
     let route =
         request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-    // Who holds an approval link may decide: it is written down nowhere.
-    let path = request.uri().path();
-    let path = if path.starts_with("/approve/") { "/approve/…" } else { path };
-    let span = debug_span!("request", id = shown, %method, path);
+    // Never the path: that of an approval link is a secret, also when it is mistyped.
+    let span = debug_span!("request", id = shown, %method, route);
     let begun = Instant::now();
     let method = method_label(&method);
     let traced = traces::open(request.headers(), || format!("{method} {route}").into());
@@ -107,64 +93,6 @@ fn is_plain(value: &HeaderValue) -> bool {
         && bytes.iter().all(u8::is_ascii_graphic)
 }
 
-/// Room for requests under way: their number, and the bytes of their bodies.
-#[derive(Clone, Debug)]
-pub(crate) struct Places {
-    requests: Arc<Semaphore>,
-    body_bytes: Arc<Semaphore>,
-}
-
-/// A place for one request, given back when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Place<'a> {
-    _request: SemaphorePermit<'a>,
-    _body_bytes: SemaphorePermit<'a>,
-}
-
-impl Places {
-    /// Makes room for so many requests and bytes.
-    pub(crate) fn new(requests: usize, body_bytes: usize) -> Self {
-        Self {
-            requests: Arc::new(Semaphore::new(requests)),
-            body_bytes: Arc::new(Semaphore::new(body_bytes)),
-        }
-    }
-
-    /// Takes a place for a request, or refuses it at once: before its body is read, so that
-    /// what is refused costs no memory.
-    pub(crate) fn take(&self, headers: &HeaderMap) -> Result<Place<'_>, Problem> {
-        let full = |what: String| {
-            let hint = "send it again after the time in Retry-After";
-            Problem::later("overloaded", what, hint, 1)
-        };
-        let request = self
-            .requests
-            .try_acquire()
-            .map_err(|_none_left| full(format!("{REQUESTS_MAX} requests are under way already")))?;
-        let body_bytes =
-            self.body_bytes.try_acquire_many(bytes_wanted(headers)).map_err(|_none_left| {
-                full(format!("bodies of {BODIES_BYTES_MAX} bytes are under way already"))
-            })?;
-        Ok(Place { _request: request, _body_bytes: body_bytes })
-    }
-}
-
-/// Returns how many bytes a body may need: those of a body without a length come as they come.
-fn bytes_wanted(headers: &HeaderMap) -> u32 {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let wanted: usize = length.unwrap_or(if chunked { BODY_BYTES_MAX } else { 0 });
-    u32::try_from(wanted.min(GROUP_BYTES_MAX)).unwrap_or(u32::MAX)
-}
-
-/// Refuses what would be too much, at once, instead of making everybody wait.
-pub(crate) async fn shed(State(places): State<Places>, request: Request, next: Next) -> Response {
-    match places.take(request.headers()) {
-        Ok(_place) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
 /// Ends what takes too long. Only a body that does not come takes so long: all
 /// that waits for others has a shorter limit of its own.
 pub(crate) async fn limit_time(
@@ -188,6 +116,16 @@ pub(crate) fn too_slow(time_max: Duration) -> Problem {
     )
 }
 
+/// 408 for a body that does not come, or comes more slowly than a slow line carries it.
+pub(crate) fn too_slow_body(n_bytes: usize) -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "body_too_slow",
+        format!("the body arrives too slowly: {n_bytes} bytes so far"),
+        "send it again, and the whole body at once",
+    )
+}
+
 /// Answers for a handler that panicked; the panic itself is logged where it happened.
 pub(crate) fn panicked(_cause: Box<dyn Any + Send + 'static>) -> Response {
     warn!("a request was answered with 500 because its handler panicked");
@@ -205,7 +143,6 @@ mod tests {
     use axum::{
         Router,
         body::{Body, to_bytes},
-        http::request::Builder,
         middleware::from_fn_with_state,
         routing::get,
     };
@@ -215,40 +152,11 @@ mod tests {
     use super::*;
 
     async fn asked(router: Router, id: &str) -> (Response<()>, serde_json::Value) {
-        heard(router, Request::get("/").header("x-request-id", id)).await
-    }
-
-    async fn heard(router: Router, request: Builder) -> (Response<()>, serde_json::Value) {
+        let request = Request::get("/").header("x-request-id", id);
         let request = request.body(Body::empty()).unwrap();
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap())
-    }
-
-    #[tokio::test]
-    async fn what_is_too_much_is_refused_at_once_with_a_time_to_come_back() {
-        for (no_place, length) in [(Places::new(0, 10), "0"), (Places::new(1, 10), "11")] {
-            let router = Router::new().route("/", get(async || "well"));
-            let router = router.layer(from_fn_with_state(no_place.clone(), shed));
-            let request = Request::get("/").header("content-length", length);
-            let (answer, told) = heard(router, request).await;
-            assert_eq!(answer.status(), 503, "{length}");
-            assert_eq!(answer.headers()["retry-after"], "1");
-            assert_eq!(told["error"]["code"], "overloaded");
-            assert!(no_place.take(&HeaderMap::new()).is_ok() == (length == "11"), "given back");
-        }
-    }
-
-    #[test]
-    fn a_body_without_a_length_needs_as_much_as_the_longest() {
-        let wanted = |name: &'static str, value: &'static str| {
-            let headers = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
-            bytes_wanted(&headers.into_iter().collect())
-        };
-        assert_eq!(wanted("host", "a"), 0);
-        assert_eq!(wanted("content-length", "7"), 7);
-        assert_eq!(wanted("content-length", "99999999999"), 8 * 1024 * 1024);
-        assert_eq!(wanted("transfer-encoding", "chunked"), 1024 * 1024);
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ mod body;
 mod callers;
 mod commands;
 mod configs;
+mod connections;
+mod descriptors;
 mod doors;
 mod events;
 mod front;
@@ -27,10 +29,12 @@ mod layers;
 mod letter;
 mod links;
 mod metrics;
+mod network;
 pub mod notifiers;
 mod openapi;
 mod outbox;
 mod outgoing;
+mod permits;
 mod problem;
 mod receivers;
 mod routes;
@@ -46,6 +50,7 @@ mod stream;
 mod tls;
 mod traces;
 mod watchdog;
+mod write_progress;
 
 use service::{BoxError, Context};
 use tracing::info;
@@ -77,11 +82,18 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
     };
     let listener = server::bind(settings.listen).await?;
     let address = listener.local_addr()?;
+    let total = descriptors::allow(settings.connections.total);
+    let limits = connections::Limits { total, ..settings.connections };
+    let limited = server::Limited {
+        connections: connections::Connections::new(limits),
+        write_timeout: settings.write_timeout,
+    };
     let live = stream::Live::new();
     let app = App::new(&cx, settings, live.clone());
     cx.essential("live stream", live.clone().follow(cx.bus.clone(), cx.stop.clone()));
     let front = Front::new(app.clone(), router(app.clone()));
-    cx.essential("http server", server::serve(listener, front, tls.clone(), cx.stop.clone()));
+    let serving = server::serve(listener, front, tls.clone(), limited, cx.stop.clone());
+    cx.essential("http server", serving);
     info!(address = %address, token = app.asks_for_token(), tls = tls.is_some(), "listening");
 
     // The HTTP server answers (503) while no supervisor has set up the broker; readiness waits.

@@ -94,6 +94,11 @@ impl Links {
         let expires_at = DateTime::from_timestamp_millis(parts.next()?.parse().ok()?)?;
         Some(Grant { incident, plan_hash, expires_at, to: parts.next()?.to_owned() })
     }
+
+    /// Returns whether a token is one of ours, and not expired.
+    pub(crate) fn is_live(&self, token: &str, now: DateTime<Utc>) -> bool {
+        self.read(token).is_some_and(|grant| now < grant.expires_at)
+    }
 }
 
 /// Names a token where its use is claimed; the token itself is stored nowhere.

@@ -3,7 +3,7 @@
 use service::Metric;
 
 /// What a gateway counts.
-pub const METRICS: [Metric; 8] = [
+pub const METRICS: [Metric; 11] = [
     Metric::counter(
         "selfheal_gateway_requests_total",
         &["route", "method", "status"],
@@ -38,6 +38,21 @@ pub const METRICS: [Metric; 8] = [
         "selfheal_gateway_handshakes_failed_total",
         &[],
         "Connections without an agreement on TLS.",
+    ),
+    Metric::gauge(
+        "selfheal_gateway_connections",
+        &["known"],
+        "Open connections; `known` is true when a known principal has sent a request on it.",
+    ),
+    Metric::counter(
+        "selfheal_gateway_connections_closed_total",
+        &["reason"],
+        "Connections that the gateway closed: full, address_limit, not_reading, or refused (all busy).",
+    ),
+    Metric::counter(
+        "selfheal_gateway_overloaded_total",
+        &["class"],
+        "Requests answered 503 because too many of their class of callers are under way.",
     ),
     Metric::counter(
         "selfheal_gateway_watchdog_total",

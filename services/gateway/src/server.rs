@@ -7,17 +7,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use service::{BoxError, Chain};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::{front::Front, tls};
+use crate::{
+    connections::{Connection, Connections},
+    front::Front,
+    tls,
+    write_progress::WriteProgress,
+};
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1024;
+/// Connections that wait in the kernel until they are taken, which is at once.
+const BACKLOG: u32 = 1024;
+
+/// What the kernel holds of answers that a client has not read; else it grows to megabytes.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 
 /// Longest time for the head of a request, also for the next one on a kept connection.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
@@ -41,7 +48,25 @@ pub(crate) struct BindError {
 
 /// Takes the address.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+    listen(address).map_err(|source| BindError { address, source })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections have it from here.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// What connections are limited to.
+#[derive(Clone, Debug)]
+pub(crate) struct Limited {
+    /// Which of them are open.
+    pub(crate) connections: Connections,
+    /// How long a client may not read what waits for it.
+    pub(crate) write_timeout: Duration,
 }
 
 /// Answers until `stop`; requests under way then end, new ones are not taken. With `tls` it
@@ -50,45 +75,59 @@ pub(crate) async fn serve(
     listener: TcpListener,
     front: Front,
     tls: Option<tls::Now>,
+    limited: Limited,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
-    loop {
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await?;
-            Ok::<_, BoxError>((listener.accept().await, place))
-        };
-        let Some(accepted) = stop.run_until_cancelled(accept).await else { break };
-        match accepted? {
-            (Ok((stream, peer)), place) => {
-                let (front, stop) = (front.of_peer(peer), stop.clone());
+    let tasks = TaskTracker::new();
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(connection) = limited.connections.open(peer.ip()) else { continue };
+                let connection = Arc::new(connection);
+                let front = front.of_peer(peer, Arc::clone(&connection));
                 let tls = tls.as_ref().map(|now| TlsAcceptor::from(Arc::clone(&now.borrow())));
-                connections.spawn(async move {
-                    greet(stream, tls, front, stop).await;
-                    drop(place);
+                let (stop, write_timeout) = (stop.clone(), limited.write_timeout);
+                tasks.spawn(async move {
+                    let answered = greet(stream, tls, front, write_timeout, stop);
+                    until_closed(&connection, answered).await;
                 });
             }
-            (Err(error), _) => {
+            Err(error) => {
                 warn!(error = %Chain(&error), "cannot take a connection");
+                limited.connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    connections.close();
-    if tokio::time::timeout(DRAIN_TIME_MAX, connections.wait()).await.is_err() {
-        warn!(n_connections = connections.len(), "connections were cut");
+    tasks.close();
+    if tokio::time::timeout(DRAIN_TIME_MAX, tasks.wait()).await.is_err() {
+        warn!(n_connections = tasks.len(), "connections were cut");
     }
     Ok(())
 }
 
+/// Answers on a connection until it ends, or until another takes its place.
+async fn until_closed(connection: &Connection, answered: impl Future<Output = ()>) {
+    tokio::select! {
+        () = answered => {}
+        () = connection.closed() => debug!("a connection was closed for a new one"),
+    }
+}
+
 /// Shakes hands, if that is to be done, and answers.
-async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, front: Front, stop: CancellationToken) {
+async fn greet(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    front: Front,
+    write_timeout: Duration,
+    stop: CancellationToken,
+) {
     // Answers are small and one at a time: waiting for more to send costs 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    let stream = WriteProgress::new(stream, write_timeout);
     let Some(tls) = tls else { return converse(stream, front, stop).await };
     let shaken = tokio::time::timeout(HEAD_TIME_MAX, tls.accept(stream));
     match stop.run_until_cancelled(shaken).await {

@@ -7,7 +7,7 @@ use domain::{access::token_hash, span::Span};
 use service::ConfigError;
 use tracing::warn;
 
-use crate::tls;
+use crate::{connections, tls};
 
 /// A token of fewer characters can be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -40,6 +40,15 @@ pub struct Args {
     /// How long to wait for a supervisor's answer before answering 202
     #[arg(long, env = "SELFHEAL_ANSWER_TIMEOUT", default_value = "5s", value_name = "TIME")]
     pub answer_timeout: Span,
+    /// Connections at one time; a quarter is for callers who have proven who they are
+    #[arg(long, env = "SELFHEAL_CONNECTIONS", default_value = "1024", value_name = "N", value_parser = clap::value_parser!(u32).range(8..=65_536))]
+    pub connections: u32,
+    /// Connections of one address (IPv6: /64) without credentials; 0 for no limit, behind a proxy
+    #[arg(long, env = "SELFHEAL_CONNECTIONS_PER_ADDRESS", default_value = "64", value_name = "N")]
+    pub connections_per_address: u32,
+    /// How long a client may not read what waits for it
+    #[arg(long, env = "SELFHEAL_WRITE_TIMEOUT", default_value = "20s", value_name = "TIME")]
+    pub write_timeout: Span,
 }
 
 /// The flags, checked.
@@ -55,6 +64,10 @@ pub struct Settings {
     pub(crate) tls: Option<tls::Files>,
     /// How long to wait for a supervisor's answer.
     pub answer_timeout: Duration,
+    /// How many connections there may be.
+    pub(crate) connections: connections::Limits,
+    /// How long a client may not read what waits for it.
+    pub(crate) write_timeout: Duration,
 }
 
 impl std::fmt::Debug for Settings {
@@ -65,6 +78,8 @@ impl std::fmt::Debug for Settings {
             .field("is_token_required", &self.is_token_required)
             .field("tls", &self.tls)
             .field("answer_timeout", &self.answer_timeout)
+            .field("connections", &self.connections)
+            .field("write_timeout", &self.write_timeout)
             .finish()
     }
 }
@@ -129,7 +144,25 @@ impl Settings {
         });
         let tls = tls::Files::of(args)?;
         let answer_timeout = args.answer_timeout.to_std();
-        Ok(Self { listen, token, is_token_required, tls, answer_timeout })
+        let write_timeout = args.write_timeout.to_std();
+        if write_timeout.is_zero() {
+            return Err(ConfigError::new(
+                "a write timeout of 0s would end every connection",
+                "give --write-timeout a time, such as 20s",
+            ));
+        }
+        let n = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let (total, per_network) = (n(args.connections), n(args.connections_per_address));
+        let connections = connections::Limits { total, per_network };
+        Ok(Self {
+            listen,
+            token,
+            is_token_required,
+            tls,
+            answer_timeout,
+            connections,
+            write_timeout,
+        })
     }
 }
 
@@ -178,6 +211,9 @@ mod tests {
             tls_key: None,
             tls_client_ca: None,
             answer_timeout: Span::from_secs(5),
+            connections: 1024,
+            connections_per_address: 64,
+            write_timeout: Span::from_secs(20),
         }
     }
 

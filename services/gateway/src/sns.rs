@@ -13,6 +13,7 @@ use std::{
 use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::{self, Origin};
 use reqwest::Url;
 use ring::signature::{
@@ -22,6 +23,7 @@ use ring::signature::{
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use service::Chain;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use webpki::EndEntityCert;
 
@@ -41,6 +43,12 @@ const CERTIFICATE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const CERTIFICATES_MAX: usize = 32;
 /// Longest certificate.
 const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
+/// Questions to AWS at one time: whoever knows a topic's name can make us ask.
+const FETCHES_MAX: usize = 4;
+/// How old a message may be: who has seen one could send it again later.
+const AGE_MAX: TimeDelta = TimeDelta::hours(1);
+/// By how much the clock of AWS may be ahead of ours.
+const AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// When SNS may try again what could not be fetched.
 const RETRY_AFTER_S: u16 = 5;
 
@@ -54,10 +62,18 @@ pub(crate) enum Unwrapped {
 }
 
 /// Certificates of AWS that were fetched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Certificates {
     http: OnceLock<reqwest::Client>,
+    fetches: Semaphore,
     known: Mutex<BTreeMap<String, (Instant, Bytes)>>,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        let (http, known) = (OnceLock::new(), Mutex::default());
+        Self { http, fetches: Semaphore::new(FETCHES_MAX), known }
+    }
 }
 
 /// Unwraps a message that may come in: it is signed and of a topic that the configuration names,
@@ -77,15 +93,22 @@ pub(crate) async fn unwrap(
     };
     let topic = text(wrapped, "TopicArn").unwrap_or_default();
     // Anybody can have AWS sign a message for a topic of their own.
-    if !door.integration.topics.iter().any(|it| it == topic) {
+    let is_listed = door.integration.topics.iter().any(|it| it == topic);
+    if !is_listed {
         admission::admit(app, name, caller).await?;
     }
     let url = text(wrapped, "SigningCertURL").unwrap_or_default();
     let url = of_aws(url).filter(|it| it.path().ends_with(".pem")).ok_or_else(|| {
         forged("`SigningCertURL` does not lead to a certificate at sns.<region>.amazonaws.com")
     })?;
+    if !is_recent(wrapped, Utc::now()) {
+        return Err(too_old());
+    }
     let certificate = app.certificates().certificate(&url).await?;
     verify(wrapped, &certificate).map_err(forged)?;
+    if is_listed {
+        admission::count(app, name, caller)?;
+    }
     match text(wrapped, "Type") {
         Some("Notification") => {
             let message = text(wrapped, "Message").unwrap_or_default();
@@ -121,19 +144,44 @@ fn forged(why: &'static str) -> Problem {
     )
 }
 
-/// Reads a URL that leads to SNS.
+fn too_old() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "signature_too_old",
+        format!("`Timestamp` is missing, or more than {} h ago", AGE_MAX.num_hours()),
+        "compare the clocks; messages of SNS count for an hour",
+    )
+}
+
+/// Returns whether a message was sent lately; its time is signed.
+fn is_recent(message: &Value, now: DateTime<Utc>) -> bool {
+    let sent = text(message, "Timestamp").and_then(event::time_of);
+    let age = sent.map(|sent| now.signed_duration_since(sent));
+    age.is_some_and(|age| age <= AGE_MAX && -AHEAD_MAX <= age)
+}
+
+/// Reads a URL that leads to SNS: `sns.<region>.amazonaws.com`. A bucket of S3 may be called
+/// `sns`, so only names of regions are taken, such as `us-gov-west-1`.
 fn of_aws(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?;
     let rest = host.strip_prefix("sns.")?;
     let region =
         rest.strip_suffix(".amazonaws.com").or_else(|| rest.strip_suffix(".amazonaws.com.cn"))?;
-    let legal = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
     let is_plain = url.scheme() == "https"
         && url.port().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    (is_plain && !region.is_empty() && region.chars().all(legal)).then_some(url)
+    (is_plain && is_region(region)).then_some(url)
+}
+
+/// Returns whether a text is `^[a-z]{2}(-[a-z]+)+-[0-9]$`.
+fn is_region(text: &str) -> bool {
+    let is_word = |it: &&str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_lowercase());
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, words @ .., number] = parts.as_slice() else { return false };
+    let is_number = number.len() == 1 && number.bytes().all(|it| it.is_ascii_digit());
+    area.len() == 2 && is_word(area) && !words.is_empty() && words.iter().all(is_word) && is_number
 }
 
 /// Checks the signature of a message with the certificate of its signer.
@@ -232,6 +280,10 @@ impl Certificates {
     }
 
     async fn fetch(&self, url: &Url) -> Result<Bytes, Problem> {
+        let Ok(_one_of_few) = self.fetches.try_acquire() else {
+            let message = "AWS is asked for other certificates at the moment";
+            return Err(Problem::later("aws_away", message, "send it again", RETRY_AFTER_S));
+        };
         let answer = self.http()?.get(url.clone()).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status);
         let mut answer = answer.map_err(|error| away(&error))?;
@@ -292,6 +344,25 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_was_sent_long_ago_is_no_news() {
+        let now: DateTime<Utc> = "2026-01-02T04:00:00Z".parse().unwrap();
+        for (sent, is_taken) in [
+            (json!("2026-01-02T03:59:59.000Z"), true),
+            (json!("2026-01-02T03:00:00.000Z"), true),
+            (json!("2026-01-02T02:59:59.000Z"), false),
+            (json!("2026-01-02T04:05:00.000Z"), true),
+            (json!("2026-01-02T04:05:01.000Z"), false),
+            (json!("+262142-12-31T23:59:59Z"), false),
+            (json!("yesterday"), false),
+            (json!(1_767_322_800), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(is_recent(&json!({"Timestamp": sent}), now), is_taken, "{sent}");
+        }
+        assert!(!is_recent(&json!({}), now));
+    }
+
+    #[test]
     fn certificates_come_from_aws_alone() {
         for good in [
             "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123.pem",
@@ -308,6 +379,15 @@ mod tests {
             "https://user:pw@sns.eu-west-1.amazonaws.com/x.pem",
             "https://sns.eu-west-1.amazonaws.com:8443/x.pem",
             "https://sns.evil.s3.amazonaws.com/x.pem",
+            "https://sns.s3.amazonaws.com/x.pem",
+            "https://sns.s3-eu-west-1.amazonaws.com/x.pem",
+            "https://sns.s3-website-eu-west-1.amazonaws.com/x.pem",
+            "https://sns.eu-west.amazonaws.com/x.pem",
+            "https://sns.eu-1.amazonaws.com/x.pem",
+            "https://sns.eu--1.amazonaws.com/x.pem",
+            "https://sns.eu-west-12.amazonaws.com/x.pem",
+            "https://sns.eur-west-1.amazonaws.com/x.pem",
+            "https://sns.eu-west1-1.amazonaws.com/x.pem",
             "https://sns..amazonaws.com/x.pem",
             "https://s3.amazonaws.com/sns.pem",
             "https://sns.amazonaws.com/x.pem",

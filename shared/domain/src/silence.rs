@@ -17,6 +17,8 @@ use crate::{
 
 /// The longest silence, and the longest run of a window: what is quiet for longer is forgotten.
 pub const LASTS_MAX: TimeDelta = TimeDelta::days(31);
+/// How far ahead a silence may begin: what is planned for later is a maintenance window.
+const AHEAD_MAX: TimeDelta = TimeDelta::days(366);
 /// Silences at once.
 pub const SILENCES_MAX: usize = 1000;
 /// Longest comment, in bytes.
@@ -77,6 +79,31 @@ pub struct Silence {
     pub comment: String,
 }
 
+impl SilenceRequest {
+    /// Returns the end of a silence that begins then and lasts so long; none when that lies
+    /// outside of the calendar.
+    #[must_use]
+    pub fn end(from: DateTime<Utc>, lasts: Span) -> Option<DateTime<Utc>> {
+        from.checked_add_signed(lasts.to_delta())
+    }
+
+    /// Returns what is wrong with the times, in a sentence.
+    #[must_use]
+    pub fn fault_of_times(&self, now: DateTime<Utc>) -> Option<String> {
+        let from = self.from.unwrap_or(now).max(now);
+        if AHEAD_MAX < from.signed_duration_since(now) {
+            let days = AHEAD_MAX.num_days();
+            return Some(format!("It would begin more than {days} days from now."));
+        }
+        if self.until <= from {
+            return Some(format!("It would end at {}, before it begins.", self.until));
+        }
+        let days = LASTS_MAX.num_days();
+        (LASTS_MAX < self.until.signed_duration_since(from))
+            .then(|| format!("It would last longer than {days} days; nothing is silent so long."))
+    }
+}
+
 impl Silence {
     /// Makes one at `now`.
     ///
@@ -93,14 +120,8 @@ impl Silence {
         if let Some(fault) = request.matchers.fault() {
             return Err(format!("The matchers cannot be used: {fault}."));
         }
-        if request.until <= from {
-            return Err(format!("It would end at {}, before it begins.", request.until));
-        }
-        if LASTS_MAX < request.until - from {
-            let days = LASTS_MAX.num_days();
-            return Err(format!(
-                "It would last longer than {days} days; nothing is silent so long."
-            ));
+        if let Some(fault) = request.fault_of_times(now) {
+            return Err(fault);
         }
         let mut end = COMMENT_MAX.min(request.comment.len());
         while !request.comment.is_char_boundary(end) {
@@ -158,14 +179,14 @@ impl Window {
         let lasts = self.lasts?.to_delta();
         let cron = self.cron.as_deref()?.parse::<Cron>().ok()?;
         // The newest begin that is not later; runs that overlap are one.
-        let mut from = at - lasts;
+        let mut from = at.checked_sub_signed(lasts)?;
         let mut until = None;
         for _ in 0..RUNS_MAX {
             let begin = self.time_zone.next_run(&cron, from)?;
             if at < begin {
                 break;
             }
-            until = Some(begin + lasts);
+            until = Some(begin.checked_add_signed(lasts)?);
             from = begin;
         }
         until
@@ -341,6 +362,37 @@ mod tests {
             (window("at night", "2h", "UTC"), "cron"),
         ] {
             assert_eq!(it.fault().unwrap().0, field);
+        }
+    }
+
+    #[test]
+    fn times_outside_of_what_is_meant_are_told_and_break_nothing() {
+        let now = at("2026-03-01T00:00:00Z");
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        for (from, until, told) in [
+            (None, at("2026-03-02T00:00:00Z"), None),
+            (Some(first), at("2026-03-02T00:00:00Z"), None),
+            (Some(at("2027-03-01T00:00:00Z")), at("2027-03-02T00:00:00Z"), None),
+            (Some(at("2027-03-03T00:00:00Z")), at("2027-03-04T00:00:00Z"), Some("begin more")),
+            (Some(at("+262142-12-31T00:00:00Z")), last, Some("begin more")),
+            (Some(last), first, Some("begin more")),
+            (None, last, Some("last longer")),
+            (None, first, Some("before it begins")),
+            (Some(first), last, Some("last longer")),
+        ] {
+            let matchers = Matchers(vec!["target=database".parse().unwrap()]);
+            let request = SilenceRequest { matchers, from, until, comment: String::new() };
+            let id = SilenceId::derive(now, Position::new(1, 0));
+            match (Silence::new(id, &request, "me", now), told) {
+                (Ok(_), None) => {}
+                (Err(fault), Some(told)) => assert!(fault.contains(told), "{from:?}: {fault}"),
+                (other, told) => panic!("{from:?} {until}: {other:?}, not {told:?}"),
+            }
+        }
+        let ever: Span = "18446744073709551615ms".parse().unwrap();
+        assert!(SilenceRequest::end(now, ever).is_some_and(|it| now < it));
+        for (from, lasts) in [(last, "1ms"), (at("+262142-12-31T00:00:00Z"), "365000d")] {
+            assert_eq!(SilenceRequest::end(from, lasts.parse().unwrap()), None, "{from} {lasts}");
         }
     }
 

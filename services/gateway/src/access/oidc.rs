@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use domain::access::Oidc;
 use serde::Deserialize;
 use service::{BoxError, Chain};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
 use crate::problem::Problem;
@@ -40,6 +40,10 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest answer.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Callers who wait for the provider's answer at one time: anybody can send a token that looks
+/// like one of its.
+const WAITING_MAX: usize = 64;
+
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -57,6 +61,10 @@ pub(crate) enum Refusal {
     Issuer,
     /// It is for others.
     Audience,
+    /// It is no access token: it tells an application of a log-in or a log-out.
+    Use,
+    /// It would count for longer than any is taken.
+    TooLong,
     /// It names nobody.
     NoName,
     /// None of the groups has a role.
@@ -80,10 +88,16 @@ impl From<Refusal> for Problem {
             Refusal::Signature => {
                 wrong("token_signature", "no key of the provider proves this token")
             }
-            Refusal::Expired => wrong("token_expired", "ttheir token has expired"),
+            Refusal::Expired => wrong("token_expired", "this token has expired"),
             Refusal::NotYet => wrong("token_not_yet", "this token does not count yet"),
             Refusal::Issuer => wrong("token_issuer", "this token is of another issuer"),
             Refusal::Audience => wrong("token_audience", "this token is for another audience"),
+            Refusal::Use => {
+                wrong("token_use", "this is not an access token, but one for a log-in or a log-out")
+            }
+            Refusal::TooLong => {
+                wrong("token_too_long", "this token would count for more than 24 h")
+            }
             Refusal::NoName => wrong("token_nameless", "this token has no subject"),
             Refusal::NoRole { name } => Self::new(
                 StatusCode::FORBIDDEN,
@@ -114,6 +128,7 @@ pub(crate) struct Provider {
     known: RwLock<Option<Known>>,
     /// When it was asked last; held while it is asked, so that others wait for that answer.
     asked: Mutex<Option<Instant>>,
+    waiting: Semaphore,
 }
 
 #[derive(Clone, Debug)]
@@ -136,7 +151,8 @@ impl Provider {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { settings, http, known: RwLock::new(None), asked: Mutex::new(None) })
+        let (known, asked) = (RwLock::new(None), Mutex::new(None));
+        Ok(Self { settings, http, known, asked, waiting: Semaphore::new(WAITING_MAX) })
     }
 
     /// Returns what was configured.
@@ -176,7 +192,10 @@ impl Provider {
             (Ok(asked), _) => asked,
             // Another asks for newer ones: nobody whose key is known waits for that.
             (Err(_busy), Some(known)) if known.at.elapsed() < KEYS_KEPT => return Ok(known.keys),
-            (Err(_busy), Some(_) | None) => self.asked.lock().await,
+            (Err(_busy), Some(_) | None) => {
+                let Ok(_one_of_few) = self.waiting.try_acquire() else { return Err(Refusal::Away) };
+                self.asked.lock().await
+            }
         };
         // Another may have asked while we waited.
         let may_ask = asked.is_none_or(|at| PAUSE <= at.elapsed());

@@ -42,6 +42,8 @@ pub(crate) enum Proof {
         /// When the token ends.
         until: DateTime<Utc>,
     },
+    /// By the secret or the signature of an integration, which opens its door and nothing else.
+    Integration,
 }
 
 impl Principal {
@@ -80,6 +82,12 @@ impl Principal {
         Origin::new(self.name.clone()).operator(self.role.covers(Role::Operator))
     }
 
+    /// Who knows the secret of an integration.
+    pub(crate) fn of_integration(name: &str) -> Self {
+        let name = format!("integration:{}", plain(name));
+        Self { name, role: Role::Publisher, rate: None, proof: Proof::Integration }
+    }
+
     /// Returns how he proved who he is, for the ledger: his right is looked at again with it.
     pub(crate) fn told(&self) -> access::Proof {
         match &self.proof {
@@ -90,6 +98,8 @@ impl Principal {
                 access::Proof::Token { name: name.to_owned(), id: token_id(hash) }
             }
             Proof::Provider { issuer, .. } => access::Proof::Provider { issuer: issuer.clone() },
+            // It gives no commands, and this is worth nothing if it did.
+            Proof::Integration => access::Proof::Unknown,
         }
     }
 
@@ -103,11 +113,22 @@ impl Principal {
     }
 }
 
-/// Returns a name on one line and without the brackets that part it from the principal.
-fn plain(text: &str) -> String {
-    let legal = |c: &char| !c.is_control() && !"()".contains(*c);
+/// Returns a name on one line, without the brackets that part it from the principal, and
+/// without what is not seen or turns the order of what is seen.
+pub(super) fn plain(text: &str) -> String {
+    let legal = |c: &char| !c.is_control() && !is_unseen(*c) && !"()".contains(*c);
     let kept: String = text.chars().filter(legal).take(PERSON_CHARS_MAX).collect();
     kept.trim().to_owned()
+}
+
+/// Characters that change how the text around them looks, or make two names look the same:
+/// those without width, those that turn the direction of writing, and separators of lines.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -126,6 +147,23 @@ mod tests {
             Principal::of_provider("a (b)", Role::Viewer, ("https://id", until)).name,
             "oidc:a b"
         );
+    }
+
+    #[test]
+    fn a_name_holds_nothing_that_is_not_seen() {
+        let until = DateTime::UNIX_EPOCH;
+        for (sent, kept) in [
+            ("ann", "ann"),
+            ("\u{202e}nna", "nna"),
+            ("a\u{200b}n\u{feff}n\u{2066}\u{2069}", "ann"),
+            ("ann\u{2028}INFO forged\u{85}\u{1b}[31m", "annINFO forged[31m"),
+            ("\u{e0061}ann\u{fe0f}", "ann"),
+            ("Zoë 安 \u{1f980}", "Zoë 安 \u{1f980}"),
+            ("\u{200d}\u{3164}", ""),
+        ] {
+            let of = Principal::of_provider(sent, Role::Viewer, ("https://id", until));
+            assert_eq!(of.name, format!("oidc:{kept}"), "{sent:?}");
+        }
     }
 
     #[test]

@@ -47,3 +47,22 @@ async fn a_token_is_shown_in_no_form() {
     let shown = format!("{access:?} {:?}", allowed(&access, Need::Known, Some("s3cret")).await);
     assert!(!shown.contains("s3cret") && !shown.contains(&token_hash("s3cret")), "{shown}");
 }
+
+#[test]
+fn a_door_has_a_rate_where_nothing_is_configured_and_above_it_senders_come_again() {
+    let access = Access::new(None, true, "http");
+    let (door, other) = (Principal::of_integration("grafana"), Principal::of_integration("gatus"));
+    let mut n_taken = 0_u32;
+    let refused = loop {
+        match access.limit(&door, Load::Events) {
+            Ok(()) => n_taken += 1,
+            Err(problem) => break problem,
+        }
+        assert!(n_taken < 1_000_000, "there is no limit");
+    };
+    assert!(INTEGRATION_RATE <= n_taken, "only {n_taken} were taken");
+    assert_eq!((refused.status().as_u16(), refused.code()), (503, "rate_limited"));
+    assert!(access.limit(&other, Load::Events).is_ok(), "each has its own");
+    let flags = Principal::of_flags();
+    assert!((0..=2 * INTEGRATION_RATE).all(|_| access.limit(&flags, Load::Events).is_ok()));
+}

@@ -47,7 +47,7 @@ pub(crate) async fn webhook(
     headers: HeaderMap,
     body: Group,
 ) -> Result<Response, Problem> {
-    let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
+    let caller = Caller::of(&uri, &headers, &body, None);
     let origin = admission::admit(&app, "alertmanager", &caller).await?;
     let mut events = events(event::json(&body.0)?, "alertmanager", Utc::now())?;
     group::fit(&mut events, body.0.len());

@@ -37,7 +37,7 @@ pub(crate) async fn alerts(
     headers: HeaderMap,
     body: Group,
 ) -> Result<StatusCode, Problem> {
-    let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
+    let caller = Caller::of(&uri, &headers, &body, None);
     let origin = admission::admit(&app, "alertmanager", &caller).await?;
     let mut events = events(event::json(&body.0)?, Utc::now())?;
     group::fit(&mut events, body.0.len());

@@ -40,7 +40,7 @@ pub(crate) async fn webhook(
     headers: HeaderMap,
     body: Group,
 ) -> Result<Response, Problem> {
-    let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
+    let caller = Caller::of(&uri, &headers, &body, None);
     let Ok(door) = app.doors().door(&name) else {
         let message = "the configuration is not known here yet";
         return Err(Problem::later("starting", message, "send it again", RETRY_AFTER_S));

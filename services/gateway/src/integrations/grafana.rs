@@ -29,7 +29,7 @@ pub(crate) async fn webhook(
     headers: HeaderMap,
     body: Group,
 ) -> Result<Response, Problem> {
-    let caller = Caller { uri: &uri, headers: &headers, body: &body.0, routing_key: None };
+    let caller = Caller::of(&uri, &headers, &body, None);
     let origin = admission::admit(&app, "grafana", &caller).await?;
     let (value, now) = (event::json(&body.0)?, Utc::now());
     let mut events = alertmanager::events(as_group(value, now), "grafana", now)?;

@@ -142,7 +142,7 @@ async fn admit(
     fields: &Map<String, Value>,
 ) -> Result<Origin, Problem> {
     let routing_key = text(fields, "routing_key");
-    admission::admit(app, "pagerduty", &Caller { uri, headers, body: &body.0, routing_key }).await
+    admission::admit(app, "pagerduty", &Caller::of(uri, headers, body, routing_key)).await
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

@@ -91,6 +91,16 @@ impl Gateway {
         self.log.borrow().iter().any(|line| line["message"] == message)
     }
 
+    /// Returns all log lines so far, as one text.
+    pub(crate) fn log_text(&self) -> String {
+        self.log.borrow().iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Returns where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").unwrap().1
+    }
+
     pub(crate) fn post(&self, path: &str) -> reqwest::RequestBuilder {
         self.http.post(format!("{}{path}", self.url))
     }

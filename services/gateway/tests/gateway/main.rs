@@ -37,6 +37,8 @@ mod roles;
 #[cfg(test)]
 mod sink;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;

@@ -256,8 +256,13 @@ async fn the_ledger_hears_who_it_was_and_a_body_cannot_name_another() {
     }
     let line = gateway.line("a change was asked for").await;
     assert_eq!(
-        (&line["by"], &line["path"], &line["status"]),
-        (&json!("token:ci"), &json!(path), &json!(200))
+        (&line["by"], &line["route"], &line["id"], &line["status"]),
+        (
+            &json!("token:ci"),
+            &json!("/api/v1/incidents/{id}/approve"),
+            &json!(an_incident().to_string()),
+            &json!(200)
+        )
     );
     let request = gateway.post("/api/v1/config").bearer_auth(ADMIN).body("targets: [");
     let (status, told) = heard(request).await;

@@ -5,9 +5,13 @@ use domain::access::{Oidc, Role};
 use serde_json::Value;
 
 use super::Refusal;
+use crate::access::principal::plain;
 
 /// By how much the provider's clock and ours may differ.
 const LEEWAY: TimeDelta = TimeDelta::seconds(60);
+
+/// The longest life of a token from now on: nothing takes one back before its end.
+const LIFE_MAX: TimeDelta = TimeDelta::hours(24);
 
 /// Who the caller is, as the provider says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,23 +36,48 @@ pub(super) fn judge(
     if !texts(claims.get("aud")).any(|it| it == settings.audience) {
         return Err(Refusal::Audience);
     }
+    if !is_for_access(claims) {
+        return Err(Refusal::Use);
+    }
     let until = time(claims, "exp")?.ok_or(Refusal::Expired)? + LEEWAY;
     if until <= now {
         return Err(Refusal::Expired);
     }
+    if LIFE_MAX + LEEWAY < until.signed_duration_since(now) {
+        return Err(Refusal::TooLong);
+    }
     for begins in ["nbf", "iat"] {
-        if time(claims, begins)?.is_some_and(|it| now + LEEWAY < it) {
+        if time(claims, begins)?.is_some_and(|it| LEEWAY < it.signed_duration_since(now)) {
             return Err(Refusal::NotYet);
         }
     }
     let name = at(claims, &settings.name_claim).and_then(Value::as_str);
-    let name = name.map(str::trim).filter(|it| !it.is_empty()).ok_or(Refusal::NoName)?;
+    let name = name.map(plain).filter(|it| !it.is_empty()).ok_or(Refusal::NoName)?;
     let groups: Vec<&str> = texts(at(claims, &settings.role_claim)).collect();
     let roles = settings.roles.iter().filter(|(group, _)| groups.contains(&group.as_str()));
     // Of two roles the one that may more; a publisher may less than any other.
     let role = roles.map(|(_, role)| *role).max();
-    let role = role.ok_or_else(|| Refusal::NoRole { name: name.to_owned() })?;
-    Ok(Identity { name: name.to_owned(), role, until })
+    let role = role.ok_or_else(|| Refusal::NoRole { name: name.clone() })?;
+    Ok(Identity { name, role, until })
+}
+
+/// Returns whether claims may be those of an access token.
+///
+/// A log-out token has `events` (OpenID Connect Back-Channel Logout 1.0, section 2.4). An ID token
+/// has no mark that all providers set, but what a provider puts only into it: hashes of what was
+/// given out beside it, and the nonce of the log-in. Keycloak names the kind in `typ`, Cognito in
+/// `token_use`.
+fn is_for_access(claims: &Value) -> bool {
+    let has = |name: &&str| claims.get(name).is_some_and(|it| !it.is_null());
+    let said = |name: &str, wanted: &str| {
+        claims.get(name).map(|it| it.as_str().is_some_and(|it| it.eq_ignore_ascii_case(wanted)))
+    };
+    let (kind, purpose) = (said("typ", "Bearer"), said("token_use", "access"));
+    if has(&"events") || kind == Some(false) || purpose == Some(false) {
+        return false;
+    }
+    let is_said = kind == Some(true) || purpose == Some(true);
+    !["at_hash", "c_hash", "s_hash"].iter().any(has) && (is_said || !has(&"nonce"))
 }
 
 /// Returns a time in seconds since 1970, whole or with a fraction.
@@ -156,6 +185,61 @@ mod tests {
         assert!(judged(|it| it["nbf"] = json!(960)).is_ok());
         assert_eq!(judged(|it| it["nbf"] = json!(961)), Err(Refusal::NotYet));
         assert_eq!(judged(|it| it["iat"] = json!(2000)), Err(Refusal::NotYet));
+    }
+
+    #[test]
+    fn a_token_for_a_log_in_or_a_log_out_is_no_access_token() {
+        let logout = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+        for (claim, value) in [
+            ("events", logout),
+            ("events", json!({})),
+            ("at_hash", json!("77QmUPtjPfzWtF2AnpK9RQ")),
+            ("c_hash", json!("LDktKdoQak3Pk0cnXxCltA")),
+            ("s_hash", json!("LDktKdoQak3Pk0cnXxCltA")),
+            ("nonce", json!("n-0S6_WzA2Mj")),
+            ("typ", json!("ID")),
+            ("typ", json!("Refresh")),
+            ("typ", json!("Offline")),
+            ("typ", json!("Logout")),
+            ("typ", json!(["Bearer"])),
+            ("token_use", json!("id")),
+        ] {
+            assert_eq!(
+                judged(|it| it[claim] = value.clone()),
+                Err(Refusal::Use),
+                "{claim} {value}"
+            );
+        }
+        for (claim, value) in
+            [("typ", json!("Bearer")), ("token_use", json!("access")), ("azp", json!("web"))]
+        {
+            assert!(judged(|it| it[claim] = value.clone()).is_ok(), "{claim}");
+        }
+        // Keycloak before version 25 puts the nonce of the log-in into access tokens too.
+        assert!(judged(|it| *it = with(it, &json!({"typ": "Bearer", "nonce": "n"}))).is_ok());
+        assert!(judged(|it| *it = with(it, &json!({"typ": "Bearer", "at_hash": "h"}))).is_err());
+    }
+
+    fn with(claims: &Value, more: &Value) -> Value {
+        let (mut all, more) = (claims.as_object().unwrap().clone(), more.as_object().unwrap());
+        all.extend(more.clone());
+        Value::Object(all)
+    }
+
+    #[test]
+    fn a_token_counts_for_a_day_at_most() {
+        assert!(judged(|it| it["exp"] = json!(900 + 86_400)).is_ok());
+        for exp in [900 + 86_401, 900 + 10 * 365 * 86_400] {
+            assert_eq!(judged(|it| it["exp"] = json!(exp)), Err(Refusal::TooLong), "{exp}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_shows_nothing_is_none() {
+        assert_eq!(judged(|it| it["sub"] = json!("a\u{202e}n\u{200b}n")).unwrap().name, "ann");
+        for name in ["\u{200b}", " \u{feff}\n", "()"] {
+            assert_eq!(judged(|it| it["sub"] = json!(name)), Err(Refusal::NoName), "{name:?}");
+        }
     }
 
     #[test]

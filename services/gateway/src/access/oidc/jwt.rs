@@ -138,6 +138,8 @@ fn key(jwk: Jwk) -> Option<Key> {
 struct Header {
     alg: String,
     kid: Option<String>,
+    /// What kind of token it is.
+    typ: Option<String>,
     /// Extensions that must be understood; we know none.
     crit: Option<Value>,
 }
@@ -150,6 +152,13 @@ pub(super) struct Unproven<'a> {
     signed: &'a str,
     payload: &'a str,
     signature: Vec<u8>,
+}
+
+/// Returns whether a token of this `typ` may be an access token (RFC 9068, section 4; `JWT` says
+/// nothing). A log-out token is `logout+jwt`.
+fn may_be_access(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
 /// Returns whether a text has the form of such a token.
@@ -172,6 +181,9 @@ impl<'a> Unproven<'a> {
             return Err(Refusal::Malformed);
         }
         let algorithm = Algorithm::read(&header.alg).ok_or(Refusal::Algorithm)?;
+        if !header.typ.as_deref().is_none_or(may_be_access) {
+            return Err(Refusal::Use);
+        }
         Ok(Self { algorithm, key_id: header.kid, signed, payload, signature: decoded(signature)? })
     }
 

@@ -106,6 +106,20 @@ fn no_header_can_ask_for_no_signature_or_for_a_shared_secret() {
 }
 
 #[test]
+fn a_token_that_says_it_is_of_another_kind_is_refused_before_any_key_is_asked_for() {
+    let keys = Keys::new();
+    let of = |typ: &str| {
+        keys.prove(&signed(&json!({"alg": "ES256", "kid": "ec", "typ": typ}), |it| keys.ec(it)))
+    };
+    for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
+        assert!(of(typ).is_ok(), "{typ}");
+    }
+    for typ in ["logout+jwt", "application/logout+jwt", "secevent+jwt", "id+jwt", "dpop+jwt", ""] {
+        assert_eq!(of(typ), Err(Refusal::Use), "{typ}");
+    }
+}
+
+#[test]
 fn what_has_not_the_form_is_refused_before_any_key_is_asked_for() {
     let keys = Keys::new();
     let good = signed(&json!({"alg": "ES256", "kid": "ec"}), |it| keys.ec(it));
