@@ -30,14 +30,14 @@ pub struct Alerting {
 
 impl Alerting {
     /// Starts a Prometheus that raises `InstanceDown` for every job that is down, and what is
-    /// needed to bring it to the gateway at `url`.
+    /// needed to bring it to the gateway at `url`, which asks for a token.
     ///
     /// # Panics
     ///
     /// When a program is not there.
     #[must_use]
     #[expect(clippy::unwrap_used, reason = "what cannot be prepared fails the test")]
-    pub fn start(dir: &Path, way: Way, url: &str, jobs: &[Job<'_>]) -> Self {
+    pub fn start(dir: &Path, way: Way, (url, token): (&str, &str), jobs: &[Job<'_>]) -> Self {
         let gateway = url.strip_prefix("http://").unwrap_or(url);
         let (prometheus, alertmanager) = (free_address(), free_address());
         let raised_to = match way {
@@ -53,7 +53,8 @@ impl Alerting {
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: [rules.yml]\n\
-             alerting:\n  alertmanagers:\n    - static_configs: [{{targets: [\"{raised_to}\"]}}]\n\
+             alerting:\n  alertmanagers:\n    - static_configs: [{{targets: [\"{raised_to}\"]}}]\n      \
+             authorization: {{credentials: {token}}}\n\
              scrape_configs:\n{scrapes}"
         );
         let rules = "groups:\n  - name: up\n    rules:\n      - alert: InstanceDown\n        \
@@ -61,7 +62,8 @@ impl Alerting {
              annotations: {summary: \"{{ $labels.job }} is down\"}\n";
         let route = format!(
             "route: {{receiver: selfheal, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n\
-             receivers:\n  - name: selfheal\n    webhook_configs: [{{url: \"{url}/integrations/alertmanager\", send_resolved: true}}]\n"
+             receivers:\n  - name: selfheal\n    webhook_configs:\n      \
+             - {{url: \"{url}/integrations/alertmanager\", send_resolved: true, http_config: {{authorization: {{credentials: {token}}}}}}}\n"
         );
         fs::write(dir.join("prometheus.yml"), config).unwrap();
         fs::write(dir.join("rules.yml"), rules).unwrap();

@@ -98,6 +98,7 @@ impl Stack {
             .args(more)
             .env("SELFHEAL_NATS_SERVER", nats_server())
             .env_remove("SELFHEAL_NATS_URL")
+            .env_remove("SELFHEAL_API_TOKEN")
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -143,18 +144,24 @@ impl Stack {
     ///
     /// When the gateway does not answer with one.
     pub async fn get(&self, path: &str) -> Result<Value, String> {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(self.token());
+        let answer = request.send().await;
         let answer = answer.map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
     }
 
-    /// Sends a document and returns the status and the answer.
+    /// Sends a document, an event as anybody on this host and all else as its owner; returns the
+    /// status and the answer.
     ///
     /// # Errors
     ///
     /// When the gateway does not answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), String> {
         let request = self.client.post(format!("{}{path}", self.url)).json(body);
+        let request = match path {
+            "/publish_event" | "/api/v1/events" => request,
+            _ => request.bearer_auth(self.token()),
+        };
         let answer = request.send().await.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         Ok((status, answer.json().await.map_err(|error| error.to_string())?))
@@ -260,7 +267,8 @@ impl Stack {
     pub fn cli(&self, args: &[&str]) -> (i32, String) {
         let output = Command::new(binary("selfheal"))
             .args(args)
-            .env("SELFHEAL_NATS_URL", self.nats_url())
+            .args(["--data-dir", "data"])
+            .env_remove("SELFHEAL_NATS_URL")
             .current_dir(&self.dir)
             .output()
             .unwrap();
@@ -268,26 +276,47 @@ impl Stack {
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Returns the URL of its broker.
+    /// Returns the token of its owner.
     ///
     /// # Panics
     ///
-    /// When the broker's configuration cannot be found.
+    /// When there is none.
     #[must_use]
-    #[expect(clippy::panic, reason = "a broker without a place fails the test")]
-    pub fn nats_url(&self) -> String {
-        for pid in self.pids("supervisor") {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words = environ.split(|it| *it == 0).chain(cmdline.split(|it| *it == 0));
-            for word in words {
-                let word = String::from_utf8_lossy(word);
-                if let Some(at) = word.find("nats://") {
-                    return word.get(at..).unwrap_or_default().to_owned();
-                }
-            }
-        }
-        panic!("no supervisor tells where the broker is");
+    pub fn token(&self) -> String {
+        self.of_owner("api-token")
+    }
+
+    /// Returns the URL of its broker for a role, such as `publisher`, with the password.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn nats_url(&self, role: &str) -> String {
+        self.of_owner(&format!("nats/{role}.url"))
+    }
+
+    #[expect(clippy::unwrap_used, reason = "what its owner cannot find fails the test")]
+    fn of_owner(&self, file: &str) -> String {
+        let text = private::read_secret(&self.dir.join("data/run").join(file)).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// Connects to its broker in a role.
+    ///
+    /// # Errors
+    ///
+    /// When the broker does not let us in.
+    pub async fn nats(&self, role: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
+        let url = self.nats_url(role);
+        let (login, address) =
+            url.trim_start_matches("nats://").split_once('@').unwrap_or_default();
+        let (user, password) = login.split_once(':').unwrap_or_default();
+        async_nats::ConnectOptions::new()
+            .user_and_password(user.to_owned(), password.to_owned())
+            .custom_inbox_prefix(format!("_INBOX_{role}"))
+            .connect(address)
+            .await
     }
 
     /// Stops the system as Ctrl-C does, and returns its exit code.

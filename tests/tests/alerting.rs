@@ -47,7 +47,7 @@ async fn an_alert_heals_and_its_end_closes(way: Way) {
     // It does not run yet: the system starts it.
     stack.until("web", &["resolved"]).await;
     let jobs = [("web-server", web), ("stranger", stranger)];
-    let _alerting = Alerting::start(&dir, way, stack.url(), &jobs);
+    let _alerting = Alerting::start(&dir, way, (stack.url(), &stack.token()), &jobs);
 
     // One that nobody configured opens an incident all the same, and goes to a person.
     let unknown = eventually("the alert of the stranger comes", || async {

@@ -17,11 +17,12 @@ use serde_json::Value;
 use tests::stack::binary;
 
 /// Crates, and which others of the house each may need: dependencies run one way.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("domain", &[]),
-    ("bus", &["domain"]),
-    ("host", &["domain"]),
-    ("service", &["domain", "bus"]),
+    ("private", &[]),
+    ("bus", &["domain", "private"]),
+    ("host", &["domain", "private"]),
+    ("service", &["domain", "private", "bus"]),
     ("supervisor", SHARED),
     ("monitor", WITH_HOST),
     ("analyzer", SHARED),
@@ -36,13 +37,13 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("fuzz", EVERYTHING),
     ("bench", EVERYTHING),
 ];
-const SHARED: &[&str] = &["domain", "bus", "service"];
+const SHARED: &[&str] = &["domain", "private", "bus", "service"];
 /// What reaches processes and containers of its host.
-const WITH_HOST: &[&str] = &["domain", "bus", "service", "host"];
+const WITH_HOST: &[&str] = &["domain", "private", "bus", "service", "host"];
 #[rustfmt::skip]
 const EVERYTHING: &[&str] = &[
-    "domain", "bus", "service", "host", "supervisor", "monitor", "analyzer", "fixer", "gateway", "cli", "demo",
-    "tests",
+    "domain", "private", "bus", "service", "host", "supervisor", "monitor", "analyzer", "fixer", "gateway", "cli",
+    "demo", "tests",
 ];
 
 /// What the pure core may need: nothing that reaches a disk, a network or another thread.

@@ -16,8 +16,12 @@ use tests::{
 
 /// Asks with Debian's `amtool`, as those do who have an Alertmanager.
 fn amtool(stack: &Stack, words: &[&str]) -> Vec<Value> {
+    let config = stack.dir().join("amtool.yml");
+    let text = format!("authorization: {{credentials: {}}}\n", stack.token());
+    private::write(&config, text.as_bytes()).unwrap();
     let output = Command::new("amtool")
         .arg(format!("--alertmanager.url={}", stack.url()))
+        .arg(format!("--http.config.file={}", config.display()))
         .args(["--output=json", "alert", "query"])
         .args(words)
         .output();
@@ -53,6 +57,7 @@ async fn a_real_amtool_reads_incidents_as_alerts() {
     // Its answer is no JSON: as an Alertmanager says it, nothing.
     let sent = json!([alert("Down", "a.b"), alert("Full", "db"), alert("Quiet", "db")]);
     let request = tests::stack::reqwest_client().post(format!("{}/api/v2/alerts", stack.url()));
+    let request = request.bearer_auth(stack.token());
     assert_eq!(request.json(&sent).send().await.unwrap().status(), 200);
     eventually("all are decided", || async {
         let all = stack.get("/api/v2/alerts").await?;

@@ -19,8 +19,8 @@ struct Second(Child);
 impl Second {
     fn start(stack: &Stack) -> Self {
         let child = Command::new(binary("selfheal-fixer"))
-            .args(["--nats-url", &stack.nats_url(), "--allow", "all"])
-            .args(["--state-dir", "data/run"])
+            .args(["--allow", "all", "--state-dir", "data/run"])
+            .env("SELFHEAL_NATS_URL", stack.nats_url("fixer"))
             .current_dir(stack.dir())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -37,7 +37,13 @@ fn clients(dir: &Path, url: &str) -> Value {
 #[tokio::test]
 async fn clients_of_pagerduty_work_when_only_their_url_is_changed() {
     let dir = directory("pagerduty");
-    let stack = Stack::up(&dir, "policy: {soak: 500ms}\n");
+    private::write(&dir.join("routing-key"), KEY.as_bytes()).unwrap();
+    let config = format!(
+        "policy: {{soak: 500ms}}\nintegrations:\n  \
+         - {{name: pagerduty, secret: {{routing_keys: [{{file: {}/routing-key}}]}}}}\n",
+        dir.display()
+    );
+    let stack = Stack::up(&dir, &config);
     let told = clients(&dir, stack.url());
     assert_eq!(told["first"], told["again"], "the open alert is updated");
     assert_ne!(told["first"], told["second"]);

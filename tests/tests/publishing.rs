@@ -16,7 +16,7 @@ policy: {autonomy: observe}
 ";
 
 async fn client(stack: &Stack) -> async_nats::Client {
-    async_nats::connect(stack.nats_url()).await.unwrap()
+    stack.nats("publisher").await.unwrap()
 }
 
 async fn incident_of(stack: &Stack, kind: &str) -> Value {
@@ -65,23 +65,25 @@ async fn plain_and_cloudevents_messages_of_other_clients_open_incidents() {
 async fn what_cannot_be_read_is_kept_with_its_reason_and_stops_nothing() {
     let stack = Stack::up(&directory("garbage"), CONFIG);
     let client = client(&stack).await;
-    let garbage: [(&str, Vec<u8>); 6] = [
-        ("selfheal.event.a", b"{".to_vec()),
-        ("selfheal.event.a", b"\xff\xfe".to_vec()),
-        ("selfheal.event.a", b"{\"type\": []}".to_vec()),
-        ("selfheal.event.a", "[".repeat(10_000).into_bytes()),
-        ("selfheal.frame.event", b"not an array".to_vec()),
-        ("selfheal.command.dance", b"{\"by\": \"me\", \"verb\": \"dance\"}".to_vec()),
+    let ours = stack.nats("gateway").await.unwrap();
+    let garbage: [(&async_nats::Client, &str, Vec<u8>); 6] = [
+        (&client, "selfheal.event.a", b"{".to_vec()),
+        (&client, "selfheal.event.a", b"\xff\xfe".to_vec()),
+        (&client, "selfheal.event.a", b"{\"type\": []}".to_vec()),
+        (&client, "selfheal.event.a", "[".repeat(10_000).into_bytes()),
+        (&ours, "selfheal.frame.event", b"not an array".to_vec()),
+        (&ours, "selfheal.frame.command", b"{\"by\": \"me\", \"verb\": \"dance\"}".to_vec()),
     ];
-    for (subject, body) in garbage {
+    for (client, subject, body) in garbage {
         client.publish(subject, body.into()).await.unwrap();
     }
+    ours.flush().await.unwrap();
     let good = json!({"type": "after_the_garbage", "payload": {"service": "database"}});
     client.publish("selfheal.event.after_the_garbage", good.to_string().into()).await.unwrap();
     client.flush().await.unwrap();
     incident_of(&stack, "after_the_garbage").await;
 
-    let context = async_nats::jetstream::new(client);
+    let context = async_nats::jetstream::new(stack.nats("supervisor").await.unwrap());
     eventually("all six are kept", || async {
         let mut stream =
             context.get_stream("SELFHEAL_REJECTED").await.map_err(|it| it.to_string())?;

@@ -259,7 +259,8 @@ fn an_event_fits_its_form_exactly_when_it_is_taken() {
 /// Follows the stream of the gateway; what it has told so far grows.
 async fn follow(stack: &Stack) -> Arc<Mutex<String>> {
     let url = format!("{}/api/v1/stream", stack.url());
-    let mut answer = reqwest::Client::new().get(url).send().await.unwrap();
+    let mut answer =
+        reqwest::Client::new().get(url).bearer_auth(stack.token()).send().await.unwrap();
     let first = answer.chunk().await.unwrap().unwrap();
     assert!(first.starts_with(b"event: hello\n"), "{first:?}");
     let told = Arc::new(Mutex::new(String::new()));

@@ -86,7 +86,7 @@ struct System {
 impl System {
     async fn start(dir: &Path, broker_url: &str, api_token: &str) -> Self {
         let token_file = dir.join("api-token");
-        fs::write(&token_file, api_token).unwrap();
+        private::write(&token_file, api_token.as_bytes()).unwrap();
         let file = dir.join("selfheal.yaml");
         fs::write(&file, config(free_port())).unwrap();
         let listen = free_port();

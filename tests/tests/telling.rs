@@ -79,8 +79,8 @@ async fn tells_once(kind: &str) {
     let told = Told::default();
     let url = told.listen().await;
     let dir = directory(&format!("tell-{kind}"));
-    std::fs::write(dir.join("hook"), format!("{url}/hook")).unwrap();
-    std::fs::write(dir.join("key"), "0123456789abcdef0123456789abcdef").unwrap();
+    private::write(&dir.join("hook"), format!("{url}/hook").as_bytes()).unwrap();
+    private::write(&dir.join("key"), b"0123456789abcdef0123456789abcdef").unwrap();
     let config = format!(
         "notify:
   receivers:

@@ -149,7 +149,9 @@ impl Stack<'_> {
 
     fn hints(&self) -> String {
         let url = format!("http://{}", self.options.listen);
-        let addresses = format!("\n  api        {url}\n  incidents  {url}/api/v1/incidents\n");
+        let addresses = format!(
+            "\n  api        {url}\n  incidents  curl -s {url}/api/v1/incidents -H \"authorization: Bearer $(cat data/run/api-token)\"\n"
+        );
         if self.options.no_demo {
             return addresses;
         }

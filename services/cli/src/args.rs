@@ -12,7 +12,11 @@ mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use bus::BrokerOptions;
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use domain::{event::Severity, view::Status};
 
 use self::values::{json, severity, status, sync_interval, time};
@@ -25,10 +29,16 @@ pub(crate) use self::{
     notify::{Notify, Test as TestNotify},
     token::{Create as CreateToken, Token},
 };
-use crate::exit::EXIT_CODES;
+use crate::{
+    exit::{EXIT_CODES, Failure},
+    up::credentials,
+};
 
 /// Where `up` and the supervisor look for the configuration.
 pub(crate) const CONFIG_DEFAULT: &str = "selfheal.yaml";
+
+/// Where `up` and the supervisor keep what they know.
+const DATA_DIR_DEFAULT: &str = "data";
 
 /// Heading of the flags that every command takes.
 const EVERYWHERE: &str = "Everywhere";
@@ -39,8 +49,10 @@ Prints `ready http://…` on standard output when the first event would be accep
 parts on standard error. Restarts what dies. Ctrl-C ends all in order; a second one kills what is left.
 Which processes run is in <data-dir>/run/up.json. Targets that the fixer has started go on without us.
 
-This machine has one owner here: the fixer may do all of its actions (SELFHEAL_FIXER_ALLOW=all), unless
-that variable says less.";
+Whoever starts it owns it: the fixer may do all of its actions (SELFHEAL_FIXER_ALLOW=all), unless that
+variable says less. Other users of this machine may publish events by HTTP, and nothing else: the
+gateway asks for the token in <data-dir>/run/api-token, the broker for the passwords in
+<data-dir>/run/nats. Commands find both by themselves, in --data-dir.";
 
 /// How many incidents are listed unless another number is asked for.
 const LIMIT_DEFAULT: usize = 50;
@@ -70,9 +82,41 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     #[arg(help_heading = EVERYWHERE)]
     pub(crate) color: ColorChoice,
+    /// Data directory of `up` or of a supervisor on this machine: with that of `up`, its owner needs
+    /// neither URL nor token
+    #[arg(long, global = true, env = "SELFHEAL_DATA_DIR", value_name = "DIR")]
+    #[arg(default_value = DATA_DIR_DEFAULT, value_parser = directory(), help_heading = EVERYWHERE)]
+    pub(crate) data_dir: PathBuf,
     /// How to reach the system.
     #[command(flatten)]
     pub(crate) broker: Broker,
+}
+
+impl Global {
+    /// Returns how to reach the broker in a role: as the flags say, else that of `up`, if it is
+    /// ours.
+    ///
+    /// # Errors
+    ///
+    /// When others may read what it says.
+    pub(crate) fn broker_options(&self, role: &str) -> Result<BrokerOptions, Failure> {
+        let mut options = self.broker.options(role);
+        if !self.broker.is_given()
+            && !self.broker.has_identity()
+            && let Some(url) = credentials::found(&self.data_dir, role)?
+        {
+            options.url = url;
+        }
+        Ok(options)
+    }
+}
+
+/// Any path; an empty one counts as absent.
+fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|it| match it.is_empty() {
+        true => PathBuf::from(DATA_DIR_DEFAULT),
+        false => PathBuf::from(it),
+    })
 }
 
 /// When to use colour.
@@ -207,6 +251,9 @@ pub(crate) enum Command {
         /// The process that must be the parent
         #[arg(long)]
         parent: u32,
+        /// What it makes is for its own user alone
+        #[arg(long)]
+        private: bool,
         /// The program and its arguments
         #[arg(last = true, required = true, num_args = 1..)]
         command: Vec<OsString>,
@@ -223,9 +270,6 @@ pub(crate) struct Up {
     /// Where the gateway listens; port 0 takes a free one
     #[arg(long, env = "SELFHEAL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
-    /// Where the log of decisions, the broker's store and the state of processes are kept
-    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-    pub(crate) data_dir: PathBuf,
     /// The broker of our own.
     #[command(flatten)]
     pub(crate) own: OwnBroker,
@@ -366,9 +410,6 @@ impl List {
 /// started for it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Restore {
-    /// Where the log of decisions is
-    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-    pub(crate) data_dir: PathBuf,
     /// The log itself, when it is elsewhere; its rotated parts are found beside it
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,

@@ -24,6 +24,9 @@ use crate::{
 const NOBODY: &str =
     "is the system running? Start it with `selfheal up`, or say where it is with --nats-url";
 
+/// What to do when the broker knows others, and not us.
+const STRANGER: &str = "the broker of `selfheal up` lets in its owner alone: run this as the user who started it, with the same --data-dir";
+
 /// A connection, and how long answers may take.
 #[derive(Debug)]
 pub(crate) struct System {
@@ -56,7 +59,7 @@ impl System {
         terminal: Terminal,
     ) -> Result<Self, Failure> {
         let flags = &global.broker;
-        let options = flags.options(role);
+        let options = global.broker_options(role)?;
         let connected = tokio::time::timeout(flags.timeout, bus::connect(&options)).await;
         let bus = connected
             .map_err(|_elapsed| {
@@ -64,7 +67,11 @@ impl System {
                 Failure::new(Exit::Unavailable, format!("no broker answers within {ms} ms"))
                     .hint(NOBODY)
             })?
-            .map_err(|error| of_bus("cannot use the broker", error))?;
+            .map_err(|error| {
+                let is_stranger = matches!(error, Error::Credentials { .. }) && !flags.is_given();
+                let failure = of_bus("cannot use the broker", error);
+                if is_stranger { failure.hint(STRANGER) } else { failure }
+            })?;
         Ok(Self { bus, timeout: flags.timeout, terminal })
     }
 

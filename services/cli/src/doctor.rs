@@ -27,7 +27,7 @@ use report::Report;
 /// [`Exit::Failed`] when there are warnings, [`Exit::Broken`] when there is worse; all has been
 /// printed then.
 pub(crate) async fn run(args: &Doctor, global: &Global, terminal: Terminal) -> Result<(), Failure> {
-    let facts = gather::all(args, &global.broker).await;
+    let facts = gather::all(args, global).await?;
     let report = Report::of(&facts);
     if terminal.is_json() {
         terminal.print_json(&report, true)?;

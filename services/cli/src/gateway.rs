@@ -1,11 +1,6 @@
 //! Asking a gateway of this host, by HTTP, as whoever has a token.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
@@ -13,13 +8,8 @@ use crate::{
     args::Gateway,
     exit::{Exit, Failure},
     http::{self, Method},
+    up::api_token,
 };
-
-/// Permissions of anybody but the owner.
-const OTHERS: u32 = 0o077;
-
-/// Longest file that is taken for a token.
-const FILE_BYTES_MAX: u64 = 32 * 1024;
 
 /// What is wanted of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -74,46 +64,37 @@ pub(crate) async fn ask(at: &Gateway, wish: Wish<'_>) -> Result<Value, Failure> 
     })
 }
 
-/// Returns the token that was given, or that of the owner's file; `None` when there is none.
+/// Returns the token that was given, that of the `up` of a data directory if it is ours, or that
+/// of the owner's file; `None` when there is none.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or is not the owner's alone.
-pub(crate) fn token(at: &Gateway) -> Result<Option<String>, Failure> {
+/// When a file cannot be read, or is not the owner's alone.
+pub(crate) fn token(at: &Gateway, data_dir: &Path) -> Result<Option<String>, Failure> {
     if let Some(token) = at.token.as_deref().map(str::trim).filter(|it| !it.is_empty()) {
         return Ok(Some(token.to_owned()));
     }
-    let default = || Some(std::env::home_dir()?.join(".config/selfheal/token"));
-    let path = at.token_file.clone().or_else(default).filter(|it| it.exists());
-    path.map(|it| read(&it)).transpose()
+    if let Some(path) = at.token_file.as_deref().filter(|it| !it.as_os_str().is_empty()) {
+        return read(path).map(Some);
+    }
+    if let Some(token) = api_token::found(data_dir)? {
+        return Ok(Some(token));
+    }
+    let default = std::env::home_dir().map(|it| it.join(".config/selfheal/token"));
+    default.filter(|it| it.exists()).map(|it| read(&it)).transpose()
 }
 
 /// Reads a token's file, if it is the owner's alone.
-fn read(path: &PathBuf) -> Result<String, Failure> {
-    let failed = |error| {
+fn read(path: &Path) -> Result<String, Failure> {
+    let text = private::read_secret(path).map_err(|error| {
+        let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let exit = if is_refused { Exit::Refused } else { Exit::Failed };
         let message = format!("cannot read the token from `{}`", path.display());
-        Failure::new(Exit::Failed, message).because(error)
-    };
-    let about = fs::metadata(path).map_err(failed)?;
-    if about.mode() & OTHERS != 0 {
-        let message = format!("others than its owner may read or write `{}`", path.display());
-        return Err(Failure::new(Exit::Refused, message).hint(format!(
-            "chmod 600 {}, and make a new token if others were there",
-            shell(path)
-        )));
-    }
-    if FILE_BYTES_MAX < about.len() {
-        let message = format!("`{}` is too long for a token", path.display());
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
+        Failure::new(exit, message).because(error)
+    })?;
     let text = text.trim();
     if text.is_empty() {
         return Err(Failure::new(Exit::Usage, format!("`{}` is empty", path.display())));
     }
     Ok(text.to_owned())
-}
-
-fn shell(path: &Path) -> String {
-    format!("'{}'", path.display())
 }

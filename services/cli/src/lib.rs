@@ -57,8 +57,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, terminal: Terminal) -> Result<(), Failure> {
     // Not a runtime yet: the wrapper becomes another program, and must not start threads before.
-    if let Command::Child { parent, command } = &cli.command {
-        return up::wrapper::become_child(*parent, command);
+    if let Command::Child { parent, private, command } = &cli.command {
+        return up::wrapper::become_child(*parent, *private, command);
     }
     // One thread is enough, and `up` needs it: the kernel ends a child with the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -98,18 +98,16 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
             let command = command.unwrap_or(Silences::Ls);
             silences::run(&connect().await?, command).await
         }
-        Command::Notify(Notify::Test(args)) => {
-            notify_test::run(&args, global.broker.timeout, terminal).await
-        }
-        Command::Token(Token::Check(args)) => {
-            token_check::run(&args, global.broker.timeout, terminal).await
-        }
+        Command::Notify(Notify::Test(args)) => notify_test::run(&args, global, terminal).await,
+        Command::Token(Token::Check(args)) => token_check::run(&args, global, terminal).await,
         Command::Key(command) => keys::run(command, terminal),
         Command::Token(command) => tokens::run(&connect().await?, command).await,
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,
-        Command::Child { parent, command } => up::wrapper::become_child(parent, &command),
+        Command::Child { parent, private, command } => {
+            up::wrapper::become_child(parent, private, &command)
+        }
     }
 }
 

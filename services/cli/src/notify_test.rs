@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    args::TestNotify,
+    args::{Global, TestNotify},
     exit::Failure,
     gateway::{self, Wish},
     http::Method,
@@ -22,15 +22,15 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// As [`gateway::ask`]: among them that there is no such receiver, and that it could not be told.
 pub(crate) async fn run(
     args: &TestNotify,
-    timeout: Duration,
+    global: &Global,
     terminal: Terminal,
 ) -> Result<(), Failure> {
-    let token = gateway::token(&args.at)?;
+    let token = gateway::token(&args.at, &global.data_dir)?;
     let wish = Wish {
         method: Method::Post,
         path: &format!("/api/v1/receivers/{}/test", args.name),
         token: token.as_deref(),
-        within: timeout.max(WITHIN),
+        within: global.broker.timeout.max(WITHIN),
     };
     let told = gateway::ask(&args.at, wish).await?;
     if terminal.is_json() {

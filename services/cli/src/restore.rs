@@ -89,8 +89,8 @@ pub(crate) async fn run(
     global: &Global,
     terminal: Terminal,
 ) -> Result<(), Failure> {
-    let log = args.log.clone().unwrap_or_else(|| args.data_dir.join(LOG_FILE));
-    let _lock = lock(&args.data_dir)?;
+    let log = args.log.clone().unwrap_or_else(|| global.data_dir.join(LOG_FILE));
+    let _lock = lock(&global.data_dir)?;
     let found = survey(&log, args.append, terminal)?;
     if let Some(Torn { path, n_bytes }) = &found.torn {
         terminal.remark(&format!(
@@ -98,19 +98,19 @@ pub(crate) async fn run(
             path.display()
         ));
     }
-    if global.broker.is_given() || !up::has_own_broker(&args.data_dir) {
+    if global.broker.is_given() || !up::has_own_broker(&global.data_dir) {
         return rebuild(args, global, terminal, &log, &found).await;
     }
     let rebuild = async |url: String| {
         let mut global = global.clone();
         global.broker.nats_url = Some(url);
-        if let Some(signing) = up::keys::of(&args.data_dir.join("run"))? {
+        if let Some(signing) = up::keys::of(&global.data_dir.join("run"))? {
             global.broker.signing_key = Some(signing.seed.display().to_string());
             global.broker.trusted_keys = Some(signing.public);
         }
         rebuild(args, &global, terminal, &log, &found).await
     };
-    up::with_broker(&args.own, &args.data_dir, terminal, rebuild).await
+    up::with_broker(&args.own, global, terminal, rebuild).await
 }
 
 async fn rebuild(

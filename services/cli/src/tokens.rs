@@ -11,7 +11,6 @@ use crate::{
     connection::{System, of_bus},
     exit::{Exit, Failure},
     terminal::{Tone, ago, plain, table, toned},
-    token_check,
 };
 
 /// Runs one of the commands.
@@ -20,8 +19,8 @@ pub(crate) async fn run(system: &System, command: Token) -> Result<(), Failure> 
         Token::Create(args) => create(system, &args).await,
         Token::Ls => list(system).await,
         Token::Revoke { name, by } => revoke(system, &name, &by).await,
-        // It asks a gateway, and needs no broker.
-        Token::Check(args) => token_check::run(&args, system.timeout, system.terminal).await,
+        // It asks a gateway, and needs no broker: it was carried out before there was one.
+        Token::Check(_) => Ok(()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `selfheal up`: the whole system on one machine, as children of one process.
 
+pub(crate) mod api_token;
 mod backoff;
 mod broker;
 mod child;
+pub(crate) mod credentials;
 pub(crate) mod keys;
 mod log;
 mod plan;
@@ -12,6 +14,7 @@ pub(crate) mod wrapper;
 
 use std::path::Path;
 
+use bus::{Subjects, roles::Role};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -19,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    broker::Broker,
+    broker::{Broker, Served},
     child::{Ended, Surroundings, keep_alive},
     log::{Level, Log, Style, last_words},
     plan::Plan,
@@ -40,13 +43,20 @@ pub(crate) async fn run(args: &Up, global: &Global, terminal: Terminal) -> Resul
     let signals = Signals::new()?;
     service::reap_orphans();
     plan::check_flags(args, global)?;
-    plan::check_config(&args.config)?;
-    let data = DataDir::open(&args.data_dir)?;
+    let config = plan::check_config(&args.config)?;
+    let data = DataDir::open(&global.data_dir)?;
     let style =
         Style { json: terminal.is_json(), color: terminal.has_color_err(), verbose: args.verbose };
     let (log, writer) = Log::start(style)
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the log").because(error))?;
-    let result = supervise(args, global, terminal, signals, &data, log).await;
+    end_former(&data, &log).await;
+    let result = match Plan::make(args, global, &config, &data).await {
+        Ok(plan) => supervise(plan, terminal, signals, &data, log).await,
+        Err(failure) => {
+            drop(log);
+            Err(failure)
+        }
+    };
     writer.finish();
     result
 }
@@ -58,25 +68,28 @@ pub(crate) async fn run(args: &Up, global: &Global, terminal: Terminal) -> Resul
 /// When it cannot be run, and what `work` returns.
 pub(crate) async fn with_broker(
     own: &OwnBroker,
-    data_dir: &Path,
+    global: &Global,
     terminal: Terminal,
     work: impl AsyncFnOnce(String) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let data = DataDir::open(data_dir)?;
+    let data = DataDir::open(&global.data_dir)?;
     let style = Style { json: terminal.is_json(), color: terminal.has_color_err(), verbose: false };
     let (log, writer) = Log::start(style)
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the log").because(error))?;
     end_former(&data, &log).await;
     // Any port will do, and none that a waiting agent knows.
     let own = OwnBroker { nats_port: own.nats_port.or(Some(0)), ..own.clone() };
-    let mut broker = broker::prepare(&own, &data).await?;
+    // Only a supervisor's part is played here, which is the same in all zones; the next `up` writes
+    // them anew.
+    let served = Served { names: Subjects::new(&global.broker.prefix), zones: Vec::new() };
+    let mut broker = broker::prepare(&own, &data, &served).await?;
     broker.program.wrapper = Some(plan::our_program()?);
     let stop = CancellationToken::new();
     let around = Surroundings::new(log.clone(), &data);
     let running = keep_alive(broker.program.clone(), around, stop.clone());
     let working = async {
         wait_for(&broker, &log).await;
-        let result = work(broker.url()).await;
+        let result = work(broker.url(Role::Supervisor)).await;
         stop.cancel();
         result
     };
@@ -92,15 +105,12 @@ pub(crate) fn has_own_broker(data_dir: &Path) -> bool {
 }
 
 async fn supervise(
-    args: &Up,
-    global: &Global,
+    plan: Plan,
     terminal: Terminal,
     mut signals: Signals,
     data: &DataDir,
     log: Log,
 ) -> Result<(), Failure> {
-    end_former(data, &log).await;
-    let plan = Plan::make(args, global, data).await?;
     let around = Surroundings::new(log.clone(), data);
     let (stop_agents, stop_broker) = (CancellationToken::new(), CancellationToken::new());
     let mut broker = JoinSet::new();
@@ -109,6 +119,7 @@ async fn supervise(
         broker.spawn(keep_alive(own.program.clone(), around.clone(), stop_broker.clone()));
         wait_for(own, &log).await;
     }
+    ready::tell_how_to_come_in(&plan, &log);
     let mut agents = JoinSet::new();
     for program in plan.agents {
         agents.spawn(keep_alive(program, around.clone(), stop_agents.clone()));

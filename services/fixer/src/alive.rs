@@ -6,7 +6,7 @@
 //! nothing more will come from that fixer, and need not wait for its claim to run out.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -55,10 +55,10 @@ impl Alive {
     }
 
     fn try_begin(dir: &Path, id: &str) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        private::create_dir(dir)?;
         forget_old(dir);
         let path = dir.join(id);
-        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = private::append(&path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         file.set_len(0)?;
         file.write_all(fs::read_to_string(BOOT_ID)?.trim().as_bytes())?;

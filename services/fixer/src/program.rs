@@ -124,8 +124,7 @@ impl Program<'_> {
         if let Some(dir) = self.dir {
             command.current_dir(dir);
         }
-        command
-            .spawn()
+        private::umask::as_before(|| command.spawn())
             .map_err(|source| Error::Spawn { program: program.display().to_string(), source })
     }
 }

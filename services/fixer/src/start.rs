@@ -6,7 +6,7 @@ use bus::Bus;
 use bytes::Bytes;
 use domain::{config::Config, id::IncidentId, wire::WorkKind};
 use host::process::Configured;
-use service::{BoxError, Chain, Context, Metric};
+use service::{BoxError, Chain, ConfigError, Context, Metric};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -16,6 +16,9 @@ use crate::{
     process::keep_bounded, turns::Turns,
 };
 
+/// What to do about a state directory of everybody's.
+const HINT: &str = "take it away from others, or name another one with --state-dir";
+
 /// Runs the fixer until it is told to stop; orders under way are carried out to their end.
 ///
 /// # Errors
@@ -24,6 +27,11 @@ use crate::{
 pub async fn start(ctx: Context<Args>) -> Result<(), BoxError> {
     ctx.probe.describe(&METRICS);
     let allow = AllowList::load(&ctx.args)?;
+    private::check_dir(&ctx.args.state_dir).map_err(|error| {
+        let dir = ctx.args.state_dir.display();
+        ConfigError::new(format!("cannot trust what lies in the state directory {dir}"), HINT)
+            .because(error)
+    })?;
     info!(actions = %allow, state_dir = %ctx.args.state_dir.display(), "what this fixer may do");
     if ctx.stop.run_until_cancelled(ctx.bus.wait_for_topology()).await.transpose()?.is_none() {
         return Ok(());

@@ -3,7 +3,7 @@
 //! One table ([`table`]) says what each route needs; what is not in it is not reachable. Who a
 //! caller is follows from his bearer token: that of the flags, one of ours ([`keyring`]), or one
 //! of a provider ([`oidc`]). Where no token is asked for, callers of this host are taken for
-//! its owner ([`local`]).
+//! its owner, or for somebody who may send events ([`local`]).
 
 mod keyring;
 mod layer;
@@ -36,7 +36,10 @@ use self::{
     rate::Limiter,
     table::{Load, Need, Route},
 };
-use crate::{problem::Problem, settings::Token};
+use crate::{
+    problem::Problem,
+    settings::{Token, Tokenless},
+};
 
 pub(crate) use self::{
     layer::{Peer, check},
@@ -46,6 +49,9 @@ pub(crate) use self::{
 /// Requests a second from a door's secret, where the configuration says nothing of events: far
 /// more than a sender needs, and far less than would keep others out.
 const INTEGRATION_RATE: u32 = 100;
+
+/// Why somebody is not let in who shows nothing.
+const TOKEN_MISSING: &str = "token_missing";
 
 /// How long a start waits for the tokens.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -76,8 +82,8 @@ pub(crate) struct Access(Arc<Inner>);
 struct Inner {
     /// The token of the flags.
     flag: Option<Token>,
-    /// Whether nobody comes in without a token.
-    is_token_required: bool,
+    /// Who comes in without a token.
+    tokenless: Tokenless,
     scheme: &'static str,
     keyring: OnceLock<Keyring>,
     settings: RwLock<Settings>,
@@ -99,13 +105,13 @@ struct Settings {
 
 impl Access {
     /// Lets those in whom the flags name; all others when [`Self::follow`] knows them.
-    pub(crate) fn new(flag: Option<Token>, is_token_required: bool, scheme: &'static str) -> Self {
+    pub(crate) fn new(flag: Option<Token>, tokenless: Tokenless, scheme: &'static str) -> Self {
         let a_second = |count| {
             Rates(vec![domain::span::Rate { count, per: domain::span::Span::from_secs(1) }])
         };
         Self(Arc::new(Inner {
             flag,
-            is_token_required,
+            tokenless,
             scheme,
             keyring: OnceLock::new(),
             settings: RwLock::default(),
@@ -116,9 +122,9 @@ impl Access {
         }))
     }
 
-    /// Returns whether nobody comes in without a token.
+    /// Returns whether nobody comes in as the owner of this host without a token.
     pub(crate) fn is_token_required(&self) -> bool {
-        self.0.is_token_required
+        self.0.tokenless != Tokenless::Host
     }
 
     /// Follows the tokens and the configuration until `stop`. What was known last counts while
@@ -186,7 +192,8 @@ impl Access {
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<Caller, Problem> {
-        let decided = self.decide(route, uri, headers).await;
+        let address = peer.map(|it| it.address);
+        let decided = self.decide(route, uri, headers, address).await;
         match (&decided, peer) {
             (Err(problem), _) => self.tell_of(problem, route, peer),
             (Ok(Caller(Some(_))), Some(peer)) => peer.connection.prove(),
@@ -221,18 +228,24 @@ impl Access {
         route: &Route,
         uri: &Uri,
         headers: &HeaderMap,
+        peer: Option<SocketAddr>,
     ) -> Result<Caller, Problem> {
         let least = match route.need {
-            Need::Open if self.0.is_token_required => return Ok(Caller(None)),
-            Need::Open => {
-                return local::check(self.0.scheme, uri, headers).map(|()| Caller(None));
-            }
+            Need::Open => return self.allow_anybody(uri, headers, peer).map(|()| Caller(None)),
             // What the route's own secret is, its handler knows.
             Need::Own => return Ok(Caller(self.identify(uri, headers).await.ok())),
             Need::Known => None,
             Need::Least(role) => Some(role),
         };
-        let caller = Caller(Some(self.identify(uri, headers).await?));
+        let local = self.local_sender(route, uri, headers, peer)?;
+        let principal = match local {
+            Some(sender) => Arc::new(sender),
+            None => {
+                let identified = self.identify(uri, headers).await;
+                identified.map_err(|problem| self.with_place_of_token(problem, peer))?
+            }
+        };
+        let caller = Caller(Some(principal));
         let principal = match least {
             Some(least) => caller.require(least)?,
             None => caller.require_any()?,
@@ -241,15 +254,61 @@ impl Access {
         Ok(caller)
     }
 
+    /// Lets anybody see what is open. Where callers of this host come in without a token, pages of
+    /// other sites that are shown on it do not.
+    fn allow_anybody(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Problem> {
+        match self.0.tokenless {
+            Tokenless::Nobody => Ok(()),
+            Tokenless::Events { .. } if !peer.is_some_and(local::is_of_host) => Ok(()),
+            Tokenless::Events { .. } | Tokenless::Host => local::check(self.0.scheme, uri, headers),
+        }
+    }
+
+    /// Returns who sends an event from this host without a token, if that is allowed.
+    fn local_sender(
+        &self,
+        route: &Route,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Principal>, Problem> {
+        let is_event = route.need == table::PUBLISHER && route.load == Load::Events;
+        let is_local = peer.is_some_and(local::is_of_host) && !local::is_forwarded(headers);
+        let is_taken = matches!(self.0.tokenless, Tokenless::Events { .. });
+        if !(is_taken && is_event && is_local && matches!(bearer(headers), Bearer::Nothing)) {
+            return Ok(None);
+        }
+        local::check(self.0.scheme, uri, headers)?;
+        Ok(Some(Principal::of_host_sender()))
+    }
+
+    /// Tells callers of this host where its owner finds his token.
+    fn with_place_of_token(&self, problem: Problem, peer: Option<SocketAddr>) -> Problem {
+        let Tokenless::Events { token_file: Some(file) } = &self.0.tokenless else {
+            return problem;
+        };
+        if problem.code() != TOKEN_MISSING || !peer.is_some_and(local::is_of_host) {
+            return problem;
+        }
+        problem.hinted(format!(
+            "send the header `Authorization: Bearer <token>`: the owner of this gateway finds it in {file}; `selfheal token create` makes others"
+        ))
+    }
+
     async fn identify(&self, uri: &Uri, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
         match bearer(headers) {
             Bearer::Token(token) => self.of_token(token).await.map(Arc::new),
-            Bearer::Nothing if !self.0.is_token_required => {
+            Bearer::Nothing if self.0.tokenless == Tokenless::Host => {
                 local::check(self.0.scheme, uri, headers)?;
                 Ok(Arc::new(Principal::of_host()))
             }
             Bearer::Nothing => Err(missing()),
-            Bearer::Other => Err(refused("token_missing", "this gateway asks for a bearer token")),
+            Bearer::Other => Err(refused(TOKEN_MISSING, "this gateway asks for a bearer token")),
         }
     }
 
@@ -401,7 +460,7 @@ fn bearer(headers: &HeaderMap) -> Bearer<'_> {
 }
 
 fn missing() -> Problem {
-    refused("token_missing", "this gateway asks for a token")
+    refused(TOKEN_MISSING, "this gateway asks for a token")
 }
 
 fn refused(code: &'static str, message: &'static str) -> Problem {

@@ -343,7 +343,7 @@ mod tests {
         pub(super) fn secret(text: &str) -> (File, SecretRef) {
             let name = format!("selfheal-secret-{}", uuid::Uuid::new_v4().simple());
             let path = std::env::temp_dir().join(name);
-            std::fs::write(&path, text).unwrap();
+            private::write(&path, text.as_bytes()).unwrap();
             let reference = SecretRef::file(path.to_str().unwrap());
             (File(path), reference)
         }

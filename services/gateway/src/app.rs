@@ -67,7 +67,7 @@ impl App {
     #[must_use]
     pub(crate) fn new(cx: &Context<Args>, settings: Settings, live: Live) -> Self {
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
-        let access = Access::new(settings.token.clone(), settings.is_token_required, scheme);
+        let access = Access::new(settings.token.clone(), settings.tokenless.clone(), scheme);
         Self(Arc::new(Shared {
             access,
             // Who waits for an answer waits no longer for the broker than for the supervisor.

@@ -63,6 +63,11 @@ impl Problem {
         self
     }
 
+    /// Says what to do in other words.
+    pub(crate) fn hinted(self, hint: impl Into<String>) -> Self {
+        Self { hint: hint.into(), ..self }
+    }
+
     /// Says which part of a batch is meant.
     pub(crate) fn at(mut self, idx: usize) -> Self {
         self.message = format!("event {idx} of the batch: {}", self.message);

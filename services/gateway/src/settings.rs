@@ -28,6 +28,9 @@ pub struct Args {
     /// Lets nobody in without a token, also when none is given here: `selfheal token` makes them
     #[arg(long, env = "SELFHEAL_REQUIRE_TOKEN", value_parser = FalseyValueParser::new())]
     pub require_token: bool,
+    /// Takes events of this host without a token, where all else asks for one
+    #[arg(long, env = "SELFHEAL_LOCAL_PUBLISH", value_parser = FalseyValueParser::new())]
+    pub local_publish: bool,
     /// Certificates that the gateway shows, its own first, as PEM; followed when the file changes
     #[arg(long, env = "SELFHEAL_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -51,6 +54,20 @@ pub struct Args {
     pub write_timeout: Span,
 }
 
+/// Who comes in without a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tokenless {
+    /// Callers of this host, as its owner: it listens nowhere else then.
+    Host,
+    /// Callers of this host, with events and nothing else.
+    Events {
+        /// Where the owner of this host finds his token.
+        token_file: Option<String>,
+    },
+    /// Nobody.
+    Nobody,
+}
+
 /// The flags, checked.
 #[derive(Clone)]
 pub struct Settings {
@@ -58,8 +75,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The token that clients must send.
     pub(crate) token: Option<Token>,
-    /// Whether nobody comes in without one.
-    pub(crate) is_token_required: bool,
+    /// Who comes in without one.
+    pub(crate) tokenless: Tokenless,
     /// The files of TLS, if it is spoken.
     pub(crate) tls: Option<tls::Files>,
     /// How long to wait for a supervisor's answer.
@@ -75,7 +92,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
             .field("token", &self.token.is_some())
-            .field("is_token_required", &self.is_token_required)
+            .field("tokenless", &self.tokenless)
             .field("tls", &self.tls)
             .field("answer_timeout", &self.answer_timeout)
             .field("connections", &self.connections)
@@ -124,8 +141,14 @@ impl Settings {
             .because(std::io::Error::other(format!("{error}")))
         })?;
         let token = token(args)?;
-        let is_token_required = args.require_token || token.is_some();
-        if !is_token_required && !listen.ip().is_loopback() {
+        let tokenless = match args.require_token || token.is_some() {
+            false => Tokenless::Host,
+            true if args.local_publish => Tokenless::Events {
+                token_file: args.api_token_file.clone().filter(|path| !path.is_empty()),
+            },
+            true => Tokenless::Nobody,
+        };
+        if tokenless == Tokenless::Host && !listen.ip().is_loopback() {
             return Err(ConfigError::new(
                 format!(
                     "refused to listen on {listen} without a token: everybody who can reach it could act"
@@ -157,7 +180,7 @@ impl Settings {
         Ok(Self {
             listen,
             token,
-            is_token_required,
+            tokenless,
             tls,
             answer_timeout,
             connections,
@@ -177,10 +200,10 @@ fn token(args: &Args) -> Result<Option<String>, ConfigError> {
         (Some(text), None) => Ok(Some(text.to_owned())),
         (None, None) => Ok(None),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
+            let text = private::read_secret(path.as_ref()).map_err(|error| {
                 ConfigError::new(
                     format!("cannot read the token from `{path}`"),
-                    "name a file that this user may read",
+                    "name a file that this user may read, and nobody else: chmod 600; on a read-only mount (secrets of Kubernetes and Compose) its mode does not matter",
                 )
                 .because(error)
             })?;
@@ -207,6 +230,7 @@ mod tests {
             api_token: api_token.map(str::to_owned),
             api_token_file: None,
             require_token: false,
+            local_publish: false,
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,
@@ -228,18 +252,26 @@ mod tests {
             assert!(Settings::new(&args(listen, Some(""))).is_err(), "an empty token is none");
             assert!(Settings::new(&args(listen, Some("a long enough token"))).is_ok(), "{listen}");
             let required = Args { require_token: true, ..args(listen, None) };
-            assert!(Settings::new(&required).unwrap().is_token_required, "{listen}");
+            assert_eq!(Settings::new(&required).unwrap().tokenless, Tokenless::Nobody, "{listen}");
+            let events = Args { local_publish: true, ..required };
+            let tokenless = Settings::new(&events).unwrap().tokenless;
+            assert_eq!(tokenless, Tokenless::Events { token_file: None }, "{listen}");
         }
+        let alone = Args { local_publish: true, ..args("0.0.0.0:8080", None) };
+        assert!(
+            Settings::new(&alone).is_err(),
+            "events of this host are no reason to serve others"
+        );
     }
 
     #[test]
     fn an_empty_token_file_does_not_open_the_door() {
         let path = std::env::temp_dir().join(format!("selfheal-token-{}", std::process::id()));
-        std::fs::write(&path, "\n").unwrap();
+        private::write(&path, b"\n").unwrap();
         let mut args = args("127.0.0.1:8080", None);
         args.api_token_file = Some(path.to_str().unwrap().to_owned());
         assert!(Settings::new(&args).unwrap_err().to_string().contains("empty"));
-        std::fs::write(&path, "  s3cret-s3cret-s3cret\n").unwrap();
+        private::write(&path, b"  s3cret-s3cret-s3cret\n").unwrap();
         let settings = Settings::new(&args).unwrap();
         let token = settings.token.unwrap();
         assert!(token.is_hash(&token_hash("s3cret-s3cret-s3cret")));

@@ -87,9 +87,9 @@ impl Archive {
     }
 
     fn begin(&self) -> io::Result<Copying> {
-        fs::create_dir_all(&self.dir)?;
+        private::create_dir(&self.dir)?;
         let path = self.dir.join(format!("{}.{PART}", uuid::Uuid::new_v4()));
-        Ok(Copying { file: BufWriter::new(File::create_new(&path)?), path, is_broken: false })
+        Ok(Copying { file: BufWriter::new(private::create_new(&path)?), path, is_broken: false })
     }
 
     /// Gives a copy its name once it is on disk, and removes the oldest ones.

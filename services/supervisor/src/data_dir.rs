@@ -1,9 +1,8 @@
 //! The data directory: ours alone while we live.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -45,16 +44,8 @@ impl DataDir {
         };
         // What is decided here is nobody else's to read. One that is there has the mode that its
         // owner gave it.
-        let private = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        private.map_err(refused)?;
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join(LOCK_FILE))
-            .map_err(refused)?;
+        private::create_dir(path).map_err(refused)?;
+        let mut lock = private::lockable(&path.join(LOCK_FILE)).map_err(refused)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -4,9 +4,8 @@
 //! tells where to go on; a line that was torn is cut off and written again.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -284,7 +283,7 @@ fn closed_at(file: &Path) -> Option<u64> {
 
 fn open_append(path: &Path) -> io::Result<File> {
     // Decisions hold the configuration, and what senders said: nobody else's to read.
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    private::append_to(path)
 }
 
 /// `incident_logs.jsonl` closed at decision 42 is `incident_logs.<time>.000000000042.jsonl`.
@@ -354,7 +353,7 @@ fn last_line(file: &mut File, len: u64) -> io::Result<Option<Vec<u8>>> {
 impl Journal {
     /// Puts a disk that takes nothing (`/dev/full`) in place of the file; returns the file.
     pub(crate) fn fill_disk(&mut self) -> File {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
         std::mem::replace(&mut self.file, full)
     }
 
@@ -402,7 +401,7 @@ pub(crate) mod tests {
         let whole = std::fs::metadata(&path).unwrap().len();
         for torn in [1, 40, 200] {
             let text = String::from_utf8(lines([3]).text_from(0).to_vec()).unwrap();
-            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            let mut file = File::options().append(true).open(&path).unwrap();
             file.write_all(&text.as_bytes()[..torn]).unwrap();
             let journal = Journal::open(&path, KEEP).unwrap();
             assert_eq!(journal.last_seq(), 2);

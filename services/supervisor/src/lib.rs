@@ -105,7 +105,9 @@ async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     cx.tasks.spawn(archive::follow(cx.bus.clone(), archive, cx.stop.clone()));
     drop(cx.ready);
     loop {
-        match following::follow(&cx.bus, &state, &stored, reader, reign.node(), &cx.stop).await? {
+        // Boxed, as it is large, and it is begun seldom.
+        let following = following::follow(&cx.bus, &state, &stored, reader, reign.node(), &cx.stop);
+        match Box::pin(following).await? {
             Turn::Stop => return Ok(()),
             Turn::Refold => {}
             Turn::Lead(lease) => match reign.run(*lease, &cx.stop).await? {

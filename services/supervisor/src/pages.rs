@@ -224,7 +224,7 @@ impl Missing {
         if gaps.is_empty() {
             return std::fs::remove_file(path);
         }
-        let mut file = File::create(path)?;
+        let mut file = private::create(&path)?;
         file.write_all(&serde_json::to_vec(gaps)?)?;
         file.sync_all()
     }
@@ -236,7 +236,13 @@ impl Missing {
     /// When the disk takes nothing.
     pub(crate) fn fill(&self, gap: Gap) -> io::Result<Filling> {
         let path = self.log.with_file_name(FETCHED_FILE);
-        Ok(Filling { missing: self.clone(), gap, file: File::create(&path)?, path, next: gap.from })
+        Ok(Filling {
+            missing: self.clone(),
+            gap,
+            file: private::create(&path)?,
+            path,
+            next: gap.from,
+        })
     }
 }
 

@@ -1,6 +1,10 @@
 //! Coming to the broker, and judging whether it can be used.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions,
@@ -59,7 +63,7 @@ pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_LAST);
     let mut n_tries = 0_u32;
     let client = loop {
-        let with = connect_options(options, &context, &servers, &link).await?;
+        let with = connect_options(options, &context, &servers, &link)?;
         match with.connect(&servers.addresses[..]).await {
             Ok(client) => break client,
             Err(error) => match error.kind() {
@@ -96,7 +100,7 @@ fn nonempty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-async fn connect_options(
+fn connect_options(
     options: &BrokerOptions,
     context: &NatsContext,
     servers: &Servers,
@@ -128,17 +132,12 @@ async fn connect_options(
         with = with.token(token.to_owned());
     }
     if let Some(path) = file(&context.nkey, options.nkey.as_ref()) {
-        let seed = std::fs::read_to_string(&path).map_err(|error| Error::Option {
-            option: "nkey",
-            reason: format!("{}: {error}", path.display()),
-        })?;
+        let seed = secret("nkey", &path)?;
         with = with.nkey(seed.trim().to_owned());
     }
     if let Some(path) = file(&context.creds, options.creds.as_ref()) {
-        with = with.credentials_file(&path).await.map_err(|error| Error::Option {
-            option: "creds",
-            reason: format!("{}: {error}", path.display()),
-        })?;
+        let refused = |error| bad("creds", &path, &error);
+        with = with.credentials(&secret("creds", &path)?).map_err(refused)?;
     }
     let with = tls(with, options, context)?;
     Ok(if context.tls_first { with.tls_first() } else { with })
@@ -170,10 +169,17 @@ fn tls(
     Ok(with)
 }
 
+fn secret(option: &'static str, path: &Path) -> Result<String, Error> {
+    private::read_secret(path).map_err(|error| bad(option, path, &error))
+}
+
+fn bad(option: &'static str, path: &Path, error: &std::io::Error) -> Error {
+    Error::Option { option, reason: format!("{}: {error}", path.display()) }
+}
+
 /// Looks at a file now: the client would try again for ever, and say nothing of it.
 fn readable(option: &'static str, path: PathBuf) -> Result<PathBuf, Error> {
-    let refused = |error| Error::Option { option, reason: format!("{}: {error}", path.display()) };
-    std::fs::read(&path).map_err(refused)?;
+    std::fs::read(&path).map_err(|error| bad(option, &path, &error))?;
     Ok(path)
 }
 

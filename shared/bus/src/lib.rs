@@ -20,6 +20,7 @@
 //! The connection repairs itself. Nothing here has to be built anew after the broker
 //! was away.
 
+pub mod accounts;
 mod answers;
 mod asking;
 mod asyncapi;

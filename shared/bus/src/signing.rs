@@ -156,7 +156,7 @@ fn bad(reason: String) -> Error {
 
 fn read(path: &Path) -> Result<KeyPair, Error> {
     let at = |error: String| bad(format!("{}: {error}", path.display()));
-    let seed = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
+    let seed = private::read_secret(path).map_err(|error| at(error.to_string()))?;
     KeyPair::from_seed(seed.trim()).map_err(|error| at(format!("it holds no seed: {error}")))
 }
 

@@ -45,6 +45,8 @@ where
     F: FnOnce(Context<A>) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
+    // Before anything is made. What is started gets back what we were started with.
+    private::umask::restrict();
     let name: &'static str = format!("selfheal-{kind}").leak();
     let command = Flags::<A>::command().name(name).bin_name(name).version(VERSION);
     let flags =

@@ -54,7 +54,7 @@ pub enum SecretError {
 ///
 /// # Errors
 ///
-/// When it is not there, cannot be read, or is empty.
+/// When it is not there, cannot be read, is empty, or lies in a file that others may read.
 #[expect(
     clippy::disallowed_methods,
     reason = "which variable it is, the configuration says, and clap cannot know"
@@ -64,7 +64,7 @@ pub fn read_secret(reference: &SecretRef) -> Result<Secret, SecretError> {
         Place::Env(name) => {
             std::env::var(name).map_err(|_not_set| SecretError::NotSet(name.to_owned()))?
         }
-        Place::File(path) => std::fs::read_to_string(path)
+        Place::File(path) => private::read_secret(path.as_ref())
             .map_err(|source| SecretError::File { path: path.to_owned(), source })?,
     };
     let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -83,7 +83,7 @@ mod tests {
     fn a_secret_is_read_from_its_file_without_the_line_end_and_is_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        std::fs::write(&path, " s3cret \n").unwrap();
+        private::write(&path, b" s3cret \n").unwrap();
         let reference = SecretRef::file(path.to_str().unwrap());
         let secret = read_secret(&reference).unwrap();
         assert_eq!(secret.expose(), " s3cret ");

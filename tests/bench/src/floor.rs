@@ -8,10 +8,11 @@ use std::{
 use anyhow::Context as _;
 use async_nats::jetstream;
 use axum::{Json, Router, routing::post, serve::ListenerExt as _};
+use bus::roles::Role;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use crate::load::Bodies;
+use crate::{load::Bodies, stack::Stack};
 
 /// A server of the same framework that decodes the body and answers as much as we do.
 #[derive(Debug)]
@@ -68,16 +69,16 @@ async fn answer(Json(body): Json<Value>) -> Json<Value> {
 
 /// Name of the stream that holds what the floor publishes.
 const STREAM: &str = "BENCH_FLOOR";
-const SUBJECT: &str = "bench.floor";
+/// One that supervisors may publish to, and that nobody listens on.
+const SUBJECT: &str = "_INBOX_supervisor.bench_floor";
 
 /// Publishes with acknowledgement, `in_flight` at once, for `span`; returns messages a second.
 ///
 /// # Errors
 ///
 /// When the broker cannot be reached or refuses.
-pub async fn broker(url: &str, in_flight: usize, span: Duration) -> anyhow::Result<f64> {
-    let client = async_nats::connect(url).await.context("cannot reach the broker")?;
-    let js = jetstream::new(client);
+pub async fn broker(stack: &Stack, in_flight: usize, span: Duration) -> anyhow::Result<f64> {
+    let js = jetstream::new(stack.nats(Role::Supervisor).await?);
     js.create_stream(jetstream::stream::Config {
         name: STREAM.to_owned(),
         subjects: vec![SUBJECT.to_owned()],
@@ -98,13 +99,12 @@ pub async fn broker(url: &str, in_flight: usize, span: Duration) -> anyhow::Resu
 ///
 /// When the broker cannot be reached or refuses.
 pub async fn direct(
-    url: &str,
+    stack: &Stack,
     bodies: &Bodies,
     in_flight: usize,
     span: Duration,
 ) -> anyhow::Result<f64> {
-    let client = async_nats::connect(url).await.context("cannot reach the broker")?;
-    let js = jetstream::new(client);
+    let js = jetstream::new(stack.nats(Role::Publisher).await?);
     publish(&js, &|_| "selfheal.event.service_down".to_owned(), bodies, in_flight, span).await
 }
 

@@ -44,15 +44,15 @@ const WARM_UP: Duration = Duration::from_millis(700);
 pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
     let bare = bare(setting).await?;
     let stack = start(setting, "always")?;
-    let one = floor::broker(&stack.nats_url, 1, setting.span).await?;
-    let pipelined = floor::broker(&stack.nats_url, PIPELINED, setting.span).await?;
+    let one = floor::broker(&stack, 1, setting.span).await?;
+    let pipelined = floor::broker(&stack, PIPELINED, setting.span).await?;
     let distinct = series(setting, &stack, Bodies::distinct).await?;
     let half = distinct.best / 2.0;
     let at_half = paced(setting, &stack, half).await?;
     let direct_bodies = Bodies::distinct(90 * STRIDE);
-    let direct_one = floor::direct(&stack.nats_url, &direct_bodies, 1, setting.span).await?;
+    let direct_one = floor::direct(&stack, &direct_bodies, 1, setting.span).await?;
     let direct_bodies = Bodies::distinct(91 * STRIDE);
-    let direct = floor::direct(&stack.nats_url, &direct_bodies, PIPELINED, setting.span).await?;
+    let direct = floor::direct(&stack, &direct_bodies, PIPELINED, setting.span).await?;
     stack.until_idle().await;
     drop(stack);
     let stack = start(setting, "always")?;
@@ -133,6 +133,7 @@ async fn groups(setting: &Setting, stack: &Stack) -> anyhow::Result<Series> {
         let bodies = Bodies::groups(idx * STRIDE, GROUP);
         let mut load = closed(setting, stack.api, connections, bodies);
         (load.path, load.requests_max) = ("/integrations/alertmanager", GROUPS_MAX);
+        load.token = Some(stack.token.clone());
         let outcome = load.run().await?;
         last = outcome.per_s() * float(GROUP);
         best = best.max(last);
@@ -169,6 +170,7 @@ fn closed(setting: &Setting, address: SocketAddr, connections: usize, bodies: Bo
     Load {
         address,
         path: "/publish_event",
+        token: None,
         connections,
         span: setting.span,
         requests_max: STRIDE,

@@ -106,6 +106,8 @@ pub struct Load {
     pub address: SocketAddr,
     /// The path of the request.
     pub path: &'static str,
+    /// The token that each request shows, where one is asked for.
+    pub token: Option<String>,
     /// Connections at once.
     pub connections: usize,
     /// How long requests are begun.
@@ -235,8 +237,10 @@ struct Request {
 impl Request {
     fn new(load: &Load) -> Self {
         let body = &load.bodies.template;
+        let token = load.token.as_ref();
+        let token = token.map(|it| format!("authorization: Bearer {it}\r\n")).unwrap_or_default();
         let text = format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {} HTTP/1.1\r\nhost: {}\r\n{token}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             load.path,
             load.address,
             body.len(),
@@ -314,6 +318,7 @@ mod tests {
         Load {
             address: ([127, 0, 0, 1], 1).into(),
             path: "/publish_event",
+            token: None,
             connections: 1,
             span: Duration::from_secs(1),
             requests_max: 10,

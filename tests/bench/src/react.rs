@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream;
+use bus::roles::Role;
 use domain::view::LogLine;
 use futures_util::StreamExt as _;
 use rustix::time::{ClockId, clock_gettime};
@@ -49,6 +50,7 @@ pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
         let beside = Load {
             address: stack.api,
             path: "/publish_event",
+            token: None,
             connections: 64,
             span: BESIDE_LIMIT,
             requests_max: u64::MAX,
@@ -134,9 +136,9 @@ struct Publisher {
 
 impl Publisher {
     async fn connect(stack: &Stack, marks: &Path) -> anyhow::Result<Self> {
-        let client = async_nats::connect(&stack.nats_url).await;
-        let client = client.context("cannot reach the broker")?;
-        let over = client.subscribe("selfheal.over").await?;
+        // Who only publishes hears nothing of ours: that is a monitor's to hear.
+        let over = stack.nats(Role::Monitor).await?.subscribe("selfheal.over").await?;
+        let client = stack.nats(Role::Publisher).await?;
         Ok(Self { js: jetstream::new(client), over, marks: marks.to_owned() })
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream;
+use bus::roles::Role;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 
@@ -43,13 +44,13 @@ const LEDGER: &str = "SELFHEAL_LEDGER";
 pub async fn measure(setting: &Setting) -> anyhow::Result<Value> {
     let config = quiet_config()?;
     let stack = Stack::start(setting, &Wanted { config: &config, sync: &setting.sync, dir: None })?;
-    let client = async_nats::connect(&stack.nats_url).await;
-    let js = jetstream::new(client.context("cannot reach the broker")?);
+    let ledger = jetstream::new(stack.nats(Role::Supervisor).await?);
+    let js = jetstream::new(stack.nats(Role::Publisher).await?);
     let mut told = Map::new();
     for wanted in DECISIONS {
         let wanted = scaled(wanted, setting.scale);
         fill(&stack, wanted).await?;
-        let before = facts(&stack, &js).await?;
+        let before = facts(&stack, &ledger).await?;
         let mut took = Histogram::default();
         for run in 0..setting.runs.min(KILLS_MAX) {
             stack.until_idle().await;
@@ -75,6 +76,7 @@ async fn fill(stack: &Stack, wanted: u64) -> anyhow::Result<()> {
         let load = Load {
             address: stack.api,
             path: "/publish_event",
+            token: None,
             connections: CONNECTIONS,
             span: SPAN,
             requests_max: wanted - n_decisions,
@@ -171,6 +173,7 @@ struct Standby {
     dir: PathBuf,
     program: PathBuf,
     url: String,
+    key: PathBuf,
 }
 
 impl Standby {
@@ -178,8 +181,10 @@ impl Standby {
         let dir = stack.dir.join("standby");
         std::fs::create_dir_all(&dir).context("cannot make a directory")?;
         let program = setting.binaries.join(SUPERVISOR);
-        let child = spawn(&program, &stack.nats_url, &dir)?;
-        Ok(Self { child, dir, program, url: stack.nats_url.clone() })
+        let url = stack.nats_url(Role::Supervisor)?;
+        let key = stack.dir.join("data/run/signing.key");
+        let child = spawn(&program, (&url, &key), &dir)?;
+        Ok(Self { child, dir, program, url, key })
     }
 
     fn kill(&self) -> anyhow::Result<()> {
@@ -189,7 +194,7 @@ impl Standby {
 
     fn again(&mut self) -> anyhow::Result<()> {
         self.child.wait().context("cannot wait for the standby")?;
-        self.child = spawn(&self.program, &self.url, &self.dir)?;
+        self.child = spawn(&self.program, (&self.url, &self.key), &self.dir)?;
         Ok(())
     }
 
@@ -212,12 +217,13 @@ impl Drop for Standby {
     }
 }
 
-fn spawn(program: &Path, url: &str, dir: &Path) -> anyhow::Result<Child> {
+fn spawn(program: &Path, (url, key): (&str, &Path), dir: &Path) -> anyhow::Result<Child> {
     let log = File::create(dir.join("stderr")).context("cannot write a log")?;
     Command::new(program)
-        .args(["--nats-url", url, "--data-dir", "."])
+        .args(["--data-dir", "."])
         .current_dir(dir)
-        .env_remove("SELFHEAL_NATS_URL")
+        .env("SELFHEAL_NATS_URL", url)
+        .env("SELFHEAL_SIGNING_KEY", key)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

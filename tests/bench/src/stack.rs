@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use bus::roles::Role;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
@@ -36,8 +37,8 @@ pub struct Stack {
     pub dir: PathBuf,
     /// The gateway.
     pub api: SocketAddr,
-    /// The broker.
-    pub nats_url: String,
+    /// The token of its owner.
+    pub token: String,
     /// Time from the start of `selfheal up` to its `ready`.
     pub ready_after: Duration,
 }
@@ -94,15 +95,47 @@ impl Stack {
             }
         });
         let ready = told.recv_timeout(READY_LIMIT);
-        let nats_url = format!("nats://{nats}");
-        let mut stack = Self { up, dir, api, nats_url, ready_after: Duration::ZERO };
+        let mut stack = Self { up, dir, api, token: String::new(), ready_after: Duration::ZERO };
         let Ok(at) = ready else {
             let log = stack.dir.join("up.log");
             std::mem::forget(std::mem::take(&mut stack.dir));
             bail!("the system was not ready; see {}", log.display());
         };
         stack.ready_after = at.duration_since(begun);
+        stack.token = stack.of_owner("api-token")?;
         Ok(stack)
+    }
+
+    fn of_owner(&self, file: &str) -> anyhow::Result<String> {
+        let path = self.dir.join("data/run").join(file);
+        let text = std::fs::read_to_string(&path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Returns the URL of the broker for a role, with the password.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn nats_url(&self, role: Role) -> anyhow::Result<String> {
+        self.of_owner(&format!("nats/{}.url", role.as_str()))
+    }
+
+    /// Connects to the broker in a role.
+    ///
+    /// # Errors
+    ///
+    /// When it does not let us in.
+    pub async fn nats(&self, role: Role) -> anyhow::Result<async_nats::Client> {
+        let url = self.nats_url(role)?;
+        let (login, address) =
+            url.trim_start_matches("nats://").split_once('@').unwrap_or_default();
+        let (user, password) = login.split_once(':').unwrap_or_default();
+        let options = async_nats::ConnectOptions::new()
+            .user_and_password(user.to_owned(), password.to_owned())
+            .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()));
+        options.connect(address).await.context("cannot reach the broker")
     }
 
     /// Returns all its processes.
@@ -148,7 +181,9 @@ impl Stack {
     ///
     /// When the answer is not 200 with JSON.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        tokio::time::timeout(HTTP_LIMIT, get(self.api, path)).await.context("no answer in time")?
+        tokio::time::timeout(HTTP_LIMIT, get(self.api, &self.token, path))
+            .await
+            .context("no answer in time")?
     }
 
     /// Waits until the system has nothing to do: no process of it takes processor time.
@@ -179,10 +214,11 @@ impl Drop for Stack {
     }
 }
 
-async fn get(api: SocketAddr, path: &str) -> anyhow::Result<Value> {
+async fn get(api: SocketAddr, token: &str, path: &str) -> anyhow::Result<Value> {
     let mut stream = TcpStream::connect(api).await.context("cannot reach the gateway")?;
     // HTTP/1.0: the body is neither chunked nor kept open.
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {api}\r\n\r\n");
+    let token = format!("authorization: Bearer {token}");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {api}\r\n{token}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

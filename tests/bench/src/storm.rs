@@ -48,6 +48,7 @@ fn load(stack: &Stack, bodies: Bodies, n: u64) -> Load {
     Load {
         address: stack.api,
         path: "/publish_event",
+        token: None,
         connections: CONNECTIONS,
         span: SPAN,
         requests_max: n,

@@ -21,6 +21,7 @@ const HTTP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Stack {
     up: Child,
+    data: PathBuf,
     /// The gateway.
     pub(super) api: SocketAddr,
     /// Time from the start of `selfheal up` to its `ready`.
@@ -60,7 +61,8 @@ impl Stack {
             }
         });
         let ready = told.recv_timeout(READY_LIMIT);
-        let mut stack = Self { up, api, ready_after: Duration::ZERO };
+        let data = dir.join("data");
+        let mut stack = Self { up, data, api, ready_after: Duration::ZERO };
         match ready {
             Ok(at) => stack.ready_after = at.duration_since(begun),
             Err(_late) => {
@@ -81,7 +83,9 @@ impl Stack {
         let mut stream = TcpStream::connect(self.api).context("cannot reach the gateway")?;
         stream.set_read_timeout(Some(HTTP_LIMIT))?;
         // HTTP/1.0: the body is neither chunked nor kept open.
-        write!(stream, "GET {path} HTTP/1.0\r\nhost: {}\r\n\r\n", self.api)?;
+        let token = std::fs::read_to_string(self.data.join("run/api-token"));
+        let token = format!("authorization: Bearer {}", token.context("there is no token")?.trim());
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: {}\r\n{token}\r\n\r\n", self.api)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer")?;

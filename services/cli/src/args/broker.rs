@@ -86,6 +86,11 @@ impl Broker {
         self.nats_url.is_some() || self.nats_context.is_some()
     }
 
+    /// Tells whether anything was said of whom the broker knows us as.
+    pub(crate) fn has_identity(&self) -> bool {
+        [&self.nats_creds, &self.nats_nkey, &self.nats_cert].iter().any(|it| it.is_some())
+    }
+
     /// Returns how to reach it, for a client of this role.
     pub(crate) fn options(&self, role: &str) -> BrokerOptions {
         let path = |text: &Option<String>| text.clone().map(PathBuf::from);

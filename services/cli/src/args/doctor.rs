@@ -20,9 +20,6 @@ Exit codes of doctor:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ABOUT_DOCTOR)]
 pub(crate) struct Doctor {
-    /// Data directory of a supervisor or of `up` on this machine, if there is one
-    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-    pub(crate) data_dir: PathBuf,
     /// Configuration file to compare with the active one, if there is one
     #[arg(long, env = "SELFHEAL_CONFIG", value_name = "FILE", default_value = CONFIG_DEFAULT)]
     pub(crate) config: PathBuf,

@@ -13,7 +13,8 @@ pub(crate) struct Gateway {
     /// The token; give it by the environment, as command lines can be seen by others
     #[arg(long, env = "SELFHEAL_API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
-    /// File that holds the token, for its owner alone; else ~/.config/selfheal/token
+    /// File that holds the token, for its owner alone; else that of `up` in --data-dir, else
+    /// ~/.config/selfheal/token
     #[arg(long, env = "SELFHEAL_API_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }

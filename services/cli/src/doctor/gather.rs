@@ -23,7 +23,8 @@ use super::{
     local, server,
 };
 use crate::{
-    args::{Broker, Doctor},
+    args::{Doctor, Global},
+    exit::Failure,
     http,
 };
 
@@ -41,10 +42,15 @@ const ASKED_MAX: usize = 32;
 const GATEWAY_DEFAULT: &str = "http://127.0.0.1:8080";
 
 /// Looks at everything.
-pub(crate) async fn all(args: &Doctor, broker: &Broker) -> Facts {
-    let local = local::look(args, broker.timeout).await;
+///
+/// # Errors
+///
+/// When what tells of the broker may be read by others.
+pub(crate) async fn all(args: &Doctor, global: &Global) -> Result<Facts, Failure> {
+    let broker = &global.broker;
+    let local = local::look(args, &global.data_dir, broker.timeout).await;
     let role = args.role.unwrap_or(Role::Cli);
-    let options = broker.options(role.as_str());
+    let options = global.broker_options(role.as_str())?;
     let names = Subjects::new(&broker.prefix);
     let mut facts = blind(role, &names);
     facts.local = local;
@@ -54,7 +60,7 @@ pub(crate) async fn all(args: &Doctor, broker: &Broker) -> Facts {
     }
     facts.gateways = gateways(args, &facts, broker.timeout).await;
     facts.now = Utc::now();
-    facts
+    Ok(facts)
 }
 
 /// Nothing was seen yet.

@@ -13,8 +13,8 @@ use super::facts::{ConfigFile, DataDir, Local};
 use crate::args::Doctor;
 
 /// Looks, in a thread of its own: a network file system that hangs must not hold us up.
-pub(crate) async fn look(args: &Doctor, within: Duration) -> Local {
-    let (data, config) = (args.data_dir.clone(), args.config.clone());
+pub(crate) async fn look(args: &Doctor, data: &Path, within: Duration) -> Local {
+    let (data, config) = (data.to_owned(), args.config.clone());
     let (told, heard) = oneshot::channel();
     let looking = std::thread::Builder::new().spawn(move || {
         let local = Local { data: data_dir(&data), config: config_file(&config) };

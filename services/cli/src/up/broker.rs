@@ -1,5 +1,7 @@
 //! The broker: found, checked, configured, and run as a child like the others.
 
+mod store;
+
 use std::{
     fmt,
     io::{self, ErrorKind},
@@ -9,12 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bus::{Subjects, roles::Role};
 use tokio::{net::TcpStream, process::Command};
 
 use crate::{
     args::OwnBroker,
     exit::{Exit, Failure},
-    up::{child::Program, state::DataDir},
+    up::{
+        child::Program,
+        credentials::Credentials,
+        state::{BROKER_STORE, DataDir},
+    },
 };
 
 /// The oldest server that has all we use.
@@ -63,13 +70,30 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     /// What it is, in one line.
     pub(crate) summary: String,
+    /// Who may reach it.
+    pub(crate) users: Credentials,
+}
+
+/// Whom our own broker serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    /// The names of the installation.
+    pub(crate) names: Subjects,
+    /// The zones of its agents.
+    pub(crate) zones: Vec<String>,
 }
 
 impl Broker {
-    /// Returns the URL for the agents.
+    /// Returns where it is, for people.
     #[must_use]
-    pub(crate) fn url(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    /// Returns the URL for a role. It is a secret.
+    #[must_use]
+    pub(crate) fn url(&self, role: Role) -> String {
+        self.users.url(role, self.address)
     }
 
     /// Waits until it takes connections, but not for ever.
@@ -90,15 +114,48 @@ impl Broker {
 /// # Errors
 ///
 /// When there is none that is new enough, or its port is taken.
-pub(crate) async fn prepare(own: &OwnBroker, data: &DataDir) -> Result<Broker, Failure> {
+pub(crate) async fn prepare(
+    own: &OwnBroker,
+    data: &DataDir,
+    served: &Served,
+) -> Result<Broker, Failure> {
     let (server, version) = find(
         own.nats_server.as_deref().filter(|named| !named.is_empty()).map(Path::new),
         &candidates(&data.root),
     )
     .await?;
+    let address = address_of(own)?;
+    let store = data.root.join(BROKER_STORE);
+    store::take_over(&store)?;
+    let users = Credentials::open(&data.run)?;
+    users.write(address)?;
+    let config = data.run.join("nats.conf");
+    let text = configuration(address, &store, &own.nats_sync)
+        + &users.accounts(&served.names, &served.zones);
+    private::replace(&config, text.as_bytes()).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot write `{}`", config.display())).because(error)
+    })?;
+    let program = Program {
+        name: "nats",
+        command: vec![server.clone().into(), "-c".into(), config.into()],
+        env: Vec::new(),
+        env_remove: Vec::new(),
+        is_private: true,
+        wrapper: None,
+    };
+    let summary = format!(
+        "broker: nats-server {version} ({}) on nats://{address}, store {}, sync {}",
+        server.display(),
+        store.display(),
+        own.nats_sync
+    );
+    Ok(Broker { program, address, summary, users })
+}
+
+fn address_of(own: &OwnBroker) -> Result<SocketAddr, Failure> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let address = match own.nats_port {
-        Some(0) => free_address(loopback)?,
+    match own.nats_port {
+        Some(0) => free_address(loopback),
         port => {
             let address = SocketAddr::new(loopback, port.unwrap_or(PORT_DEFAULT));
             check_free(
@@ -109,28 +166,9 @@ pub(crate) async fn prepare(own: &OwnBroker, data: &DataDir) -> Result<Broker, F
                      or let ours take a free port: --nats-port 0"
                 ),
             )?;
-            address
+            Ok(address)
         }
-    };
-    let store = data.root.join("nats");
-    let config = data.run.join("nats.conf");
-    std::fs::write(&config, configuration(address, &store, &own.nats_sync)).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot write `{}`", config.display())).because(error)
-    })?;
-    let program = Program {
-        name: "nats",
-        command: vec![server.clone().into(), "-c".into(), config.into()],
-        env: Vec::new(),
-        env_remove: Vec::new(),
-        wrapper: None,
-    };
-    let summary = format!(
-        "broker: nats-server {version} ({}) on nats://{address}, store {}, sync {}",
-        server.display(),
-        store.display(),
-        own.nats_sync
-    );
-    Ok(Broker { program, address, summary })
+    }
 }
 
 fn configuration(address: SocketAddr, store: &Path, sync: &str) -> String {
@@ -141,6 +179,10 @@ listen: {listen}
 server_name: selfheal-up
 max_payload: 1048576
 logtime: false
+# A busy machine may need longer than the server allows by default.
+authorization {{
+  timeout: 5
+}}
 jetstream {{
   store_dir: {store}
   sync_interval: {sync}

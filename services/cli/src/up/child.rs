@@ -49,6 +49,9 @@ pub(crate) struct Program {
     pub(crate) env: Vec<(&'static str, OsString)>,
     /// What of our environment it must not see.
     pub(crate) env_remove: Vec<&'static str>,
+    /// Whether what it makes is for our own user alone. Ours see to that by themselves, and what
+    /// they start has our umask.
+    pub(crate) is_private: bool,
     /// Our own binary, which makes it die with us; absent in tests.
     pub(crate) wrapper: Option<PathBuf>,
 }
@@ -184,7 +187,9 @@ fn spawn(program: &Program) -> io::Result<Child> {
     if let Some(wrapper) = &program.wrapper {
         let parent = std::process::id().to_string();
         words.push(wrapper.into());
-        words.extend(["__child", "--parent", &parent, "--"].map(OsString::from));
+        words.extend(["__child", "--parent", &parent].map(OsString::from));
+        words.extend(program.is_private.then(|| "--private".into()));
+        words.push("--".into());
     }
     words.extend(program.command.iter().cloned());
     let Some((first, rest)) = words.split_first() else {

@@ -1,12 +1,12 @@
 //! The key that the supervisor of this machine signs with.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use super::state::BROKER_STORE;
 use crate::exit::{Exit, Failure};
 
 /// The seed, in the directory for the state of processes.
@@ -47,7 +47,7 @@ pub(crate) fn of(run: &Path) -> Result<Option<Signing>, Failure> {
 /// When it cannot be read or written.
 pub(crate) fn of_own_broker(root: &Path, run: &Path) -> Result<Option<Signing>, Failure> {
     let known = of(run)?;
-    if known.is_some() || root.join("nats").exists() {
+    if known.is_some() || root.join(BROKER_STORE).exists() {
         return Ok(known);
     }
     let failed = |error: &dyn std::error::Error| {
@@ -65,7 +65,7 @@ pub(crate) fn of_own_broker(root: &Path, run: &Path) -> Result<Option<Signing>, 
 ///
 /// When it cannot be written, or is there.
 pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = private::create_new(path)?;
     let written = writeln!(file, "{text}").and_then(|()| file.sync_all());
     if written.is_err() {
         // Half a seed is none, and would be in the way of the next.

@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bus::{Subjects, roles::Role};
+use domain::{config::Config, target::ZONE_DEFAULT};
+
 use crate::{
     args::{Global, NATS_URL_DEFAULT, Up},
     config_file,
     exit::{Exit, Failure},
     up::{
-        broker::{self, Broker},
+        api_token,
+        broker::{self, Broker, Served},
         child::Program,
         keys::{self, Signing},
         state::DataDir,
@@ -35,27 +39,30 @@ policy:
 pub(crate) struct Plan {
     /// Our own broker, unless a URL was given.
     pub(crate) broker: Option<Broker>,
-    /// How the agents reach the broker.
+    /// Where the broker is, for people; may hold a password when it was given.
     pub(crate) url: String,
     /// Where the gateway will listen.
     pub(crate) listen: SocketAddr,
+    /// The file with the owner's token, unless another token was given.
+    pub(crate) api_token: Option<PathBuf>,
     /// The agents.
     pub(crate) agents: Vec<Program>,
 }
 
-/// Refuses a configuration that the supervisor would refuse, before anything is started.
+/// Refuses a configuration that the supervisor would refuse, before anything is started. Returns
+/// it.
 ///
 /// # Errors
 ///
 /// When there is none, or it has mistakes.
-pub(crate) fn check_config(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_config(path: &Path) -> Result<Config, Failure> {
     if !path.exists() {
         let message = format!("there is no configuration `{}`", path.display());
         return Err(Failure::new(Exit::Config, message).hint(format!(
             "write one, or name another with --config; for a start:\n\n{CONFIG_EXAMPLE}\n"
         )));
     }
-    config_file::read(path).map(|_config| ())
+    config_file::read(path).map(|(config, _text)| config)
 }
 
 /// Returns where this program lies.
@@ -95,7 +102,12 @@ impl Plan {
     /// # Errors
     ///
     /// When a program is missing, or a port is taken.
-    pub(crate) async fn make(args: &Up, global: &Global, data: &DataDir) -> Result<Self, Failure> {
+    pub(crate) async fn make(
+        args: &Up,
+        global: &Global,
+        config: &Config,
+        data: &DataDir,
+    ) -> Result<Self, Failure> {
         let given = &global.broker;
         let broker_given = given.is_given();
         let exe = our_program()?;
@@ -114,29 +126,50 @@ impl Plan {
         let broker = if broker_given {
             None
         } else {
-            let mut own = broker::prepare(&args.own, data).await?;
+            let served = Served {
+                names: Subjects::new(&given.prefix),
+                zones: zones(config, std::env::var_os("SELFHEAL_ZONES")),
+            };
+            let mut own = broker::prepare(&args.own, data, &served).await?;
             own.program.wrapper = Some(exe.clone());
             Some(own)
         };
         let url = broker.as_ref().map_or_else(
             || given.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
-            Broker::url,
+            Broker::place,
         );
         let signing = match &broker {
             Some(_) => keys::of_own_broker(&data.root, &data.run)?,
             None => None,
         };
+        let api_token = api_token::of_owner(&data.run, is_set)?;
         let common = Common {
             global,
             data,
             url: &url,
-            own_broker: broker.is_some(),
+            own_broker: broker.as_ref(),
             signing: signing.as_ref(),
+            api_token: api_token.as_deref(),
             wrapper: &exe,
         };
         let agents = binaries.agents(args, &common, listen);
-        Ok(Self { broker, url, listen, agents })
+        Ok(Self { broker, url, listen, api_token, agents })
     }
+}
+
+/// Returns the zones of an installation: those of its targets, and those that its agents serve.
+fn zones(config: &Config, served: Option<OsString>) -> Vec<String> {
+    let served = served.unwrap_or_default();
+    let mut zones: Vec<String> = config.targets.iter().map(|it| it.zone.clone()).collect();
+    zones.push(ZONE_DEFAULT.to_owned());
+    let is_token = |it: &&str| {
+        !it.is_empty() && it.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it))
+    };
+    // What is no zone is refused by the agents themselves.
+    zones.extend(served.to_string_lossy().split(',').filter(is_token).map(str::to_owned));
+    zones.sort();
+    zones.dedup();
+    zones
 }
 
 /// Our own programs, which lie beside this one.
@@ -150,21 +183,23 @@ struct Common<'a> {
     global: &'a Global,
     data: &'a DataDir,
     url: &'a str,
-    own_broker: bool,
+    own_broker: Option<&'a Broker>,
     signing: Option<&'a Signing>,
+    api_token: Option<&'a Path>,
     wrapper: &'a Path,
 }
 
 impl Binaries {
     /// In the order in which they are started: the supervisor makes the streams that the others wait for.
-    const NAMES: [&'static str; 5] = ["supervisor", "gateway", "monitor", "fixer", "analyzer"];
+    const AGENTS: [Role; 5] =
+        [Role::Supervisor, Role::Gateway, Role::Monitor, Role::Fixer, Role::Analyzer];
 
     fn beside(exe: &Path) -> Result<Self, Failure> {
         let dir = exe.parent().unwrap_or_else(|| Path::new(".")).to_owned();
         let binaries = Self { dir };
-        let missing: Vec<_> = Self::NAMES
+        let missing: Vec<_> = Self::AGENTS
             .iter()
-            .map(|name| binaries.path(name))
+            .map(|role| binaries.path(role.as_str()))
             .filter(|path| !path.is_file())
             .map(|path| path.display().to_string())
             .collect();
@@ -181,50 +216,54 @@ impl Binaries {
     }
 
     fn agents(&self, args: &Up, common: &Common<'_>, listen: SocketAddr) -> Vec<Program> {
-        Self::NAMES
-            .iter()
-            .map(|name| {
-                let mut command = vec![self.path(name).into_os_string()];
-                let mut env = common.env();
-                match *name {
-                    "supervisor" => {
-                        let given = common.seed();
-                        env.extend(given.map(|it| ("SELFHEAL_SIGNING_KEY", it)));
-                        command.extend([
-                            "--config".into(),
-                            args.config.clone().into_os_string(),
-                            "--data-dir".into(),
-                            common.data.root.clone().into_os_string(),
-                        ]);
-                    }
-                    "gateway" => command.extend(["--listen".into(), listen.to_string().into()]),
-                    // One machine with one owner: whoever starts `up` may do all of it by hand.
-                    "fixer" if !is_set("SELFHEAL_FIXER_ALLOW") => {
-                        env.push(("SELFHEAL_FIXER_ALLOW", "all".into()));
-                    }
-                    _ => {}
+        let program = |role: &Role| {
+            let name = role.as_str();
+            let mut command = vec![self.path(name).into_os_string()];
+            let mut env = common.env(*role);
+            match role {
+                Role::Supervisor => {
+                    let given = common.seed();
+                    env.extend(given.map(|it| ("SELFHEAL_SIGNING_KEY", it)));
+                    command.extend([
+                        "--config".into(),
+                        args.config.clone().into_os_string(),
+                        "--data-dir".into(),
+                        common.data.root.clone().into_os_string(),
+                    ]);
                 }
-                Program {
-                    name,
-                    command,
-                    env,
-                    env_remove: common.env_remove(),
-                    wrapper: Some(common.wrapper.to_owned()),
+                Role::Gateway => {
+                    command.extend(["--listen".into(), listen.to_string().into()]);
+                    let told = |file| api_token::variables(file, |name| std::env::var_os(name));
+                    env.extend(common.api_token.map(told).unwrap_or_default());
                 }
-            })
-            .collect()
+                // Whoever starts `up` may do all of it by hand.
+                Role::Fixer if !is_set("SELFHEAL_FIXER_ALLOW") => {
+                    env.push(("SELFHEAL_FIXER_ALLOW", "all".into()));
+                }
+                Role::Fixer | Role::Monitor | Role::Analyzer | Role::Cli | Role::Publisher => {}
+            }
+            Program {
+                name,
+                command,
+                env,
+                env_remove: common.env_remove(),
+                is_private: false,
+                wrapper: Some(common.wrapper.to_owned()),
+            }
+        };
+        Self::AGENTS.iter().map(program).collect()
     }
 }
 
 impl Common<'_> {
     /// Returns the file with the seed that the supervisor signs with.
     fn seed(&self) -> Option<OsString> {
-        let given = self.global.broker.signing_key.as_ref().filter(|_| !self.own_broker);
+        let given = self.global.broker.signing_key.as_ref().filter(|_| self.own_broker.is_none());
         let own = self.signing.map(|it| it.seed.clone().into_os_string());
         own.or_else(|| given.map(OsString::from))
     }
 
-    fn env(&self) -> Vec<(&'static str, OsString)> {
+    fn env(&self, role: Role) -> Vec<(&'static str, OsString)> {
         let broker = &self.global.broker;
         let mut env: Vec<(&'static str, OsString)> = vec![
             ("SELFHEAL_PREFIX", broker.prefix.clone().into()),
@@ -233,8 +272,9 @@ impl Common<'_> {
             ("SELFHEAL_LOG_FORMAT", "json".into()),
         ];
         // In the environment, not in the arguments: a URL may hold a password, and everybody can see arguments.
-        env.push(("SELFHEAL_NATS_URL", self.url.into()));
-        if !self.own_broker {
+        let url = self.own_broker.map_or_else(|| self.url.to_owned(), |own| own.url(role));
+        env.push(("SELFHEAL_NATS_URL", url.into()));
+        if self.own_broker.is_none() {
             let given = broker.variables().into_iter();
             env.extend(given.filter_map(|(name, value)| Some((name, value?.clone().into()))));
         }
@@ -251,7 +291,7 @@ impl Common<'_> {
         // Five agents cannot share one address.
         // Only the supervisor signs.
         let mut names = vec!["SELFHEAL_HEALTH_LISTEN", "SELFHEAL_SIGNING_KEY"];
-        if self.own_broker {
+        if self.own_broker.is_some() {
             names.extend(self.global.broker.variables().map(|(name, _)| name));
         }
         names
@@ -272,6 +312,14 @@ mod tests {
         assert_eq!(config.targets.len(), 1);
         assert_eq!(config.warnings(), Vec::<String>::new());
         assert_eq!(CONFIG_EXAMPLE.lines().count(), 6);
+    }
+
+    #[test]
+    fn the_broker_serves_the_zones_of_targets_and_agents() {
+        let text = CONFIG_EXAMPLE.replace("  - name: web\n", "  - name: web\n    zone: berlin\n");
+        let config = domain::config::parse(&text).unwrap();
+        let served = Some("west,a.b,,west".into());
+        assert_eq!(zones(&config, served), ["berlin", "default", "west"]);
     }
 
     #[test]

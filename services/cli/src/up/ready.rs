@@ -5,12 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bus::roles::Role;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     http,
     terminal::Terminal,
-    up::log::{Level, Log},
+    up::{
+        log::{Level, Log},
+        plan::Plan,
+    },
 };
 
 /// How often the gateway is asked while it is not ready.
@@ -55,6 +59,23 @@ pub(crate) async fn announce(
         log.say(Level::Debug, "nobody reads our standard output");
     }
     log.say(Level::Info, &format!("ready after {} ms", begun.elapsed().as_millis()));
+}
+
+/// Says who comes in how: where the secrets are, and none of them.
+pub(crate) fn tell_how_to_come_in(plan: &Plan, log: &Log) {
+    if let Some(path) = &plan.api_token {
+        log.say(Level::Info, &format!(
+            "gateway: events of this host need no token; all else needs that of its owner, in {}",
+            path.display()
+        ));
+    }
+    if let Some(own) = &plan.broker {
+        let file = own.users.file(Role::Publisher);
+        log.say(Level::Info, &format!(
+            "to publish over NATS: NATS_URL=\"$(cat '{}')\" nats pub selfheal.event.disk_full '{{\"target\":\"db\"}}'",
+            file.display()
+        ));
+    }
 }
 
 /// Returns the address at which this machine reaches one that it listens on.

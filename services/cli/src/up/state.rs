@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, Permissions, TryLockError},
-    io::Write,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs::{self, File, Permissions, TryLockError},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,6 +21,9 @@ const FORMER_GRACE: Duration = Duration::from_secs(10);
 
 /// Names the children that run.
 const ROSTER: &str = "up.json";
+
+/// The store of our own broker, in the data directory.
+pub(super) const BROKER_STORE: &str = "nats";
 
 /// How often we look whether they have.
 const FORMER_POLL: Duration = Duration::from_millis(20);
@@ -55,16 +57,21 @@ impl DataDir {
         };
         let run = root.join("run");
         // Keys, the broker's store and the log are nobody else's to read.
-        DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(unusable)?;
-        fs::set_permissions(&run, Permissions::from_mode(0o700)).map_err(unusable)?;
+        private::check_dir(root).map_err(unusable)?;
+        private::create_dir(&run).map_err(unusable)?;
+        for dir in [run, root.join(BROKER_STORE)] {
+            if dir.exists() {
+                fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(unusable)?;
+            }
+        }
         let root = fs::canonicalize(root).map_err(unusable)?;
         let run = root.join("run");
         // A directory of a read-only mount, or of another owner, exists and yet takes nothing.
         let probe = root.join(".writable");
-        File::create(&probe).and_then(|mut file| file.write_all(b"?")).map_err(unusable)?;
+        private::write(&probe, b"?").map_err(unusable)?;
         fs::remove_file(&probe).map_err(unusable)?;
         // Not in `run`: the fixer keeps a lock there for each target, by its name.
-        let lock = File::create(root.join("up.lock")).map_err(unusable)?;
+        let lock = private::lockable(&root.join("up.lock")).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root, run, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::new(
@@ -122,9 +129,7 @@ impl Roster {
             None => self.children.remove(name),
         };
         let text = serde_json::to_vec_pretty(&self.children)?;
-        let new = self.path.with_extension("json.new");
-        fs::write(&new, text)?;
-        fs::rename(&new, &self.path)
+        private::replace(&self.path, &text)
     }
 }
 
@@ -206,6 +211,14 @@ mod tests {
         }
         drop(DataDir::open(&root).unwrap());
         assert_eq!([mode(&root), mode(&root.join("run"))], [0o755, 0o700]);
+    }
+
+    #[test]
+    fn a_place_where_anybody_may_write_is_refused() {
+        let root = directory("everybodys");
+        fs::set_permissions(&root, Permissions::from_mode(0o1777)).unwrap();
+        let refused = DataDir::open(&root).unwrap_err();
+        assert!(refused.chain().contains("chmod go-w"), "{}", refused.chain());
     }
 
     #[test]

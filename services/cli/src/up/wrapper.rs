@@ -7,16 +7,24 @@ use std::{ffi::OsString, os::unix::process::CommandExt, process::Command};
 
 use crate::exit::{Exit, Failure};
 
-/// Becomes `command`. Returns only when that fails.
+/// Becomes `command`; with `is_private`, what it makes is for our own user alone. Returns only when
+/// that fails.
 ///
 /// # Errors
 ///
 /// When the parent has gone meanwhile, or the program cannot be started.
-pub(crate) fn become_child(parent: u32, command: &[OsString]) -> Result<(), Failure> {
+pub(crate) fn become_child(
+    parent: u32,
+    is_private: bool,
+    command: &[OsString],
+) -> Result<(), Failure> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Failure::new(Exit::Usage, "no program to run"));
     };
     die_with_parent(parent)?;
+    if is_private {
+        private::umask::restrict();
+    }
     let error = Command::new(program).args(arguments).exec();
     Err(Failure::new(Exit::Failed, format!("cannot run {}", program.display())).because(error))
 }

@@ -1,10 +1,11 @@
 //! Callers without a token, where none is asked for.
 //!
-//! The gateway listens on loopback only then, where two strangers still can knock: a page in
+//! The gateway listens on loopback only then, or takes from elsewhere nothing without a token;
+//! there two strangers still can knock: a page in
 //! the user's browser that posts to `127.0.0.1` (cross-site request), and one whose name
 //! resolves to `127.0.0.1` (DNS rebinding). Both give themselves away by their headers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, StatusCode, Uri, header, uri::Authority};
 
@@ -44,6 +45,17 @@ pub(super) fn check(scheme: &str, uri: &Uri, headers: &HeaderMap) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// Returns whether a connection comes from this host.
+pub(super) fn is_of_host(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+/// Returns whether a request says that a proxy has passed it on: from where, this host does not
+/// know.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|it| headers.contains_key(*it))
 }
 
 fn is_loopback(host: &str) -> bool {

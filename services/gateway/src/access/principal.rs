@@ -52,6 +52,11 @@ impl Principal {
         Self { name: "local".to_owned(), role: Role::Admin, rate: None, proof: Proof::Host }
     }
 
+    /// Who is on this host, where only events need no token.
+    pub(crate) fn of_host_sender() -> Self {
+        Self { role: Role::Publisher, ..Self::of_host() }
+    }
+
     /// Who has the token of the flags.
     pub(crate) fn of_flags() -> Self {
         Self { name: "api-token".to_owned(), role: Role::Admin, rate: None, proof: Proof::Flags }

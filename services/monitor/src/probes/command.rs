@@ -36,7 +36,8 @@ async fn run(question: &Question) -> Finding {
     let Some([program, arguments @ ..]) = question.check.command.as_deref() else {
         return Finding::not_asked("no program is named");
     };
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(question.instruments.environment())
@@ -44,9 +45,8 @@ async fn run(question: &Question) -> Finding {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match spawned {
+        .kill_on_drop(true);
+    let mut child = match private::umask::as_before(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return not_started(program, &error),
     };

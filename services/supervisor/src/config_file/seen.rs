@@ -47,9 +47,7 @@ impl SeenFile {
     /// When it cannot be written: after a restart the file then counts as one that was never
     /// seen on this host.
     pub(super) fn write(&self, seen: &Seen) -> io::Result<()> {
-        let beside = self.path.with_extension("seen.new");
-        std::fs::write(&beside, serde_json::to_vec(seen)?)?;
-        std::fs::rename(beside, &self.path)
+        private::replace(&self.path, &serde_json::to_vec(seen)?)
     }
 
     /// Returns what to say of a text that is in the file now, when `n_decisions` are made.

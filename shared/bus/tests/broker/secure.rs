@@ -23,7 +23,7 @@ impl Files {
 
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
+        private::write(&path, text.as_bytes()).unwrap();
         path.display().to_string()
     }
 

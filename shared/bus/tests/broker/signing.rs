@@ -23,7 +23,7 @@ impl Key {
         let dir = TempDir::new().unwrap();
         let (seed, public) = new_key().unwrap();
         let path = dir.path().join("signing.key");
-        std::fs::write(&path, seed).unwrap();
+        private::write(&path, seed.as_bytes()).unwrap();
         Self { _dir: dir, seed: path, public }
     }
 }

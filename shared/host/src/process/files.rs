@@ -15,12 +15,14 @@
 //! | `shop.lock` | nothing | locked while a fixer works on the target, or an adoption is recorded |
 //!
 //! All but `shop.starting` and `shop.lock` are read by others, such as monitors, as evidence.
+//!
+//! All are made for our own user alone, and no link is followed when they are written: others may
+//! write into a directory that a configuration names.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -201,7 +203,7 @@ impl Files {
         create_dir(&self.state_dir)?;
         let path = self.beside("lock");
         let refused = |source| Error::Write { path: path.clone(), source };
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(refused)?;
+        let file = private::append(&path).map_err(refused)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -370,7 +372,7 @@ impl Files {
         }
         logs::cut(&self.log)?;
         let refused = |source| Error::Write { path: self.log.clone(), source };
-        OpenOptions::new().create(true).append(true).open(&self.log).map_err(refused)
+        private::append_to(&self.log).map_err(refused)
     }
 
     /// Reads the last part of the log.
@@ -398,9 +400,7 @@ impl Files {
         let old = fs::read_to_string(&path).unwrap_or_default();
         let n_old = old.lines().count();
         if n_old < STARTS_MAX && (old.is_empty() || old.ends_with('\n')) {
-            let append = |line: &str| {
-                OpenOptions::new().create(true).append(true).open(&path)?.write_all(line.as_bytes())
-            };
+            let append = |line: &str| private::append(&path)?.write_all(line.as_bytes());
             return append(&line).map_err(|source| Error::Write { path: path.clone(), source });
         }
         let mut kept: String = old
@@ -428,28 +428,18 @@ fn json(value: &impl Serialize) -> String {
 }
 
 fn create_dir(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+    private::create_dir(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
 }
 
 /// Writes a file whole or not at all.
 ///
 /// Not synced: after a crash of the machine no process of ours lives either.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
-    static N_REPLACED: AtomicU64 = AtomicU64::new(0);
-    let n = N_REPLACED.fetch_add(1, Ordering::Relaxed);
-    let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{}-{n}.new", std::process::id()));
-    let new = PathBuf::from(new);
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
-    let written = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
-    written.map_err(|source| {
-        if let Err(error) = fs::remove_file(&new) {
-            tracing::debug!(%error, path = %new.display(), "nothing to remove");
-        }
-        Error::Write { path: path.to_path_buf(), source }
-    })
+    private::replace(path, content)
+        .map_err(|source| Error::Write { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]
@@ -488,6 +478,31 @@ mod tests {
             .unwrap();
         let text = fs::read_to_string(dir.path().join("shop.starts.jsonl")).unwrap();
         assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
+    fn what_a_stranger_has_made_a_link_is_not_written_through() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = TempDir::new().unwrap();
+        let (victim, everybodys) = (dir.path().join("victim"), dir.path().join("tmp"));
+        fs::write(&victim, "precious").unwrap();
+        fs::create_dir(&everybodys).unwrap();
+        fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
+        for name in ["shop.log", "shop.pid", "shop.lock", "shop.starts.jsonl"] {
+            symlink(&victim, everybodys.join(name)).unwrap();
+        }
+        let named = |name: &str| Some(everybodys.join(name).display().to_string());
+        let mut handle = handle(&["sleep"]);
+        (handle.log, handle.pid_file) = (named("shop.log"), named("shop.pid"));
+        let files = Files::new(&everybodys, "shop", &handle).unwrap();
+        files.open_log().unwrap_err();
+        files.lock().unwrap_err();
+        let start = Start { pid: 1, at: "now".to_owned(), incident: "i", attempt: 1 };
+        files.add_start(&start).unwrap_err();
+        let run = Run { pid: 1, start_ticks: 1 };
+        crate::process::pid_file::write(files.pid_path(), &run).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(files.pid_path()).unwrap(), "1\n", "in place of the link");
     }
 
     #[test]

@@ -4,8 +4,7 @@
 //! renamed: its content is copied and cut off. What is written between the two is lost.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -50,10 +49,10 @@ fn set_aside(path: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    let mut from = File::open(path)?;
-    let mut to = File::create(numbered(1))?;
+    let mut from = private::append_to(path)?;
+    let mut to = private::create(&numbered(1))?;
     io::copy(&mut from, &mut to)?;
-    OpenOptions::new().write(true).open(path)?.set_len(0)
+    from.set_len(0)
 }
 
 /// Sets aside the logs of all targets of a state directory that have grown too large; returns
@@ -76,7 +75,7 @@ pub fn cut_all(state_dir: &Path) -> Vec<Result<PathBuf, Error>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{fs::OpenOptions, io::Write as _};
 
     use super::*;
 

@@ -172,7 +172,7 @@ pub fn write_unchanged(
     }
     // The program may create it at this very moment: then it is the program's.
     let text = format!("{}\n", run.pid);
-    let created = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let created = private::create_new(path);
     match created.and_then(|mut file| file.write_all(text.as_bytes())) {
         Ok(()) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),

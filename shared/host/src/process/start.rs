@@ -212,14 +212,14 @@ fn spawn(launch: Launch<'_>, mark: &str) -> Result<(Child, Run), Error> {
     let log = files.open_log().map_err(unprepared)?;
     let log_too = log.try_clone().map_err(unstarted)?;
     let (mut ours, theirs) = UnixStream::pair().map_err(unstarted)?;
-    let mut child = Command::new(launch.starter)
+    let mut starter = Command::new(launch.starter);
+    starter
         .arg(STARTER)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log)
-        .stderr(log_too)
-        .spawn()
-        .map_err(unstarted)?;
+        .stderr(log_too);
+    let mut child = private::umask::as_before(|| starter.spawn()).map_err(unstarted)?;
     let pid = child.id().and_then(|it| i32::try_from(it).ok()).unwrap_or_default();
     match tell(&mut ours, &launch.order(mark)) {
         Ok(start_ticks) => Ok((child, Run { pid, start_ticks })),

@@ -40,6 +40,7 @@ fn program(words: &[&str]) -> Program {
         command: words.iter().map(OsString::from).collect(),
         env: Vec::new(),
         env_remove: Vec::new(),
+        is_private: false,
         wrapper: None,
     }
 }

@@ -42,7 +42,7 @@ fn only_who_reported_an_incident_or_an_operator_says_that_it_is_over() {
         let mut over = Event { id: "run-1/over".to_owned(), status: Said::Resolved, ..event };
         over.origin = Some(Origin::new(origin).operator(operator));
         let answer = send(&mut world, &over);
-        let is_over = world.desk.incident(id).is_none_or(|it| it.is_over());
+        let is_over = world.desk.incident(id).is_none_or(crate::incident::Incident::is_over);
         assert_eq!(is_over, closes, "{origin}");
         if !closes {
             assert_eq!(answer.status, AnswerStatus::Suppressed, "{origin}");
