@@ -212,7 +212,7 @@ impl Case {
 
     fn configure(&self) {
         let configured = || Configured::of([&self.target]);
-        self.tools.targets().set(configured());
+        self.tools.targets().set([&self.target]);
         self.processes.configure(configured());
     }
 

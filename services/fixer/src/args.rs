@@ -15,10 +15,10 @@ pub struct Args {
     #[arg(long, env = "SELFHEAL_FIXER_PARALLEL", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub parallel: u16,
     /// What may be done: `all`, or names of actions, separated by commas [default: process.restart,
-    /// docker.restart, docker.start, http.request]
+    /// docker.restart, docker.start, all as the configuration says]
     #[arg(long, env = "SELFHEAL_FIXER_ALLOW", value_name = "NAMES")]
     pub allow: Option<String>,
-    /// YAML file with the lists actions, programs, hosts, containers, directories and writes
+    /// YAML file with the lists actions, programs, env, hosts, containers, directories and writes
     #[arg(long, env = "SELFHEAL_FIXER_ALLOW_FILE", value_name = "FILE")]
     pub allow_file: Option<String>,
 }

@@ -27,7 +27,7 @@ use domain::{
     config::Config,
     span::Rates,
 };
-use service::{BoxError, Chain};
+use service::{BoxError, Chain, outgoing::Outgoing};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -76,6 +76,8 @@ struct Inner {
     /// Whether nobody comes in without a token.
     is_token_required: bool,
     scheme: &'static str,
+    /// Where the provider of tokens may be asked.
+    outgoing: Outgoing,
     keyring: OnceLock<Keyring>,
     settings: RwLock<Settings>,
     limiter: Limiter,
@@ -94,12 +96,18 @@ struct Settings {
 
 impl Access {
     /// Lets those in whom the flags name; all others when [`Self::follow`] knows them.
-    pub(crate) fn new(flag: Option<Token>, is_token_required: bool, scheme: &'static str) -> Self {
+    pub(crate) fn new(
+        flag: Option<Token>,
+        is_token_required: bool,
+        scheme: &'static str,
+        outgoing: Outgoing,
+    ) -> Self {
         let a_second = domain::span::Span::from_secs(1);
         Self(Arc::new(Inner {
             flag,
             is_token_required,
             scheme,
+            outgoing,
             keyring: OnceLock::new(),
             settings: RwLock::default(),
             limiter: Limiter::default(),
@@ -153,7 +161,7 @@ impl Access {
             (None, None) => None,
             (None, Some(settings)) => {
                 info!(issuer = settings.issuer, "tokens of this provider are taken");
-                match Provider::new(settings) {
+                match Provider::new(settings, &self.0.outgoing) {
                     Ok(provider) => Some(Arc::new(provider)),
                     Err(error) => {
                         warn!(error = %Chain(&error), "cannot prepare to ask the provider");

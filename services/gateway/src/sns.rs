@@ -21,7 +21,10 @@ use ring::signature::{
 };
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use service::Chain;
+use service::{
+    Chain,
+    outgoing::{Client, Outgoing},
+};
 use tracing::{info, warn};
 use webpki::EndEntityCert;
 
@@ -54,9 +57,10 @@ pub(crate) enum Unwrapped {
 }
 
 /// Certificates of AWS that were fetched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Certificates {
-    http: OnceLock<reqwest::Client>,
+    outgoing: Outgoing,
+    http: OnceLock<Client>,
     known: Mutex<BTreeMap<String, (Instant, Bytes)>>,
 }
 
@@ -195,18 +199,21 @@ fn rsa_key(info: &[u8]) -> Option<&[u8]> {
 }
 
 impl Certificates {
-    fn http(&self) -> Result<&reqwest::Client, Problem> {
+    /// Begins with none.
+    pub(crate) fn new(outgoing: Outgoing) -> Self {
+        Self { outgoing, http: OnceLock::new(), known: Mutex::default() }
+    }
+
+    fn http(&self) -> Result<&Client, Problem> {
         if let Some(http) = self.http.get() {
             return Ok(http);
         }
-        let built = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .timeout(FETCH_TIME_MAX)
-            // A redirect could lead away from AWS.
-            .redirect(reqwest::redirect::Policy::none())
             .https_only(true)
-            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let built = built.map_err(|error| away(&error))?;
+            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")));
+        // A redirect could lead away from AWS: none is followed.
+        let built = self.outgoing.client(builder).map_err(|error| away(&error))?;
         Ok(self.http.get_or_init(|| built))
     }
 

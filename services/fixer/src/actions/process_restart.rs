@@ -1,6 +1,6 @@
 //! `process.restart`: stops a process if it lives, and starts it.
 
-use std::{path::PathBuf, process::ExitStatus};
+use std::{path::PathBuf, process::ExitStatus, sync::Arc};
 
 use domain::{
     action::{Action, ActionName},
@@ -15,8 +15,7 @@ use host::process::{
 use self::present::Case;
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
-    allow::{AllowList, Denied},
-    environment::Environment,
+    allow::{AllowList, Denied, Setting},
     output::printable,
     process::{
         reap::{describe, reap, record},
@@ -32,10 +31,9 @@ const LOG_BYTES: u64 = 4096;
 pub(super) const LISTED: Listed =
     Listed { name: ActionName::ProcessRestart, by_default: true, permit, run };
 
-fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
-    let Action::ProcessRestart { process, .. } = action else { return Ok(()) };
-    allow.files(process)?;
-    allow.program(&process.command, process.dir.as_deref(), &process.env, environment)
+fn permit(action: &Action, allow: &AllowList, setting: Setting<'_>) -> Result<(), Denied> {
+    let Action::ProcessRestart { target, process } = action else { return Ok(()) };
+    allow.process(target, process, setting)
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
@@ -63,7 +61,7 @@ async fn restart(
     let case = Case {
         files: files.clone(),
         process: process.clone(),
-        configured: tools.targets.get(),
+        configured: tools.targets.get().map(|it| Arc::clone(&it.configured)),
         checks: attempt.checks.clone(),
     };
     let (_lock, case, present) = blocking(move || {
