@@ -185,6 +185,8 @@ impl Case {
             pid_file: Some(pid_file),
             log: None,
             stop_timeout: Span::from_millis(500),
+            user: None,
+            group: None,
         };
         let tcp = Check { tcp: Some(address.to_string()), ..Check::blank() };
         let target = Target { process: Some(handle), checks: vec![tcp], ..Target::named("shop") };

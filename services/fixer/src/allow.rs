@@ -144,23 +144,24 @@ impl AllowList {
     ///
     /// # Errors
     ///
-    /// [`Denied`] names the first thing that is not allowed.
+    /// [`Denied`] names the first thing that is not allowed; what no configuration would allow
+    /// counts before what another one may.
     pub(crate) fn permits(&self, order: &FixOrder, setting: Setting<'_>) -> Result<(), Denied> {
+        let mut judged = Ok(());
         for step in &order.plan.steps {
-            match order.mode {
-                FixMode::Apply => {
-                    self.action(&step.action, setting)?;
-                    if let Some(check) = &step.pre_check {
-                        self.pre_check(check, setting)?;
-                    }
+            let is_apply = order.mode == FixMode::Apply;
+            let actions = is_apply.then_some(&step.action).into_iter().chain(&step.undo);
+            let pre_check = step.pre_check.iter().filter(|_| is_apply);
+            let of_actions = actions.map(|it| self.action(it, setting));
+            let of_checks = pre_check.map(|it| self.pre_check(it, setting));
+            for denied in of_actions.chain(of_checks).filter_map(Result::err) {
+                if !denied.is_for_now {
+                    return Err(denied);
                 }
-                FixMode::Undo => {}
-            }
-            if let Some(undo) = &step.undo {
-                self.action(undo, setting)?;
+                judged = judged.and(Err(denied));
             }
         }
-        Ok(())
+        judged
     }
 
     fn action(&self, action: &Action, setting: Setting<'_>) -> Result<(), Denied> {

@@ -92,6 +92,8 @@ impl Known {
             ("env", configured.env == handle.env),
             ("log", configured.log == handle.log),
             ("pid_file", configured.pid_file == handle.pid_file),
+            ("user", configured.user == handle.user),
+            ("group", configured.group == handle.group),
             ("stop_timeout", configured.stop_timeout == handle.stop_timeout),
         ];
         let differs = fields.iter().find(|(_, is_same)| !is_same)?;

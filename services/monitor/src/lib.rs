@@ -77,8 +77,8 @@ pub struct Args {
     /// Directory in which fixers leave pid files, logs and exits of processes
     #[arg(long, env = "SELFHEAL_STATE_DIR", value_name = "DIR", default_value = "./data/run")]
     pub state_dir: PathBuf,
-    /// `all` lets checks run any command and read any log [default: commands and logs of the
-    /// --allow-file only]
+    /// `all` lets checks run any command, and logs be read anywhere; else only what the --allow-file
+    /// lists
     #[arg(long, env = "SELFHEAL_MONITOR_ALLOW", value_name = "all")]
     pub allow: Option<String>,
     /// YAML file with the lists programs, hosts and reads

@@ -8,7 +8,7 @@ use domain::{
 };
 
 use host::process::{
-    Files,
+    Account, Files,
     start::{Launch, Started, start},
 };
 
@@ -56,6 +56,8 @@ async fn restart(
         .environment
         .find(&process.command, process.dir.as_deref(), &process.env)
         .map_err(|error| Failure::of(&error, error.hint()))?;
+    let account = Account::of(process)
+        .map_err(|error| Failure::refused(Failure::of(&error, error.hint()).reason))?;
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
     let case = Case {
@@ -83,7 +85,7 @@ async fn restart(
     }
     // This process may have been stopped meanwhile, and another one be at work by now.
     attempt.in_time()?;
-    let started = begin(program, process, &files, tools, attempt).await?;
+    let started = begin((program, account), process, &files, tools, attempt).await?;
     let pid = started.run.pid;
     if let Some(status) = started.exited {
         record(pid, status, files.clone()).await;
@@ -102,7 +104,7 @@ async fn restart(
 }
 
 async fn begin(
-    program: PathBuf,
+    (program, account): (PathBuf, Option<Account>),
     process: &ProcessHandle,
     files: &Files,
     tools: &Tools,
@@ -118,6 +120,7 @@ async fn begin(
             handle: &process,
             files: &files,
             env: &env,
+            account: account.as_ref(),
             cause: &cause,
         };
         start(launch).map_err(|error| Failure::of(&error, error.hint()))

@@ -206,6 +206,8 @@ fn a_process_is_started_only_by_the_handle_of_the_configuration() {
             ("env", ProcessHandle { env, ..handle() }),
             ("log", ProcessHandle { log: text("/etc/cron.d/x"), ..handle() }),
             ("pid_file", ProcessHandle { pid_file: text("/etc/passwd"), ..handle() }),
+            ("user", ProcessHandle { user: text("root"), ..handle() }),
+            ("group", ProcessHandle { group: text("root"), ..handle() }),
             ("stop_timeout", ProcessHandle { stop_timeout: Span::from_secs(99), ..handle() }),
         ] {
             let told = judge(&list, &order(start(process), None, None)).unwrap_err();

@@ -140,6 +140,8 @@ pub fn process_target(name: &str) -> Target {
         pid_file: None,
         log: None,
         stop_timeout: Span::from_secs(5),
+        user: None,
+        group: None,
     };
     Target { process: Some(handle), ..Target::named(name) }
 }
