@@ -110,3 +110,27 @@ impl Known {
         self.asked.contains(what)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_configuration_that_comes_a_moment_later_is_waited_for() {
+        let (targets, other) = (KnownTargets::default(), KnownTargets::default());
+        let later = targets.clone();
+        let long = Duration::from_secs(60);
+        tokio::join!(targets.changed_since(None, long), async {
+            later.set([&Target::named("shop")]);
+        });
+        let first = targets.get();
+        assert!(first.is_some());
+        tokio::join!(targets.changed_since(first.as_ref(), long), async {
+            later.set([&Target::named("shop")]);
+        });
+        // What is known already is no other one, and is not waited for for ever.
+        targets.changed_since(targets.get().as_ref(), Duration::ZERO).await;
+        other.changed_since(None, Duration::ZERO).await;
+        assert!(other.get().is_none());
+    }
+}
