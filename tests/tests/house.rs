@@ -287,6 +287,29 @@ fn the_tables_of_flags_are_what_help_says() {
 }
 
 #[test]
+fn the_units_for_systemd_start_our_programs_and_give_them_no_more_than_they_need() {
+    for kind in ["supervisor", "monitor", "analyzer", "fixer", "gateway"] {
+        let program = format!("selfheal-{kind}");
+        let path = root().join(format!("deploy/systemd/{program}.service"));
+        let unit = fs::read_to_string(path).unwrap();
+        let mut starts = unit.lines().filter_map(|it| it.strip_prefix("ExecStart=/usr/local/bin/"));
+        let words: Vec<_> = starts.next().unwrap().split_whitespace().collect();
+        assert_eq!(words[0], program);
+        let known = help(&program);
+        for flag in words.iter().filter(|it| it.starts_with("--")) {
+            assert!(known.contains_key(*flag), "{program} does not know {flag}");
+        }
+        for setting in ["NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem="] {
+            assert!(unit.contains(&format!("\n{setting}")), "{program} runs without {setting}");
+        }
+        assert!(
+            unit.contains("\nDynamicUser=yes") || unit.contains("\nUser=selfheal"),
+            "{program}"
+        );
+    }
+}
+
+#[test]
 fn the_table_of_exit_codes_is_what_help_says() {
     let output = Command::new(binary("selfheal")).arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

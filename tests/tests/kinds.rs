@@ -185,6 +185,8 @@ impl Case {
             pid_file: Some(pid_file),
             log: None,
             stop_timeout: Span::from_millis(500),
+            user: None,
+            group: None,
         };
         let tcp = Check { tcp: Some(address.to_string()), ..Check::blank() };
         let target = Target { process: Some(handle), checks: vec![tcp], ..Target::named("shop") };
@@ -212,7 +214,7 @@ impl Case {
 
     fn configure(&self) {
         let configured = || Configured::of([&self.target]);
-        self.tools.targets().set(configured());
+        self.tools.targets().set([&self.target]);
         self.processes.configure(configured());
     }
 

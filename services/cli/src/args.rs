@@ -49,10 +49,12 @@ Prints `ready http://…` on standard output when the first event would be accep
 parts on standard error. Restarts what dies. Ctrl-C ends all in order; a second one kills what is left.
 Which processes run is in <data-dir>/run/up.json. Targets that the fixer has started go on without us.
 
-Whoever starts it owns it: the fixer may do all of its actions (SELFHEAL_FIXER_ALLOW=all), unless that
-variable says less. Other users of this machine may publish events by HTTP, and nothing else: the
-gateway asks for the token in <data-dir>/run/api-token, the broker for the passwords in
-<data-dir>/run/nats. Commands find both by themselves, in --data-dir.";
+Whoever starts it owns it, and could run all of it by hand. So the fixer may do all of its actions
+(SELFHEAL_FIXER_ALLOW=all) and the monitor may run the commands of checks and read all logs
+(SELFHEAL_MONITOR_ALLOW=all), unless these variables, or SELFHEAL_FIXER_ALLOW_FILE and
+SELFHEAL_MONITOR_ALLOW_FILE, say less. Other users of this machine may publish events by HTTP, and
+nothing else: the gateway asks for the token in <data-dir>/run/api-token, the broker for the
+passwords in <data-dir>/run/nats. Commands find both by themselves, in --data-dir.";
 
 /// How many incidents are listed unless another number is asked for.
 const LIMIT_DEFAULT: usize = 50;

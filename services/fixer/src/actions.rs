@@ -3,13 +3,7 @@
 //! To add one: a file in `actions/`, its `mod` line and its line in [`ACTIONS`]. A
 //! test compares the list with the folder and with the domain's list of names.
 
-use std::{
-    error::Error as StdError,
-    fmt,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{error::Error as StdError, fmt, path::PathBuf, time::Duration};
 
 use domain::{
     action::{Action, ActionName},
@@ -18,15 +12,16 @@ use domain::{
     wire::{FixOrder, cause},
 };
 use futures_util::future::BoxFuture;
-use host::process::{Configured, MARK_ATTEMPT, MARK_INCIDENT, start::Cause};
-use service::Chain;
+use host::process::{MARK_ATTEMPT, MARK_INCIDENT, start::Cause};
+use service::{Chain, outgoing};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    allow::{AllowList, Denied},
+    allow::{AllowList, Denied, Setting},
     containers::Engine,
     environment::Environment,
+    known::{Known, KnownTargets},
 };
 
 mod command_run;
@@ -54,11 +49,11 @@ pub(crate) static ACTIONS: &[Listed] = &[
 pub(crate) struct Listed {
     /// Its name.
     pub(crate) name: ActionName,
-    /// Whether it is allowed where nothing is said: only what a target recovers from
-    /// by itself.
+    /// Whether it is allowed where nothing is said: only what the configuration says of a target
+    /// and what that recovers from by itself.
     pub(crate) by_default: bool,
     /// Whether the local list allows its arguments.
-    pub(crate) permit: fn(&Action, &AllowList, &Environment) -> Result<(), Denied>,
+    pub(crate) permit: fn(&Action, &AllowList, Setting<'_>) -> Result<(), Denied>,
     /// Carries it out.
     pub(crate) run: for<'a> fn(&'a Action, &'a Tools, &'a Attempt) -> Running<'a>,
 }
@@ -72,24 +67,11 @@ impl fmt::Debug for Listed {
 /// An action under way. Dropping it ends what can be ended.
 pub(crate) type Running<'a> = BoxFuture<'a, Result<Done, Failure>>;
 
+/// How long an order waits for the configuration that it was planned with.
+const CONFIGURATION_WITHIN: Duration = Duration::from_secs(3);
+
 /// This process's own binary, also when it was replaced on disk.
 const OWN_BINARY: &str = "/proc/self/exe";
-
-/// What is known of all targets, once there is a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct KnownTargets(Arc<RwLock<Option<Arc<Configured>>>>);
-
-impl KnownTargets {
-    /// Takes the targets of a new configuration.
-    pub fn set(&self, configured: Configured) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(configured.into());
-    }
-
-    /// Returns what is known.
-    pub(crate) fn get(&self) -> Option<Arc<Configured>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// What the actions work with.
 #[derive(Debug)]
@@ -101,7 +83,7 @@ pub struct Tools {
     pub(crate) starter: PathBuf,
     pub(crate) targets: KnownTargets,
     pub(crate) engine: Engine,
-    pub(crate) http: OnceCell<reqwest::Client>,
+    pub(crate) http: OnceCell<outgoing::Client>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -146,7 +128,25 @@ impl Tools {
     ///
     /// What is not allowed here, and how it would be.
     pub fn permits(&self, order: &FixOrder) -> Result<(), String> {
-        self.allow.permits(order, &self.environment).map_err(|denied| denied.to_string())
+        let known = self.targets.get();
+        self.judge(order, known.as_deref()).map_err(|denied| denied.to_string())
+    }
+
+    /// Says the same. Where only the configuration stands in the way, it waits a moment for
+    /// another one: the supervisor that ordered it may have heard of it before us.
+    pub(crate) async fn permits_soon(&self, order: &FixOrder) -> Result<(), String> {
+        let known = self.targets.get();
+        match self.judge(order, known.as_deref()) {
+            Err(denied) if denied.is_for_now => {
+                self.targets.changed_since(known.as_ref(), CONFIGURATION_WITHIN).await;
+                self.permits(order)
+            }
+            judged => judged.map_err(|denied| denied.to_string()),
+        }
+    }
+
+    fn judge(&self, order: &FixOrder, known: Option<&Known>) -> Result<(), Denied> {
+        self.allow.permits(order, Setting { environment: &self.environment, known })
     }
 }
 

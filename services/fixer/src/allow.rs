@@ -1,44 +1,46 @@
 //! The local list: what this fixer may do at all.
 //!
 //! It comes from flags, the environment and a file of this host. Nothing that arrives
-//! over the wire can widen it.
+//! over the wire can widen it. What is not listed is not allowed: without any list only the
+//! handles of the active configuration, which supervisors have signed, are started and restarted.
 //!
-//! | list | limits | absent | empty |
+//! | list | limits | absent | with `--allow all` |
 //! |---|---|---|---|
-//! | `actions` | names of actions | the harmless ones: see [`crate::Args::allow`] | nothing |
-//! | `programs` | `process.restart`, `command.run` | any program | none |
-//! | `writes` | where logs and pid files of `process.restart` may lie | anywhere | the state directory |
-//! | `hosts` | `http.request` | any host but link-local addresses | none |
-//! | `containers` | `docker.*` | any container | none |
-//! | `directories` | `disk.clean` | none, unless all is allowed | none |
+//! | `actions` | names of actions | see [`crate::Args::allow`] | all |
+//! | `programs` | `command.run`; where it is given also `process.restart` | none | any |
+//! | `env` | variables of `command.run` | none | any, unless `programs` is given |
+//! | `writes` | where logs and pid files of `process.restart` may lie | the state directory | anywhere |
+//! | `hosts` | `http.request` and pre-checks | none; for pre-checks what checks of targets ask | any |
+//! | `containers` | `docker.*` | those of targets | any |
+//! | `directories` | `disk.clean` | none | any |
+//!
+//! An empty list allows nothing. Whatever the list says, a `process.restart` is done only with the
+//! handle that the active configuration has for its target, and no connection leads to an address
+//! that [`service::outgoing`] refuses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use domain::{
     action::{Action, ActionName},
     check::{Check, Probe},
-    target::ProcessHandle,
     wire::{FixMode, FixOrder},
 };
-use glob::{MatchOptions, Pattern};
-use service::ConfigError;
+use glob::Pattern;
+use service::{
+    ConfigError,
+    local_list::{EnvNames, Hosts, Programs},
+    outgoing::Outgoing,
+};
 
-use crate::{Args, actions, environment::Environment};
+use crate::{Args, actions, environment::Environment, known::Known};
 
 mod file;
 mod system;
-
-/// Patterns match parts of paths: `*` stops at `/`, `**` does not.
-const BY_PARTS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: false,
-};
+mod values;
 
 /// What this fixer may do at all.
 #[derive(Clone, Debug, Default)]
@@ -46,11 +48,23 @@ pub struct AllowList {
     actions: BTreeSet<ActionName>,
     /// Whether everything was allowed in so many words.
     all: bool,
-    programs: Option<Vec<Pattern>>,
-    hosts: Option<Vec<Pattern>>,
+    programs: Option<Programs>,
+    env: Option<EnvNames>,
+    hosts: Option<Hosts>,
     containers: Option<Vec<Pattern>>,
     directories: Option<Vec<PathBuf>>,
     writes: Option<Vec<PathBuf>>,
+    /// Where the files of targets lie that name no others.
+    state_dir: Option<PathBuf>,
+    outgoing: Outgoing,
+}
+
+/// What an order is judged by besides the list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) environment: &'a Environment,
+    /// The active configuration, once it is known.
+    pub(crate) known: Option<&'a Known>,
 }
 
 /// Why something is not allowed here, and how it would be.
@@ -59,11 +73,18 @@ pub struct AllowList {
 pub(crate) struct Denied {
     what: String,
     hint: String,
+    /// Whether another configuration may allow it.
+    pub(crate) is_for_now: bool,
 }
 
 impl Denied {
     fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
+        Self { what: what.into(), hint: hint.into(), is_for_now: false }
+    }
+
+    /// Denies what another configuration may allow.
+    fn by_configuration(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_for_now: true, ..Self::new(what, hint) }
     }
 }
 
@@ -81,14 +102,23 @@ impl AllowList {
             Some(path) => file::read(Path::new(&path))?,
             None => Self { actions: by_default(), ..Self::default() },
         };
-        if let (Some(writes), Ok(state)) = (&mut list.writes, std::path::absolute(&args.state_dir))
-        {
-            writes.push(state);
-        }
+        list.state_dir = std::path::absolute(&args.state_dir).ok();
         if let Some(names) = given(&args.allow) {
             list.name_actions(&names)?;
         }
         Ok(list)
+    }
+
+    /// Takes what the operator of this host lists of addresses. An address that `hosts` writes out
+    /// is listed, too.
+    #[must_use]
+    pub fn with_outgoing(self, outgoing: &Outgoing) -> Self {
+        Self { outgoing: outgoing.clone(), ..self }
+    }
+
+    /// Returns which addresses may be reached.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        self.outgoing.and(self.hosts.iter().flat_map(Hosts::addresses))
     }
 
     fn name_actions(&mut self, names: &str) -> Result<(), ConfigError> {
@@ -114,33 +144,30 @@ impl AllowList {
     ///
     /// # Errors
     ///
-    /// [`Denied`] names the first thing that is not allowed.
-    pub(crate) fn permits(
-        &self,
-        order: &FixOrder,
-        environment: &Environment,
-    ) -> Result<(), Denied> {
+    /// [`Denied`] names the first thing that is not allowed; what no configuration would allow
+    /// counts before what another one may.
+    pub(crate) fn permits(&self, order: &FixOrder, setting: Setting<'_>) -> Result<(), Denied> {
+        let mut judged = Ok(());
         for step in &order.plan.steps {
-            match order.mode {
-                FixMode::Apply => {
-                    self.action(&step.action, environment)?;
-                    if let Some(check) = &step.pre_check {
-                        self.pre_check(check, environment)?;
-                    }
+            let is_apply = order.mode == FixMode::Apply;
+            let actions = is_apply.then_some(&step.action).into_iter().chain(&step.undo);
+            let pre_check = step.pre_check.iter().filter(|_| is_apply);
+            let of_actions = actions.map(|it| self.action(it, setting));
+            let of_checks = pre_check.map(|it| self.pre_check(it, setting));
+            for denied in of_actions.chain(of_checks).filter_map(Result::err) {
+                if !denied.is_for_now {
+                    return Err(denied);
                 }
-                FixMode::Undo => {}
-            }
-            if let Some(undo) = &step.undo {
-                self.action(undo, environment)?;
+                judged = judged.and(Err(denied));
             }
         }
-        Ok(())
+        judged
     }
 
-    fn action(&self, action: &Action, environment: &Environment) -> Result<(), Denied> {
+    fn action(&self, action: &Action, setting: Setting<'_>) -> Result<(), Denied> {
         self.named(action.name())?;
         let listed = actions::listed(action.name());
-        listed.map_or(Ok(()), |listed| (listed.permit)(action, self, environment))
+        listed.map_or(Ok(()), |listed| (listed.permit)(action, self, setting))
     }
 
     fn named(&self, name: ActionName) -> Result<(), Denied> {
@@ -156,12 +183,16 @@ impl AllowList {
     }
 
     /// A check that runs or reaches something needs the same permission as the action that does.
-    fn pre_check(&self, check: &Check, environment: &Environment) -> Result<(), Denied> {
+    fn pre_check(&self, check: &Check, setting: Setting<'_>) -> Result<(), Denied> {
+        // What a check of a target asks all the time, a pre-check may ask as well.
+        let is_asked =
+            |what: &str| self.hosts.is_none() && setting.known.is_some_and(|it| it.is_asked(what));
         match check.probe() {
             Ok(Probe::Command(command)) => {
                 self.named(ActionName::CommandRun)?;
-                self.program(command, None, &BTreeMap::new(), environment)
+                self.command(command, None, &BTreeMap::new(), setting)
             }
+            Ok(Probe::Http(asked) | Probe::Tcp(asked)) if is_asked(asked) => Ok(()),
             Ok(Probe::Http(url)) => self.url(url),
             Ok(Probe::Tcp(address)) => {
                 self.host(address, address.rsplit_once(':').map_or(address, |it| it.0))
@@ -179,143 +210,12 @@ impl AllowList {
             )),
         }
     }
-
-    /// Checks a program against `programs`.
-    ///
-    /// A pattern without `/` allows a program by its name alone, but then only one
-    /// that was found in the fixer's own `PATH`.
-    pub(crate) fn program(
-        &self,
-        command: &[String],
-        dir: Option<&str>,
-        env: &BTreeMap<String, String>,
-        environment: &Environment,
-    ) -> Result<(), Denied> {
-        let Some(patterns) = &self.programs else { return Ok(()) };
-        let name = command.first().map_or("", String::as_str);
-        let hint = "add it to `programs` of the --allow-file";
-        if let Some(key) = env.keys().find(|it| it.starts_with("LD_")) {
-            return Err(Denied::new(
-                format!(
-                    "the variable {key}, which puts foreign code into `{name}`, is not allowed"
-                ),
-                "remove it from the plan",
-            ));
-        }
-        let found = environment.find(command, dir, env).map_err(|error| {
-            Denied::new(format!("{error}, so `{name}` cannot be allowed"), error.hint())
-        })?;
-        let straight = !found.components().any(|it| it == Component::ParentDir);
-        let by_name = !name.contains('/') && !env.contains_key("PATH");
-        let allowed = patterns.iter().any(|it| {
-            if it.as_str().contains('/') {
-                straight && it.matches_path_with(&found, BY_PARTS)
-            } else {
-                by_name && it.matches_with(name, BY_PARTS)
-            }
-        });
-        if allowed {
-            return Ok(());
-        }
-        Err(Denied::new(format!("the program {} is not allowed", found.display()), hint))
-    }
-
-    /// Checks where the files of a process lie that its handle names, against `writes`.
-    pub(crate) fn files(&self, process: &ProcessHandle) -> Result<(), Denied> {
-        let Some(places) = &self.writes else { return Ok(()) };
-        for file in [&process.log, &process.pid_file].into_iter().flatten() {
-            let path = std::path::absolute(file).unwrap_or_else(|_error| PathBuf::from(file));
-            let straight = !path.components().any(|it| it == Component::ParentDir);
-            if !straight || !places.iter().any(|it| path.starts_with(it)) {
-                return Err(Denied::new(
-                    format!("writing {} is not allowed", path.display()),
-                    "add its directory to `writes` of the --allow-file, or leave it out of the handle",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks a directory against `directories`, and against what is never allowed.
-    pub(crate) fn directory(&self, path: &Path) -> Result<(), Denied> {
-        if let Some(why) = system::refusal(path) {
-            return Err(Denied::new(
-                format!("cleaning {} is not allowed: {why}", path.display()),
-                "name a directory of your own below it; this cannot be allowed",
-            ));
-        }
-        let allowed = match &self.directories {
-            Some(allowed) => allowed.iter().any(|it| path.starts_with(it)),
-            None => self.all,
-        };
-        if allowed {
-            return Ok(());
-        }
-        Err(Denied::new(
-            format!("cleaning {} is not allowed", path.display()),
-            "add it to `directories` of the --allow-file",
-        ))
-    }
-
-    /// Checks the host of a URL against `hosts`.
-    pub(crate) fn url(&self, url: &str) -> Result<(), Denied> {
-        let parsed = reqwest::Url::parse(url).ok();
-        let Some(host) = parsed.as_ref().and_then(reqwest::Url::host_str) else {
-            return Err(Denied::new(
-                format!("`{url}` is no URL and cannot be asked"),
-                "correct it in the runbook",
-            ));
-        };
-        let port = parsed.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(0);
-        self.host(&format!("{host}:{port}"), host)
-    }
-
-    /// Checks a host: patterns may name it with or without its port.
-    fn host(&self, with_port: &str, host: &str) -> Result<(), Denied> {
-        let matches = |it: &Pattern| it.matches(with_port) || it.matches(host);
-        if self.hosts.is_none() && is_link_local(host) {
-            return Err(Denied::new(
-                format!("{host}, where clouds keep credentials, is not allowed"),
-                "if it is meant, name it in `hosts` of the --allow-file",
-            ));
-        }
-        if self.hosts.as_ref().is_none_or(|all| all.iter().any(matches)) {
-            return Ok(());
-        }
-        Err(Denied::new(
-            format!("the host {with_port} is not allowed"),
-            "add it to `hosts` of the --allow-file",
-        ))
-    }
-
-    /// Checks a container's name, as it is written in its handle, against `containers`.
-    pub(crate) fn container(&self, name: &str) -> Result<(), Denied> {
-        let matches = |it: &Pattern| it.matches_with(name, BY_PARTS);
-        if self.containers.as_ref().is_none_or(|all| all.iter().any(matches)) {
-            return Ok(());
-        }
-        Err(Denied::new(
-            format!("the container {name} is not allowed"),
-            "add it to `containers` of the --allow-file",
-        ))
-    }
 }
 
 impl fmt::Display for AllowList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.actions.iter().map(|it| it.as_str()).collect();
         f.write_str(&names.join(", "))
-    }
-}
-
-fn is_link_local(host: &str) -> bool {
-    match host.trim_matches(['[', ']']).parse() {
-        Ok(IpAddr::V4(address)) => address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
-            address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some_and(|it| it.is_link_local())
-        }
-        Err(_) => false,
     }
 }
 

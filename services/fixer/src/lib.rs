@@ -23,15 +23,17 @@
 //! |---|---|---|
 //! | `--state-dir` | `SELFHEAL_STATE_DIR` | `./data/run` |
 //! | `--parallel` | `SELFHEAL_FIXER_PARALLEL` | 4 |
-//! | `--allow` | `SELFHEAL_FIXER_ALLOW` | `process.restart`, `docker.restart`, `docker.start`, `http.request` |
+//! | `--allow` | `SELFHEAL_FIXER_ALLOW` | `process.restart`, `docker.restart`, `docker.start` |
 //! | `--allow-file` | `SELFHEAL_FIXER_ALLOW_FILE` | none |
 //!
-//! `command.run`, `docker.stop` and `disk.clean` must be allowed by name, or with
-//! `all`. The file narrows further:
+//! By default only what the active configuration says of its targets is done: processes are
+//! started by their own handles, and the containers of targets are started and restarted. All else
+//! must be allowed by name and be listed in the file, or be allowed with `all`:
 //!
 //! ```yaml
-//! actions: [process.restart, command.run, disk.clean]
-//! programs: [demo-store, "/opt/shop/bin/*"]  # process.restart, command.run
+//! actions: [process.restart, command.run, disk.clean, http.request]
+//! programs: ["docker restart *", "/opt/shop/bin/*"] # command.run; then process.restart, too
+//! env: [SHOP_MODE]                           # variables of command.run
 //! directories: [/var/log/shop]               # disk.clean
 //! hosts: ["127.0.0.1:8081", "*.internal"]    # http.request
 //! containers: ["shop/*"]                     # docker.*
@@ -72,6 +74,7 @@ mod containers;
 #[doc(hidden)]
 pub mod edges;
 mod environment;
+mod known;
 mod lease;
 pub mod memory;
 mod orders;
@@ -88,9 +91,10 @@ mod turns;
 mod testing;
 
 pub use crate::{
-    actions::{KnownTargets, Tools, is_start},
+    actions::{Tools, is_start},
     allow::AllowList,
     args::Args,
+    known::KnownTargets,
     lease::{Lease, Lost},
     progress::Progress,
     runner::{Ended, carry_out},

@@ -91,7 +91,7 @@ impl Orders {
         let _turn = self.turns.wait(&order.plan.target).await;
         let begun = Instant::now();
         let Some(clock) = self.clock(&order).await else { return Fate::Later(LOOK_AGAIN) };
-        let permitted = self.tools.permits(&order);
+        let permitted = self.tools.permits_soon(&order).await;
         let attempt = Attempt::new(order, &self.by, permitted, clock.latest());
         let claiming = Open::here("claim", Role::Internal);
         let claimed = self.claim(&attempt, &clock).await;

@@ -8,7 +8,7 @@ use domain::{
     wire::CheckResult,
 };
 use host::process::{Files, Found, Search, ThisHost, find::find, scan};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     actions::{Attempt, Failure, Tools, http_client},
@@ -51,7 +51,7 @@ async fn probe(
 ) -> Result<String, Failure> {
     match check.probe() {
         Ok(Probe::Http(url)) => http(check, url, tools).await,
-        Ok(Probe::Tcp(address)) => match TcpStream::connect(address).await {
+        Ok(Probe::Tcp(address)) => match tools.allow.outgoing().connect(address).await {
             Ok(_) => Ok(format!("{address} accepts connections")),
             Err(error) => Err(Failure::new(format!("cannot connect to {address}: {error}"))),
         },
@@ -102,10 +102,10 @@ async fn process(action: &Action, tools: &Tools, attempt: &Attempt) -> Result<St
     };
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
-    let (process, configured) = (process.clone(), tools.targets.get());
+    let (process, known) = (process.clone(), tools.targets.get());
     let checks = attempt.checks.clone();
     let found = tokio::task::spawn_blocking(move || {
-        let configured = configured.as_deref();
+        let configured = known.as_ref().map(|it| &*it.configured);
         let (files, handle, checks) = (&files, &process, checks.as_slice());
         find(Search { host: &ThisHost, files, handle, checks, configured }, scan::scan)
     });

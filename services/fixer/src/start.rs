@@ -5,15 +5,14 @@ use std::sync::Arc;
 use bus::Bus;
 use bytes::Bytes;
 use domain::{config::Config, id::IncidentId, wire::WorkKind};
-use host::process::Configured;
 use service::{BoxError, Chain, ConfigError, Context, Metric};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    AllowList, Args, KnownTargets, Progress, Tools, alive::Alive, memory::Memory, orders::Orders,
-    process::keep_bounded, turns::Turns,
+    AllowList, Args, Progress, Tools, alive::Alive, known::KnownTargets, memory::Memory,
+    orders::Orders, process::keep_bounded, turns::Turns,
 };
 
 /// What to do about a state directory of everybody's.
@@ -26,7 +25,7 @@ const HINT: &str = "take it away from others, or name another one with --state-d
 /// [`service::ConfigError`] when the local list is refused.
 pub async fn start(ctx: Context<Args>) -> Result<(), BoxError> {
     ctx.probe.describe(&METRICS);
-    let allow = AllowList::load(&ctx.args)?;
+    let allow = AllowList::load(&ctx.args)?.with_outgoing(&ctx.outgoing);
     private::check_dir(&ctx.args.state_dir).map_err(|error| {
         let dir = ctx.args.state_dir.display();
         ConfigError::new(format!("cannot trust what lies in the state directory {dir}"), HINT)
@@ -110,7 +109,7 @@ async fn follow(bus: Bus, targets: KnownTargets, stop: CancellationToken) {
     while let Some(Ok(())) = stop.run_until_cancelled(config.changed()).await {
         let Some((revision, text)) = config.borrow_and_update().clone() else { continue };
         match serde_json::from_slice::<Config>(&text) {
-            Ok(config) => targets.set(Configured::of(&config.targets)),
+            Ok(config) => targets.set(&config.targets),
             Err(error) => {
                 warn!(revision, %error, "configuration cannot be read, the former one stays");
             }

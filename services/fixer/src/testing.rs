@@ -41,5 +41,7 @@ pub(crate) fn handle(command: &[&str]) -> ProcessHandle {
         pid_file: None,
         log: None,
         stop_timeout: domain::span::Span::from_secs(5),
+        user: None,
+        group: None,
     }
 }

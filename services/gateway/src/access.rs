@@ -26,7 +26,7 @@ use domain::{
     config::Config,
     span::Rates,
 };
-use service::{BoxError, Chain};
+use service::{BoxError, Chain, outgoing::Outgoing};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -85,6 +85,8 @@ struct Inner {
     /// Who comes in without a token.
     tokenless: Tokenless,
     scheme: &'static str,
+    /// Where the provider of tokens may be asked.
+    outgoing: Outgoing,
     keyring: OnceLock<Keyring>,
     settings: RwLock<Settings>,
     limiter: Limiter,
@@ -105,7 +107,12 @@ struct Settings {
 
 impl Access {
     /// Lets those in whom the flags name; all others when [`Self::follow`] knows them.
-    pub(crate) fn new(flag: Option<Token>, tokenless: Tokenless, scheme: &'static str) -> Self {
+    pub(crate) fn new(
+        flag: Option<Token>,
+        tokenless: Tokenless,
+        scheme: &'static str,
+        outgoing: Outgoing,
+    ) -> Self {
         let a_second = |count| {
             Rates(vec![domain::span::Rate { count, per: domain::span::Span::from_secs(1) }])
         };
@@ -113,6 +120,7 @@ impl Access {
             flag,
             tokenless,
             scheme,
+            outgoing,
             keyring: OnceLock::new(),
             settings: RwLock::default(),
             limiter: Limiter::default(),
@@ -167,7 +175,7 @@ impl Access {
             (None, None) => None,
             (None, Some(settings)) => {
                 info!(issuer = settings.issuer, "tokens of this provider are taken");
-                match Provider::new(settings) {
+                match Provider::new(settings, &self.0.outgoing) {
                     Ok(provider) => Some(Arc::new(provider)),
                     Err(error) => {
                         warn!(error = %Chain(&error), "cannot prepare to ask the provider");

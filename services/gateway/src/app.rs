@@ -10,7 +10,7 @@ use axum::{Router, http::StatusCode, middleware::from_fn_with_state};
 use bus::{Bus, Claimed, InboxWriter};
 use chrono::{DateTime, Utc};
 use domain::{notify::Notify, wire::Member};
-use service::{Chain, Context, Probe};
+use service::{Chain, Context, Probe, outgoing::Outgoing};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -59,6 +59,7 @@ struct Shared {
     meters: events::Meters,
     doors: Doors,
     certificates: sns::Certificates,
+    outgoing: Outgoing,
     started_at: DateTime<Utc>,
 }
 
@@ -67,7 +68,12 @@ impl App {
     #[must_use]
     pub(crate) fn new(cx: &Context<Args>, settings: Settings, live: Live) -> Self {
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
-        let access = Access::new(settings.token.clone(), settings.tokenless.clone(), scheme);
+        let access = Access::new(
+            settings.token.clone(),
+            settings.tokenless.clone(),
+            scheme,
+            cx.outgoing.clone(),
+        );
         Self(Arc::new(Shared {
             access,
             // Who waits for an answer waits no longer for the broker than for the supervisor.
@@ -84,7 +90,8 @@ impl App {
             ids: Arc::new(Ids::new()),
             meters: events::Meters::new(),
             doors: Doors::default(),
-            certificates: sns::Certificates::default(),
+            certificates: sns::Certificates::new(cx.outgoing.clone()),
+            outgoing: cx.outgoing.clone(),
             started_at: Utc::now(),
             settings,
         }))
@@ -134,6 +141,10 @@ impl App {
 
     pub(crate) fn doors(&self) -> &Doors {
         &self.0.doors
+    }
+
+    pub(crate) fn outgoing(&self) -> &Outgoing {
+        &self.0.outgoing
     }
 
     pub(crate) fn certificates(&self) -> &sns::Certificates {

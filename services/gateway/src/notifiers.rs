@@ -13,7 +13,11 @@ mod webhook;
 use std::pin::Pin;
 
 use domain::{notify::Receiver, secret::SecretRef};
-use service::{Chain, Secret, read_secret};
+use service::{
+    Chain, Secret,
+    outgoing::{Client, Outgoing},
+    read_secret,
+};
 
 use crate::{
     letter::Letter,
@@ -100,19 +104,19 @@ impl Failure {
 /// What the ways share.
 #[derive(Clone, Debug)]
 pub(crate) struct Tools {
-    http: reqwest::Client,
+    http: Client,
+    outgoing: Outgoing,
 }
 
 impl Tools {
     /// Prepares them.
-    pub(crate) fn new() -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+    pub(crate) fn new(outgoing: &Outgoing) -> Result<Self, reqwest::Error> {
+        let builder = reqwest::Client::builder()
             .timeout(ATTEMPT_TIME_MAX)
-            // Where a notice goes is configured; a receiver does not send it on.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http })
+            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")));
+        // Where a notice goes is configured; a receiver does not send it on by a redirect.
+        let http = outgoing.client(builder)?;
+        Ok(Self { http, outgoing: outgoing.clone() })
     }
 }
 

@@ -85,7 +85,7 @@ impl Outbox {
             zones: cx.zones.clone(),
             by: cx.member_id.clone(),
             stop: cx.stop.clone(),
-            tools: Tools::new()?,
+            tools: Tools::new(&cx.outgoing)?,
             in_force,
             members: cx.bus.members().watch(),
         })

@@ -34,7 +34,7 @@ pub(crate) async fn test(
         let hint = format!("configured are: {}", known.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, "no_such_receiver", message, hint));
     };
-    let tools = Tools::new().map_err(|error| {
+    let tools = Tools::new(app.outgoing()).map_err(|error| {
         warn!(%error, "requests cannot be made");
         Problem::later("no_client", "requests cannot be made", "see the gateway's log", 60)
     })?;

@@ -96,7 +96,7 @@ pub(crate) async fn pressed(
     if payload.kind == "block_actions" {
         let said = decide(&app, &notify, &payload, &signature).await;
         if let Some(said) = said {
-            tell(&notify, &payload.response_url, &said).await;
+            tell(&app, &notify, &payload.response_url, &said).await;
         }
     }
     Ok(StatusCode::OK.into_response())
@@ -201,7 +201,7 @@ fn value(text: &str) -> Option<(IncidentId, String)> {
 }
 
 /// Tells the one who pressed, and nobody else. Only Slack's own host is called.
-async fn tell(notify: &Notify, url: &str, said: &str) {
+async fn tell(app: &App, notify: &Notify, url: &str, said: &str) {
     let Ok(parsed) = reqwest::Url::parse(url) else { return };
     let is_slack = parsed.scheme() == "https" && parsed.host_str() == Some(SLACK_HOST);
     let is_configured = notify.receivers.iter().any(|it| {
@@ -214,11 +214,8 @@ async fn tell(notify: &Notify, url: &str, said: &str) {
     }
     let body = json!({"response_type": "ephemeral", "replace_original": false, "text": said});
     // Buttons are pressed seldom: a client for each is no waste.
-    let client = reqwest::Client::builder()
-        .timeout(TELL_WITHIN)
-        .redirect(reqwest::redirect::Policy::none())
-        .build();
-    let sent = match client {
+    let builder = reqwest::Client::builder().timeout(TELL_WITHIN);
+    let sent = match app.outgoing().client(builder) {
         Ok(client) => client.post(parsed).json(&body).send().await.map(drop),
         Err(error) => Err(error),
     };

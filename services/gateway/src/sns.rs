@@ -22,7 +22,10 @@ use ring::signature::{
 };
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use service::Chain;
+use service::{
+    Chain,
+    outgoing::{Client, Outgoing},
+};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use webpki::EndEntityCert;
@@ -64,16 +67,10 @@ pub(crate) enum Unwrapped {
 /// Certificates of AWS that were fetched.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    http: OnceLock<reqwest::Client>,
+    outgoing: Outgoing,
+    http: OnceLock<Client>,
     fetches: Semaphore,
     known: Mutex<BTreeMap<String, (Instant, Bytes)>>,
-}
-
-impl Default for Certificates {
-    fn default() -> Self {
-        let (http, known) = (OnceLock::new(), Mutex::default());
-        Self { http, fetches: Semaphore::new(FETCHES_MAX), known }
-    }
 }
 
 /// Unwraps a message that may come in: it is signed and of a topic that the configuration names,
@@ -243,18 +240,22 @@ fn rsa_key(info: &[u8]) -> Option<&[u8]> {
 }
 
 impl Certificates {
-    fn http(&self) -> Result<&reqwest::Client, Problem> {
+    /// Begins with none.
+    pub(crate) fn new(outgoing: Outgoing) -> Self {
+        let (http, known) = (OnceLock::new(), Mutex::default());
+        Self { outgoing, http, fetches: Semaphore::new(FETCHES_MAX), known }
+    }
+
+    fn http(&self) -> Result<&Client, Problem> {
         if let Some(http) = self.http.get() {
             return Ok(http);
         }
-        let built = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .timeout(FETCH_TIME_MAX)
-            // A redirect could lead away from AWS.
-            .redirect(reqwest::redirect::Policy::none())
             .https_only(true)
-            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let built = built.map_err(|error| away(&error))?;
+            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")));
+        // A redirect could lead away from AWS: none is followed.
+        let built = self.outgoing.client(builder).map_err(|error| away(&error))?;
         Ok(self.http.get_or_init(|| built))
     }
 

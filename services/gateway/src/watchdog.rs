@@ -12,7 +12,7 @@ use domain::{
     id::Position,
     view::{Query, SystemView},
 };
-use service::{BoxError, Chain};
+use service::{BoxError, Chain, outgoing::Client};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,7 +26,7 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Switch {
     app: App,
-    http: reqwest::Client,
+    http: Client,
     /// Where the last proof found the supervisor: with inputs waiting it must have moved.
     seen: Position,
 }
@@ -34,11 +34,10 @@ pub(crate) struct Switch {
 impl Switch {
     /// Prepares to call.
     pub(crate) fn new(app: App) -> Result<Self, BoxError> {
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .timeout(CALL_TIME_MAX)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")));
+        let http = app.outgoing().client(builder)?;
         Ok(Self { app, http, seen: Position::default() })
     }
 

@@ -152,7 +152,7 @@ impl Answerer {
         if target.process.is_some() {
             let processes = &self.instruments.processes;
             let log = async {
-                if logs { processes.log_tail(target, LOG_LINES).await } else { Vec::new() }
+                if logs { processes.log_tail(target, LOG_LINES).await } else { Some(Vec::new()) }
             };
             let (state, log, starts) = tokio::join!(
                 timeout(limit, processes.state(target)),
@@ -160,7 +160,12 @@ impl Answerer {
                 timeout(limit, processes.recent_starts(target)),
             );
             around.process = known("process", state, &mut around.unseen).flatten();
-            around.log_tail = known("log", log, &mut around.unseen).unwrap_or_default();
+            let log = known("log", log, &mut around.unseen);
+            if log == Some(None) {
+                // It may not be read here.
+                around.unseen.push("log".to_owned());
+            }
+            around.log_tail = log.flatten().unwrap_or_default();
             around.recent_starts = known("starts", starts, &mut around.unseen).unwrap_or_default();
             return around;
         }

@@ -4,7 +4,9 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::{engine::Engine, host::CpuMeter, processes::Processes};
+use service::outgoing::{Client, Outgoing};
+
+use crate::{allow::AllowList, engine::Engine, host::CpuMeter, processes::Processes};
 
 /// Looks at file systems at the same time. One that hangs keeps its thread for ever, and
 /// must not take all threads with it.
@@ -22,13 +24,15 @@ pub struct Instruments {
     pub engine: Engine,
     /// The host's processors.
     pub cpu: CpuMeter,
-    http: Arc<OnceCell<reqwest::Client>>,
+    allow: Arc<AllowList>,
+    outgoing: Outgoing,
+    http: Arc<OnceCell<Client>>,
     disks: Arc<Semaphore>,
     environment: Arc<[(&'static str, OsString)]>,
 }
 
 impl Instruments {
-    /// Prepares everything; connects to nothing.
+    /// Prepares everything; connects to nothing, and runs no commands.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
         let passed_on = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -36,10 +40,33 @@ impl Instruments {
             processes: Processes::new(state_dir),
             engine: Engine::default(),
             cpu: CpuMeter::default(),
+            allow: Arc::default(),
+            outgoing: Outgoing::default(),
             http: Arc::default(),
             disks: Arc::new(Semaphore::new(DISKS_AT_ONCE)),
             environment: passed_on.collect(),
         }
+    }
+
+    /// Takes the local list of this monitor, and which addresses it may reach.
+    #[must_use]
+    pub fn limited(self, allow: AllowList, outgoing: &Outgoing) -> Self {
+        let outgoing = outgoing.and(allow.hosts());
+        let allow = Arc::new(allow);
+        let processes = self.processes.limited(Arc::clone(&allow));
+        Self { allow, outgoing, processes, ..self }
+    }
+
+    /// Returns the local list.
+    #[must_use]
+    pub fn allow(&self) -> &AllowList {
+        &self.allow
+    }
+
+    /// Returns which addresses may be reached.
+    #[must_use]
+    pub const fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
     }
 
     /// Returns the HTTP client, made at its first use.
@@ -50,14 +77,13 @@ impl Instruments {
     /// # Errors
     ///
     /// When TLS cannot be set up.
-    pub async fn http(&self) -> Result<&reqwest::Client, reqwest::Error> {
+    pub async fn http(&self) -> Result<&Client, reqwest::Error> {
         let build = || async {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .user_agent(concat!("selfheal-monitor/", env!("CARGO_PKG_VERSION")))
                 .pool_max_idle_per_host(0)
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .build()
+                .no_proxy();
+            self.outgoing.client(builder)
         };
         self.http.get_or_try_init(build).await
     }

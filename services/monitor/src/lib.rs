@@ -11,6 +11,7 @@
 //! ([`answer`]).
 
 mod age;
+pub mod allow;
 pub mod answer;
 pub mod condition;
 pub mod engine;
@@ -53,7 +54,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    answer::Answerer, instruments::Instruments, roster::Roster, verify_work::Verifier, watch::Note,
+    allow::AllowList, answer::Answerer, instruments::Instruments, roster::Roster,
+    verify_work::Verifier, watch::Note,
 };
 
 pub use crate::metrics::METRICS;
@@ -70,17 +72,25 @@ const CPU_EVERY: Duration = Duration::from_secs(5);
 
 /// Flags of `selfheal-monitor`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Monitor")]
 pub struct Args {
     /// Directory in which fixers leave pid files, logs and exits of processes
     #[arg(long, env = "SELFHEAL_STATE_DIR", value_name = "DIR", default_value = "./data/run")]
     pub state_dir: PathBuf,
+    /// `all` lets checks run any command, and logs be read anywhere; else only what the --allow-file
+    /// lists
+    #[arg(long, env = "SELFHEAL_MONITOR_ALLOW", value_name = "all")]
+    pub allow: Option<String>,
+    /// YAML file with the lists programs, hosts and reads
+    #[arg(long, env = "SELFHEAL_MONITOR_ALLOW_FILE", value_name = "FILE")]
+    pub allow_file: Option<String>,
 }
 
 /// Runs a monitor until it is told to stop.
 ///
 /// # Errors
 ///
-/// When a subscription cannot be made.
+/// When the local list is refused ([`service::ConfigError`]), or a subscription cannot be made.
 pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
     let stop = context.stop.clone();
     match stop.clone().run_until_cancelled(Box::pin(set_up(context))).await {
@@ -98,9 +108,11 @@ pub async fn start(context: Context<Args>) -> Result<(), BoxError> {
 async fn set_up(context: Context<Args>) -> Result<Vec<Server>, BoxError> {
     let (bus, stop, tasks) = (&context.bus, &context.stop, &context.tasks);
     context.probe.describe(&METRICS);
+    let allow = AllowList::load(&context.args)?;
     bus.wait_for_topology().await?;
     let member: Arc<str> = context.member_id.as_str().into();
     let instruments = Instruments::new(context.args.state_dir.clone());
+    let instruments = instruments.limited(allow, &context.outgoing);
     tasks.spawn(instruments.engine.clone().listen(stop.clone()));
     tasks.spawn(stop.clone().run_until_cancelled_owned(measure(instruments.clone())));
 

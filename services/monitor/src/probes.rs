@@ -64,6 +64,13 @@ pub struct Question {
     pub instruments: Instruments,
 }
 
+impl Question {
+    /// Says whether the local list lets it be asked.
+    fn permitted(&self) -> Result<(), String> {
+        self.instruments.allow().permits(&self.check)
+    }
+}
+
 /// A sample of the check with this index.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -130,7 +137,8 @@ pub async fn look(question: &Question) -> Sample {
 /// Looks once, for no longer than `limit`.
 pub async fn look_within(question: &Question, limit: Duration) -> Sample {
     let begun = Begun::now();
-    let finding = match entry(&question.check) {
+    let entry = entry(&question.check);
+    let finding = match entry.and_then(|it| question.permitted().map(|()| it)) {
         Ok(entry) => tokio::time::timeout(limit, (entry.sample)(question))
             .await
             .unwrap_or_else(|_elapsed| no_answer(&question.check, limit)),

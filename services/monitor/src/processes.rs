@@ -24,7 +24,7 @@ use host::process::{
 
 pub use host::process::{Ending, OomCount, PidFd, Run};
 
-use crate::sample::RunId;
+use crate::{allow::AllowList, sample::RunId};
 
 /// Returns what tells a run from the next.
 #[must_use]
@@ -42,6 +42,8 @@ pub struct Processes {
     configured: Arc<RwLock<Option<Arc<Configured>>>>,
     /// Runs that were adopted, by target: each is reported once.
     adopted: Arc<Mutex<HashMap<String, Adopted>>>,
+    /// Which logs may be read.
+    allow: Arc<AllowList>,
     /// Whether it was told that adoptions cannot be recorded.
     cannot_record: Arc<AtomicBool>,
 }
@@ -64,8 +66,15 @@ impl Processes {
             scanner: Arc::default(),
             configured: Arc::default(),
             adopted: Arc::default(),
+            allow: Arc::default(),
             cannot_record: Arc::default(),
         }
+    }
+
+    /// Takes the local list, which says which logs may be read.
+    #[must_use]
+    pub(crate) fn limited(self, allow: Arc<AllowList>) -> Self {
+        Self { allow, ..self }
     }
 
     /// Takes the targets of a new configuration.
@@ -228,13 +237,24 @@ impl Processes {
         ending.await.ok().flatten()
     }
 
-    /// Returns the last lines of what the target's process has printed.
-    pub async fn log_tail(&self, target: &Target, n_lines: usize) -> Vec<String> {
+    /// Returns the last lines of what the target's process has printed; `None` when that may not
+    /// be read here.
+    pub async fn log_tail(&self, target: &Target, n_lines: usize) -> Option<Vec<String>> {
         let files = target.process.as_ref().and_then(|it| self.files(&target.name, it));
-        let Some(files) = files else { return Vec::new() };
-        let lines =
-            tokio::task::spawn_blocking(move || record::last_lines(files.log_path(), n_lines));
+        let Some(files) = files else { return Some(Vec::new()) };
+        let it = self.clone();
+        let lines = tokio::task::spawn_blocking(move || {
+            let path = it.allow.readable(files.log_path(), &it.state_dir)?;
+            Some(record::last_lines(&path, n_lines))
+        });
         lines.await.unwrap_or_default()
+    }
+
+    /// Says which log of a target may not be read here. Looks at the file system.
+    pub(crate) fn unreadable_log(&self, target: &Target) -> Option<PathBuf> {
+        let files = self.files(&target.name, target.process.as_ref()?)?;
+        let log = files.log_path();
+        self.allow.readable(log, &self.state_dir).is_none().then(|| log.to_path_buf())
     }
 
     /// Returns when the target was started lately, the newest last.

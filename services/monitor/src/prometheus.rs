@@ -59,6 +59,7 @@ pub(crate) async fn ask(
     let client = instruments.http().await;
     let client =
         client.map_err(|error| Failure::Unanswered(format!("cannot set up HTTP: {error}")))?;
+    instruments.allow().url(url).map_err(Failure::Mistake)?;
     let url = format!("{}/api/v1/query", url.trim_end_matches('/'));
     let mut url =
         reqwest::Url::parse(&url).map_err(|error| Failure::Mistake(format!("no URL: {error}")))?;
@@ -69,7 +70,7 @@ pub(crate) async fn ask(
     }
     let unanswered = |error: reqwest::Error| {
         let error = error.without_url();
-        if error.is_builder() {
+        if error.is_builder() || service::outgoing::is_forbidden(&error) {
             return Failure::Mistake(service::Chain(&error).to_string());
         }
         Failure::Unanswered(format!("Prometheus does not answer: {}", service::Chain(&error)))

@@ -138,7 +138,7 @@ impl Change {
             let from = starts.len().saturating_sub(N_STARTS);
             let last: Vec<_> = starts.into_iter().skip(from).collect();
             payload.insert("recent_starts".to_owned(), json!(last));
-            processes.log_tail(&self.target, LOG_LINES).await
+            processes.log_tail(&self.target, LOG_LINES).await.unwrap_or_default()
         } else if let Some(docker) = &self.target.docker {
             let log = async {
                 let container = instruments.engine.find(&docker.container).await.ok().flatten()?;

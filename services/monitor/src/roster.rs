@@ -1,7 +1,7 @@
 //! Which targets are watched here, as the configuration and the living monitors change.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -42,6 +42,8 @@ pub struct Roster {
     monitors: BTreeMap<String, Vec<String>>,
     standings: Standings,
     known: Known,
+    /// What was told not to be allowed here: target and check or log.
+    denied: BTreeSet<(String, String)>,
 }
 
 /// What is known about the targets that are watched here.
@@ -70,6 +72,7 @@ impl Roster {
             monitors: BTreeMap::new(),
             standings: Standings::default(),
             known: Known::default(),
+            denied: BTreeSet::new(),
         }
     }
 
@@ -100,7 +103,36 @@ impl Roster {
         let ours = all.into_iter().filter(|target| self.zones.contains(&target.zone));
         self.configured = ours.collect();
         self.revision = revision;
+        self.tell_denied();
         self.assign()
+    }
+
+    /// Tells once of each check and log that this monitor's own list does not allow.
+    fn tell_denied(&mut self) {
+        let instruments = &self.post.instruments;
+        for target in &self.configured {
+            for check in target.all_checks() {
+                let Err(reason) = instruments.allow().permits(&check) else { continue };
+                let label = check.label();
+                if self.denied.insert((target.name.clone(), label.clone())) {
+                    warn!(
+                        target.name = target.name,
+                        check = label,
+                        reason,
+                        "a check is not asked here: this monitor's own list does not allow it"
+                    );
+                }
+            }
+            let Some(log) = instruments.processes.unreadable_log(target) else { continue };
+            let log = log.display().to_string();
+            if self.denied.insert((target.name.clone(), log.clone())) {
+                let hint = "add its directory to `reads` in the file of --allow-file (SELFHEAL_MONITOR_ALLOW_FILE)";
+                warn!(
+                    target.name = target.name,
+                    log, hint, "a log is not read here: this monitor's own list does not allow it"
+                );
+            }
+        }
     }
 
     /// Takes the list of living members.

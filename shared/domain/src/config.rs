@@ -5,6 +5,7 @@
 
 mod change;
 mod cut;
+mod handles;
 mod integration;
 mod lenient;
 mod locate;

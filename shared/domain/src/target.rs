@@ -85,6 +85,14 @@ pub struct ProcessHandle {
     /// How long it may take to end after SIGTERM before SIGKILL (default 5 s).
     #[serde(default = "stop_timeout")]
     pub stop_timeout: Span,
+    /// User that it runs as, by name or number (default: the fixer's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub user: Option<String>,
+    /// Group that it runs as, by name or number (default: that of the user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub group: Option<String>,
 }
 
 fn stop_timeout() -> Span {

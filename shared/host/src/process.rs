@@ -1,5 +1,6 @@
 //! Processes of this host: which one is a target, how it ended, how it is started and stopped.
 
+pub mod account;
 pub mod adopt;
 mod cgroup;
 mod configured;
@@ -24,6 +25,7 @@ pub mod start;
 pub mod stat;
 pub mod stop;
 
+pub use account::Account;
 pub use configured::Configured;
 pub use doubt::Doubt;
 pub use ending::Ending;

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
-use crate::{BoxError, Chain, Latch, Probe};
+use crate::{BoxError, Chain, Latch, Probe, outgoing::Outgoing};
 
 /// What a service is given. Dropping it gives nothing back.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Context<A> {
     pub member_id: String,
     /// The zones this agent serves.
     pub zones: Vec<String>,
+    /// Which addresses its connections may reach.
+    pub outgoing: Outgoing,
     /// Cancelled when the process must end.
     pub stop: CancellationToken,
     /// Tasks that must end before the process does.
@@ -75,6 +77,7 @@ mod tests {
             bus: broker.connect().await.unwrap(),
             member_id: "test-00000000".to_owned(),
             zones: Vec::new(),
+            outgoing: Outgoing::default(),
             stop: stop.clone(),
             tasks: TaskTracker::new(),
             ready,

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, ValueEnum};
 use domain::span::Span;
 
-use crate::ConfigError;
+use crate::{
+    ConfigError,
+    outgoing::{Network, NotANetwork, Outgoing},
+};
 
 /// Longest zone or prefix. Both become tokens of subjects and names of buckets.
 const TOKEN_BYTES_MAX: usize = 64;
@@ -75,6 +78,10 @@ pub struct Common {
     /// Where to answer /healthz, /readyz and /metrics, such as 127.0.0.1:9100
     #[arg(long, env = "SELFHEAL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<String>,
+    /// Addresses or networks, separated by commas, that may be reached although they are refused by
+    /// default: link-local ones, those where clouds keep credentials, and multicast
+    #[arg(long, env = "SELFHEAL_OUTGOING_ALLOW", value_name = "ADDRESSES", value_delimiter = ',', value_parser = network)]
+    outgoing_allow: Vec<Option<Network>>,
     /// How long running work may take to end after the first signal
     #[arg(long, env = "SELFHEAL_GRACE", default_value = "20s", value_name = "TIME")]
     grace: Span,
@@ -120,6 +127,12 @@ impl Common {
         zones
     }
 
+    /// Returns which addresses may be reached.
+    #[must_use]
+    pub fn outgoing(&self) -> Outgoing {
+        Outgoing::new(self.outgoing_allow.iter().flatten().copied())
+    }
+
     /// Returns how long work may take to end.
     #[must_use]
     pub fn grace(&self) -> Duration {
@@ -148,6 +161,11 @@ impl Common {
     pub fn log_filter(&self) -> Option<&str> {
         present(self.log.as_ref()).or_else(|| present(self.rust_log.as_ref()))
     }
+}
+
+/// Reads a range of addresses; an empty text counts as none.
+fn network(text: &str) -> Result<Option<Network>, NotANetwork> {
+    Some(text).filter(|it| !it.trim().is_empty()).map(str::parse).transpose()
 }
 
 /// Reads an address to listen on.

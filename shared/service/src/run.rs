@@ -166,6 +166,7 @@ where
         bus,
         member_id,
         zones: common.zones(),
+        outgoing: common.outgoing(),
         stop: stop.clone(),
         tasks: tasks.clone(),
         ready,

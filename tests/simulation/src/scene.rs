@@ -127,6 +127,8 @@ fn target(rng: &mut Rng, n: usize) -> Target {
                 pid_file: (n % 3 == 1).then(|| format!("/run/{name}.pid")),
                 log: None,
                 stop_timeout: Span::from_secs(5),
+                user: None,
+                group: None,
             });
         }
         _ => {}

@@ -148,7 +148,7 @@ impl Two {
         let configured = || Configured::of(self.targets());
         let processes = Processes::new(self.0[0].dir.path().join("run"));
         processes.configure(configured());
-        self.0[0].tools.targets().set(configured());
+        self.0[0].tools.targets().set(self.targets());
         for case in &mut self.0 {
             case.processes = processes.clone();
         }

@@ -22,6 +22,12 @@ use crate::{
     },
 };
 
+/// Where a fixer's own list comes from.
+const FIXER_LIST: [&str; 2] = ["SELFHEAL_FIXER_ALLOW", "SELFHEAL_FIXER_ALLOW_FILE"];
+
+/// Where a monitor's own list comes from.
+const MONITOR_LIST: [&str; 2] = ["SELFHEAL_MONITOR_ALLOW", "SELFHEAL_MONITOR_ALLOW_FILE"];
+
 /// How long an agent's running work may take to end, in seconds: less than we wait before we kill it.
 const AGENT_GRACE: &str = "8s";
 
@@ -237,8 +243,9 @@ impl Binaries {
                     env.extend(common.api_token.map(told).unwrap_or_default());
                 }
                 // Whoever starts `up` may do all of it by hand.
-                Role::Fixer if !is_set("SELFHEAL_FIXER_ALLOW") => {
-                    env.push(("SELFHEAL_FIXER_ALLOW", "all".into()));
+                Role::Fixer if !is_any_set(&FIXER_LIST) => env.push((FIXER_LIST[0], "all".into())),
+                Role::Monitor if !is_any_set(&MONITOR_LIST) => {
+                    env.push((MONITOR_LIST[0], "all".into()));
                 }
                 Role::Fixer | Role::Monitor | Role::Analyzer | Role::Cli | Role::Publisher => {}
             }
@@ -296,6 +303,10 @@ impl Common<'_> {
         }
         names
     }
+}
+
+fn is_any_set(names: &[&str]) -> bool {
+    names.iter().any(|name| is_set(name))
 }
 
 fn is_set(name: &str) -> bool {

@@ -4,8 +4,7 @@ use domain::action::{Action, ActionName};
 
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
-    allow::{AllowList, Denied},
-    environment::Environment,
+    allow::{AllowList, Denied, Setting},
     process::reap::describe,
     program::{Error, Program},
 };
@@ -13,9 +12,9 @@ use crate::{
 pub(super) const LISTED: Listed =
     Listed { name: ActionName::CommandRun, by_default: false, permit, run };
 
-fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
+fn permit(action: &Action, allow: &AllowList, setting: Setting<'_>) -> Result<(), Denied> {
     let Action::CommandRun { command, dir, env } = action else { return Ok(()) };
-    allow.program(command, dir.as_deref(), env, environment)
+    allow.command(command, dir.as_deref(), env, setting)
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {

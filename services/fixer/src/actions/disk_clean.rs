@@ -18,10 +18,7 @@ use rustix::fs::{
 };
 
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
-use crate::{
-    allow::{AllowList, Denied},
-    environment::Environment,
-};
+use crate::allow::{AllowList, Denied, Setting};
 
 /// Deepest directory below a named one.
 const DEPTH_MAX: usize = 32;
@@ -63,7 +60,7 @@ impl Error {
     }
 }
 
-fn permit(action: &Action, allow: &AllowList, _: &Environment) -> Result<(), Denied> {
+fn permit(action: &Action, allow: &AllowList, _: Setting<'_>) -> Result<(), Denied> {
     let Action::DiskClean { directories, .. } = action else { return Ok(()) };
     directories.iter().try_for_each(|it| allow.directory(Path::new(it)))
 }

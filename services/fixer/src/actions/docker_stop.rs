@@ -5,17 +5,16 @@ use domain::action::{Action, ActionName};
 
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
-    allow::{AllowList, Denied},
+    allow::{AllowList, Denied, Setting},
     containers::{Which, patience, refused, within},
-    environment::Environment,
 };
 
 pub(super) const LISTED: Listed =
     Listed { name: ActionName::DockerStop, by_default: false, permit, run };
 
-fn permit(action: &Action, allow: &AllowList, _: &Environment) -> Result<(), Denied> {
+fn permit(action: &Action, allow: &AllowList, setting: Setting<'_>) -> Result<(), Denied> {
     let Action::DockerStop { container } = action else { return Ok(()) };
-    allow.container(container)
+    allow.container(container, setting)
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {

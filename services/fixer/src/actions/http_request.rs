@@ -4,28 +4,27 @@ use std::{fmt::Write as _, time::Duration};
 
 use domain::action::{Action, ActionName};
 use reqwest::{
-    Client, Method, Response, Url,
+    Method, Response,
     header::{HeaderMap, HeaderName, HeaderValue},
-    redirect::Policy,
+};
+use service::{
+    Chain,
+    outgoing::{Client, is_forbidden},
 };
 
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
-    allow::{AllowList, Denied},
-    environment::Environment,
+    allow::{AllowList, Denied, Setting},
     output::{HeadTail, OUTPUT_BYTES_MAX},
 };
-
-/// Redirects that are followed, all within one host.
-const REDIRECTS_MAX: usize = 5;
 
 /// Most bytes read of an answer; more would only be cut away.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) const LISTED: Listed =
-    Listed { name: ActionName::HttpRequest, by_default: true, permit, run };
+    Listed { name: ActionName::HttpRequest, by_default: false, permit, run };
 
-fn permit(action: &Action, allow: &AllowList, _: &Environment) -> Result<(), Denied> {
+fn permit(action: &Action, allow: &AllowList, _: Setting<'_>) -> Result<(), Denied> {
     let Action::HttpRequest { url, .. } = action else { return Ok(()) };
     allow.url(url)
 }
@@ -68,35 +67,20 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
 /// Returns the client, which follows redirects only within one host.
 pub(crate) async fn client(tools: &Tools) -> Result<&Client, Failure> {
     let make = || async {
-        Client::builder()
-            .redirect(Policy::custom(|attempt| {
-                // A redirect may not lead where the local list was not asked about.
-                let same = attempt
-                    .previous()
-                    .first()
-                    .is_some_and(|first| authority(first) == authority(attempt.url()));
-                if !same || REDIRECTS_MAX < attempt.previous().len() {
-                    attempt.stop()
-                } else {
-                    attempt.follow()
-                }
-            }))
+        let builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("selfheal-fixer/", env!("CARGO_PKG_VERSION")))
             // A proxy of our environment must not see what is meant for a target.
             .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
+            .pool_max_idle_per_host(0);
+        // A redirect may not lead where the local list was not asked about.
+        tools.allow.outgoing().client_within_host(builder)
     };
     tools
         .http
         .get_or_try_init(make)
         .await
         .map_err(|error| Failure::of(&error, "this is a fault of the fixer: please report it"))
-}
-
-fn authority(url: &Url) -> (Option<&str>, Option<u16>) {
-    (url.host_str(), url.port_or_known_default())
 }
 
 fn header_map(headers: &std::collections::BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
@@ -112,6 +96,9 @@ fn header_map(headers: &std::collections::BTreeMap<String, String>) -> Result<He
 }
 
 fn unanswered(what: &str, error: &reqwest::Error, attempt: &Attempt) -> Failure {
+    if is_forbidden(error) {
+        return Failure::refused(Chain(error).to_string());
+    }
     if error.is_timeout() {
         return Failure::timed_out(what, attempt.timeout);
     }

@@ -1,6 +1,6 @@
 //! `process.restart`: stops a process if it lives, and starts it.
 
-use std::{path::PathBuf, process::ExitStatus};
+use std::{path::PathBuf, process::ExitStatus, sync::Arc};
 
 use domain::{
     action::{Action, ActionName},
@@ -8,15 +8,14 @@ use domain::{
 };
 
 use host::process::{
-    Files,
+    Account, Files,
     start::{Launch, Started, start},
 };
 
 use self::present::Case;
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
-    allow::{AllowList, Denied},
-    environment::Environment,
+    allow::{AllowList, Denied, Setting},
     output::printable,
     process::{
         reap::{describe, reap, record},
@@ -32,10 +31,9 @@ const LOG_BYTES: u64 = 4096;
 pub(super) const LISTED: Listed =
     Listed { name: ActionName::ProcessRestart, by_default: true, permit, run };
 
-fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
-    let Action::ProcessRestart { process, .. } = action else { return Ok(()) };
-    allow.files(process)?;
-    allow.program(&process.command, process.dir.as_deref(), &process.env, environment)
+fn permit(action: &Action, allow: &AllowList, setting: Setting<'_>) -> Result<(), Denied> {
+    let Action::ProcessRestart { target, process } = action else { return Ok(()) };
+    allow.process(target, process, setting)
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
@@ -58,12 +56,14 @@ async fn restart(
         .environment
         .find(&process.command, process.dir.as_deref(), &process.env)
         .map_err(|error| Failure::of(&error, error.hint()))?;
+    let account = Account::of(process)
+        .map_err(|error| Failure::refused(Failure::of(&error, error.hint()).reason))?;
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
     let case = Case {
         files: files.clone(),
         process: process.clone(),
-        configured: tools.targets.get(),
+        configured: tools.targets.get().map(|it| Arc::clone(&it.configured)),
         checks: attempt.checks.clone(),
     };
     let (_lock, case, present) = blocking(move || {
@@ -85,7 +85,7 @@ async fn restart(
     }
     // This process may have been stopped meanwhile, and another one be at work by now.
     attempt.in_time()?;
-    let started = begin(program, process, &files, tools, attempt).await?;
+    let started = begin((program, account), process, &files, tools, attempt).await?;
     let pid = started.run.pid;
     if let Some(status) = started.exited {
         record(pid, status, files.clone()).await;
@@ -104,7 +104,7 @@ async fn restart(
 }
 
 async fn begin(
-    program: PathBuf,
+    (program, account): (PathBuf, Option<Account>),
     process: &ProcessHandle,
     files: &Files,
     tools: &Tools,
@@ -120,6 +120,7 @@ async fn begin(
             handle: &process,
             files: &files,
             env: &env,
+            account: account.as_ref(),
             cause: &cause,
         };
         start(launch).map_err(|error| Failure::of(&error, error.hint()))

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::kit::{Place, act, act_within};
-use domain::{action::Action, span::Span};
+use crate::kit::{Place, act, act_within, carry_out, order, step};
+use domain::{action::Action, span::Span, wire::FixOutcome};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -132,4 +132,30 @@ async fn a_server_that_is_not_there_is_told() {
     drop(listener);
     let told = act(&Place::new().tools(), request("GET", url)).await.unwrap_err();
     assert!(told.contains("onnection refused"), "{told}");
+}
+
+#[tokio::test]
+async fn addresses_where_clouds_keep_credentials_are_not_asked_also_with_all_allowed() {
+    let tools = Place::new().tools();
+    for url in [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://[fd00:ec2::254]/",
+        "http://100.100.100.200/",
+        "http://2852039166/",
+    ] {
+        let ask = Action::HttpRequest {
+            method: "GET".to_owned(),
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            body: None,
+            status: Vec::new(),
+        };
+        let order = order(vec![step("ask", ask)]);
+        assert!(tools.permits(&order).is_err(), "{url}");
+        let ended = carry_out(&tools, &order).await;
+        let FixOutcome::Refused { reason, .. } = ended.outcome else { panic!("{url}: {ended:?}") };
+        assert!(reason.contains("--outgoing-allow"), "{url}: {reason}");
+    }
 }

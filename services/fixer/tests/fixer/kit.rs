@@ -183,6 +183,8 @@ pub(crate) fn handle(command: &[&str]) -> ProcessHandle {
         pid_file: None,
         log: None,
         stop_timeout: Span::from_secs(5),
+        user: None,
+        group: None,
     }
 }
 

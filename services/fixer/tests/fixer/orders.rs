@@ -24,7 +24,7 @@ use tokio_util::{
 };
 
 use crate::kit::{
-    Place, Stranger, command, eventually, handle, order, restart, run, signal, step, until,
+    Place, Stranger, command, eventually, handle, order, restart, run, script, signal, step, until,
 };
 
 /// A fixer in this process, among the living.
@@ -231,6 +231,40 @@ async fn what_is_not_on_the_local_list_is_refused_untouched_with_a_hint() {
     assert!(reason.contains("--allow"), "{reason}");
     assert!(!place.file("runs").exists());
     assert!(!place.file("run/shop.pid").exists(), "not even its first step");
+}
+
+#[tokio::test]
+async fn a_fixer_without_a_list_starts_only_what_the_configuration_says() {
+    let (broker, place) = (Broker::start().await, Place::new());
+    let bus = broker.bus().await.unwrap();
+    let configured = handle(&["sleep", "1000"]);
+    let config = serde_json::json!({"targets": [{"name": "shop", "process": configured.clone()}]});
+    bus.config_store().put(config.to_string().into(), 0).await.unwrap();
+    let mut reports = Reports::read(&bus).await;
+    let _fixer = Stranger::start(
+        Command::new(env!("CARGO_BIN_EXE_selfheal-fixer"))
+            .args(["--nats-url", &broker.url()])
+            .arg("--state-dir")
+            .arg(place.state())
+            .stderr(Stdio::null()),
+    );
+    let log = Some(place.text("elsewhere.log"));
+    let mark = format!("echo run >> {}; exec sleep 1000", place.text("runs"));
+    for (wish, process, field) in [
+        ("one", script(&mark), "`command`"),
+        ("two", domain::target::ProcessHandle { log, ..configured.clone() }, "`log`"),
+    ] {
+        publish(&bus, wish, &order(vec![step("start", restart(&process))])).await;
+        let n = if wish == "one" { 1 } else { 2 };
+        let report = reports.at_least(n).await[n - 1].1.clone();
+        let reason = refusal(&report);
+        assert!(reason.contains(field) && reason.contains("configuration"), "{reason}");
+    }
+    assert!(!place.file("runs").exists() && !place.file("elsewhere.log").exists());
+    assert!(!place.file("run/shop.pid").exists());
+    publish(&bus, "three", &order(vec![step("start", restart(&configured))])).await;
+    let report = reports.at_least(3).await[2].1.clone();
+    assert_eq!(report.outcome, FixOutcome::Succeeded);
 }
 
 #[tokio::test]

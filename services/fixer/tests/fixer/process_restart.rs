@@ -1,9 +1,17 @@
 //! `process.restart` against real processes.
 
-use std::{fs, os::unix::process::CommandExt as _, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::Command,
+    time::Duration,
+};
 
-use crate::kit::{Place, Stranger, act, handle, is_alive, restart, script, signal, until};
-use domain::{span::Span, target::ProcessHandle};
+use crate::kit::{
+    Place, Stranger, act, carry_out, handle, is_alive, order, restart, script, signal, step, until,
+};
+use domain::{span::Span, target::ProcessHandle, wire::FixOutcome};
+use fixer::Tools;
 use rustix::process::Signal;
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
@@ -94,6 +102,60 @@ async fn a_living_target_is_stopped_with_its_children_first() {
     assert!(report.summary.contains(&format!("stopped process {first}")), "{}", report.summary);
     assert!(!is_alive(first) && !is_alive(grandchild));
     assert!(is_alive(pid_of(&place)));
+}
+
+/// Restarts it, and returns why that is refused.
+async fn refusal(tools: &Tools, process: &ProcessHandle) -> String {
+    let ended = carry_out(tools, &order(vec![step("one", restart(process))])).await;
+    let FixOutcome::Refused { reason, .. } = ended.outcome else { panic!("{ended:?}") };
+    reason
+}
+
+#[tokio::test]
+async fn a_process_runs_as_the_user_of_its_handle() {
+    let place = Place::new();
+    let tools = place.tools();
+    let is_root = rustix::process::geteuid().is_root();
+    fs::set_permissions(place.file("."), fs::Permissions::from_mode(0o777)).unwrap();
+    let shown = place.text("shown");
+    let script = format!(
+        "id -u > {shown}; id -g >> {shown}; id -G >> {shown}; grep -E 'Cap(Eff|Amb)' /proc/self/status >> {shown}; echo $HOME >> {shown}; sleep 1000"
+    );
+    let process = ProcessHandle {
+        user: Some("65534".to_owned()),
+        group: Some("65534".to_owned()),
+        ..self::script(&script)
+    };
+    if !is_root {
+        let told = refusal(&tools, &process).await;
+        assert!(told.contains("CAP_SETUID"), "{told}");
+        return;
+    }
+    act(&tools, restart(&process)).await.unwrap();
+    until("it has told who it is", || place.read("shown").lines().count() == 6).await;
+    let shown = place.read("shown");
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[..3], ["65534", "65534", "65534"], "{shown}");
+    for line in &lines[3..5] {
+        assert!(line.ends_with("0000000000000000"), "{shown}");
+    }
+    // It is known and stopped as any other.
+    let first = pid_of(&place);
+    let report = act(&tools, restart(&process)).await.unwrap();
+    assert!(report.summary.contains(&format!("stopped process {first}")), "{}", report.summary);
+}
+
+#[tokio::test]
+async fn a_process_of_an_unknown_user_is_neither_stopped_nor_started() {
+    let place = Place::new();
+    let tools = place.tools();
+    let process = handle(&SLEEP);
+    act(&tools, restart(&process)).await.unwrap();
+    let pid = pid_of(&place);
+    let process = ProcessHandle { user: Some("no-such-user".to_owned()), ..process };
+    let told = refusal(&tools, &process).await;
+    assert!(told.contains("no user `no-such-user`"), "{told}");
+    assert!(is_alive(pid));
 }
 
 #[tokio::test]

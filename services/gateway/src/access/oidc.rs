@@ -16,7 +16,10 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::access::Oidc;
 use serde::Deserialize;
-use service::{BoxError, Chain};
+use service::{
+    BoxError, Chain,
+    outgoing::{Client, Outgoing},
+};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
@@ -124,7 +127,7 @@ pub(crate) fn is_token(text: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Provider {
     settings: Oidc,
-    http: reqwest::Client,
+    http: Client,
     known: RwLock<Option<Known>>,
     /// When it was asked last; held while it is asked, so that others wait for that answer.
     asked: Mutex<Option<Instant>>,
@@ -145,12 +148,11 @@ struct Discovery {
 
 impl Provider {
     /// Prepares to ask a provider.
-    pub(crate) fn new(settings: Oidc) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+    pub(crate) fn new(settings: Oidc, outgoing: &Outgoing) -> Result<Self, reqwest::Error> {
+        let builder = reqwest::Client::builder()
             .timeout(ASK_TIME_MAX)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!("selfheal/", env!("CARGO_PKG_VERSION")));
+        let http = outgoing.client(builder)?;
         let (known, asked) = (RwLock::new(None), Mutex::new(None));
         Ok(Self { settings, http, known, asked, waiting: Semaphore::new(WAITING_MAX) })
     }

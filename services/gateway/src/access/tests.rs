@@ -3,6 +3,7 @@
 use axum::http::HeaderValue;
 
 use super::*;
+use crate::connections::{Connections, Limits};
 
 fn route(need: Need) -> Route {
     Route { method: "POST", path: "/x", need, load: Load::Events }
@@ -21,7 +22,8 @@ async fn allowed(access: &Access, need: Need, token: Option<&str>) -> Result<Cal
 #[tokio::test]
 async fn a_route_that_proves_its_callers_itself_is_told_who_is_known_and_nothing_of_others() {
     for tokenless in [Tokenless::Nobody, Tokenless::Host, Tokenless::Events { token_file: None }] {
-        let access = Access::new(Some(Token::new("the flag's")), tokenless, "http");
+        let access =
+            Access::new(Some(Token::new("the flag's")), tokenless, "http", Outgoing::default());
         for stranger in [None, Some("its own secret")] {
             let caller = allowed(&access, Need::Own, stranger).await.unwrap();
             assert_eq!(caller.require_any().unwrap_err().status(), StatusCode::UNAUTHORIZED);
@@ -34,23 +36,24 @@ async fn a_route_that_proves_its_callers_itself_is_told_who_is_known_and_nothing
 
 #[tokio::test]
 async fn what_everybody_may_see_is_for_this_host_alone_where_no_token_is_asked_for() {
-    let guarded = Access::new(None, Tokenless::Nobody, "http");
+    let guarded = Access::new(None, Tokenless::Nobody, "http", Outgoing::default());
     assert!(allowed(&guarded, Need::Open, None).await.is_ok());
-    let local = Access::new(None, Tokenless::Host, "http");
+    let local = Access::new(None, Tokenless::Host, "http", Outgoing::default());
     let refused = allowed(&local, Need::Open, None).await.unwrap_err();
     assert_eq!(refused.code(), "host_refused");
 }
 
 #[tokio::test]
 async fn a_token_is_shown_in_no_form() {
-    let access = Access::new(Some(Token::new("s3cret")), Tokenless::Nobody, "http");
+    let access =
+        Access::new(Some(Token::new("s3cret")), Tokenless::Nobody, "http", Outgoing::default());
     let shown = format!("{access:?} {:?}", allowed(&access, Need::Known, Some("s3cret")).await);
     assert!(!shown.contains("s3cret") && !shown.contains(&token_hash("s3cret")), "{shown}");
 }
 
 #[test]
 fn a_door_has_a_rate_where_nothing_is_configured_and_above_it_senders_come_again() {
-    let access = Access::new(None, Tokenless::Nobody, "http");
+    let access = Access::new(None, Tokenless::Nobody, "http", Outgoing::default());
     let (door, other) = (Principal::of_integration("grafana"), Principal::of_integration("gatus"));
     let mut n_taken = 0_u32;
     let refused = loop {
@@ -75,7 +78,7 @@ async fn without_token(
 ) -> Result<String, (StatusCode, String)> {
     let file = Some("/data/run/api-token".to_owned());
     let tokenless = Tokenless::Events { token_file: file };
-    let access = Access::new(Some(Token::new("the owner's")), tokenless, "http");
+    let access = Access::new(Some(Token::new("the owner's")), tokenless, "http", Outgoing::default());
     let mut sent = HeaderMap::new();
     for &(name, value) in [("host", "127.0.0.1:8080")].iter().chain(headers) {
         sent.insert(name, HeaderValue::from_static(value));

@@ -39,11 +39,11 @@ const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Longest subject that reads well in a list.
 const SUBJECT_CHARS_MAX: usize = 180;
 
-fn send<'a>(_tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
+fn send<'a>(tools: &'a Tools, letter: &'a Letter<'a>) -> Sending<'a> {
     Box::pin(async move {
         let Some(email) = &letter.to.email else { return Err(Failure::not_sent("it is no mail")) };
         let (message, id) = message(letter, email)?;
-        let greeting = timeout(GREETING_TIME_MAX, connect(email));
+        let greeting = timeout(GREETING_TIME_MAX, connect(tools, email));
         let mut connection = match greeting.await {
             Ok(connected) => connected?,
             Err(_elapsed) => {
@@ -77,7 +77,7 @@ fn refused(email: &Email, error: &Error) -> Failure {
 }
 
 /// Comes as far as a server that is ready to take a message.
-async fn connect(email: &Email) -> Result<AsyncSmtpConnection, Failure> {
+async fn connect(tools: &Tools, email: &Email) -> Result<AsyncSmtpConnection, Failure> {
     let port = email.port.unwrap_or(match email.tls {
         Tls::Starttls => 587,
         Tls::Tls => 465,
@@ -87,9 +87,12 @@ async fn connect(email: &Email) -> Result<AsyncSmtpConnection, Failure> {
     let hello = ClientId::default();
     let wrapped = (email.tls == Tls::Tls).then(|| tls.clone());
     let step = |error: Error| refused(email, &error);
-    let address = (email.server.as_str(), port);
-    let connected =
-        AsyncSmtpConnection::connect_tokio1(address, Some(STEP_TIME_MAX), &hello, wrapped, None);
+    let resolved = tools.outgoing.resolve(&email.server, port).await;
+    let unresolved =
+        |error: std::io::Error| Failure::not_sent(format!("{}: {}", email.server, Chain(&error)));
+    let addresses = resolved.map_err(unresolved)?;
+    let (addresses, limit) = (addresses.as_slice(), Some(STEP_TIME_MAX));
+    let connected = AsyncSmtpConnection::connect_tokio1(addresses, limit, &hello, wrapped, None);
     let mut connection = connected.await.map_err(step)?;
     if email.tls == Tls::Starttls {
         if !connection.can_starttls() {

@@ -5,6 +5,7 @@ use std::error::Error;
 use futures_util::future::BoxFuture;
 use reqwest::{Response, header};
 use serde_json::json;
+use service::outgoing::is_forbidden;
 
 use super::Question;
 use crate::sample::Finding;
@@ -34,7 +35,10 @@ async fn get(question: &Question) -> Finding {
     }
     let mut response = match request.send().await {
         Ok(response) => response,
-        Err(error) if error.is_builder() => return Finding::not_asked(root(&error)),
+        // Its innermost cause says why it is refused.
+        Err(error) if error.is_builder() || is_forbidden(&error) => {
+            return Finding::not_asked(root(&error));
+        }
         Err(error) => return Finding::failed(why(&error)),
     };
     let status = response.status().as_u16();

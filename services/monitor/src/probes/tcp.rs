@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use futures_util::future::BoxFuture;
+use service::outgoing::is_forbidden;
 use tokio::net::TcpStream;
 
 use super::Question;
@@ -11,13 +12,14 @@ use crate::sample::Finding;
 pub(super) fn sample(question: &Question) -> BoxFuture<'_, Finding> {
     Box::pin(async {
         let address = question.check.tcp.as_deref().unwrap_or_default();
-        match TcpStream::connect(address).await {
+        match question.instruments.outgoing().connect(address).await {
             // On a port of the range for outgoing connections a socket can meet itself
             // when nobody listens.
             Ok(stream) if is_itself(&stream) => {
                 Finding::failed(format!("nothing listens on {address}"))
             }
             Ok(_) => Finding::passed("connected"),
+            Err(error) if is_forbidden(&error) => Finding::not_asked(error.to_string()),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 Finding::not_asked(format!("{address}: {error}"))
             }

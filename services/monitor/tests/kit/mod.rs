@@ -76,7 +76,8 @@ impl Dir {
     pub fn instruments(&self) -> Instruments {
         // The second test of a process finds it done.
         let _done = rustls::crypto::ring::default_provider().install_default();
-        Instruments::new(self.0.clone())
+        let all = monitor::allow::AllowList::everything();
+        Instruments::new(self.0.clone()).limited(all, &service::outgoing::Outgoing::default())
     }
 }
 
@@ -139,6 +140,8 @@ pub fn process_target(name: &str) -> Target {
         pid_file: None,
         log: None,
         stop_timeout: Span::from_secs(5),
+        user: None,
+        group: None,
     };
     Target { process: Some(handle), ..Target::named(name) }
 }

@@ -7,6 +7,7 @@ use domain::{check::Check, span::Span, target::Target, wire::ProbeRequest};
 use monitor::{
     answer::Answerer,
     host,
+    instruments::Instruments,
     probes::{self, Question},
     sample::{Outcome, Sample},
 };
@@ -32,6 +33,46 @@ async fn a_command_is_well_when_it_ends_with_0() {
     assert_eq!(sample.finding.evidence["output"], "first\nwhy\n");
     let sample = look(&dir, command(&["/no/such/program"])).await;
     assert!(sample.finding.detail.contains("cannot start /no/such/program"));
+}
+
+#[tokio::test]
+async fn a_monitor_without_a_list_runs_no_command_and_reads_no_foreign_log() {
+    let dir = Dir::new();
+    let ran = dir.path().join("ran");
+    let instruments = Instruments::new(dir.path().to_path_buf());
+    let check = command(&["touch", ran.to_str().unwrap()]);
+    let target = Arc::new(Target::named("it"));
+    let question = Question { target, check, instruments: instruments.clone() };
+    let sample = probes::look(&question).await;
+    assert_eq!(sample.finding.outcome, Outcome::NotAsked);
+    let told = &sample.finding.detail;
+    assert!(told.contains("--allow-file") && told.contains("SELFHEAL_MONITOR_ALLOW"), "{told}");
+    assert!(!ran.exists());
+    let mut target = process_target("it");
+    target.process.as_mut().unwrap().log = Some("/etc/passwd".to_owned());
+    assert_eq!(instruments.processes.log_tail(&target, 5).await, None);
+    assert!(dir.instruments().processes.log_tail(&target, 5).await.is_some());
+}
+
+#[tokio::test]
+async fn addresses_where_clouds_keep_credentials_are_not_asked() {
+    let dir = Dir::new();
+    let http = |url: &str| Check { http: Some(url.to_owned()), ..Check::blank() };
+    let tcp = |address: &str| Check { tcp: Some(address.to_owned()), ..Check::blank() };
+    for check in [
+        http("http://169.254.169.254/latest/meta-data"),
+        http("http://[::ffff:169.254.169.254]/"),
+        http("http://2852039166/"),
+        http("http://100.100.100.200/"),
+        tcp("169.254.169.254:80"),
+        tcp("[fe80::1]:80"),
+    ] {
+        let label = check.label();
+        let sample = look(&dir, check).await;
+        let told = &sample.finding.detail;
+        assert_eq!(sample.finding.outcome, Outcome::NotAsked, "{label}: {told}");
+        assert!(told.contains("--outgoing-allow"), "{label}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, Watchdog, people};
+use super::{Config, Watchdog, handles, people};
 use crate::{
     autonomy::Risk,
     check::{self, Check},
@@ -166,13 +166,8 @@ fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec
             "make two targets of it",
         ));
     }
-    if target.process.as_ref().is_some_and(|it| it.command.is_empty()) {
-        let message = "the command is empty";
-        found.push(finding(
-            format!("{path}.process.command"),
-            message,
-            "name the program and its arguments as a list",
-        ));
+    if let Some(process) = &target.process {
+        handles::process_findings(process, &format!("{path}.process"), found);
     }
     if target.docker.as_ref().is_some_and(|it| it.container.is_empty()) {
         let hint = "give the container's name, or `project/service` for compose";

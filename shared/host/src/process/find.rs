@@ -435,6 +435,8 @@ pub(super) mod testing {
             pid_file: None,
             log: None,
             stop_timeout: Span::from_secs(5),
+            user: None,
+            group: None,
         }
     }
 }

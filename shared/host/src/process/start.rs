@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::{
-    MARK_ATTEMPT, MARK_INCIDENT, MARK_RUN, MARK_STATE, MARK_TARGET, Run, cgroup,
+    Account, MARK_ATTEMPT, MARK_INCIDENT, MARK_RUN, MARK_STATE, MARK_TARGET, Run,
+    account::Lent,
+    cgroup,
     files::{self, Files, Start},
     pid_file::{self, Content, Owner},
 };
@@ -124,6 +126,9 @@ struct Order {
     program: PathBuf,
     handle: ProcessHandle,
     env: Vec<(String, String)>,
+    /// Who it becomes before it becomes the program.
+    #[serde(default)]
+    account: Option<Account>,
 }
 
 /// What is started, and by whom.
@@ -139,6 +144,8 @@ pub struct Launch<'a> {
     pub files: &'a Files,
     /// The environment that is passed on to every program.
     pub env: &'a [(String, String)],
+    /// The user that it runs as, if it is another one than ours.
+    pub account: Option<&'a Account>,
     /// For what.
     pub cause: &'a Cause,
 }
@@ -212,6 +219,7 @@ fn spawn(launch: Launch<'_>, mark: &str) -> Result<(Child, Run), Error> {
     let log = files.open_log().map_err(unprepared)?;
     let log_too = log.try_clone().map_err(unstarted)?;
     let (mut ours, theirs) = UnixStream::pair().map_err(unstarted)?;
+    let lent = launch.account.map(|_| Lent::begin());
     let mut starter = Command::new(launch.starter);
     starter
         .arg(STARTER)
@@ -219,7 +227,9 @@ fn spawn(launch: Launch<'_>, mark: &str) -> Result<(Child, Run), Error> {
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log)
         .stderr(log_too);
-    let mut child = private::umask::as_before(|| starter.spawn()).map_err(unstarted)?;
+    let spawned = private::umask::as_before(|| starter.spawn());
+    drop(lent);
+    let mut child = spawned.map_err(unstarted)?;
     let pid = child.id().and_then(|it| i32::try_from(it).ok()).unwrap_or_default();
     match tell(&mut ours, &launch.order(mark)) {
         Ok(start_ticks) => Ok((child, Run { pid, start_ticks })),
@@ -243,6 +253,8 @@ impl Launch<'_> {
             (MARK_RUN, mark.to_owned()),
         ];
         let mut env = self.env.to_vec();
+        let of_account = self.account.into_iter().flat_map(Account::variables);
+        env.extend(of_account.map(|(name, value)| (name.to_owned(), value.to_owned())));
         env.extend(self.handle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         env.extend(own.map(|(name, value)| (name.to_owned(), value)));
         Order {
@@ -252,6 +264,7 @@ impl Launch<'_> {
             program: self.program.to_path_buf(),
             handle: self.handle.clone(),
             env,
+            account: self.account.cloned(),
         }
     }
 }

@@ -166,7 +166,7 @@ fn runbooks() -> Vec<Vec<u8>> {
 
 fn allow_lists() -> Vec<Vec<u8>> {
     vec![
-        b"actions: [process.restart, command.run]\nprograms: [demo-store, \"/opt/shop/bin/*\"]\ndirectories: [/var/log/shop]\nhosts: [\"127.0.0.1:8081\", \"*.internal\"]\ncontainers: [\"shop/*\"]\nwrites: [/var/log/shop]\n".to_vec(),
+        b"actions: [process.restart, command.run]\nprograms: [demo-store ..., \"/opt/shop/bin/*\", [echo, a b]]\nenv: [\"SHOP_*\"]\nreads: [/var/log/shop]\ndirectories: [/var/log/shop]\nhosts: [\"127.0.0.1:8081\", \"*.internal\"]\ncontainers: [\"shop/*\"]\nwrites: [/var/log/shop]\n".to_vec(),
         br#"{"actions": [], "programs": ["[a-"], "writes": ["../x"], "directories": ["/etc"]}"#.to_vec(),
     ]
 }

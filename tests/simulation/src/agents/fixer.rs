@@ -65,12 +65,18 @@ struct Bench {
 }
 
 pub(crate) fn start(agent: &Agent) {
+    let scene = &agent.world.scene;
+    let tools = tools(scene.allows[agent.node - 1].clone());
+    if scene.allows[agent.node - 1].is_some() {
+        // All configurations of a scene have the same targets, or fewer.
+        tools.targets().set(&scene.configs[0].targets);
+    }
     let bench = Rc::new(Bench {
         agent: agent.clone(),
         lanes: Lanes::default(),
         memory: Memory::default(),
         turns: Turns::default(),
-        tools: tools(agent.world.scene.allows[agent.node - 1].clone()),
+        tools,
         n_claims: Cell::new(0),
     });
     let work = move |job: Job| {
@@ -80,12 +86,12 @@ pub(crate) fn start(agent: &Agent) {
     agent.spawn(hand::serve(agent.clone(), WorkKind::Fix, 4, work));
 }
 
-/// Returns the tools of a fixer that allows what it is told, or what it allows by default.
+/// Returns the tools of a fixer that allows what it is told, or all.
 fn tools(allow: Option<String>) -> std::sync::Arc<Tools> {
     let args = ::fixer::Args {
         state_dir: std::path::PathBuf::from("/nonexistent"),
         parallel: 4,
-        allow,
+        allow: allow.or_else(|| Some("all".to_owned())),
         allow_file: None,
     };
     let allow = AllowList::load(&args).unwrap_or_default();

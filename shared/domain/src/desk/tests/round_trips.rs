@@ -83,6 +83,8 @@ fn full_plan() -> Plan {
         pid_file: Some("/run/db.pid".to_owned()),
         log: None,
         stop_timeout: Span::from_millis(1500),
+        user: None,
+        group: None,
     };
     let container = || "shop/db".to_owned();
     let actions = [

@@ -13,7 +13,7 @@ use std::{
 use signal_hook::consts as signals;
 
 use super::{Answer, Order, STARTER};
-use crate::process::{Files, Record, Run, cgroup, pid_file};
+use crate::process::{Account, Files, Record, Run, account, cgroup, pid_file};
 
 /// Signals that may be ignored or blocked in us and must not be in what is started.
 const SIGNALS: [i32; 17] = [
@@ -38,9 +38,13 @@ const SIGNALS: [i32; 17] = [
 
 /// Becomes the starter if the arguments of this process say so; else returns `None`.
 ///
-/// To be called first in the `main` of a fixer.
+/// To be called first in the `main` of a fixer, before there is another thread: nothing that is
+/// started from here on inherits what this process may do.
 #[must_use]
 pub fn starter() -> Option<ExitCode> {
+    if let Err(error) = account::keep_capabilities() {
+        tracing::debug!(%error, "capabilities cannot be kept back");
+    }
     (std::env::args().nth(1)? == STARTER).then(|| {
         let answers = io::stdin().as_fd().try_clone_to_owned();
         let Ok(mut answers) = answers.map(UnixStream::from) else { return ExitCode::FAILURE };
@@ -63,8 +67,10 @@ fn answer(to: &mut UnixStream, answer: &Answer) {
 /// Returns only when it could not.
 fn become_program(answers: &mut UnixStream) -> io::Error {
     match prepare(answers) {
-        Ok((mut command, files)) => {
-            let error = command.exec();
+        Ok((mut command, files, account)) => {
+            // The last of all: what is written down before is ours.
+            let assumed = account.map_or(Ok(()), |it| it.assume());
+            let error = assumed.err().unwrap_or_else(|| command.exec());
             files.end_start();
             error
         }
@@ -72,7 +78,7 @@ fn become_program(answers: &mut UnixStream) -> io::Error {
     }
 }
 
-fn prepare(answers: &mut UnixStream) -> io::Result<(Command, Files)> {
+fn prepare(answers: &mut UnixStream) -> io::Result<(Command, Files, Option<Account>)> {
     let mut text = String::new();
     answers.read_to_string(&mut text)?;
     let order: Order = serde_json::from_str(&text)?;
@@ -101,7 +107,7 @@ fn prepare(answers: &mut UnixStream) -> io::Result<(Command, Files)> {
         command.current_dir(dir);
     }
     answer(answers, &Answer::Begins { start_ticks: run.start_ticks });
-    Ok((command, files))
+    Ok((command, files, order.account))
 }
 
 /// What is ignored stays ignored in a program; what is handled does not. The mask is cleared
