@@ -45,6 +45,7 @@ mod lease;
 mod ledger;
 mod link;
 mod log;
+pub mod log_chain;
 mod members;
 mod micro;
 mod nats_context;
