@@ -26,6 +26,8 @@ pub struct Compose {
     project: String,
     dir: PathBuf,
     env: Vec<(String, String)>,
+    /// What stands in the files of secrets.
+    secrets: Vec<(String, String)>,
 }
 
 impl Compose {
@@ -57,14 +59,14 @@ impl Compose {
         std::fs::write(&config_file, config.replace("selfheal/", &format!("{project}/")))
             .context("cannot write the configuration")?;
 
-        let mut env = secrets()?;
+        let (mut env, secrets) = secrets(&dir.join("secrets"))?;
         // 0: any free port; `port` tells which.
         for port in ["SELFHEAL_PORT", "SELFHEAL_NATS_PORT", "DEMO_SHOP_PORT"] {
             env.push((port.to_owned(), "0".to_owned()));
         }
         env.push(("COMPOSE_PROFILES".to_owned(), profiles.to_owned()));
         env.push(("SELFHEAL_CONFIG_FILE".to_owned(), config_file.display().to_string()));
-        let compose = Self { project, dir, env };
+        let compose = Self { project, dir, env, secrets };
         let scales: Vec<String> =
             scales.iter().map(|(service, n)| format!("--scale={service}={n}")).collect();
         let mut args = vec!["up", "--detach", "--wait", "--wait-timeout", "120"];
@@ -94,10 +96,15 @@ impl Compose {
         String::from_utf8(output.stdout).context("docker compose printed no text")
     }
 
-    /// Returns a variable that the project was started with, such as a secret.
+    /// Returns a variable that the project was started with, or a secret: a password of the broker,
+    /// or `SELFHEAL_API_TOKEN`.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.secrets
+            .iter()
+            .chain(&self.env)
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Returns the address on this host at which a service's port is published.
@@ -168,18 +175,32 @@ impl Drop for Compose {
     }
 }
 
-/// Has `deploy/secrets.sh` make secrets, as a person would, and returns them.
-fn secrets() -> anyhow::Result<Vec<(String, String)>> {
+/// Variables, or secrets, with their names.
+type Pairs = Vec<(String, String)>;
+
+/// Has `deploy/secrets.sh` make secrets in a directory, as a person would, and returns the variables
+/// for compose, and what is in the files.
+fn secrets(dir: &Path) -> anyhow::Result<(Pairs, Pairs)> {
     let output = Command::new(root().join("deploy/secrets.sh"))
         .arg("--print")
+        .env("SELFHEAL_SECRETS_DIR", dir)
         .output()
         .context("cannot run deploy/secrets.sh")?;
     if !output.status.success() {
         bail!("deploy/secrets.sh failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8(output.stdout).context("deploy/secrets.sh printed no text")?;
+    let read = |name: &str| {
+        std::fs::read_to_string(dir.join(name)).with_context(|| format!("no secret {name}"))
+    };
+    let mut secrets = pairs(&read("broker_passwords")?);
+    secrets.push(("SELFHEAL_API_TOKEN".to_owned(), read("api_token")?.trim().to_owned()));
+    Ok((pairs(&text), secrets))
+}
+
+fn pairs(text: &str) -> Pairs {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
-    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn root() -> &'static Path {

@@ -141,7 +141,7 @@ const RIGHTS: [(Role, &[&str], &[&str]); 7] = [
             "selfheal.work.fix.default",
             "selfheal.ledger",
             "$KV.selfheal_config.active",
-            "$KV.selfheal_members.leader",
+            "$KV.selfheal_lease.leader",
             "$JS.API.STREAM.DELETE.SELFHEAL_CLAIMS",
         ],
     ),

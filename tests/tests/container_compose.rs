@@ -84,6 +84,27 @@ async fn a_killed_container_is_healed_once_by_scaled_agents() {
     }
 }
 
+/// Goal: who can ask the engine learns no password, and the log can be verified with the keys that
+/// were made.
+#[tokio::test]
+async fn secrets_are_in_no_environment_and_the_log_is_signed() {
+    let compose = Compose::up("secrets", &[]).unwrap();
+    let services = compose.run(&["ps", "--quiet"]).unwrap();
+    for id in services.lines() {
+        let told = std::process::Command::new("docker").args(["inspect", id]).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        for name in ["SUPERVISOR", "MONITOR", "FIXER", "GATEWAY", "PUBLISHER"] {
+            let password = compose.variable(&format!("NATS_{name}_PASSWORD")).unwrap();
+            assert!(!told.contains(password), "{name}: {told}");
+        }
+        assert!(!told.contains(compose.variable("SELFHEAL_API_TOKEN").unwrap()), "{told}");
+    }
+    let verify = ["exec", "-T", "supervisor", "selfheal", "log", "verify", "--json"];
+    let report: Value = serde_json::from_str(&compose.run(&verify).unwrap()).unwrap();
+    assert!(report["ok"] == true && report["signature"] == "signed", "{report}");
+    assert!(0 < report["lines"].as_u64().unwrap(), "{report}");
+}
+
 /// Goal: a second supervisor, on a disk of its own, decides when the first one dies, and the
 /// other way round; both keep the whole log.
 #[tokio::test]

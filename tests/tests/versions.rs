@@ -283,6 +283,8 @@ async fn what_no_supervisor_has_written_into_the_ledger_decides_nothing_and_stop
         opened(&dir, &kind).await;
     }
     opened(&dir, "selfheal.ledger_foreign").await;
+    let said = agent.said();
+    assert!(!said.contains("not leading any more"), "the leader goes on in place: {said}");
     // Nor one that has yet to read it all.
     drop(agent);
     let other = directory("foreign-ledger-fresh");

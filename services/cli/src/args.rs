@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod gateway;
 mod key;
+mod log;
 mod notify;
 pub(crate) mod silences;
 mod token;
@@ -26,6 +27,7 @@ pub(crate) use self::{
     doctor::Doctor,
     gateway::Gateway,
     key::Key,
+    log::{Log, Verify},
     notify::{Notify, Test as TestNotify},
     token::{Create as CreateToken, Token},
 };
@@ -225,6 +227,9 @@ pub(crate) enum Command {
     /// Makes and shows the keys that supervisors sign with
     #[command(subcommand)]
     Key(Key),
+    /// Tells whether the log of decisions is as the supervisor wrote it
+    #[command(subcommand)]
+    Log(Log),
     /// Shows agents, leader, queues and broker at a glance
     Status,
     /// Says what is wrong with the installation, why it matters, and how to mend it

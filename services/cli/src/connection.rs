@@ -260,6 +260,7 @@ pub(crate) fn of_bus(what: &str, error: Error) -> Failure {
         | Error::TooLarge { .. }
         | Error::ClaimUnknown(_)
         | Error::Refused { .. }
+        | Error::NotBelieved { .. }
         | Error::Unreadable { .. } => Exit::Failed,
     };
     let nobody = matches!(error, Error::NoAnswer { .. } | Error::NoResponder { .. });

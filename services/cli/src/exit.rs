@@ -27,7 +27,7 @@ pub(crate) enum Exit {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  failed; doctor: there are warnings
+   1  failed; doctor: there are warnings; log verify: the log was changed
    2  wrong usage; doctor: there are errors
    3  not found
    4  refused, by policy or by the present state

@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod incidents;
 mod keys;
+mod log_verify;
 mod notify_test;
 mod restore;
 mod silences;
@@ -101,7 +102,11 @@ async fn dispatch(command: Command, global: &Global, terminal: Terminal) -> Resu
         Command::Notify(Notify::Test(args)) => notify_test::run(&args, global, terminal).await,
         Command::Token(Token::Check(args)) => token_check::run(&args, global, terminal).await,
         Command::Key(command) => keys::run(command, terminal),
-        Command::Token(command) => tokens::run(&connect().await?, command).await,
+        Command::Log(args::Log::Verify(args)) => log_verify::run(&args, global, terminal).await,
+        Command::Token(command) => {
+            let system = tokens::connect(global, terminal, &command).await?;
+            tokens::run(&system, command).await
+        }
         Command::Status => status::run(&connect().await?).await,
         Command::Doctor(args) => doctor::run(&args, global, terminal).await,
         Command::Restore(args) => restore::run(&args, global, terminal).await,

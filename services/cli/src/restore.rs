@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// The supervisor's log in its data directory.
-const LOG_FILE: &str = "incident_logs.jsonl";
+pub(crate) const LOG_FILE: &str = "incident_logs.jsonl";
 
 /// The file that a living supervisor holds locked.
 const LOCK_FILE: &str = "supervisor.lock";

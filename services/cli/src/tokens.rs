@@ -7,18 +7,44 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 
 use crate::{
-    args::{By, CreateToken, Token},
+    args::{By, CreateToken, Global, Token},
     connection::{System, of_bus},
     exit::{Exit, Failure},
-    terminal::{Tone, ago, plain, table, toned},
+    terminal::{Terminal, Tone, ago, plain, table, toned},
+    up,
 };
+
+/// Connects, with the key that records are signed with: the one that was named, or that of the
+/// data directory when the supervisor of this system signs with it.
+///
+/// # Errors
+///
+/// As [`System::connect`], or when the key cannot be read.
+pub(crate) async fn connect(
+    global: &Global,
+    terminal: Terminal,
+    command: &Token,
+) -> Result<System, Failure> {
+    let system = System::connect(global, terminal).await?;
+    let Some(data_dir) = command.data_dir().filter(|_| global.broker.signing_key.is_none()) else {
+        return Ok(system);
+    };
+    let signer = system.bus.config_store().signer(system.timeout).await;
+    let Some(signer) = signer else { return Ok(system) };
+    let Some(own) = up::keys::of(&data_dir.join("run"))?.filter(|it| it.public == signer) else {
+        return Ok(system);
+    };
+    let mut global = global.clone();
+    global.broker.signing_key = Some(own.seed.display().to_string());
+    System::connect(&global, terminal).await
+}
 
 /// Runs one of the commands.
 pub(crate) async fn run(system: &System, command: Token) -> Result<(), Failure> {
     match command {
         Token::Create(args) => create(system, &args).await,
         Token::Ls => list(system).await,
-        Token::Revoke { name, by } => revoke(system, &name, &by).await,
+        Token::Revoke { name, by, .. } => revoke(system, &name, &by).await,
         // It asks a gateway, and needs no broker: it was carried out before there was one.
         Token::Check(_) => Ok(()),
     }
@@ -35,12 +61,15 @@ async fn create(system: &System, args: &CreateToken) -> Result<(), Failure> {
     let expires_at = args.expires.map(|after| {
         end(after).ok_or_else(|| Failure::new(Exit::Usage, "--expires is longer than any time"))
     });
+    // A record that is older than the one before it would not count.
+    let last = before.map(|(_, it)| it.revoked.as_ref().map_or(it.created_at, |it| it.at));
+    let created_at = last.map_or(now, |last| now.max(last + TimeDelta::milliseconds(1)));
     let text = token_text(&random()?);
     let record = TokenRecord {
         name: args.name.clone(),
         role: args.role,
         hash: token_hash(&text),
-        created_at: now,
+        created_at,
         created_by: args.by.by.clone(),
         expires_at: expires_at.transpose()?,
         rate: args.rate.clone(),
@@ -142,6 +171,14 @@ async fn known(system: &System) -> Result<Tokens, Failure> {
 }
 
 async fn put(system: &System, record: &TokenRecord, expected: u64) -> Result<(), Failure> {
+    let keys = system.bus.keys();
+    if !keys.signs()
+        && (keys.are_required() || system.bus.config_store().signer(system.timeout).await.is_some())
+    {
+        let message =
+            "this installation signs: a token counts only with the signature of a supervisor's key";
+        return Err(Failure::new(Exit::Refused, message).hint("run it on the host of a supervisor, as its user, with --signing-key FILE, or SELFHEAL_SIGNING_KEY; `selfheal up` has its key in <data-dir>/run/signing.key, which is found when SELFHEAL_DATA_DIR names that directory"));
+    }
     let put = system.bus.token_store().put(record, expected).await;
     match put.map_err(|error| of_bus("the broker did not take it", error))? {
         PutToken::Stored => Ok(()),

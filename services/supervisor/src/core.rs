@@ -247,6 +247,24 @@ impl Core {
         self.snapshots.grown(seq, bytes);
     }
 
+    /// Passes over message `seq` of the ledger, which no supervisor has written, and which stands
+    /// where a sealed batch was to be stored: the batch goes behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misplaced`] when the message stands elsewhere; [`Error::Unreadable`] when the
+    /// lines of the batch cannot be written anew.
+    pub fn make_way(&mut self, batch: &mut Batch, seq: u64, bytes: usize) -> Result<(), Error> {
+        let wanted = batch.expected_last + 1;
+        if wanted != seq {
+            return Err(Error::Misplaced { wanted, got: seq });
+        }
+        batch.go_behind(seq).map_err(|source| Error::Unreadable { seq, source })?;
+        self.pass_over(seq, bytes);
+        self.tail = seq + u64::from(batch.append.is_some());
+        Ok(())
+    }
+
     /// Returns how many messages were passed over since the snapshot that this began with.
     #[must_use]
     pub const fn n_foreign(&self) -> u64 {

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Keep, Rotation};
 /// What the supervisor says when it refuses to start on it.
 pub fn open_log(path: &Path) -> Result<u64, String> {
     let rotation = Rotation { bytes_max: u64::MAX, age_max: Duration::MAX, keep: Keep::default() };
-    let opened = Journal::open(path, rotation);
+    let opened = Journal::open(path, rotation, bus::Keys::default());
     opened.map(|journal| journal.last_seq()).map_err(|error| {
         // The name of the file is another one at each call.
         format!("{error}: {}", service::Chain(&error)).replace(&*path.to_string_lossy(), "FILE")

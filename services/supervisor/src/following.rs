@@ -109,7 +109,7 @@ pub(crate) async fn follow(
     node: &str,
     stop: &CancellationToken,
 ) -> Result<Turn, BoxError> {
-    let mut lead = std::pin::pin!(bus.lead(node));
+    let mut lead = Box::pin(bus.lead(node));
     let log = state.read().await.log.clone();
     let lease = loop {
         tokio::select! {

@@ -10,6 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bus::{
+    Keys,
+    log_chain::{LogChain, chain_of, closed_at},
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::view::{LogLine, Status};
@@ -19,6 +23,8 @@ use crate::{
     core::{Line, Lines},
     pages::{Gap, Missing},
 };
+
+pub(crate) use bus::log_chain::closed_files;
 
 /// When a file of the log is closed and the next one begun.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +84,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     rotation: Rotation,
     file: File,
+    /// Shows that nobody changed the log; see [`bus::log_chain`].
+    chain: LogChain,
     /// Length of what is whole and synced.
     len: u64,
     begun_at: SystemTime,
@@ -90,12 +98,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the log, and cuts off a last line that was torn by a crash.
+    /// Opens the log, and cuts off a last line that was torn by a crash. `keys` sign its chain.
     ///
     /// # Errors
     ///
     /// [`Error`] when it cannot be read or written, or holds something else.
-    pub(crate) fn open(path: &Path, rotation: Rotation) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, rotation: Rotation, keys: Keys) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
         let mut file = open_append(path).map_err(failed)?;
         let len = whole_lines_len(&mut file).map_err(failed)?;
@@ -123,8 +131,11 @@ impl Journal {
         });
         let created = file.metadata().and_then(|it| it.created().or_else(|_| it.modified()));
         let begun_at = created.unwrap_or_else(|_| SystemTime::now());
+        let last_seq = last.as_ref().map_or(0, |it| it.seq);
+        let chain = LogChain::open(path, last_seq, keys).map_err(failed)?;
         let (path, ends_whole, left_out) = (path.to_owned(), false, 0);
-        let journal = Self { path, rotation, file, len, begun_at, last, ends_whole, left_out };
+        let mut journal =
+            Self { path, rotation, file, chain, len, begun_at, last, ends_whole, left_out };
         journal.remove_oldest();
         Ok(journal)
     }
@@ -169,6 +180,7 @@ impl Journal {
         if 0 < self.len {
             self.close()?;
         }
+        self.chain.leave_out(gap.from, gap.to).map_err(|source| self.failed(source))?;
         self.last = None;
         self.left_out = seq;
         Ok(())
@@ -188,9 +200,11 @@ impl Journal {
     /// then; the caller tries again later with the same ones.
     pub(crate) fn append(&mut self, all: &[Lines]) -> Result<(), Error> {
         let mut last_seq = self.last_seq();
-        let mut new = Vec::with_capacity(all.len());
+        let (mut new, mut chained) = (Vec::with_capacity(all.len()), Vec::new());
         for lines in all {
             new.push(lines.text_from(last_seq + 1));
+            let is_new = |it: &Line| last_seq < it.seq;
+            chained.extend(lines.iter().filter(is_new).map(|it| (it.seq, it.json)));
             last_seq = last_seq.max(lines.last_seq().unwrap_or(0));
         }
         // Those of one message come together.
@@ -199,12 +213,16 @@ impl Journal {
             self.ends_whole |= reaches;
             return Ok(());
         }
-        let before = self.len;
+        let (before, chain_before) = (self.len, self.chain.mark());
+        self.chain.append(chained).map_err(|source| self.failed(source))?;
         if let Err(source) = self.write(&new) {
             // A part may have got through; what follows must not stick to it.
             self.len = before;
             if let Err(error) = self.file.set_len(self.len) {
                 tracing::error!(%error, "cannot cut off a half-written batch of the log");
+            }
+            if let Err(error) = self.chain.back_to(chain_before) {
+                tracing::error!(%error, "cannot cut off a batch of the chain that is not in the log");
             }
             return Err(self.failed(source));
         }
@@ -237,6 +255,7 @@ impl Journal {
     fn close(&mut self) -> Result<(), Error> {
         let name = closed_name(&self.path, self.last_seq());
         std::fs::rename(&self.path, &name).map_err(|source| self.failed(source))?;
+        self.chain.rotate(&name).map_err(|source| self.failed(source))?;
         self.file = open_append(&self.path).map_err(|source| self.failed(source))?;
         self.len = 0;
         self.begun_at = SystemTime::now();
@@ -249,7 +268,7 @@ impl Journal {
 
     /// Removes files that are not kept any more. Those behind the oldest archived snapshot are: a
     /// restoration begins with a snapshot, and needs all lines behind it.
-    fn remove_oldest(&self) {
+    fn remove_oldest(&mut self) {
         let Some(covered) = Archive::beside(&self.path).covered(self.last_seq()) else { return };
         let Ok(closed) = closed_files(&self.path) else { return };
         let look = |file: &PathBuf| file.metadata().ok();
@@ -260,11 +279,11 @@ impl Journal {
         for (file, look) in closed.iter().zip(&looks) {
             let modified = look.as_ref().and_then(|it| it.modified().ok());
             let age = modified.and_then(|it| it.elapsed().ok()).unwrap_or_default();
-            let is_needed = closed_at(file).is_none_or(|last| covered < last);
-            if is_needed || !self.rotation.keep.may_go(n_files, bytes, age) {
+            let last = closed_at(file).unwrap_or(u64::MAX);
+            if covered < last || !self.rotation.keep.may_go(n_files, bytes, age) {
                 return;
             }
-            if let Err(error) = std::fs::remove_file(file) {
+            if let Err(error) = self.chain.removing(last).and_then(|()| remove_part(file)) {
                 tracing::warn!(file = %file.display(), %error, "cannot remove an old log file");
                 return;
             }
@@ -275,10 +294,13 @@ impl Journal {
     }
 }
 
-/// Returns the last decision of a closed file, by its name.
-fn closed_at(file: &Path) -> Option<u64> {
-    let name = file.file_stem()?.to_str()?;
-    name.rsplit('.').next()?.parse().ok()
+/// Removes a closed part and its chain; one of an older version has none.
+fn remove_part(file: &Path) -> io::Result<()> {
+    std::fs::remove_file(file)?;
+    match std::fs::remove_file(chain_of(file)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn open_append(path: &Path) -> io::Result<File> {
@@ -291,29 +313,6 @@ pub(crate) fn closed_name(path: &Path, seq: u64) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let now: DateTime<Utc> = SystemTime::now().into();
     path.with_file_name(format!("{stem}.{}.{seq:012}.jsonl", now.format("%Y%m%dT%H%M%SZ")))
-}
-
-/// Returns the closed files of a log, the oldest first: by the number in their names.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
-pub(crate) fn closed_files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir.unwrap_or_else(|| Path::new(".")))? {
-        let file = entry?.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let middle =
-            name.strip_prefix(&format!("{stem}.")).and_then(|it| it.strip_suffix(".jsonl"));
-        let seq = middle.and_then(|it| it.rsplit('.').next()).and_then(|it| it.parse::<u64>().ok());
-        if let Some(seq) = seq {
-            found.push((seq, file));
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, file)| file).collect())
 }
 
 /// Returns the length up to and with the last line feed.
@@ -374,6 +373,10 @@ pub(crate) mod tests {
         keep: Keep { files: 0, bytes: 0, age: Duration::ZERO },
     };
 
+    pub(crate) fn open(path: &Path, rotation: Rotation) -> Result<Journal, Error> {
+        Journal::open(path, rotation, Keys::default())
+    }
+
     pub(crate) fn seqs(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().map(|it| serde_json::from_str::<LogLine>(it).unwrap().seq).collect()
@@ -383,7 +386,7 @@ pub(crate) mod tests {
     fn each_line_has_the_five_fields_and_is_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        Journal::open(&path, KEEP).unwrap().append(&[lines([1])]).unwrap();
+        open(&path, KEEP).unwrap().append(&[lines([1])]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         for field in ["incident_id", "timestamp", "incident_type", "analysis", "resolution"] {
@@ -397,17 +400,17 @@ pub(crate) mod tests {
     fn a_torn_last_line_is_cut_off_and_the_log_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        Journal::open(&path, KEEP).unwrap().append(&[lines([1, 2])]).unwrap();
+        open(&path, KEEP).unwrap().append(&[lines([1, 2])]).unwrap();
         let whole = std::fs::metadata(&path).unwrap().len();
         for torn in [1, 40, 200] {
             let text = String::from_utf8(lines([3]).text_from(0).to_vec()).unwrap();
             let mut file = File::options().append(true).open(&path).unwrap();
             file.write_all(&text.as_bytes()[..torn]).unwrap();
-            let journal = Journal::open(&path, KEEP).unwrap();
+            let journal = open(&path, KEEP).unwrap();
             assert_eq!(journal.last_seq(), 2);
             assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
         }
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         journal.append(&[lines([2, 3, 4])]).unwrap();
         assert_eq!(seqs(&path), [1, 2, 3, 4], "no gap and no duplicate");
     }
@@ -416,21 +419,21 @@ pub(crate) mod tests {
     fn a_message_whose_lines_may_be_cut_off_does_not_count_as_logged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         assert_eq!(journal.whole_entry(), 0, "nothing is there");
         journal.append(&[lines_of(8, [1]), lines_of(9, [2, 3])]).unwrap();
         assert_eq!(journal.whole_entry(), 9);
         // As after a crash: whether there was one more line in the same message is not known.
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         assert_eq!((journal.last_entry(), journal.whole_entry()), (9, 8));
         journal.append(&[lines_of(8, [1])]).unwrap();
         assert_eq!(journal.whole_entry(), 8, "that one was whole before");
         journal.append(&[lines_of(9, [3])]).unwrap();
         assert_eq!(journal.whole_entry(), 9, "the ledger has no more");
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         journal.append(&[lines_of(9, [3, 4])]).unwrap();
         assert_eq!(journal.whole_entry(), 9, "one more was missing");
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         journal.has_whole(8);
         assert_eq!(journal.whole_entry(), 8, "that snapshot does not reach it");
         journal.has_whole(9);
@@ -444,7 +447,7 @@ pub(crate) mod tests {
         let rotation = Rotation { bytes_max: 1000, ..KEEP };
         for seq in 1..=20 {
             // Opened anew each time: as after a crash at every line.
-            Journal::open(&path, rotation).unwrap().append(&[lines([seq])]).unwrap();
+            open(&path, rotation).unwrap().append(&[lines([seq])]).unwrap();
         }
         let mut all = Vec::new();
         let closed = closed_files(&path).unwrap();
@@ -460,7 +463,7 @@ pub(crate) mod tests {
     fn kept(dir: &Path, keep: Keep) -> Vec<u64> {
         let path = dir.join("incident_logs.jsonl");
         let rotation = Rotation { bytes_max: 1, keep, ..KEEP };
-        let mut journal = Journal::open(&path, rotation).unwrap();
+        let mut journal = open(&path, rotation).unwrap();
         for seq in 1..=5 {
             journal.append(&[lines([seq])]).unwrap();
         }
@@ -502,7 +505,7 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
         std::fs::write(&path, "hello\n").unwrap();
-        let error = Journal::open(&path, KEEP).unwrap_err();
+        let error = open(&path, KEEP).unwrap_err();
         assert!(error.to_string().contains("not a log line"), "{error}");
     }
 
@@ -510,7 +513,7 @@ pub(crate) mod tests {
     fn a_full_disk_loses_no_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = open(&path, KEEP).unwrap();
         journal.append(&[lines([1])]).unwrap();
         let good = journal.fill_disk();
         assert!(journal.append(&[lines([2])]).is_err());

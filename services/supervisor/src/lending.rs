@@ -119,7 +119,7 @@ async fn fetch(bus: &Bus, member: &str, missing: &Missing, gap: Gap) -> std::io:
         let next_line = fetch_from(bus, &other.id, &mut filling, may_be_removed).await?;
         match filling.wants() {
             None => {
-                filling.finish()?;
+                filling.finish(&bus.keys())?;
                 return Ok(true);
             }
             // Where it ends, or else where it begins.

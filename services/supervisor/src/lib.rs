@@ -61,7 +61,7 @@ pub async fn start(cx: Context<Args>) -> Result<(), BoxError> {
 async fn serve(cx: Context<Args>) -> Result<(), BoxError> {
     cx.probe.describe(&METRICS);
     let dir = DataDir::open(&cx.args.data_dir)?;
-    let journal = Journal::open(&dir.log_path(), cx.args.rotation())
+    let journal = Journal::open(&dir.log_path(), cx.args.rotation(), cx.bus.keys())
         .map_err(|error| settings::log_refused(&dir.log_path(), error))?;
     let mut file = ConfigFile::new(cx.args.config.clone());
     let is_at_rest = file.first().await?;

@@ -4,7 +4,7 @@ use service::Metric;
 
 /// What a supervisor counts. What is said of the leader, others do not count, or say 0: sums
 /// over all supervisors are right, also across a change of leader.
-pub const METRICS: [Metric; 38] = [
+pub const METRICS: [Metric; 39] = [
     Metric::gauge("selfheal_supervisor_leading", &[], "1 when it leads."),
     Metric::counter(
         "selfheal_supervisor_inputs_total",
@@ -76,6 +76,11 @@ pub const METRICS: [Metric; 38] = [
         "selfheal_supervisor_ledger_foreign_total",
         &[],
         "Messages of the ledger that no supervisor has written, and that were passed over.",
+    ),
+    Metric::counter(
+        "selfheal_supervisor_ledger_cut_total",
+        &[],
+        "Messages of the ledger whose predecessor was removed or replaced.",
     ),
     Metric::gauge("selfheal_agents", &["kind"], "Living processes of ours; seen by the leader."),
     Metric::gauge("selfheal_paused", &[], "1 while a person has stopped new fixes; the leader."),

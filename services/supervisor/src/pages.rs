@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bus::{Keys, log_chain};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -293,18 +294,20 @@ impl Filling {
         self.file.write_all(page.get(..good).unwrap_or_default())
     }
 
-    /// Puts the lines where they belong: a closed file of the log.
+    /// Puts the lines where they belong: a closed file of the log, with its chain.
     ///
     /// # Errors
     ///
     /// When the disk does not take it.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self, keys: &Keys) -> io::Result<()> {
         self.file.sync_all()?;
         if self.file.metadata()?.len() == 0 {
             // All of it was removed.
             std::fs::remove_file(&self.path)?;
         } else {
-            std::fs::rename(&self.path, closed_name(&self.missing.log, self.gap.to))?;
+            let part = closed_name(&self.missing.log, self.gap.to);
+            std::fs::rename(&self.path, &part)?;
+            log_chain::fetched(&part, self.gap.from, self.gap.to, keys)?;
         }
         if let Some(dir) = self.missing.log.parent() {
             File::open(dir)?.sync_all()?;
@@ -336,7 +339,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
         let rotation = Rotation { bytes_max: 3000, ..KEEP };
-        let mut journal = Journal::open(&path, rotation).unwrap();
+        let mut journal = Journal::open(&path, rotation, Keys::default()).unwrap();
         for seq in 1..=40 {
             journal.append(&[lines([seq])]).unwrap();
         }
@@ -368,12 +371,12 @@ mod tests {
                 let name = domain::desk::ArchivedSnapshot { n_decisions: 6, ledger_seq: 6 };
                 std::fs::write(dir.path().join("a/snapshots").join(name.file_name()), "").unwrap();
             }
-            let mut journal = Journal::open(&other, KEEP).unwrap();
+            let mut journal = Journal::open(&other, KEEP, Keys::default()).unwrap();
             if other_lacks {
                 journal.leave_out(left - 1).unwrap();
             }
             journal.append(&[lines(left..=6)]).unwrap();
-            let mut journal = Journal::open(&path, KEEP).unwrap();
+            let mut journal = Journal::open(&path, KEEP, Keys::default()).unwrap();
             journal.leave_out(4).unwrap();
             journal.append(&[lines([5, 6])]).unwrap();
 
@@ -391,7 +394,7 @@ mod tests {
             }
             assert_eq!(is_whole, filled.is_some(), "{left} {is_archived} {other_lacks}");
             let Some(filled) = filled else { continue };
-            filling.finish().unwrap();
+            filling.finish(&Keys::default()).unwrap();
             assert_eq!(missing.gaps(), []);
             let files = closed_files(&path).unwrap();
             let mut all: Vec<_> = files.iter().flat_map(|file| seqs(file)).collect();
@@ -407,14 +410,14 @@ mod tests {
         let (other, path) = (dir.path().join("a/log.jsonl"), dir.path().join("b/log.jsonl"));
         std::fs::create_dir(dir.path().join("a")).unwrap();
         std::fs::create_dir(dir.path().join("b")).unwrap();
-        let mut journal = Journal::open(&other, KEEP).unwrap();
+        let mut journal = Journal::open(&other, KEEP, Keys::default()).unwrap();
         journal.append(&[lines([1, 2])]).unwrap();
         journal.leave_out(4).unwrap();
         journal.append(&[lines([5, 6])]).unwrap();
         assert_eq!(next_line(&page(&other, 3).unwrap()), Some(5));
         assert_eq!(next_line(&page(&other, 2).unwrap()), None);
 
-        Journal::open(&path, KEEP).unwrap().leave_out(6).unwrap();
+        Journal::open(&path, KEEP, Keys::default()).unwrap().leave_out(6).unwrap();
         let missing = Missing::of(&path);
         let gap = |from, to| Gap { from, to };
         missing.split(gap(1, 6), 7).unwrap();
@@ -425,7 +428,7 @@ mod tests {
         assert_eq!(missing.gaps(), [gap(1, 4), gap(5, 6)]);
         let mut filling = missing.fill(gap(5, 6)).unwrap();
         filling.take(&page(&other, 5).unwrap()).unwrap();
-        filling.finish().unwrap();
+        filling.finish(&Keys::default()).unwrap();
         assert_eq!(missing.gaps(), [gap(1, 4)]);
     }
 
@@ -435,15 +438,15 @@ mod tests {
         let (whole, path) = (dir.path().join("a/log.jsonl"), dir.path().join("b/log.jsonl"));
         std::fs::create_dir(dir.path().join("a")).unwrap();
         std::fs::create_dir(dir.path().join("b")).unwrap();
-        Journal::open(&whole, KEEP).unwrap().append(&[lines(1..=5000)]).unwrap();
+        Journal::open(&whole, KEEP, Keys::default()).unwrap().append(&[lines(1..=5000)]).unwrap();
 
-        let mut journal = Journal::open(&path, KEEP).unwrap();
+        let mut journal = Journal::open(&path, KEEP, Keys::default()).unwrap();
         journal.append(&[lines([1, 2])]).unwrap();
         journal.leave_out(4000).unwrap();
         assert_eq!(journal.last_seq(), 4000);
         journal.append(&[lines([4000, 4001])]).unwrap();
         drop(journal);
-        assert_eq!(Journal::open(&path, KEEP).unwrap().last_seq(), 4001);
+        assert_eq!(Journal::open(&path, KEEP, Keys::default()).unwrap().last_seq(), 4001);
 
         let missing = Missing::of(&path);
         assert_eq!(missing.gaps(), [Gap { from: 3, to: 4000 }]);
@@ -455,7 +458,7 @@ mod tests {
             n_pages += 1;
         }
         assert!(1 < n_pages);
-        filling.finish().unwrap();
+        filling.finish(&Keys::default()).unwrap();
         assert_eq!(missing.gaps(), []);
         let mut all = Vec::new();
         for file in closed_files(&path).unwrap() {

@@ -146,6 +146,7 @@ async fn status(state: &Shared, about: &About) -> Result<Bytes, ServeError> {
         let state = state.read().await;
         view.log_lag = u64::try_from(state.log.n_waiting()).unwrap_or(u64::MAX);
         view.n_rejected = state.core.n_rejected();
+        view.ledger_foreign.clone_from(&state.foreign);
         state.leading
     };
     view.answered_by.clone_from(&about.member_id);

@@ -69,7 +69,8 @@ async fn begin_with(
         Ok(desk) => desk,
         Err(failure) => {
             warn!(snapshot = seq, error = %Chain(&failure), "a snapshot is not used");
-            search.unreadable(matches!(failure, Unusable::Broker(_)));
+            let is_forged = matches!(failure, Unusable::Broker(bus::Error::NotBelieved { .. }));
+            search.unreadable(matches!(failure, Unusable::Broker(_)) && !is_forged);
             return Ok(None);
         }
     };

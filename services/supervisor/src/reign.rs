@@ -18,7 +18,9 @@ mod spans;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
-use bus::{Bus, InboxMessage, InboxReader, InboxWriter, Lease, Tokens, topology::REPUBLISH};
+use bus::{
+    Bus, ForeignMessage, InboxMessage, InboxReader, InboxWriter, Lease, Tokens, topology::REPUBLISH,
+};
 use chrono::Utc;
 use domain::id::IncidentId;
 use service::{BoxError, Context};
@@ -40,7 +42,7 @@ use self::{
 use crate::{
     Args,
     config_file::FoundNow,
-    core::{Consequences, Presence, Wheel, decode},
+    core::{Batch, Consequences, Presence, Wheel, decode},
     data_dir::DataDir,
     queries,
     state::{Shared, Stored},
@@ -289,6 +291,7 @@ impl Reign {
     async fn look_around(&mut self, court: &mut Court) {
         self.look_at_file().await;
         self.look_at_agents().await;
+        court.deliver.guard_configuration();
         self.send_reports();
         court.scribe.retry();
     }
@@ -390,6 +393,10 @@ impl Reign {
         let (batch, seq) = match outcome {
             Outcome::Stored(batch, seq) => (batch, Some(seq)),
             Outcome::NothingToStore(batch) => (batch, None),
+            Outcome::Overtaken(batch, foreign) => {
+                self.go_behind(court, batch, &foreign).await?;
+                return Ok(None);
+            }
             Outcome::Deposed => return Ok(Some(End::Deposed)),
             Outcome::Full(room) => {
                 self.state.write().await.core.snapshots_mut().full(room);
@@ -421,6 +428,25 @@ impl Reign {
         }
         court.deliver.rejections(rejections);
         Ok(None)
+    }
+
+    /// Appends a batch behind what somebody else has put in its place.
+    async fn go_behind(
+        &mut self,
+        court: &mut Court,
+        mut batch: Batch,
+        foreign: &[ForeignMessage],
+    ) -> Result<(), BoxError> {
+        let room = {
+            let mut state = self.state.write().await;
+            for message in foreign {
+                state.make_way(&mut batch, message)?;
+            }
+            state.core.snapshots().room()
+        };
+        self.about_foreign_messages().await;
+        court.appending = Some(Appending::begin(&self.bus.ledger(), batch, room, &court.scribe));
+        Ok(())
     }
 
     /// Waits for the append that is under way, so that nobody has to find out about it.

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::{ForeignMessage, LedgerMessage};
-use domain::view::LogLine;
+use domain::view::{ForeignInLedger, LogLine};
 use service::Chain;
 use tokio::sync::{RwLock, watch};
 use tracing::{error, info};
 
 use crate::{
-    core::{Core, Error, Lines},
+    core::{Batch, Core, Error, Lines},
     journal::Journal,
 };
 
@@ -48,13 +48,15 @@ pub(crate) struct State {
     pub(crate) log: Log,
     /// Whether we decide.
     pub(crate) leading: bool,
+    /// What somebody else has put into the ledger, since the snapshot that this began with.
+    pub(crate) foreign: Option<ForeignInLedger>,
 }
 
 impl State {
     /// Puts a state together.
     #[must_use]
     pub(crate) const fn new(core: Core, log: Log) -> Self {
-        Self { core, log, leading: false }
+        Self { core, log, leading: false, foreign: None }
     }
 
     /// Folds one message of the ledger and returns its lines, for the log.
@@ -63,6 +65,14 @@ impl State {
     ///
     /// [`Error`]: nobody can go on from there without a person.
     pub(crate) fn fold(&mut self, message: &LedgerMessage) -> Result<Lines, Error> {
+        if message.is_cut_off {
+            metrics::counter!("selfheal_supervisor_ledger_cut_total").increment(1);
+            error!(
+                seq = message.seq,
+                hint = "see who may delete messages of the broker's streams; the log on each supervisor's disk tells what was decided: compare it, and if need be end the supervisors and rebuild the ledger with `selfheal restore`",
+                "the message of the ledger before this one was removed or replaced"
+            );
+        }
         // The last line of the log is compared with what the ledger says about it.
         let lines = self.core.fold(message.seq, &message.payload, self.log.last_seq())?;
         self.log.compare(&lines)?;
@@ -71,10 +81,34 @@ impl State {
 
     /// Passes over a message that no supervisor has written.
     pub(crate) fn pass_over(&mut self, foreign: &ForeignMessage) {
-        let ForeignMessage { seq, at, why, bytes } = foreign;
+        self.tell(foreign);
+        self.core.pass_over(foreign.seq, foreign.bytes);
+    }
+
+    /// Passes over one that stands where a batch was to be stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`Core::make_way`].
+    pub(crate) fn make_way(
+        &mut self,
+        batch: &mut Batch,
+        foreign: &ForeignMessage,
+    ) -> Result<(), Error> {
+        self.tell(foreign);
+        self.core.make_way(batch, foreign.seq, foreign.bytes)
+    }
+
+    fn tell(&mut self, foreign: &ForeignMessage) {
+        let ForeignMessage { seq, at, subject, why, bytes } = foreign;
         metrics::counter!("selfheal_supervisor_ledger_foreign_total").increment(1);
-        error!(seq, %at, reason = %why, bytes, hint = "see who may publish to the broker: only supervisors may write the ledger", "a message of the ledger was written by no supervisor: it is passed over");
-        self.core.pass_over(*seq, *bytes);
+        error!(seq, %at, subject, reason = %why, bytes, hint = "see who may publish to the broker: only supervisors may write the ledger", "a message of the ledger was written by no supervisor: it is passed over");
+        let newest = ForeignInLedger { n: 1, seq: *seq, at: *at, subject: subject.clone() };
+        match &mut self.foreign {
+            Some(known) if *seq <= known.seq => {}
+            Some(known) => *known = ForeignInLedger { n: known.n + 1, ..newest },
+            known @ None => *known = Some(newest),
+        }
     }
 }
 
@@ -234,6 +268,8 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use bus::Keys;
+
     use super::*;
     use crate::{
         core::tests_lines::lines,
@@ -244,7 +280,7 @@ mod tests {
     fn lines_wait_for_a_full_disk_and_too_many_are_read_from_the_ledger_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        let log = Log::new(Journal::open(&path, KEEP).unwrap());
+        let log = Log::new(Journal::open(&path, KEEP, Keys::default()).unwrap());
         assert_eq!(log.write(vec![lines([1])]), Written::Synced);
         let file = log.journal.lock().unwrap().fill_disk();
         assert_eq!(log.write(vec![lines([2])]), Written::Failing);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Asked, Claims, ConfigStore, Ear, Error, InboxReader, InboxWriter, Lease, Ledger, Members,
+    Asked, Claims, ConfigStore, Ear, Error, InboxReader, InboxWriter, Keys, Lease, Ledger, Members,
     MicroService, ServeError, Served, Server, Sizing, Snapshots, StreamState, Subjects,
     Subscription, TokenStore, Work,
     answers::{self, Answers},
@@ -67,6 +67,12 @@ impl Bus {
     #[must_use]
     pub fn subjects(&self) -> &Subjects {
         &self.core().subjects
+    }
+
+    /// Returns the keys to sign with and to check signatures by.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.core().keys.clone()
     }
 
     /// Says what an operator chose of the streams; to be called before they are made. The

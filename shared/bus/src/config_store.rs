@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use async_nats::{
     jetstream::{message::PublishMessage, stream::Stream},
 };
 use bytes::Bytes;
+use chrono::Utc;
 use futures_util::TryStreamExt as _;
 use tokio::{
     sync::{oneshot, watch},
@@ -28,12 +30,17 @@ use crate::{
     link::Backoff,
     log::{LogItem, LogMessage, LogReader, Start},
     publish::{self, Fault},
-    signing::SIGNATURE,
+    signing::{SIGNATURE, linked},
     topology::{BucketId, CONFIG_BYTES_MAX},
 };
 
 /// Header that names the epoch of the leader that wrote a configuration.
 const EPOCH: &str = "Selfheal-Epoch";
+
+/// Header with a number that grows with each configuration, also under one leader: a former one
+/// that is stored once more does not count. It is milliseconds, so that it also grows when the
+/// bucket was lost.
+const REVISION: &str = "Selfheal-Revision";
 
 /// First and last wait between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(25);
@@ -45,10 +52,17 @@ struct Stands {
     last: u64,
     /// Sequence of the active configuration; 0 when there is none.
     seq: u64,
-    /// Of the leader that wrote it.
-    epoch: u64,
+    /// Of the leader that wrote it, and its revision.
+    order: Order,
     /// Of the message that made it active.
     id: Option<String>,
+}
+
+/// Which of two configurations is the newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    epoch: u64,
+    revision: u64,
 }
 
 /// The active configuration.
@@ -115,16 +129,20 @@ impl ConfigStore {
                 // By a try of ours whose answer was lost.
                 return Ok(Some(stands.seq));
             }
-            if epoch < stands.epoch {
+            if epoch < stands.order.epoch {
                 return Ok(None);
             }
+            let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
+            let revision = now.max(stands.order.revision + 1).to_string();
             // Behind all of the bucket, as what is active has either of two keys.
             let mut message = PublishMessage::build()
                 .payload(value.clone())
                 .header(async_nats::header::NATS_MESSAGE_ID, id.as_str())
                 .header(EPOCH, epoch.to_string().as_str())
+                .header(REVISION, revision.as_str())
                 .expected_last_sequence(stands.last);
-            if let Some(signature) = self.core.keys.sign(key, epoch, &value) {
+            let signature = self.core.keys.sign_linked(key, epoch, &revision, &value);
+            if let Some(signature) = signature {
                 message = message.header(SIGNATURE, signature.as_str());
             }
             let fault = match publish::once(&self.core, key, message, deadline).await {
@@ -151,23 +169,61 @@ impl ConfigStore {
             let passing = |error: Cause| Unanswered::Passing(error);
             let stream = self.stream().await?;
             let info = stream.get_info().await.map_err(|error| passing(error.into()))?;
-            let mut stands = Stands { last: info.state.last_sequence, seq: 0, epoch: 0, id: None };
+            let (last, order) = (info.state.last_sequence, Order::default());
+            let mut stands = Stands { last, seq: 0, order, id: None };
             for key in [subjects.config_key(), subjects.config_manifest_key()] {
                 let found = match stream.get_last_raw_message_by_subject(&key).await {
                     Ok(found) => found,
                     Err(error) if is_nothing(&error) => continue,
                     Err(error) => return Err(passing(error.into())),
                 };
+                // What others have put there says nothing about who leads, and is written over.
+                let judged = judge(&self.core, &key, Some(&found.headers), &found.payload);
+                if let Ok(order) = judged {
+                    stands.order = stands.order.max(order);
+                }
                 if stands.seq < found.sequence {
-                    let header = |name: &str| found.headers.get(name).map(HeaderValue::as_str);
                     stands.seq = found.sequence;
-                    stands.epoch = header(EPOCH).and_then(|it| it.parse().ok()).unwrap_or(0);
-                    stands.id = header("Nats-Msg-Id").map(str::to_owned);
+                    let id = found.headers.get(async_nats::header::NATS_MESSAGE_ID);
+                    stands.id = id.map(|it| it.as_str().to_owned());
                 }
             }
             Ok(stands)
         })
         .await
+    }
+
+    /// Returns whether the configuration of this revision, as [`Self::put`] returned it, is still
+    /// the last that was written: somebody else may have stored a former one once more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not tell in time.
+    pub async fn is_last(&self, revision: u64) -> Result<bool, Error> {
+        Ok(self.stands().await?.seq == revision)
+    }
+
+    /// Returns the public key that the active configuration says it is signed with, as where
+    /// supervisors sign; `None` when it is not, or the broker does not tell within this time.
+    pub async fn signer(&self, within: Duration) -> Option<String> {
+        let stream = self.core.subjects.bucket_stream(BucketId::Config);
+        let keys = self.core.subjects.key(BucketId::Config, ">");
+        let mut log = LogReader::open(self.core.clone(), stream, keys, Start::LastPerSubject);
+        let deadline = Instant::now() + within;
+        let mut found = None;
+        loop {
+            match tokio::time::timeout_at(deadline, log.next()).await.ok()?.ok()? {
+                LogItem::Opened => {}
+                LogItem::CaughtUp => return found,
+                LogItem::Message(LogMessage { headers, .. }) => {
+                    // Parts and what others have put there name no leader.
+                    if let Some(headers) = headers.filter(|it| it.get(EPOCH).is_some()) {
+                        let signature = headers.get(SIGNATURE).map(|it| it.as_str().to_owned());
+                        found = signature.and_then(|it| Some(it.split_once(' ')?.0.to_owned()));
+                    }
+                }
+            }
+        }
     }
 
     /// Stores the parts that are not stored.
@@ -248,7 +304,7 @@ async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>, looked: one
     let stream = core.subjects.bucket_stream(BucketId::Config);
     let keys = core.subjects.key(BucketId::Config, ">");
     let mut log = LogReader::open(core.clone(), stream, keys, Start::LastPerSubject);
-    let mut shelf = Shelf::default();
+    let (mut shelf, mut newest) = (Shelf::default(), Order::default());
     // What is older than the newest must not be taken for it while the past is read.
     let mut is_caught_up = false;
     loop {
@@ -263,7 +319,7 @@ async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>, looked: one
                 is_caught_up = false;
             }
             Ok(LogItem::CaughtUp) => is_caught_up = true,
-            Ok(LogItem::Message(message)) => take(&core, &mut shelf, message),
+            Ok(LogItem::Message(message)) => take(&core, &mut shelf, &mut newest, message),
             Err(error) => {
                 debug!(%error, "the configuration can no longer be followed");
                 return;
@@ -289,22 +345,28 @@ async fn follow(core: Core, tx: watch::Sender<Option<(u64, Bytes)>>, looked: one
     }
 }
 
-/// Judges whether a supervisor has made this the active configuration. The broker's own answers
-/// may be led here, and name no leader.
+/// Judges whether a supervisor has made this the active configuration, and returns when. The
+/// broker's own answers may be led here, and name no leader. Older versions write no revision.
 fn judge(
     core: &Core,
     key: &str,
     headers: Option<&HeaderMap>,
     value: &[u8],
-) -> Result<(), Unbelieved> {
-    let epoch = headers.and_then(|it| it.get(EPOCH)).and_then(|it| it.as_str().parse().ok());
-    let epoch = epoch.ok_or(Unbelieved::NoAppend)?;
-    core.keys.judge(key, epoch, headers, value)
+) -> Result<Order, Unbelieved> {
+    let header = |name: &str| headers.and_then(|it| it.get(name)).map(HeaderValue::as_str);
+    let epoch = header(EPOCH).and_then(|it| it.parse().ok()).ok_or(Unbelieved::NoAppend)?;
+    let signature = header(SIGNATURE);
+    let Some(revision) = header(REVISION) else {
+        core.keys.judge_value(key, epoch, signature, value)?;
+        return Ok(Order { epoch, revision: 0 });
+    };
+    core.keys.judge_value(&linked(key, revision), epoch, signature, value)?;
+    Ok(Order { epoch, revision: revision.parse().ok().ok_or(Unbelieved::Invalid)? })
 }
 
 /// Takes a message of the bucket. That a key is deleted or emptied says nothing about what is to
 /// be watched: the configuration that is known stays.
-fn take(core: &Core, shelf: &mut Shelf, message: LogMessage) {
+fn take(core: &Core, shelf: &mut Shelf, newest: &mut Order, message: LogMessage) {
     let LogMessage { seq, subject, payload, headers, .. } = message;
     let subjects = &core.subjects;
     let part = subject.strip_prefix(&subjects.config_part_key(""));
@@ -318,9 +380,22 @@ fn take(core: &Core, shelf: &mut Shelf, message: LogMessage) {
         // Its name is the hash of its content, and the manifest is signed.
         return shelf.part(sha256, payload);
     }
-    if let Err(why) = judge(core, &subject, headers.as_ref(), &payload) {
-        warn!(key = subject, reason = %why, "a configuration that no supervisor has written is passed over, the former one stays");
-        return;
+    let is_news = || core.warned.fetch_max(seq, Ordering::Relaxed) < seq;
+    match judge(core, &subject, headers.as_ref(), &payload) {
+        // Without keys anybody may claim to be newer than all to come.
+        Ok(order) if core.keys.are_required() && order < *newest => {
+            if is_news() {
+                warn!(key = subject, ?order, newest = ?*newest, "a former configuration was stored once more and is passed over");
+            }
+            return;
+        }
+        Ok(order) => *newest = order,
+        Err(why) => {
+            if is_news() {
+                warn!(key = subject, reason = %why, "a configuration that no supervisor has written is passed over, the former one stays");
+            }
+            return;
+        }
     }
     if subject == subjects.config_key() {
         shelf.whole(seq, payload);

@@ -55,10 +55,11 @@ const SILENT_TRIES: u32 = 30;
 /// what no further try can change.
 pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     let subjects = Subjects::new(options.checked_prefix()?);
-    let keys = Keys::new(options.signing_key.as_deref(), &options.trusted_keys)?;
+    let keys = Keys::new(options.signing_key.as_deref(), &options.all_trusted_keys()?)?;
     let context = options.context.as_deref().map(NatsContext::read).transpose()?;
     let context = context.unwrap_or_default();
-    let servers = options::servers(nonempty(&context.url).unwrap_or(&options.url))?;
+    let urls = options.urls()?;
+    let servers = options::servers(nonempty(&context.url).unwrap_or(&urls))?;
     let link = Arc::new(Link::new());
     let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_LAST);
     let mut n_tries = 0_u32;
@@ -93,7 +94,8 @@ pub async fn connect(options: &BrokerOptions) -> Result<Bus, Error> {
     judge_version(&client)?;
     let js = jetstream_context(&client, &context);
     judge_account(&client, &js, &link).await?;
-    Ok(Bus::new(Core { client, js, link, subjects, sizing: Arc::default(), keys }))
+    let (sizing, warned, warned_token) = (Arc::default(), Arc::default(), Arc::default());
+    Ok(Bus::new(Core { client, js, link, subjects, sizing, keys, warned, warned_token }))
 }
 
 fn nonempty(text: &str) -> Option<&str> {

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -23,6 +23,11 @@ pub(crate) struct Core {
     pub(crate) subjects: Subjects,
     pub(crate) sizing: Arc<OnceLock<Sizing>>,
     pub(crate) keys: Keys,
+    /// The last message of the configuration's bucket that a warning was written about: several
+    /// follow it, and one warning is enough.
+    pub(crate) warned: Arc<AtomicU64>,
+    /// The same of the tokens' bucket.
+    pub(crate) warned_token: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Core {

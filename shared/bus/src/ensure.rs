@@ -350,13 +350,13 @@ fn refused(name: &str, told: jetstream::Error) -> Failure {
     ]
     .contains(&code)
     {
-        "the broker or the account has too little room: about 3.4 GiB of disk and 72 MiB of memory are reserved; raise max_file_store and max_memory_store, or the account's limits"
+        "the broker or the account has too little room: about 3.4 GiB of disk and 73 MiB of memory are reserved; raise max_file_store and max_memory_store, or the account's limits"
     } else if code == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
         || code == ErrorCode::CLUSTER_NO_PEERS
     {
         "the broker has fewer servers than copies were chosen: choose less with --replicas, or add servers"
     } else if code == ErrorCode::MAXIMUM_STREAMS_LIMIT {
-        "the account may have too few streams: thirteen are needed"
+        "the account may have too few streams: fourteen are needed"
     } else if code == ErrorCode::STREAM_SUBJECT_OVERLAP {
         "another stream takes our subjects: remove it, or choose another --prefix"
     } else if code == ErrorCode::STREAM_NAME_EXIST {

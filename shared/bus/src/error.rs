@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{claims, inbox::NotAccepted};
+use crate::{Unbelieved, claims, inbox::NotAccepted};
 
 /// An error of the client, told as a cause.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -25,7 +25,7 @@ pub enum Error {
         detail: String,
     },
     /// An option cannot be used.
-    #[error("cannot use the broker option {option}: {reason}")]
+    #[error("the option --{option} is refused: {reason}")]
     Option {
         /// Which.
         option: &'static str,
@@ -140,6 +140,15 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// It is there, and no supervisor has written it.
+    #[error("{what} is not believed")]
+    NotBelieved {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: Unbelieved,
+    },
     /// The client failed.
     #[error("cannot {what}")]
     Client {
@@ -182,6 +191,9 @@ impl Error {
             Self::NoAnswer { .. } | Self::NoResponder { .. } => {
                 Some("see who is there with `selfheal status` or `nats micro ls`")
             }
+            Self::NotBelieved { .. } => Some(
+                "see who may write on the broker, and whether --trusted-keys names the keys of all supervisors",
+            ),
             Self::Refused { .. } | Self::Unreadable { .. } | Self::Client { .. } => None,
         }
     }

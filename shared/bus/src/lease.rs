@@ -33,7 +33,7 @@ use crate::{
     link::{Backoff, CONNECTION_LOST},
     publish::{self, Fault},
     signing::SIGNATURE,
-    topology::{BucketId, LEASE_RENEWAL, LEASE_TTL},
+    topology::{BucketId, LEASE_RENEWAL, LEASE_SILENCE, LEASE_TTL},
     vigil::{Deposed, Vacancy, Vigil},
 };
 
@@ -45,11 +45,15 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_millis(500);
 const RETRY_FIRST: Duration = Duration::from_millis(25);
 const RETRY_LAST: Duration = Duration::from_millis(500);
 
+/// In place of the number of a renewal, when the lease is given back: the mark of that is a header,
+/// which no signature covers.
+const GIVEN_BACK: u64 = u64::MAX;
+
 /// What stands in the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
     /// The data directory's node.
-    node: String,
+    pub(crate) node: String,
     /// Random; tells one's own entry after an answer was lost.
     id: String,
     pub(crate) epoch: u64,
@@ -115,7 +119,8 @@ impl Lease {
         if timeout(RENEWAL_TIMEOUT, self.renewal).await.is_err() || self.lost.is_cancelled() {
             return;
         }
-        let Ok((payload, mut headers)) = signed(&self.core, &self.holder) else { return };
+        let holder = Holder { n: GIVEN_BACK, ..self.holder.clone() };
+        let Ok((payload, mut headers)) = signed(&self.core, &holder) else { return };
         headers.insert("KV-Operation", "DEL");
         let seq = *self.seq.borrow();
         let message = PublishMessage::build()
@@ -138,6 +143,7 @@ pub(crate) async fn lead(
     deposed: &Deposed,
 ) -> Result<Lease, Error> {
     let mut vigil: Option<Vigil> = None;
+    let mut former = Former::default();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
     loop {
         let (seq, before) = match look(&core).await {
@@ -160,6 +166,10 @@ pub(crate) async fn lead(
                 continue;
             }
         };
+        if former.leads(&core, node).await {
+            sleep(LEASE_RENEWAL).await;
+            continue;
+        }
         let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
         let holder = Holder {
             node: node.to_owned(),
@@ -185,6 +195,37 @@ pub(crate) async fn lead(
     }
 }
 
+/// A leader of an older version, which has its lease in the bucket of the members. It leads as
+/// long as it renews it, so that supervisors can be upgraded one after the other.
+#[derive(Debug, Default)]
+struct Former {
+    /// The last renewal, and when it was seen first.
+    seen: Option<((u64, u64), Instant)>,
+}
+
+impl Former {
+    async fn leads(&mut self, core: &Core, node: &str) -> bool {
+        let key = core.subjects.former_leader_key();
+        let Ok(Found::Held(seq, held)) = look_at(core, BucketId::Members, &key).await else {
+            return false;
+        };
+        // The caller holds the lock of the data directory: who has the same node is dead.
+        if held.node == node {
+            return false;
+        }
+        let is_signed = core.keys.are_required();
+        let renewal = if is_signed { (held.epoch, held.n) } else { (seq, 0) };
+        match self.seen {
+            // One that is stored once more is no sign of life.
+            Some((last, at)) if renewal <= last => at.elapsed() < LEASE_SILENCE,
+            Some(_) | None => {
+                self.seen = Some((renewal, Instant::now()));
+                true
+            }
+        }
+    }
+}
+
 /// Tells whether a message of a bucket marks the end of a key.
 pub(crate) fn is_mark(headers: Option<&HeaderMap>) -> bool {
     headers.is_some_and(|headers| {
@@ -194,16 +235,20 @@ pub(crate) fn is_mark(headers: Option<&HeaderMap>) -> bool {
 
 /// Looks at the key by way of the stream's leader: a copy may lag behind.
 pub(crate) async fn look(core: &Core) -> Result<Found, Error> {
-    let seen = core.link.while_it_lasts(try_look(core)).await;
+    look_at(core, BucketId::Lease, &core.subjects.leader_key()).await
+}
+
+async fn look_at(core: &Core, bucket: BucketId, key: &str) -> Result<Found, Error> {
+    let seen = core.link.while_it_lasts(try_look(core, bucket, key)).await;
     seen.unwrap_or_else(|| Err(Error::client("look at the lease", CONNECTION_LOST)))
 }
 
-async fn try_look(core: &Core) -> Result<Found, Error> {
+async fn try_look(core: &Core, bucket: BucketId, key: &str) -> Result<Found, Error> {
     let failed = |error: crate::error::Cause| Error::client("look at the lease", error);
-    let name = core.subjects.bucket_stream(BucketId::Members);
+    let name = core.subjects.bucket_stream(bucket);
     let stream = core.js.get_stream_no_info(name).await.map_err(|e| failed(e.into()))?;
-    match stream.get_last_raw_message_by_subject(&core.subjects.leader_key()).await {
-        Ok(message) => Ok(read(core, message.sequence, &message.headers, &message.payload)),
+    match stream.get_last_raw_message_by_subject(key).await {
+        Ok(message) => Ok(read(core, key, message.sequence, &message.headers, &message.payload)),
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(Found::Free(0)),
             LastRawMessageErrorKind::JetStream(told) => match told.error_code() {
@@ -219,18 +264,17 @@ async fn try_look(core: &Core) -> Result<Found, Error> {
 }
 
 /// Reads what stands in the key.
-pub(crate) fn read(core: &Core, seq: u64, headers: &HeaderMap, payload: &[u8]) -> Found {
+pub(crate) fn read(core: &Core, key: &str, seq: u64, headers: &HeaderMap, payload: &[u8]) -> Found {
     let is_mark = is_mark(Some(headers));
     // With keys only a leader that gives it back ends it. What the broker writes when its time
     // is over, others can write, too: whoever waits finds the leader silent long before.
     if is_mark && !core.keys.are_required() {
         return Found::Free(seq);
     }
-    let key = core.subjects.leader_key();
     let Ok(holder) = serde_json::from_slice::<Holder>(payload) else { return Found::Foreign };
-    match core.keys.judge(&key, holder.epoch, Some(headers), payload) {
+    match core.keys.judge(key, holder.epoch, Some(headers), payload) {
         Err(_) => Found::Foreign,
-        Ok(()) if is_mark => Found::Free(seq),
+        Ok(()) if is_mark && holder.n == GIVEN_BACK => Found::Free(seq),
         Ok(()) => Found::Held(seq, holder),
     }
 }

@@ -1,29 +1,34 @@
 //! The ledger: decisions, appended by one leader at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     jetstream::{
         ErrorCode,
         message::{PublishMessage, StreamMessage},
-        stream::{LastRawMessageErrorKind, Stream},
+        stream::{LastRawMessageError, LastRawMessageErrorKind, Stream},
     },
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::debug;
 
 use crate::{
     Error, StreamState, Unbelieved,
-    core::Core,
+    core::{Core, utc},
     ensure,
     error::Cause,
     link::{Backoff, CONNECTION_LOST},
     log::{LogItem, LogMessage, LogReader, Start},
     publish::{self, Fault, GIVE_UP},
-    signing::SIGNATURE,
+    signing::{PREVIOUS, SIGNATURE},
     state,
     topology::{LEDGER_BYTES_MAX, StreamId},
 };
@@ -35,8 +40,44 @@ const APPEND_ID: &str = "Selfheal-Append";
 const RETRY_FIRST: Duration = Duration::from_millis(25);
 const RETRY_LAST: Duration = Duration::from_millis(500);
 
+/// Messages before an append that are looked at for the last one of a supervisor.
+const LOOK_BACK: u64 = 100;
+
+/// Foreign messages that an append passes over at one time.
+const PASSED_MAX: u64 = 64;
+
 /// Held while an append of this process is under way: two would not fence each other.
-pub(crate) type InFlight = Arc<Mutex<()>>;
+pub(crate) type InFlight = Arc<Alone>;
+
+/// What all appends of a process share.
+#[derive(Debug, Default)]
+pub(crate) struct Alone {
+    lock: Mutex<()>,
+    /// The last message of a supervisor that this process has read or written.
+    tail: SyncMutex<Option<Tail>>,
+}
+
+/// A message, and its hash.
+#[derive(Clone, Debug)]
+struct Tail {
+    seq: u64,
+    hash: String,
+}
+
+impl Alone {
+    fn tail(&self) -> Option<Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ends_with(&self, seq: u64, hash: String) {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tail { seq, hash });
+    }
+}
+
+/// Returns the SHA-256 of a message, as the next one names it.
+fn hash_of(payload: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(payload))
+}
 
 /// The decisions.
 #[derive(Clone, Debug)]
@@ -94,6 +135,9 @@ pub struct LedgerMessage {
     pub at: DateTime<Utc>,
     /// As it was appended.
     pub payload: Bytes,
+    /// Whether its writer has named another message before it than the one that was read: that one
+    /// was removed or replaced.
+    pub is_cut_off: bool,
 }
 
 /// A message in the ledger that no supervisor has written. It decides nothing.
@@ -103,6 +147,8 @@ pub struct ForeignMessage {
     pub seq: u64,
     /// When the broker stored it.
     pub at: DateTime<Utc>,
+    /// The subject under which it was stored: that of a copy tells where it was copied from.
+    pub subject: String,
     /// How it is known to be foreign.
     pub why: Unbelieved,
     /// Its size, in bytes.
@@ -126,6 +172,9 @@ pub struct LedgerReader {
     core: Core,
     log: LogReader,
     caught_up: bool,
+    in_flight: InFlight,
+    /// The hash of the last message of a supervisor.
+    previous: Option<String>,
 }
 
 /// What stands in the place that an append wanted.
@@ -197,7 +246,7 @@ impl Ledger {
                 bytes_max: LEDGER_BYTES_MAX,
             });
         }
-        let _alone = self.in_flight.lock().await;
+        let _alone = self.in_flight.lock.lock().await;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let subject = self.core.subjects.ledger();
         let mut map = HeaderMap::new();
@@ -205,9 +254,11 @@ impl Ledger {
             map.insert(name, value);
         }
         map.insert(APPEND_ID, id.as_str());
-        if let Some(signature) = self.core.keys.sign(&subject, expected_last + 1, &payload) {
-            map.insert(SIGNATURE, signature.as_str());
-        }
+        self.sign(&mut map, &subject, expected_last, &payload).await;
+        let stored = |seq| {
+            self.in_flight.ends_with(seq, hash_of(&payload));
+            Ok(seq)
+        };
         let deadline = Instant::now() + GIVE_UP;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         let mut in_doubt = false;
@@ -217,7 +268,7 @@ impl Ledger {
                 .headers(map.clone())
                 .expected_last_sequence(expected_last);
             let fault = match publish::once(&self.core, &subject, message, deadline).await {
-                Ok(ack) => return Ok(ack.sequence),
+                Ok(ack) => return stored(ack.sequence),
                 Err(fault) => fault,
             };
             match &fault {
@@ -240,7 +291,7 @@ impl Ledger {
             }
             debug!(%fault, expected_last, "an append was not acknowledged, looking for it");
             match self.settle(expected_last, &id, deadline).await {
-                Ok(Place::Ours(seq)) => return Ok(seq),
+                Ok(Place::Ours(seq)) => return stored(seq),
                 Ok(Place::Another) => {
                     return Err(AppendError::Fenced { expected: expected_last });
                 }
@@ -257,6 +308,83 @@ impl Ledger {
         }
     }
 
+    /// Signs what is to stand behind `expected_last`, and with it the message before.
+    async fn sign(&self, map: &mut HeaderMap, subject: &str, expected_last: u64, payload: &[u8]) {
+        let (keys, seq) = (&self.core.keys, expected_last + 1);
+        if !keys.signs() {
+            return;
+        }
+        let previous = self.previous(expected_last).await;
+        let signature = match &previous {
+            Some(previous) => keys.sign_linked(subject, seq, previous, payload),
+            None => keys.sign(subject, seq, payload),
+        };
+        if let Some(previous) = previous {
+            map.insert(PREVIOUS, previous.as_str());
+        }
+        if let Some(signature) = signature {
+            map.insert(SIGNATURE, signature.as_str());
+        }
+    }
+
+    /// Returns the hash of the last message of a supervisor up to `last`; `None` when there is
+    /// none, or the broker does not tell: then the next one is bound to its place alone.
+    async fn previous(&self, last: u64) -> Option<String> {
+        let known = self.in_flight.tail().filter(|it| it.seq <= last);
+        let stop = known.as_ref().map_or(0, |it| it.seq).max(last.saturating_sub(LOOK_BACK));
+        for seq in (stop + 1..=last).rev() {
+            match self.stored(seq).await {
+                Ok(Some(message)) if self.judge(&message).is_ok() => {
+                    return Some(hash_of(&message.payload));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    debug!(%error, seq, "the message before an append is not known");
+                    return None;
+                }
+            }
+        }
+        known.map(|it| it.hash)
+    }
+
+    /// Returns what somebody else has put behind `after`, when nothing of a supervisor is there:
+    /// an append may go on behind it. `None` when another supervisor has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Client`] when the broker does not tell.
+    pub async fn foreign_behind(&self, after: u64) -> Result<Option<Vec<ForeignMessage>>, Error> {
+        let failed = |error: Cause| Error::client("look what stands in the ledger", error);
+        let mut found = Vec::new();
+        for seq in after + 1..=after + PASSED_MAX {
+            let Some(message) = self.stored(seq).await.map_err(failed)? else { break };
+            let Err(why) = self.judge(&message) else { return Ok(None) };
+            let at = utc(message.time);
+            let (subject, bytes) = (message.subject.to_string(), message.payload.len());
+            found.push(ForeignMessage { seq, at, subject, why, bytes });
+        }
+        Ok(Some(found).filter(|it| !it.is_empty()))
+    }
+
+    fn judge(&self, message: &StreamMessage) -> Result<(), Unbelieved> {
+        judge(&self.core, message.sequence, Some(&message.headers), &message.payload)
+    }
+
+    /// Returns a message, if there is one.
+    async fn stored(&self, seq: u64) -> Result<Option<StreamMessage>, Cause> {
+        let name = self.core.subjects.stream(StreamId::Ledger);
+        let look = async {
+            let stream: Stream<()> = self.core.js.get_stream_no_info(name).await?;
+            match stream.get_raw_message(seq).await {
+                Ok(message) => Ok(Some(message)),
+                Err(error) if is_nothing(&error) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        let seen = self.core.link.while_it_lasts(look).await;
+        seen.unwrap_or_else(|| Err(CONNECTION_LOST.into()))
+    }
+
     /// Looks up what stands behind `expected_last`, as long as the deadline allows.
     async fn settle(
         &self,
@@ -269,8 +397,7 @@ impl Ledger {
             if !self.core.link.connected_by(deadline).await {
                 return Err("no connection".into());
             }
-            let place = self.core.link.while_it_lasts(self.place(expected_last + 1, id)).await;
-            match place.unwrap_or_else(|| Err(CONNECTION_LOST.into())) {
+            match self.place(expected_last + 1, id).await {
                 Ok(place) => return Ok(place),
                 Err(error) if deadline <= Instant::now() => return Err(error),
                 Err(_) => backoff.wait().await,
@@ -279,23 +406,11 @@ impl Ledger {
     }
 
     async fn place(&self, seq: u64, id: &str) -> Result<Place, Cause> {
-        let name = self.core.subjects.stream(StreamId::Ledger);
-        let stream: Stream<()> = self.core.js.get_stream_no_info(name).await?;
-        match stream.get_raw_message(seq).await {
-            Ok(message) if is_ours(&message, id) => Ok(Place::Ours(seq)),
-            Ok(_) => Ok(Place::Another),
-            Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(Place::Free),
-                LastRawMessageErrorKind::JetStream(told)
-                    if told.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
-                {
-                    Ok(Place::Free)
-                }
-                LastRawMessageErrorKind::JetStream(_)
-                | LastRawMessageErrorKind::InvalidSubject
-                | LastRawMessageErrorKind::Other => Err(error.into()),
-            },
-        }
+        Ok(match self.stored(seq).await? {
+            Some(message) if is_ours(&message, id) => Place::Ours(seq),
+            Some(_) => Place::Another,
+            None => Place::Free,
+        })
     }
 
     /// Reads from behind `after`: first all that is stored, then what comes.
@@ -303,8 +418,32 @@ impl Ledger {
     pub fn read(&self, after: u64) -> LedgerReader {
         let stream = self.core.subjects.stream(StreamId::Ledger);
         let log = LogReader::open(self.core.clone(), stream, String::new(), Start::After(after));
-        LedgerReader { core: self.core.clone(), log, caught_up: false }
+        let in_flight = Arc::clone(&self.in_flight);
+        LedgerReader { core: self.core.clone(), log, caught_up: false, in_flight, previous: None }
     }
+}
+
+fn is_nothing(error: &LastRawMessageError) -> bool {
+    match error.kind() {
+        LastRawMessageErrorKind::NoMessageFound => true,
+        LastRawMessageErrorKind::JetStream(told) => {
+            told.error_code() == ErrorCode::NO_MESSAGE_FOUND
+        }
+        LastRawMessageErrorKind::InvalidSubject | LastRawMessageErrorKind::Other => false,
+    }
+}
+
+/// Judges whether a supervisor has appended a message. Each append has its name, an answer of the
+/// broker that was led here has none.
+fn judge(
+    core: &Core,
+    seq: u64,
+    headers: Option<&HeaderMap>,
+    payload: &[u8],
+) -> Result<(), Unbelieved> {
+    core.keys.judge(&core.subjects.ledger(), seq, headers, payload)?;
+    let is_append = headers.is_some_and(|it| it.get(APPEND_ID).is_some());
+    if is_append { Ok(()) } else { Err(Unbelieved::NoAppend) }
 }
 
 fn is_ours(message: &StreamMessage, id: &str) -> bool {
@@ -353,18 +492,20 @@ impl LedgerReader {
         }
     }
 
-    fn judged(&self, message: LogMessage) -> LedgerItem {
-        let LogMessage { seq, at, subject: _, headers, payload } = message;
-        let subject = self.core.subjects.ledger();
-        // Each append has its name, an answer of the broker that was led here has none.
-        let is_append = headers.as_ref().is_some_and(|it| it.get(APPEND_ID).is_some());
-        let judged = match self.core.keys.judge(&subject, seq, headers.as_ref(), &payload) {
-            Ok(()) if !is_append => Err(Unbelieved::NoAppend),
-            judged => judged,
-        };
-        match judged {
-            Ok(()) => LedgerItem::Message(LedgerMessage { seq, at, payload }),
-            Err(why) => LedgerItem::Foreign(ForeignMessage { seq, at, why, bytes: payload.len() }),
+    fn judged(&mut self, message: LogMessage) -> LedgerItem {
+        let LogMessage { seq, at, subject, headers, payload } = message;
+        if let Err(why) = judge(&self.core, seq, headers.as_ref(), &payload) {
+            let bytes = payload.len();
+            return LedgerItem::Foreign(ForeignMessage { seq, at, subject, why, bytes });
         }
+        let named = headers.as_ref().and_then(|it| it.get(PREVIOUS)).map(HeaderValue::as_str);
+        // The first one that is read may follow what a snapshot covers.
+        let is_cut_off = named.zip(self.previous.as_deref()).is_some_and(|(a, b)| a != b);
+        if self.core.keys.signs() {
+            let hash = hash_of(&payload);
+            self.in_flight.ends_with(seq, hash.clone());
+            self.previous = Some(hash);
+        }
+        LedgerItem::Message(LedgerMessage { seq, at, payload, is_cut_off })
     }
 }

@@ -46,6 +46,7 @@ mod lease;
 mod ledger;
 mod link;
 mod log;
+pub mod log_chain;
 mod members;
 mod micro;
 mod nats_context;

@@ -58,6 +58,8 @@ pub(crate) enum Start {
     /// At the last message of each subject; after an interruption all of them again,
     /// since a stream in memory begins with 1 when it is made anew.
     LastPerSubject,
+    /// At the first message that is kept; after an interruption all of them again.
+    All,
 }
 
 /// A message of a log.
@@ -73,7 +75,7 @@ pub(crate) struct LogMessage {
 /// What a reader hears.
 #[derive(Debug)]
 pub(crate) enum LogItem {
-    /// A consumer stands; with [`Start::LastPerSubject`], what follows is everything again.
+    /// A consumer stands; but with [`Start::After`], what follows is everything again.
     Opened,
     /// The next message.
     Message(LogMessage),
@@ -288,6 +290,7 @@ impl Pump {
                 DeliverPolicy::ByStartSequence { start_sequence: last + 1 }
             }
             Start::LastPerSubject => DeliverPolicy::LastPerSubject,
+            Start::All => DeliverPolicy::All,
         };
         let config = pull::Config {
             name: Some(format!("log-{}", uuid::Uuid::new_v4().simple())),

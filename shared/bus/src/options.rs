@@ -1,6 +1,6 @@
 //! How to reach the broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_nats::ServerAddr;
 
@@ -11,6 +11,8 @@ use crate::{Error, topology::PREFIX_DEFAULT};
 pub struct BrokerOptions {
     /// One or several URLs, parted by commas. May hold user and password.
     pub url: String,
+    /// A file with them, which goes before [`Self::url`]: a password is in no environment then.
+    pub url_file: Option<PathBuf>,
     /// A file with a JWT and its seed, as `nsc` writes it.
     pub creds: Option<PathBuf>,
     /// A context of the `nats` command line, by name, or the path of its file. What it
@@ -36,12 +38,15 @@ pub struct BrokerOptions {
     pub signing_key: Option<PathBuf>,
     /// Public keys of the supervisors. With any, only what they have signed counts.
     pub trusted_keys: Vec<String>,
+    /// A file with more of them, parted by commas or white space.
+    pub trusted_keys_file: Option<PathBuf>,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
+            url_file: None,
             creds: None,
             context: None,
             nkey: None,
@@ -53,6 +58,7 @@ impl Default for BrokerOptions {
             inbox_prefix: None,
             signing_key: None,
             trusted_keys: Vec::new(),
+            trusted_keys_file: None,
         }
     }
 }
@@ -80,6 +86,39 @@ impl BrokerOptions {
         Ok(&self.prefix)
     }
 
+    /// Returns the URLs, from the file if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`], when the file cannot be read.
+    pub(crate) fn urls(&self) -> Result<String, Error> {
+        self.url_file.as_deref().map_or_else(
+            || Ok(self.url.clone()),
+            |file| Ok(read("nats-url-file", file)?.trim().to_owned()),
+        )
+    }
+
+    /// Returns the public keys of the supervisors, those in the file too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`], when the file cannot be read or holds none.
+    pub fn all_trusted_keys(&self) -> Result<Vec<String>, Error> {
+        const OPTION: &str = "trusted-keys-file";
+        let mut keys = self.trusted_keys.clone();
+        let Some(file) = self.trusted_keys_file.as_deref() else { return Ok(keys) };
+        let text = read(OPTION, file)?;
+        let is_between = |c: char| c == ',' || c.is_whitespace();
+        let n_given = keys.len();
+        keys.extend(text.split(is_between).filter(|it| !it.is_empty()).map(str::to_owned));
+        if keys.len() == n_given {
+            // Without keys everything would be believed.
+            let reason = format!("{} holds no key", file.display());
+            return Err(Error::Option { option: OPTION, reason });
+        }
+        Ok(keys)
+    }
+
     pub(crate) fn inbox_prefix(&self) -> Result<String, Error> {
         let Some(chosen) = &self.inbox_prefix else {
             let kind = self.name.strip_prefix("selfheal-").unwrap_or(&self.name);
@@ -102,6 +141,11 @@ impl BrokerOptions {
         }
         Ok(chosen.clone())
     }
+}
+
+fn read(option: &'static str, file: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Error::Option { option, reason: format!("{}: {error}", file.display()) })
 }
 
 /// Reads a list of URLs. The client ignores what stands before the `@`, so it is taken here.
@@ -167,6 +211,30 @@ mod tests {
         let urls: Vec<_> = found.addresses.iter().map(ServerAddr::as_url_str).collect();
         assert_eq!(urls, ["nats://host:4333", "nats://other"]);
         assert_eq!(found.addresses[1].port(), 4222);
+    }
+
+    #[test]
+    fn urls_and_keys_may_come_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let options = BrokerOptions {
+            url_file: file("url", "nats://me:secret@host\n"),
+            trusted_keys: vec!["A".to_owned()],
+            trusted_keys_file: file("keys", "B,C\nD\n"),
+            ..BrokerOptions::default()
+        };
+        assert_eq!(options.urls().unwrap(), "nats://me:secret@host");
+        assert_eq!(options.all_trusted_keys().unwrap(), ["A", "B", "C", "D"]);
+        let empty = file("empty", " \n");
+        let options = BrokerOptions { trusted_keys_file: empty, ..BrokerOptions::default() };
+        assert!(options.all_trusted_keys().unwrap_err().to_string().contains("no key"));
+        let gone = Some(dir.path().join("gone"));
+        let options = BrokerOptions { url_file: gone, ..BrokerOptions::default() };
+        assert!(options.urls().unwrap_err().to_string().contains("gone"));
     }
 
     #[test]

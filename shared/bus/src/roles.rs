@@ -4,7 +4,7 @@ use domain::wire::{InputKind, WorkKind};
 
 use crate::{
     Subjects,
-    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX, STREAMS, StreamId, TOKEN_KEY_PREFIX},
+    topology::{BucketId, MEMBER_KEY_PREFIX, STREAMS, StreamId, TOKEN_KEY_PREFIX},
 };
 
 /// A kind of user of the broker.
@@ -137,9 +137,13 @@ impl Role {
                 for spec in &STREAMS {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.stream(spec.id)));
                 }
-                for id in [BucketId::Config, BucketId::Snapshots, BucketId::Tokens] {
+                for id in [BucketId::Config, BucketId::Snapshots, BucketId::Tokens, BucketId::Lease]
+                {
                     may.publish.push(format!("$JS.API.STREAM.INFO.{}", names.bucket_stream(id)));
                 }
+                // Who has the lease.
+                let lease = names.bucket_stream(BucketId::Lease);
+                may.publish.push(format!("$JS.API.STREAM.MSG.GET.{lease}"));
                 for kind in WorkKind::ALL {
                     let work = names.stream(StreamId::Work(kind));
                     may.publish.push(format!("$JS.API.CONSUMER.LIST.{work}"));
@@ -165,7 +169,9 @@ fn supervisor(names: &Subjects, may: &mut Permissions) {
         names.over(),
         names.key(BucketId::Config, ">"),
         names.key(BucketId::Snapshots, ">"),
-        names.key(BucketId::Members, LEADER_KEY),
+        names.leader_key(),
+        // Of supervisors of an older version, while they are upgraded one after the other.
+        names.former_leader_key(),
         names.key(BucketId::Members, &format!("{MEMBER_KEY_PREFIX}.*")),
         "$JS.API.>".to_owned(),
         // One asks the others who leads.

@@ -6,11 +6,12 @@
 //!
 //! A signature is one by Ed25519 over these bytes: `selfheal/1`, the subject, the sequence in
 //! decimal, each followed by a line feed, then the payload. The sequence binds it to one place:
-//! a message that is stored again elsewhere is not valid there.
+//! a message that is stored again elsewhere is not valid there. In the ledger the SHA-256 of the
+//! message before stands behind the subject, so nothing can be taken out in between.
 
 use std::{fmt, path::Path, sync::Arc};
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::{KeyPair, KeyPairType};
 
@@ -18,6 +19,9 @@ use crate::Error;
 
 /// Names the key, and holds the signature, parted by a blank.
 pub(crate) const SIGNATURE: &str = "Selfheal-Signature";
+
+/// Names the SHA-256 of the message of the ledger before.
+pub(crate) const PREVIOUS: &str = "Selfheal-Previous";
 
 /// In place of a sequence, for what may stand anywhere: it holds what keeps it from being done
 /// twice or too late.
@@ -97,6 +101,12 @@ impl Keys {
         !self.trusted.is_empty()
     }
 
+    /// Returns whether we sign.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Returns the header's value for a message, if we sign.
     pub(crate) fn sign(&self, subject: &str, seq: u64, payload: &[u8]) -> Option<String> {
         let own = self.own.as_ref()?;
@@ -104,7 +114,19 @@ impl Keys {
         Some(format!("{} {}", own.public_key(), URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// Judges a message that stands at `seq`.
+    /// Returns the header's value for a message that follows another, whose hash is given.
+    pub(crate) fn sign_linked(
+        &self,
+        subject: &str,
+        seq: u64,
+        previous: &str,
+        payload: &[u8],
+    ) -> Option<String> {
+        self.sign(&linked(subject, previous), seq, payload)
+    }
+
+    /// Judges a message that stands at `seq`. One that names the message before it has signed
+    /// this, too.
     ///
     /// # Errors
     ///
@@ -116,11 +138,31 @@ impl Keys {
         headers: Option<&HeaderMap>,
         payload: &[u8],
     ) -> Result<(), Unbelieved> {
+        let header = |name: &str| headers.and_then(|it| it.get(name)).map(HeaderValue::as_str);
+        let value = header(SIGNATURE);
+        match header(PREVIOUS) {
+            Some(before) => self.judge_value(&linked(subject, before), seq, value, payload),
+            None => self.judge_value(subject, seq, value, payload),
+        }
+    }
+
+    /// Judges the value of the header.
+    ///
+    /// # Errors
+    ///
+    /// [`Unbelieved`].
+    pub(crate) fn judge_value(
+        &self,
+        subject: &str,
+        seq: u64,
+        value: Option<&str>,
+        payload: &[u8],
+    ) -> Result<(), Unbelieved> {
         if !self.are_required() {
             return Ok(());
         }
-        let value = headers.and_then(|it| it.get(SIGNATURE)).ok_or(Unbelieved::Unsigned)?;
-        let (name, signature) = value.as_str().split_once(' ').ok_or(Unbelieved::Invalid)?;
+        let value = value.ok_or(Unbelieved::Unsigned)?;
+        let (name, signature) = value.split_once(' ').ok_or(Unbelieved::Invalid)?;
         let trusted = self.trusted.iter().find(|it| it.name == name);
         let Some(trusted) = trusted else { return Err(Unbelieved::Stranger(shown(name))) };
         // Why it is not valid is no matter: what is forged says nothing.
@@ -128,6 +170,12 @@ impl Keys {
         let judged = trusted.key.verify(&signed(subject, seq, payload), &signature);
         judged.ok().ok_or(Unbelieved::Invalid)
     }
+}
+
+/// What stands in place of the subject when something besides the place is signed, such as the
+/// message before. No subject has a line feed, so it cannot be taken for one.
+pub(crate) fn linked(subject: &str, previous: &str) -> String {
+    format!("{subject}\n{previous}")
 }
 
 /// Makes a new key: its seed, which is a secret, and its public key.

@@ -20,10 +20,11 @@ use chrono::Utc;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tracing::warn;
 
 pub use self::{read::SnapshotReader, write::SnapshotWriter};
 use crate::{
-    Error,
+    Error, Unbelieved,
     asking::{Unanswered, until_answered},
     core::Core,
     error::Cause,
@@ -76,7 +77,8 @@ impl Snapshots {
         SnapshotWriter::new(self.core.clone(), seq)
     }
 
-    /// Returns what the snapshots cover, the newest first.
+    /// Returns what the snapshots cover, the newest first. Where supervisors sign, those that one of
+    /// them has written.
     ///
     /// # Errors
     ///
@@ -91,17 +93,33 @@ impl Snapshots {
         let mut seqs: Vec<u64> =
             subjects.iter().filter_map(|subject| name(subject)?.parse().ok()).collect();
         seqs.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(seqs)
+        if !self.core.keys.are_required() {
+            return Ok(seqs);
+        }
+        // The ledger is forgotten behind them: one that somebody else made stands for nothing.
+        let mut believed = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            match signed_record(&self.core, seq).await? {
+                Some((_, Ok(()))) => believed.push(seq),
+                Some((_, Err(why))) => {
+                    warn!(snapshot = seq, reason = %why, "a snapshot that no supervisor has written is passed over");
+                }
+                None => {}
+            }
+        }
+        Ok(believed)
     }
 
     /// Opens a snapshot. What it returns before it ends must not be trusted until then.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreadable`] when there is none of this sequence.
+    /// [`Error::Unreadable`] when there is none of this sequence, [`Error::NotBelieved`] when no
+    /// supervisor has written it.
     pub async fn read(&self, seq: u64) -> Result<SnapshotReader, Error> {
-        match record(&self.core, seq).await? {
-            Some(record) => Ok(SnapshotReader::new(self.core.clone(), record)),
+        match signed_record(&self.core, seq).await? {
+            Some((record, Ok(()))) => Ok(SnapshotReader::new(self.core.clone(), record)),
+            Some((_, Err(source))) => Err(Error::NotBelieved { what: "the snapshot", source }),
             None => Err(unreadable(format!("there is none of {seq}"))),
         }
     }
@@ -207,15 +225,26 @@ async fn purge(core: &Core, subject: &str) -> Result<(), Error> {
     .await
 }
 
-/// Asks the stream's leader, never a copy of it, which may lag behind.
+/// Returns the record, whoever has written it.
 async fn record(core: &Core, seq: u64) -> Result<Option<Record>, Error> {
+    Ok(signed_record(core, seq).await?.map(|(record, _)| record))
+}
+
+/// Returns the record, and whether a supervisor has written it: it holds the digest of all parts.
+/// Asks the stream's leader, never a copy of it, which may lag behind.
+async fn signed_record(
+    core: &Core,
+    seq: u64,
+) -> Result<Option<(Record, Result<(), Unbelieved>)>, Error> {
     let subject = record_subject(core, seq);
     until_answered(core, "look for a snapshot", || async {
         match stream(core).await?.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => {
                 let record: Result<Record, _> = serde_json::from_slice(&message.payload);
                 let record = record.map_err(|error| Unanswered::Final(error.into()))?;
-                Ok(Some(record).filter(|record| !record.deleted))
+                let judged =
+                    core.keys.judge(&subject, seq, Some(&message.headers), &message.payload);
+                Ok(Some((record, judged)).filter(|(record, _)| !record.deleted))
             }
             Err(error) if is_nothing(&error) => Ok(None),
             Err(error) => Err(Unanswered::Passing(error.into())),

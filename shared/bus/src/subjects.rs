@@ -241,6 +241,11 @@ impl Subjects {
     /// Returns the subject of the leader's lease.
     #[must_use]
     pub fn leader_key(&self) -> String {
+        self.key(BucketId::Lease, LEADER_KEY)
+    }
+
+    /// Returns where older versions have the leader's lease.
+    pub(crate) fn former_leader_key(&self) -> String {
         self.key(BucketId::Members, LEADER_KEY)
     }
 
@@ -372,7 +377,7 @@ mod tests {
         let names = Subjects::new("acme");
         assert_eq!(names.stream(StreamId::Inbox), "ACME_INBOX");
         assert_eq!(names.bucket(BucketId::Members), "acme_members");
-        assert_eq!(names.leader_key(), "$KV.acme_members.leader");
+        assert_eq!(names.leader_key(), "$KV.acme_lease.leader");
         assert_eq!(names.query_what("acme.query.incidents"), Some("incidents"));
     }
 }

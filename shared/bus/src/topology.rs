@@ -66,7 +66,7 @@ pub const REPUBLISH: Duration = Duration::from_secs(30);
 /// one has published, and publishes all of it within two intervals.
 const WORK_REMEMBERED: Duration = Duration::from_secs(2 * REPUBLISH.as_secs());
 
-/// Key of the leader's lease in the bucket `members`.
+/// Key of the leader's lease in the bucket `lease`; older versions had it in the bucket `members`.
 pub const LEADER_KEY: &str = "leader";
 
 /// Keys of living members start with this, so that permissions can tell them from the lease.
@@ -128,7 +128,9 @@ pub enum BucketId {
     Snapshots,
     /// What is kept of the tokens of the gateway's callers.
     Tokens,
-    /// The leader's lease and the living agents.
+    /// The leader's lease.
+    Lease,
+    /// The living agents.
     Members,
 }
 
@@ -378,14 +380,14 @@ pub struct BucketSpec {
     pub bytes_max: i64,
     /// Largest value.
     pub value_bytes_max: i64,
-    /// Whether keys may have an end; how long the mark of an ended key stays.
-    pub markers: Option<Duration>,
+    /// Whether keys may have an end.
+    pub may_end: bool,
     /// What for, in one sentence.
     pub about: &'static str,
 }
 
 /// All buckets. The last one is made last: who sees it knows that all stand.
-pub static BUCKETS: [BucketSpec; 4] = [
+pub static BUCKETS: [BucketSpec; 5] = [
     BucketSpec {
         id: BucketId::Config,
         suffix: "config",
@@ -394,7 +396,7 @@ pub static BUCKETS: [BucketSpec; 4] = [
         history: 16,
         bytes_max: 128 * MIB,
         value_bytes_max: 512 * KIB + HEADER_BYTES,
-        markers: None,
+        may_end: false,
         about: "The active configuration, by revision: in one value (key `active`), or in parts (keys `part.<hash>`) that the key `manifest` names; the newest of the two counts. Every agent follows it.",
     },
     BucketSpec {
@@ -405,7 +407,7 @@ pub static BUCKETS: [BucketSpec; 4] = [
         history: -1,
         bytes_max: 1024 * MIB,
         value_bytes_max: 256 * KIB,
-        markers: None,
+        may_end: false,
         about: "Snapshots of the desk, each an object named by the place in the ledger that it covers. Behind the newest of them the ledger and the inbox are forgotten.",
     },
     BucketSpec {
@@ -417,8 +419,19 @@ pub static BUCKETS: [BucketSpec; 4] = [
         history: 8,
         bytes_max: 16 * MIB,
         value_bytes_max: 16 * KIB,
-        markers: None,
+        may_end: false,
         about: "Hashes of the tokens of the gateway's callers (keys `token.<name>`), with role and end. Every gateway follows it.",
+    },
+    BucketSpec {
+        id: BucketId::Lease,
+        suffix: "lease",
+        holds: Holds::Values,
+        storage: Storage::Memory,
+        history: 1,
+        bytes_max: MIB,
+        value_bytes_max: 16 * KIB,
+        may_end: true,
+        about: "The leader's lease (key `leader`), which another takes when it is silent for 1 s. Apart from the living agents, whose bucket all agents write.",
     },
     BucketSpec {
         id: BucketId::Members,
@@ -428,8 +441,8 @@ pub static BUCKETS: [BucketSpec; 4] = [
         history: 1,
         bytes_max: 8 * MIB,
         value_bytes_max: 16 * KIB,
-        markers: Some(Duration::from_secs(MINUTE)),
-        about: "The leader's lease (key `leader`), which another takes when it is silent for 1 s, and the living agents (keys `member.<id>`), whose entries end after 3 s without renewal.",
+        may_end: true,
+        about: "The living agents (keys `member.<id>`), whose entries end after 3 s without renewal.",
     },
 ];
 
@@ -475,11 +488,12 @@ impl BucketId {
     /// Returns the bucket's line of the table.
     #[must_use]
     pub fn spec(self) -> &'static BucketSpec {
-        let [config, snapshots, tokens, members] = &BUCKETS;
+        let [config, snapshots, tokens, lease, members] = &BUCKETS;
         match self {
             Self::Config => config,
             Self::Snapshots => snapshots,
             Self::Tokens => tokens,
+            Self::Lease => lease,
             Self::Members => members,
         }
     }

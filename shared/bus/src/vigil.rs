@@ -81,6 +81,7 @@ impl Vigil {
     /// Waits for a mark in place of the leader, or for a leader that is silent for longer
     /// than `patience` while the broker answers.
     pub(crate) async fn wait(&mut self, patience: Duration) -> Vacancy {
+        let key = self.core.subjects.leader_key();
         let mut heard = Instant::now();
         let mut looked = heard;
         let (mut last_seq, mut last) = (None, (0, 0));
@@ -89,7 +90,7 @@ impl Vigil {
             match timeout_at(next, self.watch.next()).await {
                 Ok(Ok(LogItem::Message(message))) => {
                     let headers = message.headers.unwrap_or_default();
-                    match read(&self.core, message.seq, &headers, &message.payload) {
+                    match read(&self.core, &key, message.seq, &headers, &message.payload) {
                         Found::Free(_) | Found::NoBucket => return Vacancy::Look,
                         Found::Held(seq, held) => {
                             // A watch that was opened anew tells what it has told before, and
@@ -150,7 +151,7 @@ impl Vigil {
 }
 
 fn open(core: &Core) -> LogReader {
-    let stream = core.subjects.bucket_stream(BucketId::Members);
+    let stream = core.subjects.bucket_stream(BucketId::Lease);
     LogReader::open(core.clone(), stream, core.subjects.leader_key(), Start::LastPerSubject)
 }
 

@@ -105,11 +105,13 @@ pub(crate) fn bucket_config(core: &Core, spec: &BucketSpec) -> Config {
         max_consumers: -1,
         max_message_size: size(spec.value_bytes_max),
         duplicate_window: Duration::from_secs(120),
-        allow_rollup: true,
+        // One message with that header would empty the bucket, whoever wrote it. Marks of keys that
+        // ended need it, so there are none.
+        allow_rollup: spec.holds == Holds::Objects,
         deny_delete: spec.holds == Holds::Values,
         allow_direct: true,
-        allow_message_ttl: spec.markers.is_some(),
-        subject_delete_marker_ttl: spec.markers,
+        allow_message_ttl: spec.may_end,
+        subject_delete_marker_ttl: None,
         ..Config::default()
     }
 }

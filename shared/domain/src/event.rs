@@ -113,6 +113,8 @@ impl fmt::Display for EventType {
 pub const AGENT_DOWN: &str = "agent_down";
 /// Type of the incident that new events join while too many incidents are open.
 pub const EVENT_FLOOD: &str = "event_flood";
+/// Type of the event that says that somebody else has written into the ledger.
+pub const LEDGER_FOREIGN: &str = "selfheal.ledger_foreign";
 /// Type of the event that says that no agent of some kind serves a zone that targets are in.
 pub const ZONE_UNSERVED: &str = "zone_unserved";
 

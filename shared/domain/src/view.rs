@@ -407,4 +407,20 @@ pub struct SystemView {
     /// A configuration file that is not in force until a person confirms it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_held: Option<HeldConfig>,
+    /// Messages of the ledger that no supervisor has written, since the last snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_foreign: Option<ForeignInLedger>,
+}
+
+/// Messages of the ledger that no supervisor has written. They decide nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ForeignInLedger {
+    /// How many.
+    pub n: u64,
+    /// The place of the newest.
+    pub seq: u64,
+    /// When the broker stored the newest.
+    pub at: DateTime<Utc>,
+    /// Under which subject: that of a copy tells where it was copied from.
+    pub subject: String,
 }

@@ -8,6 +8,7 @@ use domain::span::Span;
 use crate::{
     ConfigError,
     outgoing::{Network, NotANetwork, Outgoing},
+    run::without_secrets,
 };
 
 /// Longest zone or prefix. Both become tokens of subjects and names of buckets.
@@ -45,6 +46,9 @@ pub struct Common {
         hide_env_values = true
     )]
     pub nats_url: String,
+    /// File with the URL, so that its password is in no environment; goes before --nats-url
+    #[arg(long, env = "SELFHEAL_NATS_URL_FILE", value_name = "FILE")]
+    nats_url_file: Option<String>,
     /// NATS credentials file
     #[arg(long, env = "SELFHEAL_NATS_CREDS", value_name = "FILE")]
     nats_creds: Option<String>,
@@ -69,6 +73,9 @@ pub struct Common {
     /// Public keys of the supervisors, separated by commas: only what they have signed counts
     #[arg(long, env = "SELFHEAL_TRUSTED_KEYS", value_name = "KEYS", value_delimiter = ',')]
     trusted_keys: Vec<String>,
+    /// File with public keys of the supervisors, parted by commas or line ends
+    #[arg(long, env = "SELFHEAL_TRUSTED_KEYS_FILE", value_name = "FILE")]
+    trusted_keys_file: Option<String>,
     /// First token of every subject, so that installations can share a NATS account
     #[arg(long, env = "SELFHEAL_PREFIX", default_value = "selfheal", value_name = "TOKEN", value_parser = token)]
     pub prefix: String,
@@ -104,6 +111,7 @@ impl Common {
     pub fn broker(&self, name: String) -> bus::BrokerOptions {
         bus::BrokerOptions {
             url: self.nats_url.clone(),
+            url_file: present(self.nats_url_file.as_ref()).map(PathBuf::from),
             creds: present(self.nats_creds.as_ref()).map(PathBuf::from),
             nkey: present(self.nats_nkey.as_ref()).map(PathBuf::from),
             ca: present(self.nats_ca.as_ref()).map(PathBuf::from),
@@ -112,10 +120,17 @@ impl Common {
             context: present(self.nats_context.as_ref()).map(str::to_owned),
             signing_key: present(self.signing_key.as_ref()).map(PathBuf::from),
             trusted_keys: self.trusted_keys.iter().filter(|it| !it.is_empty()).cloned().collect(),
+            trusted_keys_file: present(self.trusted_keys_file.as_ref()).map(PathBuf::from),
             prefix: self.prefix.clone(),
             name,
             ..bus::BrokerOptions::default()
         }
+    }
+
+    /// Returns the URL for a log, without user and password; the file, if it is in one.
+    pub(crate) fn nats_url_shown(&self) -> String {
+        let file = present(self.nats_url_file.as_ref()).map(|it| format!("the one in {it}"));
+        file.unwrap_or_else(|| without_secrets(&self.nats_url))
     }
 
     /// Returns the zones, each once.

@@ -235,7 +235,7 @@ async fn connect(kind: &str, common: &Common) -> Result<Bus, bus::Error> {
         match tokio::time::timeout(patience, &mut connecting).await {
             Ok(connected) => return connected,
             Err(_elapsed) => warn!(
-                url = without_secrets(&common.nats_url),
+                url = common.nats_url_shown(),
                 hint = "start one with `nats-server -js`, or name another with --nats-url or SELFHEAL_NATS_URL",
                 "no broker yet, still trying"
             ),

@@ -29,6 +29,9 @@ pub(crate) struct Broker {
     /// Context of the `nats` command, which holds URL and credentials
     #[arg(long, global = true, env = "SELFHEAL_NATS_CONTEXT", value_name = "NAME")]
     pub(crate) nats_context: Option<String>,
+    /// File with the URL, so that its password is in no environment; goes before --nats-url
+    #[arg(long, global = true, env = "SELFHEAL_NATS_URL_FILE", value_name = "FILE")]
+    pub(crate) nats_url_file: Option<String>,
     /// File with the seed of an nkey
     #[arg(long, global = true, env = "SELFHEAL_NATS_NKEY", value_name = "FILE")]
     pub(crate) nats_nkey: Option<String>,
@@ -47,6 +50,9 @@ pub(crate) struct Broker {
     /// Public keys of the supervisors, separated by commas: only what they have signed counts
     #[arg(long, global = true, env = "SELFHEAL_TRUSTED_KEYS", value_name = "KEYS")]
     pub(crate) trusted_keys: Option<String>,
+    /// File with public keys of the supervisors, parted by commas or line ends
+    #[arg(long, global = true, env = "SELFHEAL_TRUSTED_KEYS_FILE", value_name = "FILE")]
+    pub(crate) trusted_keys_file: Option<String>,
     /// First token of every subject
     #[arg(long, global = true, env = "SELFHEAL_PREFIX", value_name = "TOKEN")]
     #[arg(default_value = "selfheal", value_parser = token)]
@@ -58,7 +64,7 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Returns the flags that name a file, or something of its kind, with their variables.
-    fn optional(&mut self) -> [&mut Option<String>; 9] {
+    fn optional(&mut self) -> [&mut Option<String>; 11] {
         [
             &mut self.nats_url,
             &mut self.nats_creds,
@@ -69,6 +75,8 @@ impl Broker {
             &mut self.nats_key,
             &mut self.signing_key,
             &mut self.trusted_keys,
+            &mut self.trusted_keys_file,
+            &mut self.nats_url_file,
         ]
     }
 
@@ -83,7 +91,7 @@ impl Broker {
 
     /// Tells whether a broker was named, be it by flag or by environment.
     pub(crate) fn is_given(&self) -> bool {
-        self.nats_url.is_some() || self.nats_context.is_some()
+        self.nats_url.is_some() || self.nats_url_file.is_some() || self.nats_context.is_some()
     }
 
     /// Tells whether anything was said of whom the broker knows us as.
@@ -96,6 +104,7 @@ impl Broker {
         let path = |text: &Option<String>| text.clone().map(PathBuf::from);
         BrokerOptions {
             url: self.nats_url.clone().unwrap_or_else(|| NATS_URL_DEFAULT.to_owned()),
+            url_file: path(&self.nats_url_file),
             creds: path(&self.nats_creds),
             context: self.nats_context.clone(),
             nkey: path(&self.nats_nkey),
@@ -109,6 +118,7 @@ impl Broker {
                 .flat_map(|it| it.split(','))
                 .map(str::to_owned)
                 .collect(),
+            trusted_keys_file: path(&self.trusted_keys_file),
             prefix: self.prefix.clone(),
             name: format!("selfheal-{role}"),
             ..BrokerOptions::default()
@@ -116,7 +126,7 @@ impl Broker {
     }
 
     /// Returns what is to be passed on to an agent, besides the URL, as its environment.
-    pub(crate) fn variables(&self) -> [(&'static str, Option<&String>); 7] {
+    pub(crate) fn variables(&self) -> [(&'static str, Option<&String>); 9] {
         [
             ("SELFHEAL_NATS_CREDS", self.nats_creds.as_ref()),
             ("SELFHEAL_NATS_CONTEXT", self.nats_context.as_ref()),
@@ -125,6 +135,8 @@ impl Broker {
             ("SELFHEAL_NATS_CERT", self.nats_cert.as_ref()),
             ("SELFHEAL_NATS_KEY", self.nats_key.as_ref()),
             ("SELFHEAL_TRUSTED_KEYS", self.trusted_keys.as_ref()),
+            ("SELFHEAL_TRUSTED_KEYS_FILE", self.trusted_keys_file.as_ref()),
+            ("SELFHEAL_NATS_URL_FILE", self.nats_url_file.as_ref()),
         ]
     }
 }

@@ -8,6 +8,7 @@ mod configuration;
 mod deadlines;
 mod disk;
 mod durability;
+mod foreign;
 mod gateways;
 mod lag;
 mod leader;
@@ -35,7 +36,7 @@ pub(crate) struct Check {
 }
 
 /// All checks, in the order in which they are told.
-pub(crate) const CHECKS: [Check; 20] = [
+pub(crate) const CHECKS: [Check; 21] = [
     broker::CHECK,
     permissions::CHECK,
     streams::CHECK,
@@ -55,6 +56,7 @@ pub(crate) const CHECKS: [Check; 20] = [
     gateways::CHECK,
     tokens::CHECK,
     rejected::CHECK,
+    foreign::CHECK,
     brakes::CHECK,
 ];
 

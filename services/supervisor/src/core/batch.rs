@@ -108,6 +108,18 @@ impl Batch {
         self.consequences.lines.len()
     }
 
+    /// Puts the batch behind another message of the ledger. Its lines name their message.
+    pub(super) fn go_behind(&mut self, expected_last: u64) -> Result<(), serde_json::Error> {
+        let mut lines = Composer::default();
+        for recorded in &self.consequences.recorded {
+            let detail = serde_json::to_vec(&recorded.decision)?;
+            lines.line(recorded, &detail, expected_last + 1, self.covers)?;
+        }
+        self.consequences.lines = lines.finish();
+        self.expected_last = expected_last;
+        Ok(())
+    }
+
     pub(super) fn last_decision(&self) -> u64 {
         self.consequences.lines.last_seq().unwrap_or(0)
     }

@@ -107,6 +107,38 @@ impl Model {
 }
 
 #[test]
+fn a_batch_goes_behind_what_somebody_else_has_put_in_its_place() {
+    let mut model = Model::new();
+    model.offer(&[configure()]);
+    model.settle();
+    model.offer(&[event("a", "shop")]);
+    model.core.decide().unwrap();
+    let mut batch = model.core.seal(7).unwrap().unwrap();
+    model.offer(&[event("b", "other")]);
+    model.core.decide().unwrap();
+    assert!(model.core.make_way(&mut batch, 1, 10).is_err(), "that place is another's");
+    let foreign = Bytes::from_static(b"{\"stream\":\"SELFHEAL_INBOX\",\"seq\":1}");
+    for seq in [2, 3] {
+        model.core.make_way(&mut batch, seq, foreign.len()).unwrap();
+        model.ledger.push(foreign.clone());
+    }
+    let stored = model.append(batch);
+    assert_eq!(stored.answers.len(), 1);
+    model.settle();
+    assert!(model.core.is_settled());
+    assert_eq!((model.core.n_foreign(), model.core.ledger_seq()), (2, 5));
+    let (mut standby, mut text) = (Core::new(subjects()), Vec::new());
+    for (payload, seq) in model.ledger.iter().zip(1..) {
+        if *payload == foreign {
+            standby.pass_over(seq, payload.len());
+            continue;
+        }
+        text.extend_from_slice(&standby.fold(seq, payload, 0).unwrap().text_from(0));
+    }
+    assert_eq!(String::from_utf8(text), String::from_utf8(model.lines));
+}
+
+#[test]
 fn a_standby_that_folds_has_the_leaders_state_and_its_log_to_the_byte() {
     let mut model = Model::new();
     model.offer(&[configure()]);

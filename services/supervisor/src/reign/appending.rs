@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use bus::{AppendError, Ledger};
+use bus::{AppendError, ForeignMessage, Ledger};
 use service::Chain;
 use tracing::{error, warn};
 
@@ -24,6 +24,8 @@ pub(super) enum Outcome {
     Stored(Batch, u64),
     /// It needed no append, and all before it are stored.
     NothingToStore(Batch),
+    /// These messages, which no supervisor has written, took its place: it is to go behind them.
+    Overtaken(Batch, Vec<ForeignMessage>),
     /// Another one leads, or nobody knows what is stored.
     Deposed,
     /// The ledger takes no batch of this size.
@@ -60,7 +62,15 @@ async fn append(ledger: &Ledger, batch: Batch, room: Room) -> Outcome {
     loop {
         match ledger.append(batch.expected_last, payload.clone(), &[]).await {
             Ok(seq) => return Outcome::Stored(batch, seq),
-            Err(failure @ (AppendError::Fenced { .. } | AppendError::Unknown { .. })) => {
+            Err(failure @ AppendError::Fenced { .. }) => {
+                // Whoever is not a supervisor may not end a leader.
+                if let Ok(Some(foreign)) = ledger.foreign_behind(batch.expected_last).await {
+                    return Outcome::Overtaken(batch, foreign);
+                }
+                warn!(error = %Chain(&failure), "the batch was not stored by us");
+                return Outcome::Deposed;
+            }
+            Err(failure @ AppendError::Unknown { .. }) => {
                 warn!(error = %Chain(&failure), "the batch was not stored by us");
                 return Outcome::Deposed;
             }

@@ -29,8 +29,9 @@ pub(crate) struct Deliver {
     configuration: Arc<Mutex<Option<Bytes>>>,
     /// Under which this one leads.
     epoch: u64,
-    /// Held by who puts it there, so that a former one never comes after a newer one.
-    putting: Arc<tokio::sync::Mutex<()>>,
+    /// Held by who puts it there, so that a former one never comes after a newer one: the one that
+    /// was put there last, and its revision.
+    putting: Arc<tokio::sync::Mutex<Option<(u64, Bytes)>>>,
 }
 
 /// Wishes that the broker did not take.
@@ -121,13 +122,35 @@ impl Deliver {
         *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         let (this, store) = (self.clone(), self.bus.config_store());
         self.tasks.spawn(async move {
-            let _mine = this.putting.lock().await;
+            let mut active = this.putting.lock().await;
             let newest = || this.configuration.lock().unwrap_or_else(PoisonError::into_inner);
             // Another one has put it there.
             let Some(text) = newest().take() else { return };
-            match store.put(text, this.epoch).await {
-                Ok(Some(_)) => {}
+            match store.put(text.clone(), this.epoch).await {
+                Ok(Some(revision)) => *active = Some((revision, text)),
                 Ok(None) => debug!("a later leader gives agents the configuration"),
+                Err(failure) => {
+                    warn!(error = %Chain(&failure), "agents could not be given the configuration");
+                }
+            }
+        });
+    }
+
+    /// Puts the configuration there again when somebody else has written in its place: agents that
+    /// start would follow a former one.
+    pub(super) fn guard_configuration(&self) {
+        let Ok(mut active) = Arc::clone(&self.putting).try_lock_owned() else { return };
+        let (store, epoch) = (self.bus.config_store(), self.epoch);
+        self.tasks.spawn(async move {
+            let Some((revision, text)) = active.clone() else { return };
+            if !matches!(store.is_last(revision).await, Ok(false)) {
+                return;
+            }
+            warn!(
+                "somebody else has written in place of the configuration, agents are given it again"
+            );
+            match store.put(text.clone(), epoch).await {
+                Ok(put) => *active = put.map(|revision| (revision, text)),
                 Err(failure) => {
                     warn!(error = %Chain(&failure), "agents could not be given the configuration");
                 }

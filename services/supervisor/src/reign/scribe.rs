@@ -127,6 +127,8 @@ fn write_all(
 
 #[cfg(test)]
 mod tests {
+    use bus::Keys;
+
     use super::*;
     use crate::{
         core::tests_lines::lines,
@@ -141,7 +143,7 @@ mod tests {
     fn every_batch_that_waits_is_written_and_answered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incident_logs.jsonl");
-        let log = Log::new(Journal::open(&path, KEEP).unwrap());
+        let log = Log::new(Journal::open(&path, KEEP, Keys::default()).unwrap());
         let n_pages = u64::try_from(WAITING_MAX).unwrap() * 3;
         let (queue, waiting) = mpsc::channel(WAITING_MAX * 3);
         for seq in 1..=n_pages {

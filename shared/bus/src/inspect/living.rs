@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::Inspect;
 use crate::{
     Error,
-    lease::is_mark,
+    lease::{Found, is_mark, look},
     log::{LogItem, LogReader, Start},
-    topology::{BucketId, LEADER_KEY, MEMBER_KEY_PREFIX},
+    topology::{BucketId, MEMBER_KEY_PREFIX},
 };
 
 /// How long members may take to answer a ping: they are asked all at once.
@@ -43,11 +43,6 @@ pub struct Sign {
 }
 
 #[derive(Deserialize)]
-struct Holder {
-    node: String,
-}
-
-#[derive(Deserialize)]
 struct Pong {
     #[serde(default)]
     metadata: Metadata,
@@ -69,7 +64,7 @@ impl Inspect {
         let names = &self.core.subjects;
         let bucket = names.bucket_stream(BucketId::Members);
         let all = names.key(BucketId::Members, ">");
-        let lease = names.key(BucketId::Members, LEADER_KEY);
+        let former_lease = names.former_leader_key();
         let member = names.key(BucketId::Members, MEMBER_KEY_PREFIX);
         let mut log =
             LogReader::open(self.core.clone(), bucket, all.clone(), Start::LastPerSubject);
@@ -80,10 +75,7 @@ impl Inspect {
                     LogItem::Opened => living = Living::default(),
                     LogItem::CaughtUp => return Ok(living),
                     LogItem::Message(it) if is_mark(it.headers.as_ref()) => {}
-                    LogItem::Message(it) if it.subject == lease => {
-                        let holder = serde_json::from_slice::<Holder>(&it.payload).ok();
-                        living.leader_node = holder.map(|it| it.node);
-                    }
+                    LogItem::Message(it) if it.subject == former_lease => {}
                     LogItem::Message(it) if it.subject.starts_with(&member) => {
                         match serde_json::from_slice(&it.payload) {
                             Ok(member) => living.signs.push(Sign { member, at: it.at }),
@@ -94,7 +86,11 @@ impl Inspect {
                 }
             }
         };
-        self.bounded(&all, read).await
+        let mut living = self.bounded(&all, read).await?;
+        if let Ok(Ok(Found::Held(_, holder))) = timeout_at(self.deadline, look(&self.core)).await {
+            living.leader_node = Some(holder.node);
+        }
+        Ok(living)
     }
 
     /// Asks all members at once, and returns the ids of those who answer. Does not wait

@@ -10,7 +10,7 @@ use super::{
     CHUNK_BYTES, PART_TIMEOUT, Record, WRITE_MAX, chunks_subject, digest, new_nuid, object_name,
     purge, record, record_subject,
 };
-use crate::{Error, core::Core, publish, topology::BucketId};
+use crate::{Error, core::Core, publish, signing::SIGNATURE, topology::BucketId};
 
 /// Writes one snapshot. It holds one part in memory, never the whole.
 #[derive(Debug)]
@@ -87,7 +87,11 @@ impl SnapshotWriter {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
         headers.insert("Nats-Msg-Id", self.nuid.as_str());
-        self.publish(record_subject(&self.core, self.seq), payload, headers).await?;
+        let subject = record_subject(&self.core, self.seq);
+        if let Some(signature) = self.core.keys.sign(&subject, self.seq, &payload) {
+            headers.insert(SIGNATURE, signature.as_str());
+        }
+        self.publish(subject, payload, headers).await?;
         // Another leader's of the same place: its readers notice, and take another.
         if let Some(before) = before.filter(|before| before.nuid != self.nuid) {
             purge(&self.core, &chunks_subject(&self.core, &before.nuid)).await?;

@@ -135,3 +135,43 @@ async fn a_leader_keeps_the_lease_through_a_restart_of_the_broker() {
         }
     }
 }
+
+/// Goal: supervisors can be upgraded one after the other. Method: a leader of an older version, which
+/// has its lease in the bucket of the members, renews it for a while.
+#[tokio::test]
+async fn a_leader_of_an_older_version_leads_as_long_as_it_renews_its_lease() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let renewal = tokio::spawn(async move {
+        for n in 0_u64.. {
+            let held = format!("{{\"node\":\"old\",\"id\":\"x\",\"epoch\":1,\"n\":{n}}}");
+            js.publish("$KV.selfheal_members.leader", held.into()).await.unwrap().await.unwrap();
+            tokio::time::sleep(LEASE_SILENCE / 4).await;
+        }
+    });
+    tokio::time::sleep(LEASE_SILENCE / 4).await;
+    let mut coming = tokio::spawn(async move { bus.lead("new").await.map(|it| (it, bus)) });
+    assert!(timeout(LEASE_SILENCE * 3, &mut coming).await.is_err());
+    renewal.abort();
+    let (lease, _bus) = timeout(WITHIN, coming).await.unwrap().unwrap().unwrap();
+    assert!(lease.is_held());
+}
+
+/// One message with that header would empty a bucket, whoever may write any key of it.
+#[tokio::test]
+async fn no_message_empties_a_bucket() {
+    let broker = Broker::start().await;
+    let bus = broker.bus().await.unwrap();
+    let lease = bus.lead("node").await.unwrap();
+    let names = bus.subjects();
+    let js = async_nats::jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    for key in [names.member_key("m"), names.leader_key(), names.config_key(), names.token_key("t")]
+    {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Rollup", "all");
+        let put = js.publish_with_headers(key.clone(), headers, "{}".into()).await.unwrap();
+        assert!(put.await.is_err(), "{key}");
+    }
+    assert!(lease.is_held());
+}

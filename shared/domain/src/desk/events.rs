@@ -382,6 +382,9 @@ fn unknown_target(kind: &str) -> &'static str {
         event::ZONE_UNSERVED => {
             "no agent serves a zone that targets are in; start one there, or see why it stopped"
         }
+        event::LEDGER_FOREIGN => {
+            "somebody else writes into the ledger, which decides nothing; `selfheal doctor` tells what and where: see who may publish to the broker, and change the passwords"
+        }
         _ => "no configured target fits the event; add one, or a selector that finds it",
     }
 }

@@ -91,7 +91,7 @@ impl Ledger {
         }
         let seq = self.last() + 1;
         self.bytes += bytes;
-        let message = LedgerMessage { seq, at: utc(now), payload };
+        let message = LedgerMessage { seq, at: utc(now), payload, is_cut_off: false };
         self.entries.push_back(Entry { message, id });
         Reply::Stored(seq)
     }

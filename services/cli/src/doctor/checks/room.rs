@@ -84,7 +84,7 @@ fn consequence(which: Which, name: &str) -> Option<(&'static str, String)> {
         Which::Stream(StreamId::Claims) => {
             ("a fix that cannot be claimed does not start", more(1 << 30))
         }
-        Which::Bucket(BucketId::Config | BucketId::Members) => {
+        Which::Bucket(BucketId::Config | BucketId::Lease | BucketId::Members) => {
             ("a new configuration, or a new agent, is refused", more(1 << 28))
         }
         Which::Bucket(BucketId::Tokens) => ("no new token can be made", more(1 << 28)),

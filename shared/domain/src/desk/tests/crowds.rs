@@ -6,7 +6,7 @@ use serde_json::json;
 use super::world::{World, command, config, cure, generous, healthy, plan, target};
 use crate::{
     desk::settle::MOVES_MAX,
-    event::{AGENT_DOWN, Delivery, Event, Severity, Status as Told},
+    event::{AGENT_DOWN, Delivery, Event, LEDGER_FOREIGN, Severity, Status as Told},
     fact::{Decision, Escalation, Fact},
     id::IncidentId,
     incident::Phase,
@@ -162,6 +162,14 @@ fn an_agent_of_ours_that_stopped_is_not_diagnosed_and_ends_with_its_return() {
     let back = Event { status: Told::Resolved, ..world.event(AGENT_DOWN, "fixer-1") };
     world.send(Input::Event(back));
     assert_eq!(world.status(id), Status::SelfResolved);
+}
+
+#[test]
+fn who_is_told_of_foreign_messages_in_the_ledger_hears_what_to_do() {
+    let mut world = World::with(&["db"]);
+    let id = world.fire(LEDGER_FOREIGN, "supervisor-1");
+    let reason = &world.last(id).reason;
+    assert!(reason.contains("selfheal doctor") && !reason.contains("target"), "{reason}");
 }
 
 fn many_on(n: usize) -> World {
