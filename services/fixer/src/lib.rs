@@ -81,6 +81,7 @@ mod process;
 mod program;
 mod progress;
 mod runner;
+mod secrets;
 mod start;
 mod turns;
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, ValueEnum};
 use domain::span::Span;
 
-use crate::ConfigError;
+use crate::{ConfigError, SecretLimits, secret};
 
 /// Longest zone or prefix. Both become tokens of subjects and names of buckets.
 const TOKEN_BYTES_MAX: usize = 64;
@@ -72,6 +72,12 @@ pub struct Common {
     /// Zones this agent serves, separated by commas
     #[arg(long, env = "SELFHEAL_ZONES", default_value = "default", value_name = "ZONES", value_delimiter = ',', value_parser = token)]
     zones: Vec<String>,
+    /// Directories below which a configuration may name files with secrets, separated by commas
+    #[arg(long, env = "SELFHEAL_SECRETS_DIR", default_value = secret::DIRECTORY_DEFAULT, value_name = "DIRS", value_delimiter = ',')]
+    secrets_dir: Vec<PathBuf>,
+    /// How variables begin that a configuration may name as secrets, separated by commas; never SELFHEAL_
+    #[arg(long, env = "SELFHEAL_SECRET_ENV", default_value = secret::PREFIX_DEFAULT, value_name = "PREFIXES", value_delimiter = ',')]
+    secret_env: Vec<String>,
     /// Where to answer /healthz, /readyz and /metrics, such as 127.0.0.1:9100
     #[arg(long, env = "SELFHEAL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<String>,
@@ -118,6 +124,12 @@ impl Common {
         zones.sort();
         zones.dedup();
         zones
+    }
+
+    /// Returns which secrets a configuration may name on this host.
+    #[must_use]
+    pub fn secrets(&self) -> SecretLimits {
+        SecretLimits::new(self.secrets_dir.clone(), self.secret_env.clone())
     }
 
     /// Returns how long work may take to end.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitStatus};
 
 use domain::{
     action::{Action, ActionName},
+    secret::without_secrets,
     target::ProcessHandle,
 };
 
@@ -22,6 +23,7 @@ use crate::{
         reap::{describe, reap, record},
         settle,
     },
+    secrets,
 };
 
 mod present;
@@ -35,7 +37,12 @@ pub(super) const LISTED: Listed =
 fn permit(action: &Action, allow: &AllowList, environment: &Environment) -> Result<(), Denied> {
     let Action::ProcessRestart { process, .. } = action else { return Ok(()) };
     allow.files(process)?;
-    allow.program(&process.command, process.dir.as_deref(), &process.env, environment)
+    allow.program(
+        &process.command,
+        process.dir.as_deref(),
+        &without_secrets(&process.env),
+        environment,
+    )
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
@@ -56,7 +63,7 @@ async fn restart(
     // What cannot be started again is not stopped.
     let program = tools
         .environment
-        .find(&process.command, process.dir.as_deref(), &process.env)
+        .find(&process.command, process.dir.as_deref(), &without_secrets(&process.env))
         .map_err(|error| Failure::of(&error, error.hint()))?;
     let files = Files::new(&tools.state_dir, target, process)
         .map_err(|error| Failure::of(&error, error.hint()))?;
@@ -111,8 +118,9 @@ async fn begin(
     attempt: &Attempt,
 ) -> Result<Started, Failure> {
     let (process, files) = (process.clone(), files.clone());
-    let (env, cause, starter) =
+    let (mut env, cause, starter) =
         (tools.environment.pairs(), attempt.cause.clone(), tools.starter.clone());
+    env.extend(secrets::of(&process.env)?);
     blocking(move || {
         let launch = Launch {
             starter: &starter,
