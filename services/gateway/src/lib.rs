@@ -34,6 +34,7 @@ mod outgoing;
 mod problem;
 mod receivers;
 mod routes;
+mod seen;
 mod server;
 mod settings;
 mod signing;
