@@ -1,6 +1,10 @@
 //! A configuration holds a credential in every kind and place, and nobody but an admin sees one of
 //! them: not by the API, the stream or a notice, nor in a log line or a metric.
-#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::{fs, path::Path, process::Command};
 

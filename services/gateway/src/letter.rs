@@ -198,6 +198,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Returns a notice of a plan that waits for an approval.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
     pub(crate) fn work(title: &str, plan: Value) -> NotifyWork {
         serde_json::from_value(json!({
             "work": {"incident": "01990000-0000-7000-8000-000000000001", "attempt": 1, "revision": 4},

@@ -56,7 +56,10 @@ impl Redactor {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let found = literals(config).into_iter().map(|it| it.text);
-        let mut literals: Vec<_> = found.filter(|it| LITERAL_BYTES_MIN <= it.len()).collect();
+        // What has blanks may be anything that is said, but for keys.
+        let is_secret = |it: &String| patterns::is_one_word(it) || it.starts_with("-----BEGIN ");
+        let mut literals: Vec<_> =
+            found.filter(|it| LITERAL_BYTES_MIN <= it.len() && is_secret(it)).collect();
         literals.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         literals.dedup();
         Self { literals }
@@ -138,15 +141,18 @@ impl Redactor {
     }
 
     fn command(&self, words: &mut [Value], reader: Reader) {
-        let mut is_value_next = false;
+        let (mut is_value_next, mut is_user_next) = (false, false);
         for word in words {
-            let is_value = is_value_next;
+            let (is_value, is_user) = (is_value_next, is_user_next);
             let text = word.as_str().unwrap_or_default();
             is_value_next = patterns::is_secret_flag(text);
-            if is_value && !text.starts_with('-') {
+            is_user_next = patterns::is_user_flag(text);
+            if is_value && !text.starts_with('-') && patterns::is_one_word(text) {
                 *word = Value::from(REDACTED);
             } else if let Some((flag, _)) = patterns::secret_argument(text) {
                 *word = Value::from(format!("{flag}={REDACTED}"));
+            } else if let Some((user, _)) = text.split_once(':').filter(|_| is_user) {
+                *word = Value::from(format!("{user}:{REDACTED}"));
             } else {
                 self.json(word, reader);
             }
@@ -227,6 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn a_script_is_shown_but_for_the_values_in_it() {
+        let word = "echo hi; X_TOKEN=s3cret rm -rf /srv";
+        let command = json!({"command": ["sh", "-c", word, "--token", "rm -rf /", "--token", "x"]});
+        let shown = shown(command, Reader::Approver);
+        let wanted = [
+            "sh",
+            "-c",
+            "echo hi; X_TOKEN=[redacted] rm -rf /srv",
+            "--token",
+            "rm -rf /",
+            "--token",
+            REDACTED,
+        ];
+        assert_eq!(shown["command"], json!(wanted));
+    }
+
+    #[test]
     fn who_did_something_and_what_we_call_a_token_stays() {
         for text in [
             "token:ann approved it",
@@ -260,9 +283,7 @@ mod tests {
         for n in 1..=44 {
             let name = format!("hunter{n:02}");
             let is_it = |it: &Literal| it.text.to_lowercase().contains(&name);
-            // One of a URL with two is named by its first.
-            let told = found.iter().any(is_it) || [18, 32].contains(&n);
-            assert!(told, "{name} is not among {found:#?}");
+            assert!(found.iter().any(is_it), "{name} is not among {found:#?}");
         }
         assert!(is_clean(&config.warnings().join("\n")), "{:?}", config.warnings());
     }
@@ -289,7 +310,7 @@ mod tests {
             "event": {"payload": {"password": "hunter-of-a-sender", "text": "token=hunter-too"}},
             "checks": labels,
         });
-        assert!(is_clean(&labels.join("\n").replace("hunter25", "")), "{labels:?}");
+        assert!(is_clean(&labels.join("\n")), "{labels:?}");
         for reader in [Reader::Viewer, Reader::Approver] {
             let mut shown = told.clone();
             redactor.json(&mut shown, reader);

@@ -3,6 +3,11 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use crate::id::sha256_hex;
+
+/// Digits of a digest that tell long texts apart.
+const DIGEST_CHARS: usize = 16;
+
 /// Returns whether a character shows nothing of its own, or changes how others are shown: control
 /// characters, marks of direction, characters without width, fillers and tags.
 #[must_use]
@@ -37,11 +42,18 @@ pub fn name(text: &str, chars_max: usize) -> String {
     kept.trim().to_owned()
 }
 
-/// Escapes a text in place, if it must be.
-pub(crate) fn make(text: &mut String) {
-    if let Cow::Owned(escaped) = line(text) {
-        *text = escaped;
+/// Escapes a text in place, if it must be. It keeps within so many bytes: what becomes longer is
+/// cut, and told from others by a digest.
+pub(crate) fn make(text: &mut String, bytes_max: usize) {
+    let Cow::Owned(mut escaped) = line(text) else { return };
+    if bytes_max < escaped.len() {
+        let digest = sha256_hex(text.as_bytes());
+        let mark = format!("…{}", digest.get(..DIGEST_CHARS).unwrap_or(&digest));
+        let end = escaped.floor_char_boundary(bytes_max.saturating_sub(mark.len()));
+        escaped.truncate(end);
+        escaped.push_str(&mark);
     }
+    *text = escaped;
 }
 
 fn escaped(text: &str, is_wrong: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -81,6 +93,20 @@ mod tests {
             assert_eq!(line(&line(text)), shown, "twice is as good as once");
         }
         assert_eq!(lines("a\n\tb\u{1b}\u{202e}"), "a\n\tb\\u{1b}\\u{202e}");
+    }
+
+    #[test]
+    fn what_becomes_too_long_is_cut_and_stays_another_text() {
+        let made = |end: &str| {
+            let mut text = format!("{}{end}", "\u{202e}".repeat(50));
+            make(&mut text, 100);
+            text
+        };
+        let (a, b) = (made("a"), made("b"));
+        assert!(a.len() <= 100 && a != b, "{a} {b}");
+        let mut again = a.clone();
+        make(&mut again, 100);
+        assert_eq!(again, a);
     }
 
     #[test]

@@ -175,7 +175,10 @@ pub fn read_texts(texts: &BTreeMap<String, Text>) -> Result<BTreeMap<String, Str
 ///
 /// When it is not allowed, not there, cannot be read, or is empty.
 pub fn read_secret(reference: &SecretRef) -> Result<Secret, SecretError> {
-    read_within(reference, LIMITS.get_or_init(SecretLimits::default))
+    match LIMITS.get() {
+        Some(limits) => read_within(reference, limits),
+        None => read_within(reference, &SecretLimits::default()),
+    }
 }
 
 #[expect(

@@ -456,10 +456,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if blast.of(config.targets.len()) == 0 {
         warnings.push("the blast radius is 0, so no fix will ever be started".to_owned());
     }
-    warnings.extend(redact::literals(config).iter().map(|it| {
+    let mut places: Vec<_> = redact::literals(config).into_iter().map(|it| it.path).collect();
+    places.dedup();
+    warnings.extend(places.iter().map(|place| {
         format!(
-            "{} looks like a credential: name where it is, `{{env: SECRET_NAME}}` or `{{file: PATH}}`, as a configuration is stored and logged whole",
-            it.path
+            "{place} looks like a credential: name where it is, `{{env: SECRET_NAME}}` or `{{file: PATH}}`, as a configuration is stored and logged whole"
         )
     }));
     warnings

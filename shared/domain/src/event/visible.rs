@@ -1,8 +1,12 @@
 //! Identifying texts of strangers: what is hidden in them is written out where they are decoded, so
 //! that nobody after that takes one for another.
 
-use super::Event;
-use crate::visible::make;
+use super::{Event, decode::TEXT_MAX};
+use crate::visible;
+
+fn make(text: &mut String) {
+    visible::make(text, TEXT_MAX);
+}
 
 impl Event {
     /// Writes out what is hidden in the texts that identify: id, source, target, fingerprint and
@@ -13,7 +17,7 @@ impl Event {
         for text in [&mut self.target, &mut self.fingerprint].into_iter().flatten() {
             make(text);
         }
-        let is_hidden = |it: &String| it.chars().any(crate::visible::is_hidden);
+        let is_hidden = |it: &String| it.chars().any(visible::is_hidden);
         if self.labels.iter().any(|(name, text)| is_hidden(name) || is_hidden(text)) {
             let shown = std::mem::take(&mut self.labels).into_iter().map(|(mut name, mut text)| {
                 make(&mut name);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::patterns::{is_secret_flag, is_secret_name, looks_secret, secret_argument};
+use super::patterns::{
+    credentials, is_one_word, is_secret_flag, is_secret_name, is_user_flag, secret_argument,
+};
 use crate::{
     action::StepSpec, check::Check, config::Config, measure::Measure, notify::Receiver,
     secret::Text, target::Target,
@@ -45,7 +47,8 @@ struct Found(Vec<Literal>);
 
 impl Found {
     fn push(&mut self, path: &str, text: &str) {
-        if !text.is_empty() {
+        let is_known = self.0.iter().any(|it| it.path == path && it.text == text);
+        if !text.is_empty() && !is_known {
             self.0.push(Literal { path: path.to_owned(), text: text.to_owned() });
         }
     }
@@ -83,10 +86,8 @@ impl Found {
         self.texts(&format!("{path}.env"), &step.env);
         self.url(&format!("{path}.url"), step.url.as_deref());
         self.texts(&format!("{path}.headers"), &step.headers);
-        if let Some(body) = step.body.as_ref().and_then(Text::plain)
-            && looks_secret(body)
-        {
-            self.push(&format!("{path}.body"), body);
+        if let Some(body) = step.body.as_ref().and_then(Text::plain) {
+            self.parts(&format!("{path}.body"), body);
         }
         if let Some(check) = &step.pre_check {
             self.check(&format!("{path}.pre_check"), check);
@@ -106,11 +107,14 @@ impl Found {
     }
 
     fn texts(&mut self, path: &str, texts: &BTreeMap<String, Text>) {
-        for (name, text) in texts {
-            if let Some(text) = text.plain()
-                && (is_secret_name(name) || looks_secret(text))
-            {
-                self.push(&format!("{path}.{name}"), text);
+        for (name, text) in texts.iter().filter_map(|(name, it)| Some((name, it.plain()?))) {
+            let path = format!("{path}.{name}");
+            if is_secret_name(name) {
+                // `Bearer x` is said whole, and `x` alone.
+                self.push(&path, text);
+                self.push(&path, text.rsplit(' ').next().unwrap_or_default());
+            } else {
+                self.parts(&path, text);
             }
         }
     }
@@ -118,24 +122,28 @@ impl Found {
     fn command(&mut self, path: &str, words: Option<&[String]>) {
         let words = words.unwrap_or_default();
         for (idx, word) in words.iter().enumerate() {
+            let path = format!("{path}[{idx}]");
             let before = idx.checked_sub(1).and_then(|idx| words.get(idx));
             let is_value = before.is_some_and(|it| is_secret_flag(it)) && !word.starts_with('-');
-            match secret_argument(word) {
-                Some((_, value)) => self.push(&format!("{path}[{idx}]"), value),
-                None if is_value || looks_secret(word) => {
-                    self.push(&format!("{path}[{idx}]"), word);
-                }
-                None => {}
+            let is_user = before.is_some_and(|it| is_user_flag(it));
+            match (secret_argument(word), word.split_once(':')) {
+                (Some((_, value)), _) => self.push(&path, value),
+                (None, _) if is_value && is_one_word(word) => self.push(&path, word),
+                (None, Some((_, password))) if is_user => self.push(&path, password),
+                (None, _) => self.parts(&path, word),
             }
         }
     }
 
-    /// The password alone is looked for in texts: the rest of the URL is no secret.
     fn url(&mut self, path: &str, url: Option<&str>) {
-        let Some(url) = url.filter(|it| looks_secret(it)) else { return };
-        let parsed = url::Url::parse(url).ok();
-        let password = parsed.as_ref().and_then(url::Url::password);
-        self.push(path, password.unwrap_or(url));
+        self.parts(path, url.unwrap_or_default());
+    }
+
+    /// Takes the parts of a text that look like credentials: the rest of it is none.
+    fn parts(&mut self, path: &str, text: &str) {
+        for part in credentials(text) {
+            self.push(path, &part);
+        }
     }
 }
 
@@ -168,7 +176,8 @@ notify:
   receivers: [{name: hook, webhook: {url: 'https://hooks.slack.com/services/T0/B0/hunter88'}}]
 ";
         let config = parse(text).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let found: Vec<_> = literals(&config).into_iter().map(|it| it.path).collect();
+        let mut found: Vec<_> = literals(&config).into_iter().map(|it| it.path).collect();
+        found.dedup();
         assert_eq!(
             found,
             [

@@ -7,7 +7,7 @@ use regex::{Captures, Regex};
 use super::REDACTED;
 
 /// Parts of names of secrets, in lower case and without what parts words.
-const NAME_PARTS: [&str; 14] = [
+const NAME_PARTS: [&str; 15] = [
     "password",
     "passwd",
     "passphrase",
@@ -21,6 +21,7 @@ const NAME_PARTS: [&str; 14] = [
     "authorization",
     "credential",
     "cookie",
+    "signature",
     "auth",
 ];
 
@@ -65,9 +66,55 @@ pub(super) fn is_secret_flag(word: &str) -> bool {
     word.starts_with('-') && !word.contains('=') && is_secret_name(word)
 }
 
-/// Returns the name and the value of an argument such as `--password=x` or `DB_PASSWORD=x`.
+/// Returns the name and the value of an argument such as `--password=x` or `DB_PASSWORD=x`. What
+/// has blanks may be a script, which is shown but for the values in it.
 pub(super) fn secret_argument(word: &str) -> Option<(&str, &str)> {
-    word.split_once('=').filter(|(name, value)| !value.is_empty() && is_secret_name(name))
+    let found = word.split_once('=').filter(|_| is_one_word(word));
+    found.filter(|(name, value)| !value.is_empty() && is_secret_name(name))
+}
+
+/// Returns whether the argument after this one is a user and a password.
+pub(super) fn is_user_flag(word: &str) -> bool {
+    ["-u", "--user", "--proxy-user"].contains(&word)
+}
+
+/// Returns whether a text cannot be a script.
+pub(super) fn is_one_word(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || ";|&`".contains(c))
+}
+
+/// Returns the parts of a text that look like credentials. A name of a variable is none.
+pub(super) fn credentials(given: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let named = PATTERNS.iter().flat_map(|(pattern, _)| pattern.captures_iter(given));
+    let schemes = SCHEME.iter().flat_map(|it| it.captures_iter(given)).filter(|it| !is_prose(it));
+    let schemes: Vec<_> = schemes.filter_map(|it| Some(it.get(3)?.as_str().to_owned())).collect();
+    for captures in named {
+        let part = |idx| captures.get(idx).map(|it| it.as_str()).unwrap_or_default();
+        let (whole, before) = (part(0), part(1));
+        let value = whole.strip_prefix(before).unwrap_or(whole).trim_matches(['"', '\'']);
+        let value = match value.strip_suffix('@') {
+            Some(user) => user.split_once(':').map_or(user, |(_, password)| password),
+            // Behind the name of a scheme.
+            None if before.to_lowercase().contains("authorization") => {
+                value.rsplit(' ').next().unwrap_or(value)
+            }
+            None => value,
+        };
+        let is_literal = !value.is_empty() && !value.starts_with(['$', '{', '[']);
+        if is_literal && !found.iter().any(|it| it == value) {
+            found.push(value.to_owned());
+        }
+    }
+    let new: Vec<_> = schemes.into_iter().filter(|it| !found.contains(it)).collect();
+    found.extend(new);
+    found
+}
+
+/// Returns whether what follows the name of a scheme is a word, as in `basic authentication`.
+fn is_prose(found: &Captures<'_>) -> bool {
+    let value = found.get(3).map(|it| it.as_str()).unwrap_or_default();
+    value.chars().all(|it| it.is_ascii_lowercase() || "-.".contains(it))
 }
 
 /// Returns whether a value looks like a credential, whatever it is called.
@@ -103,7 +150,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         ),
         // What a header says of who sends it.
         (
-            r#"(?i)(\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic|digest|token|negotiate|apikey)\s+)?)[^\s"',;}\]\[]+"#,
+            r#"(?i)(\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?)(?:(?:bearer|basic|digest|token|negotiate|apikey)\s+)?(?:\[redacted\]|[^\s"',;}\]\[]+)"#,
             "${1}[redacted]",
         ),
         // A name of a secret and its value. A `token:` of ours is followed by a name.
@@ -157,10 +204,8 @@ pub fn text(given: &str) -> Cow<'_, str> {
     let Some(scheme) = &*SCHEME else { return shown };
     let without = scheme.replace_all(&shown, |found: &Captures<'_>| {
         let part = |idx| found.get(idx).map(|it| it.as_str()).unwrap_or_default();
-        let (whole, word, blank, value) = (part(0), part(1), part(2), part(3));
-        // `basic authentication` is none.
-        let is_word = value.chars().all(|it| it.is_ascii_lowercase() || "-.".contains(it));
-        if is_word { whole.to_owned() } else { format!("{word}{blank}{REDACTED}") }
+        let (whole, word, blank) = (part(0), part(1), part(2));
+        if is_prose(found) { whole.to_owned() } else { format!("{word}{blank}{REDACTED}") }
     });
     match without {
         Cow::Owned(shorter) if shorter != *shown => Cow::Owned(shorter),
@@ -185,8 +230,8 @@ mod tests {
             ("sk_live_abcdef", "[redacted]"),
             ("eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.abc", "[redacted]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----!", "[redacted]!"),
-            ("Authorization: Bearer abc", "Authorization: Bearer [redacted]"),
-            ("{\"authorization\":\"Basic dXNlcjpw\"}", "{\"authorization\":\"Basic [redacted]\"}"),
+            ("Authorization: Bearer abc", "Authorization: [redacted]"),
+            ("{\"authorization\":\"Basic dXNlcjpw\"}", "{\"authorization\":\"[redacted]\"}"),
             ("DB_PASSWORD=hunter2 x", "DB_PASSWORD=[redacted] x"),
             ("client_secret: 'a b'", "client_secret: [redacted]"),
             ("{\"token\":\"abc\"}", "{\"token\":[redacted]}"),
@@ -196,7 +241,7 @@ mod tests {
         ] {
             assert_eq!(text(given), shown, "{given}");
             assert_eq!(text(shown), shown, "twice is as good as once: {shown}");
-            assert!(looks_secret(given), "{given}");
+            assert!(looks_secret(given) && !credentials(given).is_empty(), "{given}");
         }
     }
 
@@ -207,6 +252,18 @@ mod tests {
         {
             assert_eq!(text(given), given);
         }
+    }
+
+    #[test]
+    fn the_parts_that_are_credentials_are_told_apart() {
+        for (given, parts) in [
+            ("http://u:pw@h/?token=abc&n=1", vec!["pw", "abc"]),
+            ("echo PASSWORD=$PASSWORD; TOKEN='a b' run", vec!["a b"]),
+            ("{\"password\": \"x\", \"n\": 1}", vec!["x"]),
+        ] {
+            assert_eq!(credentials(given), parts, "{given}");
+        }
+        assert_eq!(secret_argument("X_TOKEN=a; rm -rf /"), None, "a script is no value");
     }
 
     #[test]
