@@ -65,6 +65,7 @@ impl Agent {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(binary(&format!("selfheal-{}", self.kind)));
         command.args(["--nats-url", &self.url]).args(&self.more).current_dir(&self.dir);
+        command.env("SELFHEAL_SECRETS_DIR", &self.dir);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());

@@ -97,6 +97,7 @@ impl Stack {
             .args(["--listen", "127.0.0.1:0", "--nats-port", "0", "--color", "never"])
             .args(more)
             .env("SELFHEAL_NATS_SERVER", nats_server())
+            .env("SELFHEAL_SECRETS_DIR", dir)
             .env_remove("SELFHEAL_NATS_URL")
             .env_remove("SELFHEAL_API_TOKEN")
             .current_dir(dir)

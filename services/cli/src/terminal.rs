@@ -7,6 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets};
+use domain::visible;
 use serde::Serialize;
 
 use crate::{
@@ -65,13 +66,13 @@ pub(crate) fn toned(tone: Tone, text: impl Display) -> String {
     format!("{}{}{MARK_END}", tone.mark(), plain(&text.to_string()))
 }
 
-/// Returns text from outside without what could steer the terminal: a target's log must not move the cursor.
+/// Returns text from outside with what could steer the terminal, or hide something, written out: a target's log must
+/// not move the cursor.
 #[must_use]
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .filter(|&c| c != MARK_END && Tone::ALL.iter().all(|tone| tone.mark() != c))
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    let is_mark = |c: char| c == MARK_END || Tone::ALL.iter().any(|tone| tone.mark() == c);
+    let unmarked: String = text.chars().filter(|c| !is_mark(*c)).collect();
+    visible::lines(&unmarked).into_owned()
 }
 
 /// The two output streams of a command.
@@ -249,8 +250,9 @@ mod tests {
 
     #[test]
     fn a_log_line_of_a_target_cannot_steer_the_terminal() {
-        assert_eq!(plain("\x1b[2Jgone\r"), "\u{fffd}[2Jgone\u{fffd}");
+        assert_eq!(plain("\x1b[2Jgone\r"), "\\u{1b}[2Jgone\\r");
         assert_eq!(paint(&plain("\u{2063}red"), true), "red");
+        assert_eq!(plain("api\u{202e}dorp\u{200b}\nb"), "api\\u{202e}dorp\\u{200b}\nb");
     }
 
     #[test]

@@ -84,6 +84,7 @@ mod process;
 mod program;
 mod progress;
 mod runner;
+mod secrets;
 mod start;
 mod turns;
 

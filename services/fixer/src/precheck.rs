@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::{
     action::Action,
     check::{Check, Probe},
+    redact,
     wire::CheckResult,
 };
 use host::process::{Files, Found, Search, ThisHost, find::find, scan};
@@ -15,6 +16,7 @@ use crate::{
     output::last_part,
     process::reap::describe,
     program::Program,
+    secrets,
 };
 
 /// Most bytes of a body that are searched for the expected text.
@@ -66,11 +68,13 @@ async fn probe(
 }
 
 async fn http(check: &Check, url: &str, tools: &Tools) -> Result<String, Failure> {
+    let shown = redact::text(url);
     let mut request = http_client(tools).await?.get(url).timeout(Duration::from_secs(3600));
-    for (name, value) in &check.headers {
+    for (name, value) in secrets::read_all(&check.headers)? {
         request = request.header(name, value);
     }
-    let unanswered = |error: reqwest::Error| Failure::new(service::Chain(&error).to_string());
+    let unanswered =
+        |error: reqwest::Error| Failure::new(service::Chain(&error.without_url()).to_string());
     let mut answer = request.send().await.map_err(unanswered)?;
     let status = answer.status().as_u16();
     let expected = if check.status.is_empty() {
@@ -79,7 +83,7 @@ async fn http(check: &Check, url: &str, tools: &Tools) -> Result<String, Failure
         check.status.contains(&status)
     };
     if !expected {
-        return Err(Failure::new(format!("{url} answered {status}")));
+        return Err(Failure::new(format!("{shown} answered {status}")));
     }
     if let Some(wanted) = &check.contains {
         let mut body = Vec::new();
@@ -90,10 +94,10 @@ async fn http(check: &Check, url: &str, tools: &Tools) -> Result<String, Failure
             }
         }
         if !String::from_utf8_lossy(&body).contains(wanted) {
-            return Err(Failure::new(format!("{url} answered {status}, without `{wanted}`")));
+            return Err(Failure::new(format!("{shown} answered {status}, without `{wanted}`")));
         }
     }
-    Ok(format!("{url} answered {status}"))
+    Ok(format!("{shown} answered {status}"))
 }
 
 async fn process(action: &Action, tools: &Tools, attempt: &Attempt) -> Result<String, Failure> {
@@ -150,7 +154,8 @@ async fn program(
         .run(&tools.environment, deadline)
         .await
         .map_err(|error| Failure::of(&error, error.hint()))?;
-    let what = format!("{} ended with {}", command.join(" "), describe(ended.status));
+    let what =
+        format!("{} ended with {}", redact::text(&command.join(" ")), describe(ended.status));
     if ended.status.success() {
         return Ok(what);
     }

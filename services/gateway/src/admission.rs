@@ -341,6 +341,7 @@ mod tests {
         }
 
         pub(super) fn secret(text: &str) -> (File, SecretRef) {
+            service::limit_secrets(service::SecretLimits::new([std::env::temp_dir()], ["SECRET_"]));
             let name = format!("selfheal-secret-{}", uuid::Uuid::new_v4().simple());
             let path = std::env::temp_dir().join(name);
             private::write(&path, text.as_bytes()).unwrap();

@@ -90,6 +90,7 @@ impl Alert {
         event.payload = if self.rest.is_empty() { Value::Null } else { Value::Object(self.rest) };
         event.target_from_labels();
         event.cut_times(now);
+        event.make_visible();
         event
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use axum::{Router, http::StatusCode, middleware::from_fn_with_state};
 use bus::{Bus, Claimed, InboxWriter};
 use chrono::{DateTime, Utc};
-use domain::{notify::Notify, wire::Member};
+use domain::{notify::Notify, redact::Redactor, wire::Member};
 use service::{Chain, Context, Probe, outgoing::Outgoing};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -186,6 +186,11 @@ impl App {
     /// Returns what is configured about notices; nothing before [`Self::watch_config`].
     pub(crate) fn notify(&self) -> Arc<Notify> {
         self.0.in_force.get().map(InForce::notify).unwrap_or_default()
+    }
+
+    /// Returns what leaves credentials out of what is shown.
+    pub(crate) fn redactor(&self) -> Arc<Redactor> {
+        self.0.in_force.get().map(InForce::redactor).unwrap_or_default()
     }
 
     /// Claims what is done once in the whole fleet.

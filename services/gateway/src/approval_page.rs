@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use domain::view::IncidentDetail;
+use domain::{plan, redact, view::IncidentDetail, visible};
 
 /// Pieces of evidence that are shown; the incident has them all.
 const EVIDENCE_MAX: usize = 20;
 
 /// The only style; the content security policy names its hash.
-pub(crate) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:1.5rem}dt{font-weight:600}dd{margin:0 0 .5rem}code{background:#eee;padding:.1rem .3rem;overflow-wrap:anywhere}label{display:block;margin:.75rem 0}input{font:inherit;padding:.4rem;width:100%;box-sizing:border-box}button{font:inherit;padding:.6rem 1.4rem;margin-right:1rem;border:1px solid #444;border-radius:.3rem;cursor:pointer}button[value=approve]{background:#0a662e;color:#fff}button[value=reject]{background:#fff;color:#9b1c1c}";
+pub(crate) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:1.5rem}dt{font-weight:600}dd{margin:0 0 .5rem}pre{background:#eee;padding:.6rem;white-space:pre-wrap;overflow-wrap:anywhere}code{background:#eee;padding:.1rem .3rem;overflow-wrap:anywhere}label{display:block;margin:.75rem 0}input{font:inherit;padding:.4rem;width:100%;box-sizing:border-box}button{font:inherit;padding:.6rem 1.4rem;margin-right:1rem;border:1px solid #444;border-radius:.3rem;cursor:pointer}button[value=approve]{background:#0a662e;color:#fff}button[value=reject]{background:#fff;color:#9b1c1c}";
 
 /// A page that only says something.
 #[derive(Debug)]
@@ -30,8 +30,9 @@ pub(crate) fn notice(notice: &Notice<'_>) -> String {
     whole(title, &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)))
 }
 
-/// Returns the page with the plan, why, what it may break, and the buttons.
-pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
+/// Returns the page with the plan, why, what it may break, and for whom the link permits to decide
+/// the buttons.
+pub(crate) fn form(detail: &IncidentDetail, to: Option<&str>) -> String {
     let view = &detail.view;
     let target = view.target.as_deref().unwrap_or("unknown");
     let title = format!("Approval wanted: {} on {target}", view.kind);
@@ -56,19 +57,9 @@ pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
             row("Decide until", &expires_at.format("%F %T UTC").to_string());
         }
         body.push_str("</dl>");
-        put(&mut body, format_args!("<h2>Plan: {}</h2><ol>", escape(&planned.plan.title)));
-        for step in &planned.plan.steps {
-            let (name, action) = (escape(&step.name), escape(&step.action.to_string()));
-            put(
-                &mut body,
-                format_args!("<li>{name}: <code>{action}</code>, at most {}</li>", step.timeout),
-            );
-        }
-        body.push_str("</ol><p>It counts as healed when these pass:</p><ul>");
-        for check in &planned.plan.success.checks {
-            put(&mut body, format_args!("<li><code>{}</code></li>", escape(&check.label())));
-        }
-        put(&mut body, format_args!("</ul><p>Plan <code>{}</code></p>", escape(&planned.hash)));
+        put(&mut body, format_args!("<h2>Plan: {}</h2>", escape(&planned.plan.title)));
+        put(&mut body, format_args!("<pre>{}</pre>", escape(&plan::render(&planned.plan))));
+        put(&mut body, format_args!("<p>Plan <code>{}</code></p>", escape(&planned.hash)));
     } else {
         body.push_str("</dl>");
     }
@@ -82,7 +73,15 @@ pub(crate) fn form(detail: &IncidentDetail, to: &str) -> String {
             format_args!("<li>{}: {}</li>", escape(&found.source), escape(&found.summary)),
         );
     }
-    body.push_str("</ul><form method=\"post\"><label>Your name, for the log <input name=\"name\" maxlength=\"100\" autocomplete=\"name\"></label>");
+    body.push_str("</ul>");
+    let Some(to) = to else {
+        put(
+            &mut body,
+            format_args!("<p>Incident <code>{}</code>. This link only shows.</p>", view.id),
+        );
+        return whole(&title, &body);
+    };
+    body.push_str("<form method=\"post\"><label>Your name, for the log <input name=\"name\" maxlength=\"100\" autocomplete=\"name\"></label>");
     body.push_str("<label>Why not, if not <input name=\"reason\" maxlength=\"200\"></label>");
     body.push_str("<button name=\"decision\" value=\"approve\">Approve</button><button name=\"decision\" value=\"reject\">Reject</button></form>");
     put(
@@ -108,10 +107,12 @@ fn whole(title: &str, body: &str) -> String {
     )
 }
 
-/// Makes any text harmless, within an element and within an attribute.
+/// Makes any text harmless, within an element and within an attribute: it shows no credential, no
+/// sign of HTML, and nothing that is hidden.
 fn escape(text: &str) -> String {
+    let text = redact::text(text);
     let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in visible::lines(&text).chars() {
         match character {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
@@ -133,5 +134,6 @@ mod tests {
         let page = notice(&Notice::new("<script>alert(1)</script>", "\"' & <b>"));
         assert!(!page.contains("<script>") && !page.contains("<b>"), "{page}");
         assert!(page.contains("&quot;&#39; &amp; &lt;b&gt;"));
+        assert_eq!(escape("a\u{202e}b http://u:pw@h/"), "a\\u{202e}b http://[redacted]@h/");
     }
 }

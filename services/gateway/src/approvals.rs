@@ -14,14 +14,18 @@ use bus::Claimed;
 use chrono::Utc;
 use domain::{
     access::Proof,
+    redact::Reader,
     view::{IncidentDetail, Query, Status},
+    visible::{self, is_hidden},
     wire::{AnswerStatus, Command, Input, Verb},
 };
+use serde_json::Value;
 use tracing::info;
 
 use crate::{
     app::App,
     approval_page::{self, Notice, STYLE},
+    backend::defect,
     body::Whole,
     links::{Grant, Links, use_of},
     problem::Problem,
@@ -38,7 +42,8 @@ pub(crate) async fn show(State(app): State<App>, Path(token): Path<String>) -> R
     };
     match detail(&app, &grant).await {
         Ok(detail) if waits(&detail, &grant) => {
-            page(StatusCode::OK, &approval_page::form(&detail, &grant.to))
+            let to = permits(&app, &grant).then_some(grant.to.as_str());
+            page(StatusCode::OK, &approval_page::form(&detail, to))
         }
         Ok(detail) => over(&detail),
         Err(page) => page,
@@ -55,10 +60,14 @@ pub(crate) async fn decide(
         Ok(grant) => grant,
         Err(page) => return *page,
     };
+    if !permits(&app, &grant) {
+        let text = "Links to its receiver show the plan and permit nothing: decide where it asks who you are, or with `selfheal approve`.";
+        return told(StatusCode::FORBIDDEN, &Notice::new("This link only shows", text));
+    }
     let field = |name: &str| {
         let found = form_urlencoded::parse(&body.0).find(|(key, _)| key == name);
         let text = found.map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
-        text.chars().filter(|it| !it.is_control()).take(TEXT_CHARS_MAX).collect::<String>()
+        text.chars().filter(|it| !is_hidden(*it)).take(TEXT_CHARS_MAX).collect::<String>()
     };
     let (incident, plan_hash) = (grant.incident, grant.plan_hash.clone());
     let verb = match field("decision").as_str() {
@@ -86,9 +95,7 @@ pub(crate) async fn decide(
         }
         Err(problem) => return trouble(problem),
     }
-    let name = field("name");
-    let name = if name.is_empty() { "somebody".to_owned() } else { name };
-    let by = format!("{name} (link sent to {})", grant.to);
+    let by = by(&grant, &field("name"));
     let what = verb.as_str();
     info!(incident.id = %incident, by, verb = what, "an approval link was used");
     let command = Command::new(by, verb).proven(Proof::Link { to: grant.to.clone() });
@@ -111,6 +118,21 @@ pub(crate) async fn decide(
             told(StatusCode::ACCEPTED, &Notice::new("It is stored", text))
         }
         Err(problem) => trouble(problem),
+    }
+}
+
+/// Returns whether the receiver that the link was sent to may decide by it, now.
+fn permits(app: &App, grant: &Grant) -> bool {
+    let notify = app.notify();
+    notify.receiver(&grant.to).is_some_and(|to| notify.decides_by_link(to))
+}
+
+/// Returns who decided, for the log: first what is proven, the receiver of the link, and in
+/// brackets who somebody says that they are.
+fn by(grant: &Grant, person: &str) -> String {
+    match visible::name(person, TEXT_CHARS_MAX) {
+        person if person.is_empty() => format!("link:{}", grant.to),
+        person => format!("link:{} ({person})", grant.to),
     }
 }
 
@@ -138,8 +160,12 @@ fn read(app: &App, token: &str) -> Result<Grant, Box<Response>> {
 }
 
 async fn detail(app: &App, grant: &Grant) -> Result<IncidentDetail, Response> {
-    let found = app.query::<Option<IncidentDetail>>(&Query::Incident { id: grant.incident }).await;
-    match found {
+    let found = app.query::<Value>(&Query::Incident { id: grant.incident }).await;
+    let read = found.and_then(|mut value| {
+        app.redactor().json(&mut value, Reader::Approver);
+        serde_json::from_value::<Option<IncidentDetail>>(value).map_err(|error| defect(&error))
+    });
+    match read {
         Ok(Some(detail)) => Ok(detail),
         Ok(None) => {
             let text = "It may have ended long ago.";
@@ -197,4 +223,30 @@ fn page(status: StatusCode, html: &str) -> Response {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     (status, headers, html.to_owned()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_proven_stands_first_in_the_log_whatever_name_is_given() {
+        let grant = Grant {
+            incident: domain::id::IncidentId::NONE,
+            plan_hash: String::new(),
+            expires_at: Utc::now(),
+            to: "hook".to_owned(),
+        };
+        for (given, told) in [
+            ("Ann", "link:hook (Ann)"),
+            ("", "link:hook"),
+            (" \u{202e}() ", "link:hook"),
+            (
+                "oidc:ceo@example.org (approved by token:ann)",
+                "link:hook (oidc:ceo@example.org approved by token:ann)",
+            ),
+        ] {
+            assert_eq!(by(&grant, given), told);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::Bus;
 use bytes::Bytes;
-use domain::{config::Config, notify::Notify};
+use domain::{config::Config, notify::Notify, redact::Redactor};
 use service::Chain;
 use tokio::sync::{oneshot, watch};
 use tracing::warn;
@@ -17,7 +17,12 @@ pub(crate) struct InForce {
 }
 
 /// What was read of one revision.
-type Read = (u64, Arc<Notify>);
+#[derive(Clone, Debug)]
+struct Read {
+    revision: u64,
+    notify: Arc<Notify>,
+    redactor: Arc<Redactor>,
+}
 
 impl InForce {
     /// Begins to follow it. The second one hears when it was looked for once.
@@ -28,21 +33,34 @@ impl InForce {
 
     /// Returns what is configured about notices; nothing while no configuration is known.
     pub(crate) fn notify(&self) -> Arc<Notify> {
-        let Some((revision, text)) = self.configs.borrow().clone() else { return Arc::default() };
+        self.read().map(|it| it.notify).unwrap_or_default()
+    }
+
+    /// Returns what leaves credentials of the configuration out of what is shown.
+    pub(crate) fn redactor(&self) -> Arc<Redactor> {
+        self.read().map(|it| it.redactor).unwrap_or_default()
+    }
+
+    fn read(&self) -> Option<Read> {
+        let (revision, text) = self.configs.borrow().clone()?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, notify)) = &*read
-            && *known == revision
-        {
-            return Arc::clone(notify);
+        if let Some(known) = read.as_ref().filter(|it| it.revision == revision) {
+            return Some(known.clone());
         }
-        let notify = match serde_json::from_slice::<Config>(&text) {
-            Ok(config) => Arc::new(config.notify.with(&config.policy.notify)),
+        let (notify, redactor) = match serde_json::from_slice::<Config>(&text) {
+            Ok(config) => {
+                let notify = config.notify.with(&config.policy.notify);
+                (Arc::new(notify), Arc::new(Redactor::new(&config)))
+            }
             Err(error) => {
                 warn!(error = %Chain(&error), "the configuration cannot be read, the former one stays");
-                read.as_ref().map(|(_, former)| Arc::clone(former)).unwrap_or_default()
+                let former = read.as_ref();
+                former
+                    .map(|it| (Arc::clone(&it.notify), Arc::clone(&it.redactor)))
+                    .unwrap_or_default()
             }
         };
-        *read = Some((revision, Arc::clone(&notify)));
-        notify
+        *read = Some(Read { revision, notify, redactor });
+        read.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! Incidents, as people read them.
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, Query as UrlQuery, State, rejection::QueryRejection},
     http::{StatusCode, header},
@@ -16,7 +17,7 @@ use domain::{
 };
 use serde::de::value::StrDeserializer;
 
-use crate::{app::App, problem::Problem};
+use crate::{access::Caller, app::App, problem::Problem, seen};
 
 /// Longest text of one filter.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024;
@@ -38,19 +39,28 @@ pub(crate) fn parameters(
 }
 
 /// `GET /api/v1/incidents`.
-pub(crate) async fn list(State(app): State<App>, given: Parameters) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    given: Parameters,
+) -> Result<Response, Problem> {
     let filter = filter(&parameters(given, PARAMETERS)?, Utc::now())?;
-    Ok(json(app.query_raw(&Query::Incidents(filter)).await?))
+    let answer = app.query_raw(&Query::Incidents(filter)).await?;
+    Ok(json(seen::bytes(&app, &caller, answer)?))
 }
 
 /// `GET /api/v1/incidents/{id}`.
 pub(crate) async fn one(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
     let id = id(&text)?;
     let answer = app.query_raw(&Query::Incident { id }).await?;
-    if answer.trim_ascii() == b"null" { Err(not_found(id)) } else { Ok(json(answer)) }
+    if answer.trim_ascii() == b"null" {
+        return Err(not_found(id));
+    }
+    Ok(json(seen::bytes(&app, &caller, answer)?))
 }
 
 /// Reads an incident's id.

@@ -38,6 +38,7 @@ mod permits;
 mod problem;
 mod receivers;
 mod routes;
+mod seen;
 mod server;
 mod settings;
 mod signing;

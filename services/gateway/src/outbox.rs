@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     in_force::InForce,
-    letter::Letter,
+    letter::{Letter, presentable},
     notifiers::{self, Failure, Sent, Tools},
 };
 
@@ -115,6 +115,7 @@ impl Outbox {
                 return job.nak(LOOK_AGAIN).await;
             }
         };
+        let work = presentable(work, &self.in_force.redactor());
         let still_here = job.keep_alive();
         let mut span = Open::below(job.trace, "notify", Role::Consumer);
         let told = self.tell_all(&work, job.deliveries).await;

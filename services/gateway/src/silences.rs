@@ -25,6 +25,7 @@ use crate::{
     body::Whole,
     commands::{self, Wish},
     problem::Problem,
+    seen,
 };
 
 const FORM: &str =
@@ -60,8 +61,11 @@ fn one_end(schema: &mut Schema) {
 }
 
 /// `GET /api/v1/silences`.
-pub(crate) async fn list(State(app): State<App>) -> Result<Response, Problem> {
-    let body = app.query_raw(&Query::Silences).await?;
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    let body = seen::bytes(&app, &caller, app.query_raw(&Query::Silences).await?)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
 }
 

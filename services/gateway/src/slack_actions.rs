@@ -16,6 +16,7 @@ use domain::{
     access::Proof,
     id::{IncidentId, sha256_hex},
     notify::Notify,
+    visible,
     wire::{Answer, Claim, Command, Input, Verb},
 };
 use serde::Deserialize;
@@ -40,6 +41,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long it may take to tell the one who pressed what became of it.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longest name of a user that is kept.
+const NAME_CHARS_MAX: usize = 200;
 
 /// Whose URL is called back.
 const SLACK_HOST: &str = "hooks.slack.com";
@@ -174,7 +178,7 @@ async fn decide(app: &App, notify: &Notify, payload: &Payload, signature: &[u8])
     let Some((incident, plan_hash)) = value(&action.value) else {
         return Some("This button is none of ours.".to_owned());
     };
-    let by = format!("{name} (Slack {})", user.id);
+    let by = by(&user.id, name);
     let verb = if action.action_id == APPROVE {
         Verb::Approve { incident, plan_hash }
     } else {
@@ -193,6 +197,16 @@ async fn decide(app: &App, notify: &Notify, payload: &Payload, signature: &[u8])
             "It could not be stored. Press the button again.".to_owned()
         }
     })
+}
+
+/// Returns who pressed, for the log: first the id, which Slack has signed, and in brackets the
+/// name, which users of Slack choose themselves.
+fn by(id: &str, name: &str) -> String {
+    let id = visible::name(id, NAME_CHARS_MAX);
+    match visible::name(name, NAME_CHARS_MAX) {
+        name if name.is_empty() => format!("slack:{id}"),
+        name => format!("slack:{id} ({name})"),
+    }
 }
 
 fn value(text: &str) -> Option<(IncidentId, String)> {

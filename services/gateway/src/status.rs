@@ -1,14 +1,15 @@
 //! The system at a glance.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use domain::{
     view::{Query, SystemView},
     wire::Member,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::app::App;
+use crate::{access::Caller, app::App, problem::Problem, seen};
 
 /// The answer of `GET /api/v1/status`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -43,7 +44,10 @@ struct Broker {
 }
 
 /// `GET /api/v1/status`. Answers always: what is missing is what one asks for.
-pub(crate) async fn status(State(app): State<App>) -> Json<Status> {
+pub(crate) async fn status(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Value>, Problem> {
     let connected = app.bus().is_connected();
     let system = if connected { app.query::<SystemView>(&Query::Status).await.ok() } else { None };
     let (id, version) = app.identity();
@@ -54,11 +58,12 @@ pub(crate) async fn status(State(app): State<App>) -> Json<Status> {
         (Some(system), true) if system.paused.is_some() => "paused",
         (Some(_), true) => "ok",
     };
-    Json(Status {
+    let answer = Status {
         status,
         gateway: Gateway { id: id.to_owned(), version },
         broker: Broker { connected },
         agents: app.members(),
         system,
-    })
+    };
+    seen::value(&app, &caller, &answer).map(Json)
 }

@@ -1,6 +1,10 @@
 //! Server-sent events: every decision, and the progress of work.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     Extension,
@@ -12,7 +16,7 @@ use axum::{
 };
 use bus::{Bus, Subscription};
 use bytes::Bytes;
-use domain::id::IncidentId;
+use domain::{id::IncidentId, redact::Redactor};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{access::Caller, app::App, incidents, problem::Problem};
+use crate::{access::Caller, app::App, incidents, problem::Problem, seen};
 
 /// Messages that a slow reader may be behind; then it is told how many it missed.
 const BEHIND_MAX: usize = 1024;
@@ -72,6 +76,8 @@ struct Message {
     seq: Option<u64>,
     /// JSON on one line.
     data: String,
+    /// The same as all but admins may see it, made when the first of them reads it.
+    shown: OnceLock<String>,
 }
 
 impl Message {
@@ -82,13 +88,19 @@ impl Message {
             incident,
             seq: value.get("seq").and_then(Value::as_u64),
             data: value.to_string(),
+            shown: OnceLock::new(),
         })
     }
 
-    fn event(&self) -> Event {
+    /// Returns what a reader is sent; with a redactor, what all but admins may see.
+    fn event(&self, redactor: Option<&Redactor>) -> Event {
+        let data = match redactor {
+            Some(redactor) => self.shown.get_or_init(|| seen::live(redactor, &self.data)),
+            None => &self.data,
+        };
         match self.seq {
-            Some(seq) => Event::default().event("decision").id(seq.to_string()).data(&self.data),
-            None => Event::default().event("progress").data(&self.data),
+            Some(seq) => Event::default().event("decision").id(seq.to_string()).data(data),
+            None => Event::default().event("progress").data(data),
         }
     }
 }
@@ -223,7 +235,8 @@ pub(crate) async fn stream(
     };
     let hello = json!({ "message": "following", "incident": only }).to_string();
     let first = stream::iter([Ok(Event::default().event("hello").data(hello))]);
-    let events = first.chain(events(reader, only));
+    let app_of_reader = seen::reader(&principal).map(|_| app.clone());
+    let events = first.chain(events(reader, only, app_of_reader));
     let events = events.take_until(app.stop().clone().cancelled_owned());
     // A token that is revoked, or ends, counts no more, also for what it has opened.
     let access = app.access().clone();
@@ -236,14 +249,16 @@ pub(crate) async fn stream(
 fn events(
     reader: Reader,
     only: Option<IncidentId>,
+    redacting: Option<App>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let only = only.map(|id| id.to_string());
     // The place is given back when the reader goes and the stream is dropped.
-    stream::unfold((reader, only), |(mut reader, only)| async move {
+    stream::unfold((reader, only, redacting), |(mut reader, only, redacting)| async move {
         let event = loop {
             match reader.messages.recv().await {
                 Ok(message) if only.as_ref().is_none_or(|only| *only == message.incident) => {
-                    break message.event();
+                    let redactor = redacting.as_ref().map(App::redactor);
+                    break message.event(redactor.as_deref());
                 }
                 Ok(_other) => {}
                 Err(broadcast::error::RecvError::Lagged(n_missed)) => {
@@ -253,6 +268,6 @@ fn events(
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         };
-        Some((Ok(event), (reader, only)))
+        Some((Ok(event), (reader, only, redacting)))
     })
 }

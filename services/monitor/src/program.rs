@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::target::ProcessHandle;
+use domain::{secret::Text, target::ProcessHandle};
 
 /// Returns what a start needs and is not there, in words. Looks at the file system.
 pub(crate) fn missing(handle: &ProcessHandle) -> Option<String> {
@@ -26,7 +26,12 @@ pub(crate) fn missing(handle: &ProcessHandle) -> Option<String> {
         // From where it is started is known only if it is named.
         return dir.filter(|dir| is_missing(&dir.join(program))).map(|_| not_there());
     }
-    let path = handle.env.get("PATH").map(OsString::from).or_else(|| env::var_os("PATH"))?;
+    let path = handle
+        .env
+        .get("PATH")
+        .and_then(Text::plain)
+        .map(OsString::from)
+        .or_else(|| env::var_os("PATH"))?;
     let is_there = env::split_paths(&path).any(|dir| !is_missing(&dir.join(program)));
     (!is_there).then(|| format!("the program {} is not in the PATH", program.display()))
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use domain::secret::Text;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use service::read_texts;
 
 use crate::instruments::Instruments;
 
@@ -54,7 +56,7 @@ pub(crate) async fn ask(
     instruments: &Instruments,
     url: &str,
     query: &str,
-    headers: &BTreeMap<String, String>,
+    headers: &BTreeMap<String, Text>,
 ) -> Result<Vec<Series>, Failure> {
     let client = instruments.http().await;
     let client =
@@ -65,6 +67,8 @@ pub(crate) async fn ask(
         reqwest::Url::parse(&url).map_err(|error| Failure::Mistake(format!("no URL: {error}")))?;
     url.query_pairs_mut().append_pair("query", query);
     let mut request = client.get(url);
+    let headers = read_texts(headers)
+        .map_err(|error| Failure::Unanswered(service::Chain(&error).to_string()))?;
     for (name, value) in headers {
         request = request.header(name, value);
     }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     check::Check,
+    redact,
+    secret::Text,
     span::Span,
     target::{Handle, ProcessHandle, Target},
 };
@@ -112,7 +114,7 @@ pub enum Action {
         dir: Option<String>,
         /// The whole environment besides `PATH`, `HOME`, `LANG`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        env: BTreeMap<String, String>,
+        env: BTreeMap<String, Text>,
     },
     /// Sends an HTTP request.
     #[serde(rename = "http.request")]
@@ -123,10 +125,10 @@ pub enum Action {
         url: String,
         /// Headers.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        headers: BTreeMap<String, String>,
+        headers: BTreeMap<String, Text>,
         /// Body.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        body: Option<String>,
+        body: Option<Text>,
         /// Statuses that mean success (default: 200 to 299).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         status: Vec<u16>,
@@ -170,8 +172,8 @@ impl fmt::Display for Action {
             Self::DockerRestart { container }
             | Self::DockerStart { container }
             | Self::DockerStop { container } => f.write_str(container),
-            Self::CommandRun { command, .. } => f.write_str(&command.join(" ")),
-            Self::HttpRequest { method, url, .. } => write!(f, "{method} {url}"),
+            Self::CommandRun { command, .. } => f.write_str(&redact::text(&command.join(" "))),
+            Self::HttpRequest { method, url, .. } => write!(f, "{method} {}", redact::text(url)),
             Self::DiskClean { directories, patterns, older_than, .. } => write!(
                 f,
                 "{} older than {older_than} in {}",
@@ -212,7 +214,7 @@ pub struct StepSpec {
     pub dir: Option<String>,
     /// `command.run`: environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Text>,
     /// `docker.*`: the container (default: the target's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -224,10 +226,10 @@ pub struct StepSpec {
     pub url: Option<String>,
     /// `http.request`: headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Text>,
     /// `http.request`: body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<String>,
+    pub body: Option<Text>,
     /// `http.request`: statuses that mean success.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<u16>,
@@ -324,6 +326,18 @@ impl StepSpec {
             | ActionName::DockerStart
             | ActionName::DockerStop => {}
         }
+        const NO_PLACE: &str = "has a secret that is not exactly one of `env` and `file`";
+        let mistaken =
+            |texts: &BTreeMap<String, Text>| texts.values().any(|it| it.mistake().is_some());
+        if mistaken(&self.env) {
+            return wrong("env", NO_PLACE);
+        }
+        if mistaken(&self.headers) {
+            return wrong("headers", NO_PLACE);
+        }
+        if self.body.as_ref().is_some_and(|it| it.mistake().is_some()) {
+            return wrong("body", NO_PLACE);
+        }
         self.undo.as_ref().map_or(Ok(()), |undo| undo.validate())
     }
 
@@ -354,13 +368,13 @@ impl StepSpec {
             ActionName::CommandRun => Action::CommandRun {
                 command: self.command.iter().flatten().map(text).collect(),
                 dir: self.dir.as_ref().map(text),
-                env: self.env.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
+                env: self.env.iter().map(|(key, value)| (key.clone(), value.map(text))).collect(),
             },
             ActionName::HttpRequest => Action::HttpRequest {
                 method: self.method.clone().unwrap_or_else(|| "POST".to_owned()).to_uppercase(),
                 url: self.url.as_ref().map(text).ok_or_else(|| missing("url"))?,
                 headers: self.headers.clone(),
-                body: self.body.as_ref().map(text),
+                body: self.body.as_ref().map(|it| it.map(text)),
                 status: self.status.clone(),
             },
             ActionName::DiskClean => Action::DiskClean {

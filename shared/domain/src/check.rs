@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::EventType, span::Span, target::Target};
+use crate::{event::EventType, redact, secret::Text, span::Span, target::Target};
 
 /// The longest start period: what takes longer is a failed start.
 pub(crate) const START_PERIOD_MAX: Span = Span::from_secs(60 * 60);
@@ -74,7 +74,7 @@ pub struct Check {
     pub contains: Option<String>,
     /// Headers that `http` sends.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Text>,
     /// Time between two samples; half of it after a failed one, until it is sure.
     #[serde(default = "every")]
     pub every: Span,
@@ -289,18 +289,20 @@ impl Check {
         (above, self.clear.unwrap_or_else(|| above.saturating_sub(5)))
     }
 
-    /// Returns the name in reports.
+    /// Returns the name in reports, without credentials of its URL or its arguments.
     #[must_use]
     pub fn label(&self) -> String {
         if let Some(name) = &self.name {
             return name.clone();
         }
         match self.probe() {
-            Ok(Probe::Http(url)) => format!("http {url}"),
+            Ok(Probe::Http(url)) => format!("http {}", redact::text(url)),
             Ok(Probe::Tcp(address)) => format!("tcp {address}"),
             Ok(Probe::Process) => "process".to_owned(),
             Ok(Probe::Docker) => "docker".to_owned(),
-            Ok(Probe::Command(command)) => format!("command {}", command.join(" ")),
+            Ok(Probe::Command(command)) => {
+                format!("command {}", redact::text(&command.join(" ")))
+            }
             Ok(Probe::Disk(path)) => format!("disk {path}"),
             Ok(Probe::Memory) => "memory".to_owned(),
             Ok(Probe::Cpu) => "cpu".to_owned(),

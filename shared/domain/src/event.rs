@@ -6,6 +6,7 @@ mod lenient;
 mod origin;
 mod schema;
 mod shorten;
+mod visible;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 

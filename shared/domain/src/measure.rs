@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{check, span::Span};
+use crate::{check, secret::Text, span::Span};
 
 /// Measures of one target: more would delay its diagnosis, and more than anybody reads.
 pub const MEASURES_MAX: usize = 16;
@@ -32,7 +32,7 @@ pub struct Measure {
     pub unit: Option<String>,
     /// Headers that are sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Text>,
     /// Time after which the diagnosis goes on without it.
     #[serde(default = "timeout")]
     pub timeout: Span,

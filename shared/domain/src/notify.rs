@@ -169,6 +169,14 @@ impl Notify {
         self.receivers.iter().find(|it| it.name == name)
     }
 
+    /// Returns whether a link that was sent to a receiver permits to decide. Where buttons ask who
+    /// presses them, a link that asks nobody would void the list of approvers.
+    #[must_use]
+    pub fn decides_by_link(&self, to: &Receiver) -> bool {
+        let has_buttons = self.slack.is_some() && to.slack.is_some();
+        !has_buttons && to.approval_links.unwrap_or(true)
+    }
+
     /// Returns the escalation of this name.
     #[must_use]
     pub fn escalation(&self, name: &str) -> Option<&Escalation> {

@@ -1,10 +1,13 @@
 //! Plans: what is to be done about a cause, and how one will see that it helped.
 
+mod render;
+
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::render::{render, render_value};
 pub use crate::autonomy::Risk;
 use crate::{action::Action, autonomy::Autonomy, check::Check, id::sha256_hex, span::Span};
 

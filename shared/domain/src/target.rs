@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{autonomy::Autonomy, check::Check, event::EventType, measure::Measure, span::Span};
+use crate::{
+    autonomy::Autonomy, check::Check, event::EventType, measure::Measure, secret::Text, span::Span,
+};
 
 /// The zone of targets and agents that name none.
 pub const ZONE_DEFAULT: &str = "default";
@@ -73,7 +75,7 @@ pub struct ProcessHandle {
     pub dir: Option<String>,
     /// Environment besides `PATH`, `HOME` and `LANG`, which are passed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Text>,
     /// File that holds the process id: its first number counts (default:
     /// `<state dir>/<target>.pid`). If the program writes it itself, nobody else does; else
     /// the fixer writes it after a start.

@@ -6,9 +6,10 @@ use clap::{Args, Parser, ValueEnum};
 use domain::span::Span;
 
 use crate::{
-    ConfigError,
+    ConfigError, SecretLimits,
     outgoing::{Network, NotANetwork, Outgoing},
     run::without_secrets,
+    secret,
 };
 
 /// Longest zone or prefix. Both become tokens of subjects and names of buckets.
@@ -82,6 +83,12 @@ pub struct Common {
     /// Zones this agent serves, separated by commas
     #[arg(long, env = "SELFHEAL_ZONES", default_value = "default", value_name = "ZONES", value_delimiter = ',', value_parser = token)]
     zones: Vec<String>,
+    /// Directories below which a configuration may name files with secrets, separated by commas
+    #[arg(long, env = "SELFHEAL_SECRETS_DIR", default_value = secret::DIRECTORY_DEFAULT, value_name = "DIRS", value_delimiter = ',')]
+    secrets_dir: Vec<PathBuf>,
+    /// How variables begin that a configuration may name as secrets, separated by commas; never SELFHEAL_
+    #[arg(long, env = "SELFHEAL_SECRET_ENV", default_value = secret::PREFIX_DEFAULT, value_name = "PREFIXES", value_delimiter = ',')]
+    secret_env: Vec<String>,
     /// Where to answer /healthz, /readyz and /metrics, such as 127.0.0.1:9100
     #[arg(long, env = "SELFHEAL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<String>,
@@ -146,6 +153,12 @@ impl Common {
     #[must_use]
     pub fn outgoing(&self) -> Outgoing {
         Outgoing::new(self.outgoing_allow.iter().flatten().copied())
+    }
+
+    /// Returns which secrets a configuration may name on this host.
+    #[must_use]
+    pub fn secrets(&self) -> SecretLimits {
+        SecretLimits::new(self.secrets_dir.clone(), self.secret_env.clone())
     }
 
     /// Returns how long work may take to end.

@@ -42,7 +42,9 @@ pub use health::Probe;
 pub use readiness::{Latch, Readiness};
 pub use reaper::reap_orphans;
 pub use run::run;
-pub use secret::{Secret, SecretError, read_secret};
+pub use secret::{
+    Secret, SecretError, SecretLimits, limit_secrets, read_secret, read_text, read_texts,
+};
 
 /// Any error that ends a service.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,12 +1,14 @@
 //! Log lines, for people or for machines, always on standard error.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     io::IsTerminal as _,
     panic::PanicHookInfo,
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use domain::{redact, visible};
 use serde_json::{Map, Value};
 use tracing::{
     Event, Level, Subscriber,
@@ -126,15 +128,16 @@ impl Lines {
         } else {
             ("", "", "")
         };
-        write!(writer, "{dim}{at}{off} {bold}{level:<5}{off} {}: {}", self.service, told.message)?;
+        let message = visible::line(&told.message);
+        write!(writer, "{dim}{at}{off} {bold}{level:<5}{off} {}: {message}", self.service)?;
         for (name, value) in told.fields.iter().filter(|(name, _)| *name != "hint") {
             write!(writer, " {dim}{name}={off}{}", quoted(value))?;
         }
         if !spans.is_empty() {
-            write!(writer, " {dim}{spans}{off}")?;
+            write!(writer, " {dim}{}{off}", visible::line(spans))?;
         }
         if let Some((_, hint)) = told.fields.iter().find(|(name, _)| *name == "hint") {
-            write!(writer, "\n  hint: {}", hint.as_str().unwrap_or_default())?;
+            write!(writer, "\n  hint: {}", visible::line(hint.as_str().unwrap_or_default()))?;
         }
         writeln!(writer)
     }
@@ -179,8 +182,10 @@ fn paint(level: Level) -> &'static str {
 fn quoted(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
     let plain = !text.is_empty()
-        && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"' || c == '=');
-    if plain { text.clone() } else { format!("{text:?}") }
+        && !text
+            .chars()
+            .any(|c| c.is_whitespace() || visible::is_hidden(c) || c == '"' || c == '=');
+    if plain { text.clone() } else { visible::line(&format!("{text:?}")).into_owned() }
 }
 
 /// The message and the fields of one event.
@@ -192,6 +197,13 @@ struct Told {
 
 impl Told {
     fn add(&mut self, field: &Field, value: Value) {
+        // Hints are ours, and speak of flags.
+        let text = value.as_str().filter(|_| field.name() != "hint");
+        let shown = text.and_then(|it| match redact::text(it) {
+            Cow::Owned(shown) => Some(shown),
+            Cow::Borrowed(_) => None,
+        });
+        let value = shown.map_or(value, Value::from);
         if field.name() == "message" {
             self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         } else {
@@ -271,6 +283,31 @@ mod tests {
             tracing::info!(name = "a\nb c", "seen");
         });
         assert_eq!(line, "1970-01-01T00:00:00.000Z INFO  monitor: seen name=\"a\\nb c\"\n");
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_steers_no_terminal_whatever_is_in_it() {
+        let target = "x\n2026-01-01T00:00:00.000Z INFO  fixer: forged \u{1b}[31m\u{202e}\u{85}";
+        let line = write(LogFormat::Text, || {
+            tracing::warn!(hint = target, target, "notice: down on {target}");
+        });
+        assert_eq!(line.lines().count(), 2, "{line}");
+        assert!(line.lines().nth(1).unwrap().starts_with("  hint: x\\n2026"), "{line}");
+        let hidden = |c: char| c != '\n' && visible::is_hidden(c);
+        assert!(!line.chars().any(hidden), "{line:?}");
+        let line = write(LogFormat::Json, || tracing::warn!("notice: down on {target}"));
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+    }
+
+    #[test]
+    fn no_line_holds_what_looks_like_a_credential() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let line = write(format, || {
+                let url = "nats://a:hunter22@broker:4222";
+                tracing::info!(url, header = "Authorization: Bearer hunter22", "asked {url}");
+            });
+            assert!(!line.contains("hunter22") && line.contains("broker:4222"), "{line}");
+        }
     }
 
     #[test]

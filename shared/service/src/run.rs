@@ -12,7 +12,7 @@ use crate::{
     BoxError, Chain, Common, Context, Probe, Readiness,
     exit::{self, EX_CONFIG},
     flags::Flags,
-    health, logs, member,
+    health, limit_secrets, logs, member,
     signals::StopSignal,
     systemd::Systemd,
     trace,
@@ -65,6 +65,7 @@ where
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         warn!("another TLS provider was installed first");
     }
+    limit_secrets(flags.common.secrets());
     crate::reaper::reap_orphans();
     let runtime =
         runtime(worker_threads()).max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build();

@@ -169,10 +169,10 @@ impl Open {
         }
     }
 
-    /// Says why it did not succeed.
+    /// Says why it did not succeed, without credentials.
     pub fn fail(&mut self, why: impl Into<String>) {
         if let Some(own) = &mut self.own {
-            own.0.failure = Some(why.into());
+            own.0.failure = Some(domain::redact::text(&why.into()).into_owned());
         }
     }
 }

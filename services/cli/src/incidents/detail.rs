@@ -71,9 +71,7 @@ fn plan_text(plan: &PlanView, now: DateTime<Utc>) -> String {
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "approval expires {}", ago(at, now));
     }
-    for (idx, step) in plan.plan.steps.iter().enumerate() {
-        let _infallible = writeln!(text, "{}. {}", idx + 1, plain(&step.name));
-    }
+    let _infallible = writeln!(text, "{}", plain(&domain::plan::render(&plan.plan)));
     text
 }
 
@@ -144,6 +142,8 @@ fn table_of(facts: &[(&'static str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = facts.iter().map(|(name, value)| {
         let pad = " ".repeat(width - name.len());
+        // A value of several lines stays in its column: none of them is another fact.
+        let value = value.replace('\n', &format!("\n  {}  ", " ".repeat(width)));
         format!("  {}{pad}  {value}", toned(Tone::Faint, name))
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -1,12 +1,17 @@
 //! `command.run`: runs a program without a shell.
 
-use domain::action::{Action, ActionName};
+use domain::{
+    action::{Action, ActionName},
+    redact,
+    secret::without_secrets,
+};
 
 use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
     allow::{AllowList, Denied, Setting},
     process::reap::describe,
     program::{Error, Program},
+    secrets,
 };
 
 pub(super) const LISTED: Listed =
@@ -14,7 +19,7 @@ pub(super) const LISTED: Listed =
 
 fn permit(action: &Action, allow: &AllowList, setting: Setting<'_>) -> Result<(), Denied> {
     let Action::CommandRun { command, dir, env } = action else { return Ok(()) };
-    allow.command(command, dir.as_deref(), env, setting)
+    allow.command(command, dir.as_deref(), &without_secrets(env), setting)
 }
 
 fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Running<'a> {
@@ -22,13 +27,16 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
         let Action::CommandRun { command, dir, env } = action else {
             return Err(Failure::misled(action));
         };
-        let program = Program { command, dir: dir.as_deref(), env, marks: attempt.marks() };
+        let (secrets, env) = (secrets::of(env)?, secrets::read_all(env)?);
+        let program = Program { command, dir: dir.as_deref(), env: &env, marks: attempt.marks() };
         let ended = program.run(&tools.environment, attempt.deadline).await.map_err(told)?;
-        let what = format!("{} ended with {}", command.join(" "), describe(ended.status));
+        let what =
+            format!("{} ended with {}", redact::text(&command.join(" ")), describe(ended.status));
+        let output = secrets::hidden(ended.output, &secrets);
         if ended.status.success() {
-            Ok(Done { summary: what, output: ended.output, is_idle: false })
+            Ok(Done { summary: what, output, is_idle: false })
         } else {
-            Err(Failure { output: ended.output, ..Failure::new(what) })
+            Err(Failure { output, ..Failure::new(what) })
         }
     })
 }

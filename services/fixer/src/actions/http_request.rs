@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use domain::action::{Action, ActionName};
+use domain::{
+    action::{Action, ActionName},
+    redact,
+};
 use reqwest::{
     Method, Response,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -16,6 +19,7 @@ use super::{Attempt, Done, Failure, Listed, Running, Tools};
 use crate::{
     allow::{AllowList, Denied, Setting},
     output::{HeadTail, OUTPUT_BYTES_MAX},
+    secrets,
 };
 
 /// Most bytes read of an answer; more would only be cut away.
@@ -39,16 +43,16 @@ fn run<'a>(action: &'a Action, tools: &'a Tools, attempt: &'a Attempt) -> Runnin
         let client = client(tools).await?;
         let mut request = client
             .request(method.clone(), url)
-            .headers(header_map(headers)?)
+            .headers(header_map(&secrets::read_all(headers)?)?)
             .timeout(attempt.remaining());
         if let Some(body) = body {
-            request = request.body(body.clone());
+            request = request.body(secrets::read(body)?);
         }
-        let what = format!("{method} {url}");
+        let what = format!("{method} {}", redact::text(url));
         let answer = request.send().await.map_err(|error| unanswered(&what, &error, attempt))?;
         let got = answer.status();
         let told = format!("{what} answered {got}");
-        let output = text_of(answer).await;
+        let output = secrets::hidden(text_of(answer).await, &secrets::of(headers)?);
         let wanted =
             if status.is_empty() { got.is_success() } else { status.contains(&got.as_u16()) };
         if wanted {
@@ -102,7 +106,10 @@ fn unanswered(what: &str, error: &reqwest::Error, attempt: &Attempt) -> Failure 
     if error.is_timeout() {
         return Failure::timed_out(what, attempt.timeout);
     }
-    Failure::of(error, "see that the address is right and can be reached from the fixer")
+    let reason = redact::text(&service::Chain(error).to_string()).into_owned();
+    Failure::new(format!(
+        "{reason}; see that the address is right and can be reached from the fixer"
+    ))
 }
 
 async fn text_of(mut answer: Response) -> String {

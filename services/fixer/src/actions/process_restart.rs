@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitStatus, sync::Arc};
 
 use domain::{
     action::{Action, ActionName},
+    secret::without_secrets,
     target::ProcessHandle,
 };
 
@@ -21,6 +22,7 @@ use crate::{
         reap::{describe, reap, record},
         settle,
     },
+    secrets,
 };
 
 mod present;
@@ -54,7 +56,7 @@ async fn restart(
     // What cannot be started again is not stopped.
     let program = tools
         .environment
-        .find(&process.command, process.dir.as_deref(), &process.env)
+        .find(&process.command, process.dir.as_deref(), &without_secrets(&process.env))
         .map_err(|error| Failure::of(&error, error.hint()))?;
     let account = Account::of(process)
         .map_err(|error| Failure::refused(Failure::of(&error, error.hint()).reason))?;
@@ -111,8 +113,9 @@ async fn begin(
     attempt: &Attempt,
 ) -> Result<Started, Failure> {
     let (process, files) = (process.clone(), files.clone());
-    let (env, cause, starter) =
+    let (mut env, cause, starter) =
         (tools.environment.pairs(), attempt.cause.clone(), tools.starter.clone());
+    env.extend(secrets::of(&process.env)?);
     blocking(move || {
         let launch = Launch {
             starter: &starter,

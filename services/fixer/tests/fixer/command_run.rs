@@ -25,7 +25,7 @@ async fn no_shell_reads_the_arguments() {
 #[tokio::test]
 async fn a_program_gets_a_clean_environment() {
     let place = Place::new();
-    let env = [("COLOUR".to_owned(), "red".to_owned())].into();
+    let env = [("COLOUR".to_owned(), "red".into())].into();
     let action = Action::CommandRun { command: vec!["env".to_owned()], dir: None, env };
     let report = act(&place.tools(), action).await.unwrap();
     let known = ["PATH", "HOME", "LANG", "COLOUR", "SELFHEAL_INCIDENT", "SELFHEAL_ATTEMPT"];

@@ -73,8 +73,8 @@ fn request(method: &str, url: String) -> Action {
     Action::HttpRequest {
         method: method.to_owned(),
         url,
-        headers: BTreeMap::from([("X-Reason".to_owned(), "healing".to_owned())]),
-        body: (method == "POST").then(|| "flush".to_owned()),
+        headers: BTreeMap::from([("X-Reason".to_owned(), "healing".into())]),
+        body: (method == "POST").then(|| "flush".into()),
         status: Vec::new(),
     }
 }

@@ -30,7 +30,7 @@ fn variables(pid: i32) -> Vec<String> {
 async fn a_target_that_never_ran_is_started_in_a_group_of_its_own() {
     let place = Place::new();
     let process = ProcessHandle {
-        env: [("COLOUR".to_owned(), "red".to_owned())].into(),
+        env: [("COLOUR".to_owned(), "red".into())].into(),
         ..script("echo to stdout; echo to stderr >&2; exec sleep 1000")
     };
     let report = act(&place.tools(), restart(&process)).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_target_that_never_ran_is_started_in_a_group_of_its_own() {
 async fn a_target_gets_a_clean_environment_with_its_marks() {
     let place = Place::new();
     let process =
-        ProcessHandle { env: [("COLOUR".to_owned(), "red".to_owned())].into(), ..handle(&SLEEP) };
+        ProcessHandle { env: [("COLOUR".to_owned(), "red".into())].into(), ..handle(&SLEEP) };
     act(&place.tools(), restart(&process)).await.unwrap();
     // For an instant after its start a process has no environment to read.
     until("it has an environment", || !variables(pid_of(&place)).is_empty()).await;

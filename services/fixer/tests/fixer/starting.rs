@@ -133,7 +133,7 @@ async fn a_pid_file_that_the_program_writes_is_written_by_nobody_else() {
         pid_file: Some(own.clone()),
         ..script("echo $$ from me > \"$FILE\"; exec sleep 1000")
     };
-    let env = [("FILE".to_owned(), own.clone())].into();
+    let env = [("FILE".to_owned(), own.clone().into())].into();
     let process = ProcessHandle { env, ..process };
     for _ in 0..2 {
         act(&tools, restart(&process)).await.unwrap();

@@ -5,6 +5,7 @@ use domain::{
     access::{self, Role, TokenRecord, token_id},
     event::Origin,
     span::Rates,
+    visible,
 };
 
 /// Comes before the name of a token.
@@ -121,9 +122,7 @@ impl Principal {
 /// Returns a name on one line, without the brackets that part it from the principal, and
 /// without what is not seen or turns the order of what is seen.
 pub(super) fn plain(text: &str) -> String {
-    let legal = |c: &char| !c.is_control() && !is_unseen(*c) && !"()".contains(*c);
-    let kept: String = text.chars().filter(legal).take(PERSON_CHARS_MAX).collect();
-    kept.trim().to_owned()
+    visible::name(text, PERSON_CHARS_MAX)
 }
 
 /// Characters that change how the text around them looks, or make two names look the same:
@@ -145,7 +144,7 @@ mod tests {
         let host = Principal::of_host();
         assert_eq!(host.by(None), "local");
         assert_eq!(host.by(Some("ann")), "local (ann)");
-        assert_eq!(host.by(Some(" \n")), "local");
+        assert_eq!(host.by(Some(" \n\u{202e}\u{200b}")), "local");
         assert_eq!(host.by(Some("x) token:ci (ann\n")), "local (x token:ci ann)");
         let until = DateTime::UNIX_EPOCH;
         assert_eq!(

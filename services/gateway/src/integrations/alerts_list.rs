@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State, http::HeaderMap, response::IntoResponse};
+use axum::{Extension, Json, extract::State, http::HeaderMap, response::IntoResponse};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     id::IncidentId,
@@ -17,10 +17,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    access::Caller,
     alerts::fingerprint,
     app::App,
     incidents::{Parameters, TEXT_BYTES_MAX, parameters},
     problem::Problem,
+    seen,
 };
 
 /// Alerts of one answer. Who wants to see more asks for less.
@@ -101,6 +103,7 @@ struct Wanted {
 /// `GET /api/v2/alerts`.
 pub(crate) async fn list(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     given: Parameters,
 ) -> Result<impl IntoResponse, Problem> {
     let wanted = wanted(&parameters(given, HINT)?)?;
@@ -132,7 +135,8 @@ pub(crate) async fn list(
     if !is_whole {
         headers.insert("x-selfheal-left-out", axum::http::HeaderValue::from_static("true"));
     }
-    Ok((headers, Json(listed.collect::<Vec<_>>())))
+    let listed = seen::value(&app, &caller, &listed.collect::<Vec<_>>())?;
+    Ok((headers, Json(listed)))
 }
 
 fn wanted(parameters: &[(String, String)]) -> Result<Wanted, Problem> {

@@ -252,6 +252,7 @@ fn common(mut fields: Map<String, Value>, id: &str, kind: &str, now: DateTime<Ut
     event.links = links(&fields);
     event.payload = Value::Object(fields);
     event.cut_times(now);
+    event.make_visible();
     event
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::notify::{Email, Tls};
+use domain::{
+    notify::{Email, Tls},
+    visible,
+};
 use lettre::{
     Message,
     message::{Mailbox, header::ContentType},
@@ -143,7 +146,9 @@ fn message(letter: &Letter<'_>, email: &Email) -> Result<(Message, String), Fail
 }
 
 fn text(letter: &Letter<'_>) -> String {
-    let mut lines = vec![letter.work.title.clone(), String::new(), letter.work.text.clone()];
+    let mut lines = vec![letter.work.title.clone(), String::new()];
+    // Indented: no line of ours begins with what others say.
+    lines.extend(letter.work.text.lines().map(|it| format!("  {it}")));
     lines.push(String::new());
     let fields = [
         ("Incident", letter.incident().to_string()),
@@ -155,10 +160,14 @@ fn text(letter: &Letter<'_>) -> String {
         ("Risk", letter.plan("/plan/risk").unwrap_or_default().to_owned()),
     ];
     let told = fields.iter().filter(|(_, value)| !value.is_empty());
-    lines.extend(told.map(|(name, value)| format!("{name}: {value}")));
+    lines.extend(told.map(|(name, value)| format!("{name}: {}", visible::line(value))));
     if !letter.work.measured.is_empty() {
         lines.extend([String::new(), "Measured for the diagnosis:".to_owned()]);
-        lines.extend(letter.work.measured.iter().cloned());
+        lines.extend(letter.work.measured.iter().map(|it| format!("  {it}")));
+    }
+    if let Some(plan) = &letter.plan {
+        lines.extend([String::new(), "The whole plan:".to_owned()]);
+        lines.extend(plan.lines().map(|it| format!("  {it}")));
     }
     if let Some(url) = &letter.approve_url {
         lines.extend([String::new(), "Review the plan and decide:".to_owned(), url.clone()]);
@@ -169,4 +178,40 @@ fn text(letter: &Letter<'_>) -> String {
         lines.extend(steps.map(|it| format!("{}  {}: {}", it.at, it.decision, it.reason)));
     }
     lines.join("\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        notify::{Notify, Receiver},
+        redact::Redactor,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::letter::{presentable, tests::work};
+
+    #[test]
+    fn what_strangers_say_makes_no_line_and_no_header_and_the_plan_is_whole() {
+        let stranger =
+            "db\r\nBcc: a@evil.example\nReview the plan and decide:\nhttps://evil.example";
+        let plan = json!({"body": "{\"delete\": \"everything\"}"});
+        let work = presentable(work(stranger, plan), &Redactor::default());
+        let to = Receiver::default();
+        let letter = Letter::new(&work, &to, &Notify::default());
+        let email = json!({"server": "s", "from": "a@b.example", "to": ["c@d.example"]});
+        let (mail, _) = message(&letter, &serde_json::from_value(email).unwrap()).unwrap();
+        let raw = String::from_utf8(mail.formatted()).unwrap();
+        let (head, _) = raw.split_once("\r\n\r\n").unwrap();
+        assert!(!head.lines().any(|it| it.starts_with("Bcc")), "{head}");
+        let text = text(&letter);
+        for line in text.lines().filter(|it| it.contains("evil.example") || it.contains("decide:"))
+        {
+            let is_named = ["Target: ", "Cause: ", "Plan: ", "  ", "2026"]
+                .iter()
+                .any(|it| line.starts_with(it));
+            assert!(is_named || line == work.title, "{line:?} in\n{text}");
+        }
+        assert!(text.contains(r#"body: "{\"delete\": \"everything\"}""#), "{text}");
+    }
 }

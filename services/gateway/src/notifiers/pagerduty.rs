@@ -67,6 +67,14 @@ async fn enqueue(
     Ok(Sent::new(format!("{action}, {host} answered {}", answer.status().as_u16())))
 }
 
+/// Returns the plan, or says where to read the rest of it.
+fn whole(letter: &Letter<'_>, plan: &str) -> String {
+    if plan.chars().count() <= DETAIL_CHARS_MAX {
+        return plan.to_owned();
+    }
+    format!("{}\nThe plan goes on. {}", cut(plan, DETAIL_CHARS_MAX), letter.read_it_whole())
+}
+
 fn body(letter: &Letter<'_>, routing_key: &str, action: &str) -> Value {
     let mut body = json!({
         "routing_key": routing_key,
@@ -93,6 +101,7 @@ fn body(letter: &Letter<'_>, routing_key: &str, action: &str) -> Value {
                 "analysis": cut(letter.field("analysis"), DETAIL_CHARS_MAX),
                 "measured": cut(&work.measured.join("\n"), DETAIL_CHARS_MAX),
                 "plan": letter.plan("/summary").map(|it| cut(it, DETAIL_CHARS_MAX)),
+                "whole_plan": letter.plan.as_deref().map(|it| whole(letter, it)),
                 "incident": letter.incident(),
             },
         },

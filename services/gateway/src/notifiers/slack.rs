@@ -18,7 +18,7 @@ use super::{Doubt, Failure, Sending, Sent, Tools, Way, secret};
 use crate::{
     letter::Letter,
     outgoing::{self, Trouble},
-    slack_message::{blocks, fallback, timeline},
+    slack_message::{blocks, fallback, thread_blocks, timeline},
 };
 
 pub(super) const WAY: Way =
@@ -106,7 +106,12 @@ fn api(slack: &Slack) -> &str {
 }
 
 async fn webhook(tools: &Tools, letter: &Letter<'_>, url: &str) -> Result<Sent, Failure> {
-    let body = json!({"text": fallback(letter), "blocks": blocks(letter)});
+    let body = json!({
+        "text": fallback(letter),
+        "blocks": blocks(letter),
+        "unfurl_links": false,
+        "unfurl_media": false,
+    });
     let host = outgoing::host(url);
     let answer = outgoing::send(&host, false, || tools.http.post(url).json(&body)).await;
     let answer = answer.map_err(Failure::once)?;
@@ -188,6 +193,10 @@ impl Bot<'_> {
                 "channel": kept.channel,
                 "thread_ts": kept.ts,
                 "text": text,
+                "blocks": thread_blocks(&text),
+                "parse": "none",
+                "unfurl_links": false,
+                "unfurl_media": false,
                 "metadata": metadata(letter, "thread"),
             });
             match self.call("chat.postMessage", &body, false).await {
@@ -211,6 +220,9 @@ impl Bot<'_> {
             ("text".to_owned(), json!(fallback(letter))),
             ("blocks".to_owned(), blocks(letter)),
             ("metadata".to_owned(), metadata(letter, part)),
+            ("parse".to_owned(), json!("none")),
+            ("unfurl_links".to_owned(), json!(false)),
+            ("unfurl_media".to_owned(), json!(false)),
         ]
         .into_iter()
         .collect()

@@ -22,6 +22,9 @@ pub(super) const WAY: Way = Way {
 /// Most that Teams takes.
 const MESSAGE_BYTES_MAX: usize = 28 * 1024;
 
+/// Room for what is around the texts of a card: its frame, the link, and that the plan goes on.
+const FRAME_BYTES: usize = 1536;
+
 /// Longest texts. There are nine at most, and a character may take six bytes in JSON.
 const TEXT_CHARS_MAX: usize = 450;
 
@@ -63,6 +66,7 @@ fn message(letter: &Letter<'_>) -> Value {
     })
 }
 
+/// Returns the card. All that others say is in runs of text, which no client reads as Markdown.
 fn card(letter: &Letter<'_>) -> Value {
     let work = letter.work;
     let color = match letter.severity() {
@@ -82,25 +86,91 @@ fn card(letter: &Letter<'_>) -> Value {
         ("Risk", letter.plan("/plan/risk").unwrap_or_default()),
         ("Measured", &measured),
     ];
-    let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
-    let facts: Vec<_> =
-        facts.map(|(title, value)| json!({"title": title, "value": text(value)})).collect();
+    let run = |text: &str| json!({"type": "TextRun", "text": text});
+    let title = json!({"type": "TextRun", "text": text(&work.title), "size": "Large", "weight": "Bolder", "color": color});
+    let mut body = vec![paragraph(&[title]), paragraph(&[run(&text(&work.text))])];
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
+        let name = json!({"type": "TextRun", "text": format!("{name}: "), "weight": "Bolder"});
+        body.push(paragraph(&[name, run(&text(value))]));
+    }
+    let incident = format!("Incident {}", letter.incident());
+    body.push(paragraph(&[
+        json!({"type": "TextRun", "text": incident, "isSubtle": true, "size": "Small"}),
+    ]));
     let mut card = json!({
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.5",
         "msteams": {"width": "Full"},
-        "body": [
-            {"type": "TextBlock", "text": text(&work.title), "size": "Large", "weight": "Bolder", "color": color, "wrap": true},
-            {"type": "TextBlock", "text": text(&work.text), "wrap": true},
-            {"type": "FactSet", "facts": facts},
-            {"type": "TextBlock", "text": format!("Incident {}", letter.incident()), "isSubtle": true, "size": "Small", "wrap": true},
-        ],
     });
-    if let (Some(url), Some(fields)) = (&letter.approve_url, card.as_object_mut()) {
-        let open =
-            json!([{"type": "Action.OpenUrl", "title": "Review the plan and decide", "url": url}]);
-        fields.insert("actions".to_owned(), open);
+    let room = MESSAGE_BYTES_MAX.saturating_sub(Value::from(body.clone()).to_string().len());
+    body.extend(plan(letter, room.saturating_sub(FRAME_BYTES)));
+    if let Some(fields) = card.as_object_mut() {
+        fields.insert("body".to_owned(), body.into());
+        if let Some(url) = &letter.approve_url {
+            let open = json!([{"type": "Action.OpenUrl", "title": "Review the plan and decide", "url": url}]);
+            fields.insert("actions".to_owned(), open);
+        }
     }
     card
+}
+
+fn paragraph(runs: &[Value]) -> Value {
+    json!({"type": "RichTextBlock", "inlines": runs})
+}
+
+/// Returns the plan that an approval is wanted for, a paragraph for each line; when it does not
+/// fit into so many bytes, the card says so.
+fn plan(letter: &Letter<'_>, room: usize) -> Vec<Value> {
+    let Some(plan) = &letter.plan else { return Vec::new() };
+    let (mut paragraphs, mut n_bytes) = (Vec::new(), 0);
+    for line in plan.lines() {
+        let run = json!({"type": "TextRun", "text": line, "fontType": "Monospace"});
+        let paragraph = paragraph(&[run]);
+        n_bytes += paragraph.to_string().len() + 1;
+        if room < n_bytes {
+            let text = format!("The plan goes on. {}", letter.read_it_whole());
+            let run = json!({"type": "TextRun", "text": text, "weight": "Bolder"});
+            paragraphs.push(json!({"type": "RichTextBlock", "inlines": [run]}));
+            break;
+        }
+        paragraphs.push(paragraph);
+    }
+    paragraphs
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        notify::{Notify, Receiver},
+        redact::Redactor,
+    };
+
+    use super::*;
+    use crate::letter::{presentable, tests::work};
+
+    fn sent(title: &str, plan: Value) -> Value {
+        let work = presentable(work(title, plan), &Redactor::default());
+        message(&Letter::new(&work, &Receiver::default(), &Notify::default()))
+    }
+
+    #[test]
+    fn what_strangers_say_is_never_read_as_markdown() {
+        let card = sent("[Approve](https://evil.example) **x**", json!({"title": "# [a](b)"}));
+        let body = card["attachments"][0]["content"]["body"].as_array().unwrap();
+        assert!(body.iter().all(|it| it["type"] == "RichTextBlock"), "{card}");
+        assert!(card.to_string().contains("# [a](b)"), "{card}");
+    }
+
+    #[test]
+    fn a_plan_of_any_length_leaves_the_card_within_its_limit_and_says_that_it_goes_on() {
+        let long = "\u{1f980}\"\\".repeat(3000);
+        let lines: Vec<_> = (0..2000).map(|n| json!({"action": n})).collect();
+        for plan in [json!({"title": long}), json!({"steps": lines})] {
+            let text = sent(&long, plan).to_string();
+            assert!(text.len() <= MESSAGE_BYTES_MAX, "{}", text.len());
+            assert!(text.contains("The plan goes on."), "{}", text.len());
+        }
+        assert!(!sent("a", json!({"title": "b"})).to_string().contains("goes on"));
+    }
 }

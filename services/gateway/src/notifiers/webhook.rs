@@ -89,6 +89,7 @@ fn fields(letter: &Letter<'_>) -> Value {
         "receiver": letter.to.name,
         "reason": work.text,
         "approve_url": letter.approve_url,
+        "plan": letter.plan,
         "measured": work.measured,
         "incident": work.incident,
     })

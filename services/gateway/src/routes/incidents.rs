@@ -90,6 +90,10 @@ fn or_empty(form: &Value) -> Value {
 
 fn one(operation: &mut Operation<'_>) {
     operation.incident();
+    operation.tells(
+        "Who is no admin sees `[redacted]` in place of credentials, headers, environments and bodies; an approver \
+         sees of a plan what is decided about.",
+    );
     let detail = operation.form::<IncidentDetail>();
     operation.answers(200, "The incident.", &detail);
     operation.refuses(404, "There is no such incident.");
@@ -101,7 +105,8 @@ fn follow(operation: &mut Operation<'_>) {
         "A stream without an end. `hello` comes first. `decision` carries a line of the log \
          (`docs/schemas/log-line.schema.json`), with its number as id. `progress` carries what an analyzer \
          or a fixer says meanwhile. `missed` says how many a slow reader has missed (`n_missed`). It is \
-         live: what came before is in the list and in the log.",
+         live: what came before is in the list and in the log. Who is no admin does not see the \
+         configuration, and `[redacted]` in place of credentials, headers, environments and bodies.",
     );
     let id = json!({"type": "string", "format": "uuid"});
     operation.asks("incident", "Only this one.", &id);

@@ -33,6 +33,7 @@ pub(crate) fn command(broker: &str) -> Command {
     command
         .env_clear()
         .env("SELFHEAL_LISTEN", "127.0.0.1:0")
+        .env("SELFHEAL_SECRET_ENV", "LINKS,SIGNING,TOKEN,URL,KEY,HOOK,NO")
         .args(["--nats-url", broker, "--log-format", "json"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use std::error::Error;
 use futures_util::future::BoxFuture;
 use reqwest::{Response, header};
 use serde_json::json;
-use service::outgoing::is_forbidden;
+use service::{outgoing::is_forbidden, read_texts};
 
 use super::Question;
 use crate::sample::Finding;
@@ -30,7 +30,11 @@ async fn get(question: &Question) -> Finding {
     };
     let url = check.http.as_deref().unwrap_or_default();
     let mut request = client.get(url).header(header::CONNECTION, "close");
-    for (name, value) in &check.headers {
+    let headers = match read_texts(&check.headers) {
+        Ok(headers) => headers,
+        Err(error) => return Finding::not_asked(service::Chain(&error).to_string()),
+    };
+    for (name, value) in headers {
         request = request.header(name, value);
     }
     let mut response = match request.send().await {

@@ -149,7 +149,7 @@ async fn a_check_that_cannot_be_asked_says_nothing_about_its_target() {
     let dir = Dir::new();
     let blank = Check::blank;
     let server = Server::start().await;
-    let header = ("a".to_owned(), "x\ny".to_owned());
+    let header = ("a".to_owned(), "x\ny".into());
     for check in [
         Check { disk: Some("/no/such/place".to_owned()), ..blank() },
         Check { command: Some(vec!["no-such-program".to_owned()]), ..blank() },

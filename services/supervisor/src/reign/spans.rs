@@ -11,6 +11,7 @@ use domain::{
     desk::{Before, Recorded},
     fact::Fact,
     id::IncidentId,
+    redact,
     trace::TraceContext,
     view::Status,
     wire::InputKind,
@@ -93,7 +94,7 @@ fn incident(recorded: &Recorded, root: TraceContext, before: Before) -> Span {
     let told =
         [("selfheal.analysis", &recorded.analysis), ("selfheal.resolution", &recorded.resolution)];
     for (key, text) in told {
-        attributes.extend(text.as_ref().map(|it| KeyValue::new(key, it.clone())));
+        attributes.extend(text.as_ref().map(|it| KeyValue::new(key, shown(it))));
     }
     Span {
         name: Cow::Owned(format!("incident {}", recorded.kind)),
@@ -142,7 +143,7 @@ fn about(recorded: &Recorded) -> Vec<KeyValue> {
         KeyValue::new("selfheal.incident.type", recorded.kind.clone()),
         KeyValue::new("selfheal.decision", decision.fact.name()),
         KeyValue::new("selfheal.decision.seq", i64::try_from(decision.seq).unwrap_or(i64::MAX)),
-        KeyValue::new("selfheal.reason", decision.reason.clone()),
+        KeyValue::new("selfheal.reason", shown(&decision.reason)),
     ];
     attributes
         .extend(decision.incident.map(|it| KeyValue::new("selfheal.incident.id", it.to_string())));
@@ -152,12 +153,17 @@ fn about(recorded: &Recorded) -> Vec<KeyValue> {
     attributes
 }
 
+/// Returns a text without credentials: traces are read by many.
+fn shown(text: &str) -> String {
+    redact::text(text).into_owned()
+}
+
 /// Returns why a phase did not lead where it should.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are no failure")]
 fn failure(fact: &Fact, reason: &str) -> Option<String> {
     match fact {
         Fact::AttemptFailed | Fact::Escalated { .. } | Fact::UndoStarted { .. } => {
-            Some(reason.to_owned())
+            Some(shown(reason))
         }
         _ => None,
     }

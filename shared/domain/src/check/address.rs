@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use url::{Host, Url};
 
+use crate::secret::Text;
+
 /// The longest name of a host, and the longest part of it between dots.
 const HOST_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -62,7 +64,7 @@ fn is_host(name: &str) -> bool {
 }
 
 /// Returns why headers cannot be sent.
-pub(crate) fn headers_mistake(headers: &BTreeMap<String, String>) -> Option<String> {
+pub(crate) fn headers_mistake(headers: &BTreeMap<String, Text>) -> Option<String> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let is_name = |name: &str| !name.is_empty() && name.chars().all(in_name);
     let is_value = |value: &str| value.chars().all(|c| c == '\t' || !c.is_control());
@@ -70,7 +72,11 @@ pub(crate) fn headers_mistake(headers: &BTreeMap<String, String>) -> Option<Stri
         if !is_name(name) {
             return Some(format!("`{name}` is not the name of a header"));
         }
-        (!is_value(value)).then(|| format!("the value of `{name}` contains a control character"))
+        if let Some(error) = value.mistake() {
+            return Some(format!("the value of `{name}`: {error}"));
+        }
+        (!value.plain().is_none_or(is_value))
+            .then(|| format!("the value of `{name}` contains a control character"))
     })
 }
 
@@ -133,7 +139,7 @@ mod tests {
     #[test]
     fn headers_that_cannot_be_sent_are_mistakes() {
         let one = |name: &str, value: &str| {
-            headers_mistake(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+            headers_mistake(&BTreeMap::from([(name.to_owned(), Text::from(value))]))
         };
         assert_eq!(one("X-Token", "a b\tc"), None);
         for (name, value) in [("", "x"), ("a b", "x"), ("a:", "x"), ("a", "x\r\ny: z")] {

@@ -287,7 +287,7 @@ fn meaning_findings(one: &Integration, path: &str, found: &mut Vec<Finding>) {
 fn lock_findings(one: &Integration, lock: &Lock, path: &str, found: &mut Vec<Finding>) {
     if lock.n_ways() != 1 {
         let message = "name exactly one of bearer, basic, header, query, hmac, routing_keys";
-        found.push(finding(path, message, "such as `bearer: {env: ALERTS_TOKEN}`"));
+        found.push(finding(path, message, "such as `bearer: {env: SECRET_ALERTS}`"));
     }
     if !lock.routing_keys.is_empty() && one.name != "pagerduty" {
         let message = "only `pagerduty` has routing keys";
@@ -295,7 +295,7 @@ fn lock_findings(one: &Integration, lock: &Lock, path: &str, found: &mut Vec<Fin
     }
     for (field, secret) in lock.secrets() {
         if let Err(error) = secret.place() {
-            let hint = "such as `{env: ALERTS_TOKEN}` or `{file: /run/secrets/alerts}`";
+            let hint = "such as `{env: SECRET_ALERTS}` or `{file: /etc/selfheal/secrets/alerts}`";
             found.push(finding(format!("{path}.{field}"), error.to_string(), hint));
         }
     }

@@ -49,7 +49,13 @@ pub(super) fn findings(notify: &Notify, found: &mut Vec<Finding>) {
     names(notify.receivers.iter().map(|it| it.name.as_str()), "receiver", found);
     names(notify.escalations.iter().map(|it| it.name.as_str()), "escalation", found);
     for (idx, receiver) in notify.receivers.iter().enumerate() {
-        receiver_findings(receiver, &format!("notify.receivers[{idx}]"), found);
+        let path = format!("notify.receivers[{idx}]");
+        receiver_findings(receiver, &path, found);
+        if receiver.approval_links == Some(true) && !notify.decides_by_link(receiver) {
+            let hint = "remove it: the buttons are for those in notify.slack.approvers alone";
+            let message = "a link would let everybody in the channel decide";
+            found.push(finding(format!("{path}.approval_links"), message, hint));
+        }
     }
     for (idx, escalation) in notify.escalations.iter().enumerate() {
         let path = format!("notify.escalations[{idx}].steps");
@@ -143,7 +149,7 @@ fn slack_findings(slack: &Slack, path: &str, found: &mut Vec<Finding>) {
             }
         }
         (_, _, _) => {
-            let hint = "such as `webhook: {env: SLACK_URL}`";
+            let hint = "such as `webhook: {env: SECRET_SLACK_URL}`";
             let message = "name a webhook, or a token and a channel";
             found.push(finding(path, message, hint));
         }
@@ -191,7 +197,8 @@ fn webhook_findings(webhook: &Webhook, path: &str, found: &mut Vec<Finding>) {
         (Some(_), None) => url_findings(webhook.url.as_deref(), &format!("{path}.url"), found),
         (None, Some(secret)) => secret_findings(secret, &format!("{path}.url_from"), found),
         (_, _) => {
-            let hint = "such as `url: https://hooks.example.org/x`, or `url_from: {env: HOOK_URL}`";
+            let hint =
+                "such as `url: https://hooks.example.org/x`, or `url_from: {env: SECRET_HOOK_URL}`";
             found.push(finding(path, "name one of url, url_from", hint));
         }
     }
@@ -234,7 +241,7 @@ fn told_findings(notify: &Notify, tell: &[String], path: &str, found: &mut Vec<F
 
 fn secret_findings(secret: &SecretRef, path: &str, found: &mut Vec<Finding>) {
     if let Err(error) = secret.place() {
-        let hint = "such as `{env: SLACK_URL}` or `{file: /run/secrets/slack}`";
+        let hint = "such as `{env: SECRET_SLACK_URL}` or `{file: /etc/selfheal/secrets/slack}`";
         found.push(finding(path, error.to_string(), hint));
     }
 }
@@ -294,6 +301,10 @@ mod tests {
             ("  link_secret: {}\n  public_url: http://a", "exactly one of `env` and `file`"),
             ("  slack: {signing_secret: {env: A}}", "no user may press"),
             ("  receivers: [{name: a}]", "exactly one way"),
+            (
+                "  slack: {signing_secret: {env: A}, approvers: [U1]}\n  receivers: [{name: a, slack: {webhook: {env: A}}, approval_links: true}]",
+                "everybody in the channel",
+            ),
             ("  flood: {incidents: 0}", "from 1 to 10000"),
             ("  flood: {incidents: 10001}", "from 1 to 10000"),
             ("  flood: {within: 1s}", "from 1m to 1d"),

@@ -8,6 +8,7 @@ use crate::{
     check::{self, Check},
     measure::MEASURES_MAX,
     policy::{Limit, Policy},
+    redact,
     runbook::Runbook,
     span::Span,
     target::Target,
@@ -165,6 +166,11 @@ fn target_findings(config: &Config, target: &Target, path: &str, found: &mut Vec
             "a target has one handle, this one has `process` and `docker`",
             "make two targets of it",
         ));
+    }
+    let env = target.process.iter().flat_map(|it| &it.env);
+    for (name, error) in env.filter_map(|(name, text)| Some((name, text.mistake()?))) {
+        let hint = "such as `{env: SECRET_TOKEN}` or `{file: /etc/selfheal/secrets/token}`";
+        found.push(finding(format!("{path}.process.env.{name}"), error.to_string(), hint));
     }
     if let Some(process) = &target.process {
         handles::process_findings(process, &format!("{path}.process"), found);
@@ -455,5 +461,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if blast.of(config.targets.len()) == 0 {
         warnings.push("the blast radius is 0, so no fix will ever be started".to_owned());
     }
+    let mut places: Vec<_> = redact::literals(config).into_iter().map(|it| it.path).collect();
+    places.dedup();
+    warnings.extend(places.iter().map(|place| {
+        format!(
+            "{place} looks like a credential: name where it is, `{{env: SECRET_NAME}}` or `{{file: PATH}}`, as a configuration is stored and logged whole"
+        )
+    }));
     warnings
 }

@@ -56,9 +56,11 @@ impl Desk {
             }
             Some(Proof::Link { to }) => {
                 let people = self.config.people();
-                match people.receiver(to).is_some() && people.link_secret.is_some() {
-                    true => Standing::Stands,
-                    false => ended("the receiver of their link is no longer configured"),
+                let has_secret = people.link_secret.is_some();
+                match people.receiver(to).filter(|_| has_secret) {
+                    Some(to) if people.decides_by_link(to) => Standing::Stands,
+                    Some(_) => ended("links to their receiver no longer permit to decide"),
+                    None => ended("the receiver of their link is no longer configured"),
                 }
             }
             Some(Proof::Unknown) => ended("this version does not know how they were authenticated"),

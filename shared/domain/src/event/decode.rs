@@ -330,6 +330,7 @@ fn finish(mut event: Event, context: &Context) -> Event {
         event.status = Status::Resolved;
     }
     event.cut_times(context.at);
+    event.make_visible();
     event
 }
 

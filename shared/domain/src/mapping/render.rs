@@ -148,6 +148,7 @@ impl Rendering<'_> {
         event.payload = item.clone();
         event.target_from_labels();
         event.cut_times(message.at);
+        event.make_visible();
         for problem in std::mem::take(&mut self.problems) {
             note(&mut event, &problem);
         }

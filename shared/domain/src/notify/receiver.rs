@@ -33,6 +33,10 @@ pub struct Receiver {
     /// `true`: a line in the gateway's own log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<bool>,
+    /// Whether it is sent links by which whoever holds them decides about a plan; absent: yes.
+    /// One in Slack is sent none while the buttons there ask who presses them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_links: Option<bool>,
     /// Hours in which it is only told what is urgent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Quiet>,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use domain::target::ProcessHandle;
+use domain::{secret::Text, target::ProcessHandle};
 use rustix::process::Pid;
 
 use super::{Host, Record, Run, facts, files};
@@ -131,7 +131,8 @@ pub fn owner(files: &files::Files, handle: &ProcessHandle, last: Option<&Record>
 /// `redis-server --pidfile F`, or `postgres -D DIR`.
 pub(super) fn is_named_by(path: &Path, handle: &ProcessHandle) -> bool {
     let base = Path::new(handle.dir.as_deref().unwrap_or(""));
-    let words = handle.command.iter().skip(1).chain(handle.env.values());
+    let values = handle.env.values().filter_map(Text::plain);
+    let words = handle.command.iter().skip(1).map(String::as_str).chain(values);
     let mut words = words.flat_map(|it| it.split(['=', ' ', ';', ','])).map(|it| {
         // `-D/var/lib/x` and `-p/run/x.pid`.
         it.find('/').filter(|_| it.starts_with('-')).and_then(|at| it.get(at..)).unwrap_or(it)

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::target::ProcessHandle;
+use domain::{
+    secret::{Text, without_secrets},
+    target::ProcessHandle,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Run, stat};
@@ -117,7 +120,9 @@ impl Record {
 }
 
 /// FNV-1a: the same in every version, unlike the hashes of the standard library.
-fn env_hash(env: &BTreeMap<String, String>) -> u64 {
+fn env_hash(env: &BTreeMap<String, Text>) -> u64 {
+    // Of a secret it is where it is: a new one makes no other process.
+    let env = without_secrets(env);
     let bytes = env.iter().flat_map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes(), b"\0"]);
     bytes.flatten().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

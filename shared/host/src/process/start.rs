@@ -18,7 +18,7 @@ use std::{
 };
 
 use chrono::{SecondsFormat, Utc};
-use domain::target::ProcessHandle;
+use domain::{secret::Text, target::ProcessHandle};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
@@ -142,7 +142,7 @@ pub struct Launch<'a> {
     pub handle: &'a ProcessHandle,
     /// The files of the target.
     pub files: &'a Files,
-    /// The environment that is passed on to every program.
+    /// The environment that is passed on to every program, and the secrets of the handle's.
     pub env: &'a [(String, String)],
     /// The user that it runs as, if it is another one than ours.
     pub account: Option<&'a Account>,
@@ -255,7 +255,8 @@ impl Launch<'_> {
         let mut env = self.env.to_vec();
         let of_account = self.account.into_iter().flat_map(Account::variables);
         env.extend(of_account.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        env.extend(self.handle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let plain = |(name, text): (&String, &Text)| Some((name.clone(), text.plain()?.to_owned()));
+        env.extend(self.handle.env.iter().filter_map(plain));
         env.extend(own.map(|(name, value)| (name.to_owned(), value)));
         Order {
             target: self.files.target().to_owned(),

@@ -75,7 +75,10 @@ fn full_event() -> Event {
 
 /// A plan with every kind of action.
 fn full_plan() -> Plan {
-    let texts = || BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    let texts = || {
+        let secret = crate::secret::SecretRef::env("SECRET_A");
+        BTreeMap::from([("a".to_owned(), "b".into()), ("s".to_owned(), secret.into())])
+    };
     let process = ProcessHandle {
         command: vec!["/bin/db".to_owned(), "--port=1".to_owned()],
         dir: Some("/srv".to_owned()),
@@ -101,7 +104,7 @@ fn full_plan() -> Plan {
             method: "POST".to_owned(),
             url: "http://localhost/x".to_owned(),
             headers: texts(),
-            body: Some("{}".to_owned()),
+            body: Some("{}".into()),
             status: vec![200, 204],
         },
         Action::DiskClean {
@@ -147,7 +150,7 @@ fn full_measure() -> Measure {
             query: "rate(errors[1m])".to_owned(),
         },
         unit: Some("/s".to_owned()),
-        headers: BTreeMap::from([("x-scope".to_owned(), "a".to_owned())]),
+        headers: BTreeMap::from([("x-scope".to_owned(), "a".into())]),
         timeout: Span::from_secs(2),
     }
 }
