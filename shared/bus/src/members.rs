@@ -231,11 +231,8 @@ impl Roll {
         let stream = core.subjects.bucket_stream(BucketId::Members);
         let asked = timeout(PROMPT, async {
             core.js.get_stream(&stream).await.map_err(Cause::from)?;
-            let found: PullConsumer = core
-                .js
-                .get_consumer_from_stream(consumer, &stream)
-                .await
-                .map_err(Cause::from)?;
+            let found: PullConsumer =
+                core.js.get_consumer_from_stream(consumer, &stream).await.map_err(Cause::from)?;
             let info = found.cached_info();
             Ok::<_, Cause>(info.num_pending == 0 && info.delivered.consumer_sequence <= self.n_read)
         });
@@ -267,8 +264,14 @@ async fn follow(core: Core, tx: watch::Sender<Living>) {
     let filter = format!("{key_prefix}>");
     let mut log = LogReader::open(core.clone(), stream, filter, Start::LastPerSubject);
     let now = Instant::now();
-    let mut roll =
-        Roll { key_prefix, entries: BTreeMap::new(), heard: now, n_read: 0, proven: None, ask_at: now };
+    let mut roll = Roll {
+        key_prefix,
+        entries: BTreeMap::new(),
+        heard: now,
+        n_read: 0,
+        proven: None,
+        ask_at: now,
+    };
     let mut connected = core.link.connection();
     // Until the first list is whole, a part of it must not be taken for all.
     let mut whole = false;

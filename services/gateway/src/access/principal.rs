@@ -139,6 +139,7 @@ mod tests {
             created_by: "local".to_owned(),
             expires_at: None,
             rate: None,
+            scope: None,
             revoked: None,
         };
         let told = Principal::of_token(&record).told();
