@@ -2,7 +2,9 @@
 
 use bus::{PutToken, Tokens};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::access::{Revoked, TOKEN_BYTES, TokenRecord, TokenState, token_hash, token_text};
+use domain::access::{
+    Revoked, Scope, TOKEN_BYTES, TokenRecord, TokenState, token_hash, token_text,
+};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 
@@ -58,7 +60,8 @@ async fn create(system: &System, args: &CreateToken) -> Result<(), Failure> {
         return Err(taken(&args.name));
     }
     let end = |after| TimeDelta::from_std(after).ok().and_then(|it| now.checked_add_signed(it));
-    let expires_at = args.expires.map(|after| {
+    let expires = Some(args.expires).filter(|_| !args.no_expiry);
+    let expires_at = expires.map(|after| {
         end(after).ok_or_else(|| Failure::new(Exit::Usage, "--expires is longer than any time"))
     });
     // A record that is older than the one before it would not count.
@@ -73,6 +76,7 @@ async fn create(system: &System, args: &CreateToken) -> Result<(), Failure> {
         created_by: args.by.by.clone(),
         expires_at: expires_at.transpose()?,
         rate: args.rate.clone(),
+        scope: Scope::of_parts(&args.scope),
         revoked: None,
     };
     put(system, &record, before.map_or(0, |(seq, _)| *seq)).await?;
@@ -113,7 +117,7 @@ async fn list(system: &System) -> Result<(), Failure> {
             json!({
                 "name": it.name, "role": it.role, "state": it.state(now).as_str(),
                 "created_at": it.created_at, "created_by": it.created_by,
-                "expires_at": it.expires_at, "rate": it.rate, "revoked": it.revoked,
+                "expires_at": it.expires_at, "rate": it.rate, "scope": it.scope, "revoked": it.revoked,
             })
         };
         return system.terminal.print_json(&records.map(told).collect::<Vec<_>>(), true);
@@ -122,7 +126,7 @@ async fn list(system: &System) -> Result<(), Failure> {
         return system.terminal.print("there are no tokens; `selfheal token create` makes one");
     }
     let rows = records.map(|it| row(it, now)).collect();
-    let heading = ["NAME", "ROLE", "STATE", "ENDS", "RATE", "MADE", "BY"];
+    let heading = ["NAME", "ROLE", "STATE", "ENDS", "RATE", "SCOPE", "MADE", "BY"];
     system.terminal.print(&table(&heading, rows))
 }
 
@@ -140,6 +144,7 @@ fn row(record: &TokenRecord, now: DateTime<Utc>) -> Vec<String> {
         toned(tone, state.as_str()),
         record.expires_at.map_or_else(never, |at| ago(at, now)),
         record.rate.as_ref().map_or_else(never, ToString::to_string),
+        record.scope.as_ref().map_or_else(never, |it| plain(&it.to_string())),
         ago(record.created_at, now),
         plain(&record.created_by),
     ]

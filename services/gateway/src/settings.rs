@@ -177,15 +177,7 @@ impl Settings {
         let n = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         let (total, per_network) = (n(args.connections), n(args.connections_per_address));
         let connections = connections::Limits { total, per_network };
-        Ok(Self {
-            listen,
-            token,
-            tokenless,
-            tls,
-            answer_timeout,
-            connections,
-            write_timeout,
-        })
+        Ok(Self { listen, token, tokenless, tls, answer_timeout, connections, write_timeout })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may do what at the gateway: roles, and tokens that have one.
 
+mod scope;
 mod settings;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::sha256_hex, span::Rates};
 
+pub use scope::{NotAScope, Scope, ScopePart};
 pub use settings::{Access, Oidc, RateLimits};
 
 /// What all of our tokens begin with, so that scanners for secrets find one that was lost.
@@ -103,6 +105,9 @@ pub struct TokenRecord {
     /// How often it may be used, instead of what the configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rates>,
+    /// The part of the fleet that its holder's commands may be about; all, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Set when it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revoked>,
@@ -246,6 +251,7 @@ mod tests {
             created_by: "ann".to_owned(),
             expires_at: Some(at(10)),
             rate: None,
+            scope: None,
             revoked: None,
         };
         assert_eq!(record.state(at(9)), TokenState::Valid);

@@ -299,7 +299,17 @@ pub enum Fact {
         /// Until when.
         expires_at: DateTime<Utc>,
     },
-    /// A person approved it.
+    /// A person approved it, and others must approve it, too.
+    ApprovalGiven {
+        /// Who.
+        by: String,
+        /// The plan's hash.
+        plan_hash: String,
+        /// How they have proved who they are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<Proof>,
+    },
+    /// A person approved it, and nobody else has to.
     Approved {
         /// Who.
         by: String,
@@ -612,6 +622,7 @@ impl Fact {
             Self::Held { .. } => "held",
             Self::PlanExpired => "plan_expired",
             Self::ApprovalRequested { .. } => "approval_requested",
+            Self::ApprovalGiven { .. } => "approval_given",
             Self::Approved { .. } => "approved",
             Self::FixStarted { .. } => "fix_started",
             Self::RecallRequested { .. } => "recall_requested",

@@ -6,7 +6,7 @@
 
 mod stages;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     action::Action,
     autonomy::Risk,
-    incident::Incident,
+    incident::{Approval, Incident},
     plan::Plan,
     policy::Policy,
     target::Target,
@@ -334,6 +334,10 @@ fn valid_approval<'a>(situation: &Situation<'a>) -> Option<&'a str> {
 /// Returns who approved exactly this plan, not too long ago.
 fn approved_by<'a>(situation: &Situation<'a>) -> Option<&'a str> {
     let approval = situation.incident.approval.as_ref()?;
-    let valid = approval.plan_hash == situation.plan.hash() && situation.now < approval.expires_at;
-    valid.then_some(approval.by.as_str())
+    let hash = situation.plan.hash();
+    let valid = approval.plan_hash == hash && situation.now < approval.expires_at;
+    let before = situation.incident.approvals_before.iter().filter(|it| it.plan_hash == hash);
+    let people: BTreeSet<String> = before.chain([approval]).map(Approval::person).collect();
+    let enough = situation.policy.approvals_of(&situation.plan.runbook) <= people.len();
+    (valid && enough).then_some(approval.by.as_str())
 }

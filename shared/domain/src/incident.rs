@@ -171,6 +171,40 @@ pub struct Approval {
     pub proof: Option<Proof>,
 }
 
+impl Approval {
+    fn new(by: &str, plan_hash: &str, proof: Option<&Proof>, now: DateTime<Utc>) -> Self {
+        Self {
+            by: by.to_owned(),
+            plan_hash: plan_hash.to_owned(),
+            expires_at: now + guard::APPROVAL_WORTH,
+            proof: proof.cloned(),
+        }
+    }
+
+    /// Returns what tells the person from others, as far as it was proven.
+    #[must_use]
+    pub fn person(&self) -> String {
+        person(&self.by, self.proof.as_ref())
+    }
+}
+
+/// Returns what tells who gave a command from others, as far as it was proven: who holds a password
+/// that several share is one person, whatever name the command has.
+#[must_use]
+pub fn person(by: &str, proof: Option<&Proof>) -> String {
+    match proof {
+        Some(Proof::Token { name, .. }) => format!("token:{name}"),
+        Some(Proof::Slack { user }) => format!("slack:{user}"),
+        Some(Proof::Link { to }) => format!("link:{to}"),
+        Some(Proof::ApiToken) => "api-token".to_owned(),
+        Some(Proof::Host) => "local".to_owned(),
+        Some(Proof::Broker) => "cli".to_owned(),
+        // What stands before the brackets is proven.
+        Some(Proof::Provider { .. }) => by.split(" (").next().unwrap_or(by).to_owned(),
+        Some(Proof::Unknown) | None => "unknown".to_owned(),
+    }
+}
+
 /// What is new since the last diagnosis began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News {
@@ -273,6 +307,12 @@ pub struct Incident {
     pub held_since: Option<DateTime<Utc>>,
     /// A person's yes, while it is worth something.
     pub approval: Option<Approval>,
+    /// Those that were given before it, while others were still wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals_before: Vec<Approval>,
+    /// Who wanted it to be tried again, at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_by: Option<String>,
     /// Number of events.
     pub count: u64,
     /// The former incident of the same trouble.
@@ -371,6 +411,8 @@ impl Incident {
             evidence: Vec::new(),
             held_since: None,
             approval: None,
+            approvals_before: Vec::new(),
+            retried_by: None,
             count: 1,
             previous: *previous,
             cause: None,

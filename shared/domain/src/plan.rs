@@ -131,6 +131,14 @@ impl Plan {
         sha256_hex(&serde_json::to_vec(&self.parts).unwrap_or_default())
     }
 
+    /// Returns the names of all actions, also of those that take a step back.
+    #[must_use]
+    pub fn action_names(&self) -> Vec<&'static str> {
+        let undo = |step: &Step| step.undo.as_ref().map(|it| it.name().as_str());
+        let names = |step: &Step| [Some(step.action.name().as_str()), undo(step)];
+        self.parts.steps.iter().flat_map(names).flatten().collect()
+    }
+
     /// Returns the longest time that the plan may take: all pre-checks and actions, and the undo
     /// of every step when the last one fails.
     #[must_use]

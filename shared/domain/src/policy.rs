@@ -33,6 +33,9 @@ pub struct Policy {
     pub soak: Span,
     /// How long it may take to become well after a fix.
     pub verify_within: Span,
+    /// How many different people must approve a plan that needs an approval.
+    #[schemars(range(min = 1, max = 5))]
+    pub approvals: u8,
     /// How long an approval may be waited for.
     pub approval_timeout: Span,
     /// How long a plan may wait for its guards; then a person is asked.
@@ -66,6 +69,10 @@ pub struct RunbookPolicy {
     /// How often it may run, besides the other budgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Rates>,
+    /// How many different people must approve it, instead of `policy.approvals`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub approvals: Option<u8>,
 }
 
 /// How often, and to how many.
@@ -204,6 +211,7 @@ impl Default for Policy {
             cooldown: Cooldown::default(),
             soak: Span::from_secs(3),
             verify_within: Span::from_secs(30),
+            approvals: 1,
             approval_timeout: Span::from_secs(30 * 60),
             hold_timeout: Span::from_secs(60 * 60),
             plan_max_age: Span::from_secs(60),
@@ -266,6 +274,13 @@ impl Policy {
         target.map_or(base, |target| base.min(target))
     }
 
+    /// Returns how many different people must approve a plan of a runbook.
+    #[must_use]
+    pub fn approvals_of(&self, runbook: &str) -> usize {
+        let here = self.runbooks.get(runbook).and_then(|it| it.approvals);
+        usize::from(here.unwrap_or(self.approvals).max(1))
+    }
+
     /// Returns how long to wait before attempt `n` (the first is 1) of one incident.
     #[must_use]
     pub fn backoff_before(&self, attempt: u32) -> Span {
@@ -307,7 +322,7 @@ mod tests {
         assert_eq!(of(&policy, Some(A::Auto), Risk::High), A::Auto);
         policy.autonomy = A::Observe;
         assert_eq!(of(&policy, Some(A::Auto), Risk::Low), A::Observe);
-        let stated = RunbookPolicy { autonomy: Some(A::Auto), budget: None };
+        let stated = RunbookPolicy { autonomy: Some(A::Auto), budget: None, approvals: None };
         policy.runbooks.insert("r".to_owned(), stated);
         assert_eq!(of(&policy, None, Risk::High), A::Auto);
         assert_eq!(policy.autonomy_of("r", None, Risk::Low, Some(A::Approve)), A::Approve);

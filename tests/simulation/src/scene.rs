@@ -240,7 +240,7 @@ fn policy(rng: &mut Rng, end: Micros) -> Policy {
         if rng.percent(30) {
             let autonomy = *rng.pick(&[Autonomy::Auto, Autonomy::Auto, Autonomy::Approve]);
             let budget = rng.percent(30).then(|| rates(rng, 1, 6));
-            let stated = RunbookPolicy { autonomy: Some(autonomy), budget };
+            let stated = RunbookPolicy { autonomy: Some(autonomy), budget, approvals: None };
             policy.runbooks.insert(name.to_owned(), stated);
         }
     }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use domain::{access::Role, span::Rates};
+use domain::{
+    access::{Role, ScopePart},
+    span::Rates,
+};
 
 use super::{
     By,
@@ -65,9 +68,16 @@ pub(crate) struct Create {
     /// What its holder may do: publisher, viewer, operator, approver, admin
     #[arg(long, value_name = "ROLE", value_parser = access_role)]
     pub(crate) role: Role,
-    /// After which time it ends, such as 90d; never unless given
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(crate) expires: Option<Duration>,
+    /// After which time it ends
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "90d")]
+    pub(crate) expires: Duration,
+    /// It never ends
+    #[arg(long, conflicts_with = "expires")]
+    pub(crate) no_expiry: bool,
+    /// What its holder's commands may be about: LABEL=VALUE of targets, zone=NAME, action=NAME (such
+    /// as docker.*); several times for several
+    #[arg(long, value_name = "PART")]
+    pub(crate) scope: Vec<ScopePart>,
     /// How often it may be used at each gateway, such as 100/s; else as configured for all
     #[arg(long, value_name = "RATE")]
     pub(crate) rate: Option<Rates>,

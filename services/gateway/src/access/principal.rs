@@ -125,16 +125,6 @@ pub(super) fn plain(text: &str) -> String {
     visible::name(text, PERSON_CHARS_MAX)
 }
 
-/// Characters that change how the text around them looks, or make two names look the same:
-/// those without width, those that turn the direction of writing, and separators of lines.
-fn is_unseen(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +171,7 @@ mod tests {
             created_by: "local".to_owned(),
             expires_at: None,
             rate: None,
+            scope: None,
             revoked: None,
         };
         let told = Principal::of_token(&record).told();

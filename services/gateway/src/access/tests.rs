@@ -78,7 +78,8 @@ async fn without_token(
 ) -> Result<String, (StatusCode, String)> {
     let file = Some("/data/run/api-token".to_owned());
     let tokenless = Tokenless::Events { token_file: file };
-    let access = Access::new(Some(Token::new("the owner's")), tokenless, "http", Outgoing::default());
+    let access =
+        Access::new(Some(Token::new("the owner's")), tokenless, "http", Outgoing::default());
     let mut sent = HeaderMap::new();
     for &(name, value) in [("host", "127.0.0.1:8080")].iter().chain(headers) {
         sent.insert(name, HeaderValue::from_static(value));

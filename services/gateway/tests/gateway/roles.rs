@@ -24,6 +24,7 @@ pub(crate) fn record(name: &str, role: Role, text: &str) -> TokenRecord {
         created_by: "ann".to_owned(),
         expires_at: None,
         rate: None,
+        scope: None,
         revoked: None,
     }
 }

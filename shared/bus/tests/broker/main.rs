@@ -12,6 +12,7 @@ mod ask;
 mod claims;
 mod config;
 mod connect;
+mod deputy;
 mod inbox;
 mod lease;
 mod ledger;

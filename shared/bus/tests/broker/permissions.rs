@@ -17,7 +17,7 @@ const WAIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Writes the accounts of a broker on which each role may do what the table says, and no more.
-fn accounts() -> String {
+pub(crate) fn accounts() -> String {
     let names = Subjects::new("selfheal");
     let list = |subjects: &[String]| {
         subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")

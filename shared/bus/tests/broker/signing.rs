@@ -16,14 +16,14 @@ use crate::eventually;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// A key in a file, and its public key.
-struct Key {
+pub(crate) struct Key {
     _dir: TempDir,
-    seed: PathBuf,
-    public: String,
+    pub(crate) seed: PathBuf,
+    pub(crate) public: String,
 }
 
 impl Key {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let (seed, public) = new_key().unwrap();
         let path = dir.path().join("signing.key");

@@ -20,6 +20,7 @@ pub(crate) fn record(name: &str) -> TokenRecord {
         created_by: "ann".to_owned(),
         expires_at: None,
         rate: None,
+        scope: None,
         revoked: None,
     }
 }

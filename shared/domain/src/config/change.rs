@@ -113,6 +113,7 @@ fn policy(old: &Policy, new: &Policy, now: DateTime<Utc>, found: &mut Vec<String
         soak,
         // A fix is longer in the balance, but nothing more is done.
         verify_within: _,
+        approvals,
         approval_timeout,
         // A plan waits longer for guards that still hold it.
         hold_timeout: _,
@@ -128,6 +129,15 @@ fn policy(old: &Policy, new: &Policy, now: DateTime<Utc>, found: &mut Vec<String
         notify: _,
     } = old;
     let mut is = Looser { found };
+    for name in runbooks.keys().chain(new.runbooks.keys()) {
+        let path = format!("policy.runbooks.{name}.approvals");
+        // Said once, where it is set.
+        if old.runbooks.get(name).map(|it| it.approvals)
+            != new.runbooks.get(name).map(|it| it.approvals)
+        {
+            is.lowered(&path, old.approvals_of(name), new.approvals_of(name));
+        }
+    }
     for (name, stated) in runbooks {
         let Some(budget) = &stated.budget else { continue };
         let path = format!("policy.runbooks.{name}.budget");
@@ -141,6 +151,7 @@ fn policy(old: &Policy, new: &Policy, now: DateTime<Utc>, found: &mut Vec<String
     is.lowered("policy.backoff", *backoff, new.backoff);
     self::cooldown(&mut is, *cooldown, new.cooldown);
     is.lowered("policy.soak", *soak, new.soak);
+    is.lowered("policy.approvals", *approvals, new.approvals);
     is.raised("policy.approval_timeout", *approval_timeout, new.approval_timeout);
     is.raised("policy.plan_max_age", *plan_max_age, new.plan_max_age);
     is.raised("policy.event_max_age", *event_max_age, new.event_max_age);

@@ -105,6 +105,9 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 }
 
 /// Most systems that wait for a sign of life count in whole seconds.
+/// Most people whose approval one plan may need.
+const APPROVALS_MAX: u8 = 5;
+
 const WATCHDOG_LEAST: Span = Span::from_secs(1);
 
 fn watchdog_findings(watchdog: &Watchdog, found: &mut Vec<Finding>) {
@@ -386,6 +389,15 @@ fn policy_findings(config: &Config, policy: &Policy, found: &mut Vec<Finding>) {
     if policy.attempts == 0 {
         let hint = "use `autonomy: suggest` to run nothing";
         found.push(finding("policy.attempts", "must be at least 1", hint));
+    }
+    let stated = policy.runbooks.iter().filter_map(|(name, it)| {
+        Some((format!("policy.runbooks.{name}.approvals"), it.approvals?))
+    });
+    for (path, n) in stated.chain([("policy.approvals".to_owned(), policy.approvals)]) {
+        if !(1..=APPROVALS_MAX).contains(&n) {
+            let hint = "1 is one person; 2 are two different people";
+            found.push(finding(path, format!("must be 1 to {APPROVALS_MAX}"), hint));
+        }
     }
     for name in policy.runbooks.keys() {
         let own = config.runbooks.iter().map(|it| it.name.as_str());

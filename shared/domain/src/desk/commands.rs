@@ -6,7 +6,7 @@ use crate::{
     fact::{Escalation, Fact},
     guard::Standing,
     id::IncidentId,
-    incident::Phase,
+    incident::{Approval, Phase, person},
     wire::{AnswerStatus, Command, Verb},
 };
 
@@ -17,6 +17,12 @@ const BY_CHARS_MAX: usize = 200;
 impl Desk {
     pub(super) fn on_command(&mut self, turn: &mut Turn, command: &Command) {
         let by = command.by.clone();
+        if let Some(why) = self.out_of_scope(command) {
+            let message = format!("{by} may not do this: {why}.");
+            turn.answer(AnswerStatus::Refused, incident_of(&command.verb), &message);
+            self.note_refusal(turn, command);
+            return;
+        }
         match &command.verb {
             Verb::Approve { incident, plan_hash } => {
                 self.approve(turn, *incident, plan_hash, command);
@@ -121,14 +127,51 @@ impl Desk {
             let message = format!("{} may not approve: {why}.", command.by);
             return refused(turn, id, &message);
         }
-        let why = format!("{} approved {plan}", command.by);
-        let fact = Fact::Approved {
-            by: command.by.clone(),
-            plan_hash: plan_hash.to_owned(),
-            proof: command.proof.clone(),
+        let (by, proof) = (command.by.clone(), command.proof.clone());
+        let wanted = self.config.policy.approvals_of(&plan.runbook);
+        let why = format!("{by} approved {plan}");
+        let plan_hash = plan_hash.to_owned();
+        if wanted < 2 {
+            self.record(turn, Some(id), Fact::Approved { by, plan_hash, proof }, why);
+            return done(turn, Some(id), "Approved.");
+        }
+        let n_given = match self.count_approval(id, &plan_hash, command) {
+            Ok(n_given) => n_given,
+            Err(why) => return refused(turn, id, why),
         };
-        self.record(turn, Some(id), fact, why);
+        if n_given < wanted {
+            let fact = Fact::ApprovalGiven { by, plan_hash, proof };
+            self.record(turn, Some(id), fact, format!("{why} ({n_given} of {wanted})"));
+            let message =
+                format!("Approved by {n_given} of {wanted}; somebody else must approve it, too.");
+            return done(turn, Some(id), &message);
+        }
+        let fact = Fact::Approved { by, plan_hash, proof };
+        self.record(turn, Some(id), fact, format!("{why} ({n_given} of {wanted})"));
         done(turn, Some(id), "Approved.");
+    }
+
+    /// Returns how many people have approved a plan with this one, or why he does not count: who
+    /// asked for it, or has approved it before, is nobody else.
+    fn count_approval(
+        &self,
+        id: IncidentId,
+        plan_hash: &str,
+        command: &Command,
+    ) -> Result<usize, &'static str> {
+        let Some(incident) = self.incidents.get(&id) else { return Ok(1) };
+        let who = person(&command.by, command.proof.as_ref());
+        let given = incident.approvals_before.iter().filter(|it| it.plan_hash == *plan_hash);
+        let given: Vec<String> = given.map(Approval::person).collect();
+        if given.contains(&who) {
+            return Err("You have approved this plan already; somebody else must approve it, too.");
+        }
+        let origin = incident.event.origin.as_ref().map(|it| it.name.as_str());
+        let retried = incident.retried_by.as_deref().and_then(|it| it.split(" (").next());
+        if [origin, retried].contains(&Some(who.as_str())) {
+            return Err("You have asked for this; others must approve it.");
+        }
+        Ok(given.len() + 1)
     }
 
     fn reject(&mut self, turn: &mut Turn, id: IncidentId, reason: &str, by: &str) {
@@ -183,6 +226,23 @@ impl Desk {
         let target = target.map(|it| it.name.clone());
         self.record(turn, Some(id), Fact::Retried { by, target }, why);
         done(turn, Some(id), "The incident is diagnosed again.");
+    }
+}
+
+/// Returns the incident that a command is about.
+const fn incident_of(verb: &Verb) -> Option<IncidentId> {
+    match verb {
+        Verb::Approve { incident, .. }
+        | Verb::Reject { incident, .. }
+        | Verb::Acknowledge { incident }
+        | Verb::Close { incident, .. }
+        | Verb::Retry { incident } => Some(*incident),
+        Verb::Pause { .. }
+        | Verb::Resume
+        | Verb::Silence { .. }
+        | Verb::Unsilence { .. }
+        | Verb::Configure { .. }
+        | Verb::ConfigurePart { .. } => None,
     }
 }
 

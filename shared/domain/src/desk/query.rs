@@ -17,8 +17,14 @@ impl Desk {
     #[must_use]
     pub fn view(&self, incident: &Incident) -> IncidentView {
         let (expires_at, waiting) = match &incident.phase {
-            Phase::AwaitingApproval { expires_at, .. } => {
-                (Some(*expires_at), Some(format!("for an approval until {expires_at}")))
+            Phase::AwaitingApproval { plan, expires_at, .. } => {
+                let wanted = self.config.policy.approvals_of(&plan.runbook);
+                let n_given = incident.approvals_before.len();
+                let what = match wanted {
+                    0 | 1 => "an approval".to_owned(),
+                    _ => format!("approvals ({n_given} of {wanted} given)"),
+                };
+                (Some(*expires_at), Some(format!("for {what} until {expires_at}")))
             }
             Phase::Proposed { hold: Some((guard, until)), .. } => {
                 (None, Some(format!("held by `{guard}`, reviewed again at {until}")))

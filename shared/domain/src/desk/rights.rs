@@ -10,8 +10,12 @@ use chrono::{DateTime, Utc};
 
 use super::Desk;
 use crate::{
-    access::{Proof, Role, TokenRecord, TokenState, token_id},
+    access::{Proof, Role, Scope, TokenRecord, TokenState, token_id},
     guard::Standing,
+    incident::{Approval, Incident},
+    plan::Plan,
+    target::Target,
+    wire::{Command, Verb},
 };
 
 /// What is kept of the tokens of callers, by name.
@@ -32,6 +36,55 @@ impl Desk {
     /// Tells which tokens there are, for the next decisions; `None` while nobody knows.
     pub fn know_tokens(&mut self, tokens: Option<Arc<Tokens>>) {
         self.rights = Rights(tokens);
+    }
+
+    /// Returns whether all who approved the plan of an incident may still approve it.
+    pub(super) fn standing_of_all(
+        &self,
+        incident: &Incident,
+        target: &Target,
+        plan: &Plan,
+        now: DateTime<Utc>,
+    ) -> Standing {
+        let all = incident.approvals_before.iter().chain(&incident.approval);
+        let of = |it: &Approval| match self.standing(it.proof.as_ref(), now) {
+            Standing::Stands => match self.scope_of(it.proof.as_ref()) {
+                Some(scope) => scope
+                    .refuses(Some(target), Some(plan))
+                    .map_or(Standing::Stands, Standing::Ended),
+                None => Standing::Stands,
+            },
+            other @ (Standing::Ended(_) | Standing::NotKnown(_)) => other,
+        };
+        all.map(of).find(|it| *it != Standing::Stands).unwrap_or(Standing::Stands)
+    }
+
+    /// Returns why a command is out of the scope of the token that it was given with.
+    pub(super) fn out_of_scope(&self, command: &Command) -> Option<String> {
+        let scope = self.scope_of(command.proof.as_ref())?;
+        let (incident, is_approval) = match &command.verb {
+            Verb::Approve { incident, .. } => (incident, true),
+            Verb::Reject { incident, .. }
+            | Verb::Acknowledge { incident }
+            | Verb::Close { incident, .. }
+            | Verb::Retry { incident } => (incident, false),
+            Verb::Pause { .. }
+            | Verb::Resume
+            | Verb::Silence { .. }
+            | Verb::Unsilence { .. }
+            | Verb::Configure { .. }
+            | Verb::ConfigurePart { .. } => return Some(scope.refuses_all()),
+        };
+        let incident = self.incidents.get(incident)?;
+        let target = incident.target.as_deref().and_then(|it| self.config.target(it));
+        scope.refuses(target, incident.plan().filter(|_| is_approval))
+    }
+
+    /// Returns what the token is limited to that somebody has proved himself with.
+    fn scope_of(&self, proof: Option<&Proof>) -> Option<&Scope> {
+        let Some(Proof::Token { name, id }) = proof else { return None };
+        let record = self.rights.0.as_ref()?.get(name)?;
+        record.scope.as_ref().filter(|_| token_id(&record.hash) == *id)
     }
 
     /// Returns whether somebody who proved in this way who he is may approve now.

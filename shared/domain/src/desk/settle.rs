@@ -246,7 +246,6 @@ impl Desk {
             return self.record(turn, Some(id), Fact::PlanExpired, why);
         };
         let under_treatment = self.incidents.treated_by_others(id);
-        let approval = incident.approval.as_ref();
         let bring_up = guard::is_bring_up(incident, plan, &self.history, turn.at);
         let verdict = guard::authorize(&Situation {
             now: turn.at,
@@ -254,7 +253,7 @@ impl Desk {
             target,
             plan,
             diagnosed_at: *diagnosed_at,
-            approver: self.standing(approval.and_then(|it| it.proof.as_ref()), turn.at),
+            approver: self.standing_of_all(incident, target, plan, turn.at),
             policy: &self.config.policy,
             paused: self.paused.as_deref().or_else(|| self.config.not_understood()),
             breaker_until: self.breaker_until,

@@ -241,19 +241,19 @@ impl Incident {
                     |it| format!("{} ({} %): {}", it.cause, it.confidence_percent, it.summary),
                 ));
             }
+            Fact::ApprovalRequested { .. } => self.approvals_before.clear(),
+            Fact::ApprovalGiven { by, plan_hash, proof } => {
+                self.approvals_before.push(Approval::new(by, plan_hash, proof.as_ref(), now.at));
+            }
             Fact::Approved { by, plan_hash, proof } => {
-                self.approval = Some(Approval {
-                    by: by.clone(),
-                    plan_hash: plan_hash.clone(),
-                    expires_at: now.at + crate::guard::APPROVAL_WORTH,
-                    proof: proof.clone(),
-                });
+                self.approval = Some(Approval::new(by, plan_hash, proof.as_ref(), now.at));
             }
             Fact::Released => {
                 self.cause = None;
                 self.n_rechecks_failed += 1;
             }
-            Fact::Retried { target, .. } => {
+            Fact::Retried { target, by } => {
+                self.retried_by = Some(by.clone());
                 if self.target.is_none() {
                     self.target.clone_from(target);
                 }
@@ -278,6 +278,7 @@ impl Incident {
             Fact::FixStarted { attempt, plan, bring_up, .. } => {
                 self.attempt = *attempt;
                 self.approval = None;
+                self.approvals_before.clear();
                 self.attempts.push(AttemptRecord {
                     attempt: *attempt,
                     runbook: plan.runbook.clone(),

@@ -67,6 +67,7 @@ impl Incident {
                 self.n_reopened += 1;
                 self.reopened_at = Some(now.at);
                 self.approval = None;
+                self.approvals_before.clear();
                 self.start_over();
             }
             Trigger::AgentBack => self.retries = None,

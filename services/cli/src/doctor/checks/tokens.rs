@@ -63,6 +63,7 @@ mod tests {
             created_by: "ann".to_owned(),
             expires_at: None,
             rate: None,
+            scope: None,
             revoked: None,
         };
         let mut told = |days: i64, revoked: bool| {

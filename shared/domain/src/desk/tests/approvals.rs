@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::world::{World, command, cure, parts, risky_plan, secs, t0};
 use crate::{
-    access::{Oidc, Proof, Revoked, Role, TokenRecord, token_hash, token_id},
+    access::{Oidc, Proof, Revoked, Role, Scope, TokenRecord, token_hash, token_id},
     config::Config,
     fact::{Escalation, Fact},
     id::IncidentId,
@@ -104,6 +104,7 @@ fn token(role: Role) -> TokenRecord {
         created_by: "local".to_owned(),
         expires_at: None,
         rate: None,
+        scope: None,
         revoked: None,
     }
 }
@@ -258,4 +259,102 @@ fn a_rejected_plan_is_not_carried_out() {
     let plan_hash = risky_plan("db", Risk::Medium).hash();
     let handled = world.send(command(Verb::Approve { incident: id, plan_hash }));
     assert_eq!(handled.answer.unwrap().status, AnswerStatus::Refused);
+}
+
+/// A world in which a plan needs the approval of two people, and a plan that waits for them.
+fn waiting_for_two(tokens: &[TokenRecord]) -> (World, IncidentId) {
+    let mut world = World::with(&["db"]);
+    let mut config = world.desk.config().clone();
+    config.policy.approvals = 2;
+    world.configure(config);
+    knows(&mut world, tokens);
+    let id = world.down("db");
+    world.diagnose(id, cure(risky_plan("db", Risk::Medium)));
+    assert_eq!(world.status(id), Status::AwaitingApproval);
+    (world, id)
+}
+
+fn approves(world: &mut World, id: IncidentId, by: &str, proof: Proof) -> AnswerStatus {
+    let plan_hash = risky_plan("db", Risk::Medium).hash();
+    let approve = Command::new(by, Verb::Approve { incident: id, plan_hash }).proven(proof);
+    world.send(Input::Command(approve)).answer.unwrap().status
+}
+
+fn named(name: &str) -> (TokenRecord, Proof) {
+    let hash = token_hash(&format!("sht_{name}"));
+    let proof = Proof::Token { name: name.to_owned(), id: token_id(&hash) };
+    (TokenRecord { name: name.to_owned(), hash, ..token(Role::Approver) }, proof)
+}
+
+#[test]
+fn two_approvals_are_those_of_two_different_people() {
+    let ((ann, by_ann), (bob, by_bob)) = (named("ann"), named("bob"));
+    let (mut world, id) = waiting_for_two(&[ann, bob]);
+    assert_eq!(approves(&mut world, id, "token:ann", by_ann.clone()), AnswerStatus::Done);
+    assert_eq!(world.status(id), Status::AwaitingApproval);
+    // The same person again, under another name.
+    let again = approves(&mut world, id, "token:ann (bob)", by_ann);
+    assert_eq!((again, world.status(id)), (AnswerStatus::Refused, Status::AwaitingApproval));
+    world.restart();
+    let (ann, _) = named("ann");
+    let (bob, _) = named("bob");
+    knows(&mut world, &[ann, bob]);
+    assert_eq!(approves(&mut world, id, "token:bob", by_bob), AnswerStatus::Done);
+    assert_eq!(world.status(id), Status::Fixing);
+    assert_eq!((world.n_facts("approval_given"), world.n_facts("approved")), (1, 1));
+}
+
+#[test]
+fn a_password_that_several_share_is_one_person() {
+    for proof in [Proof::Broker, Proof::ApiToken, Proof::Host] {
+        let (mut world, id) = waiting_for_two(&[]);
+        assert_eq!(approves(&mut world, id, "ann", proof.clone()), AnswerStatus::Done, "{proof:?}");
+        assert_eq!(approves(&mut world, id, "bob", proof.clone()), AnswerStatus::Refused);
+        assert_eq!(world.status(id), Status::AwaitingApproval, "{proof:?}");
+    }
+}
+
+#[test]
+fn who_asked_for_a_fix_is_no_second_person() {
+    let ((ann, by_ann), (bob, by_bob)) = (named("ann"), named("bob"));
+    let (mut world, id) = waiting_for_two(&[ann, bob]);
+    let reject = Verb::Reject { incident: id, reason: "not now".to_owned() };
+    world.send(Input::Command(Command::new("token:bob", reject).proven(by_bob)));
+    let retry = Command::new("token:ann", Verb::Retry { incident: id }).proven(by_ann.clone());
+    world.send(Input::Command(retry));
+    world.diagnose(id, cure(risky_plan("db", Risk::Medium)));
+    assert_eq!(world.status(id), Status::AwaitingApproval);
+    assert_eq!(approves(&mut world, id, "token:ann", by_ann), AnswerStatus::Refused);
+}
+
+#[test]
+fn a_token_that_is_limited_counts_within_its_limits_alone() {
+    let scope = |part: &str| Scope::of_parts(&[part.parse().unwrap()]);
+    for (part, may) in [
+        ("team=data", false),
+        ("zone=default", true),
+        ("zone=eu", false),
+        ("action=docker.*", true),
+        ("action=command.run", false),
+    ] {
+        let (mut world, id) = waiting();
+        let limited = TokenRecord { scope: scope(part), ..token(Role::Approver) };
+        knows(&mut world, &[limited]);
+        let expected = if may { AnswerStatus::Done } else { AnswerStatus::Refused };
+        assert_eq!(approves(&mut world, id, "token:ann", by_token()), expected, "{part}");
+        let pause = Command::new("token:ann", Verb::Resume).proven(by_token());
+        let answer = world.send(Input::Command(pause)).answer.unwrap();
+        assert_eq!(answer.status, AnswerStatus::Refused, "{part}");
+        assert!(answer.message.contains("this concerns everything"), "{}", answer.message);
+    }
+}
+
+#[test]
+fn an_approval_outside_of_limits_that_were_set_since_is_asked_for_again() {
+    let good = token(Role::Approver);
+    let (mut world, id) = approved_and_held(by_token(), &[good.clone()]);
+    let scope = Scope::of_parts(&["team=data".parse().unwrap()]);
+    knows(&mut world, &[TokenRecord { scope, ..good }]);
+    world.send(command(Verb::Resume));
+    asked_again(&world, id, "their token is limited to team=data");
 }

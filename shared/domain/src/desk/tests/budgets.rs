@@ -130,7 +130,8 @@ fn a_budget_of_a_runbook_replaces_the_common_one() {
     scene.policy.budget.per_runbook = "1/h".parse().unwrap();
     scene.history = vec![record("x", RUNBOOK, scene.now, None)].into();
     assert!(matches!(scene.asked("budget"), Opinion::Refuse(_)));
-    let own = RunbookPolicy { autonomy: None, budget: Some("2/h".parse().unwrap()) };
+    let own =
+        RunbookPolicy { autonomy: None, budget: Some("2/h".parse().unwrap()), approvals: None };
     scene.policy.runbooks.insert(RUNBOOK.to_owned(), own);
     assert_eq!(scene.asked("budget"), Opinion::Allow);
     scene.history.push_back(record("x", RUNBOOK, scene.now, None));

@@ -234,7 +234,8 @@ fn configured(world: &World, target: u8, what: u8) -> Input {
             config.targets.iter_mut().for_each(|it| it.depends_on.retain(|on| *on != gone));
         }
         _ => {
-            let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
+            let stated =
+                RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None, approvals: None };
             config.policy.runbooks.insert("restart-container".to_owned(), stated);
         }
     }

@@ -160,7 +160,11 @@ fn full_config() -> Config {
     policy.freeze =
         vec![Freeze { from: t0(), until: t0() + secs(9), reason: "the sale".to_owned() }];
     policy.notify = vec![Notifier { webhook: Some("https://example.org".to_owned()), log: None }];
-    let stated = RunbookPolicy { autonomy: Some(Autonomy::Observe), budget: "1/15m".parse().ok() };
+    let stated = RunbookPolicy {
+        autonomy: Some(Autonomy::Observe),
+        budget: "1/15m".parse().ok(),
+        approvals: Some(2),
+    };
     policy.runbooks.insert("restart-container".to_owned(), stated);
     let matchers = |text: &str| Matchers(vec![text.parse().unwrap()]);
     let window = |name: &str| Window {
