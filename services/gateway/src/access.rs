@@ -14,6 +14,7 @@ mod rate;
 pub(crate) mod table;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };

@@ -106,7 +106,7 @@ fn unanswered(what: &str, error: &reqwest::Error, attempt: &Attempt) -> Failure 
     if error.is_timeout() {
         return Failure::timed_out(what, attempt.timeout);
     }
-    let reason = redact::text(&service::Chain(error).to_string()).into_owned();
+    let reason = redact::text(&Chain(error).to_string()).into_owned();
     Failure::new(format!(
         "{reason}; see that the address is right and can be reached from the fixer"
     ))

@@ -90,6 +90,7 @@ impl Measures {
                 counter!("selfheal_guard_holds_total", "guard" => known_guard(guard)).increment(1);
             }
             Fact::ApprovalRequested { .. } => approval("requested"),
+            Fact::ApprovalGiven { .. } => approval("given"),
             Fact::Approved { .. } => approval("approved"),
             Fact::BreakerTripped { .. } => counter!("selfheal_breaker_trips_total").increment(1),
             Fact::Notified { report } => {

@@ -352,7 +352,7 @@ fn a_token_that_is_limited_counts_within_its_limits_alone() {
 #[test]
 fn an_approval_outside_of_limits_that_were_set_since_is_asked_for_again() {
     let good = token(Role::Approver);
-    let (mut world, id) = approved_and_held(by_token(), &[good.clone()]);
+    let (mut world, id) = approved_and_held(by_token(), std::slice::from_ref(&good));
     let scope = Scope::of_parts(&["team=data".parse().unwrap()]);
     knows(&mut world, &[TokenRecord { scope, ..good }]);
     world.send(command(Verb::Resume));

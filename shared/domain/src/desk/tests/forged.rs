@@ -51,7 +51,7 @@ fn process(name: &str) -> Target {
 /// `api` has no handle and a runbook that policy lets act by itself; only built-in ones exist.
 fn bare() -> World {
     let mut policy = generous();
-    let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None };
+    let stated = RunbookPolicy { autonomy: Some(Autonomy::Auto), budget: None, approvals: None };
     policy.runbooks = BTreeMap::from([("restart-process".to_owned(), stated)]);
     let targets = vec![target("api", &[]), process("shop"), target("db", &[])];
     World::new(Config { targets, policy, ..Config::default() })
