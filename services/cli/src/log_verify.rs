@@ -29,18 +29,18 @@ const WAIT: Duration = Duration::from_millis(250);
 ///
 /// [`Exit::Failed`] when the log was changed, [`Exit::NotFound`] when there is none.
 pub(crate) async fn run(args: &Verify, global: &Global, terminal: Terminal) -> Result<(), Failure> {
-    let keys = keys(args, global)?;
-    let mut report = look(args, &keys)?;
+    let keys = keys(global)?;
+    let mut report = look(args, global, &keys)?;
     for _ in 1..TRIES {
         if report.problems.is_empty() {
             break;
         }
         tokio::time::sleep(WAIT).await;
-        report = look(args, &keys)?;
+        report = look(args, global, &keys)?;
     }
     if report.has_head == Some(false) {
         let what = "the head that was named is not part of the chain: the log was cut and written anew, or it is another log";
-        let file = args.data_dir.join(LOG_FILE);
+        let file = global.data_dir.join(LOG_FILE);
         report.problems.push(Problem { file, line: None, what: what.to_owned() });
     }
     if terminal.is_json() {
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Verify, global: &Global, terminal: Terminal) -> R
 }
 
 /// Returns the keys that were named, or those of a data directory of `selfheal up`.
-fn keys(args: &Verify, global: &Global) -> Result<Keys, Failure> {
+fn keys(global: &Global) -> Result<Keys, Failure> {
     let refused = |error: bus::Error| {
         Failure::new(Exit::Usage, "a trusted key cannot be read")
             .hint("name public keys, as `selfheal key show` prints them, separated by commas")
@@ -60,15 +60,15 @@ fn keys(args: &Verify, global: &Global) -> Result<Keys, Failure> {
     };
     let mut trusted = global.broker.options("cli").all_trusted_keys().map_err(refused)?;
     if trusted.is_empty()
-        && let Some(signing) = up::keys::of(&args.data_dir.join("run"))?
+        && let Some(signing) = up::keys::of(&global.data_dir.join("run"))?
     {
         trusted.push(signing.public);
     }
     Keys::new(None, &trusted).map_err(refused)
 }
 
-fn look(args: &Verify, keys: &Keys) -> Result<Report, Failure> {
-    let log = args.data_dir.join(LOG_FILE);
+fn look(args: &Verify, global: &Global, keys: &Keys) -> Result<Report, Failure> {
+    let log = global.data_dir.join(LOG_FILE);
     let is_there = if args.files.is_empty() {
         log.exists() || bus::log_chain::closed_files(&log).is_ok_and(|it| !it.is_empty())
     } else {
@@ -77,7 +77,7 @@ fn look(args: &Verify, keys: &Keys) -> Result<Report, Failure> {
     if !is_there {
         let message = match args.files.iter().find(|it| !it.exists()) {
             Some(file) => format!("there is no log `{}`", file.display()),
-            None => format!("there is no log in `{}`", args.data_dir.display()),
+            None => format!("there is no log in `{}`", global.data_dir.display()),
         };
         let hint = "name the supervisor's data directory with --data-dir, or parts of the log";
         return Err(Failure::new(Exit::NotFound, message).hint(hint));

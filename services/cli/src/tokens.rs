@@ -28,12 +28,13 @@ pub(crate) async fn connect(
     command: &Token,
 ) -> Result<System, Failure> {
     let system = System::connect(global, terminal).await?;
-    let Some(data_dir) = command.data_dir().filter(|_| global.broker.signing_key.is_none()) else {
+    if !command.writes() || global.broker.signing_key.is_some() {
         return Ok(system);
-    };
+    }
     let signer = system.bus.config_store().signer(system.timeout).await;
     let Some(signer) = signer else { return Ok(system) };
-    let Some(own) = up::keys::of(&data_dir.join("run"))?.filter(|it| it.public == signer) else {
+    let Some(own) = up::keys::of(&global.data_dir.join("run"))?.filter(|it| it.public == signer)
+    else {
         return Ok(system);
     };
     let mut global = global.clone();
@@ -46,7 +47,7 @@ pub(crate) async fn run(system: &System, command: Token) -> Result<(), Failure> 
     match command {
         Token::Create(args) => create(system, &args).await,
         Token::Ls => list(system).await,
-        Token::Revoke { name, by, .. } => revoke(system, &name, &by).await,
+        Token::Revoke { name, by } => revoke(system, &name, &by).await,
         // It asks a gateway, and needs no broker: it was carried out before there was one.
         Token::Check(_) => Ok(()),
     }

@@ -94,7 +94,11 @@ impl BrokerOptions {
     pub(crate) fn urls(&self) -> Result<String, Error> {
         self.url_file.as_deref().map_or_else(
             || Ok(self.url.clone()),
-            |file| Ok(read("nats-url-file", file)?.trim().to_owned()),
+            |file| {
+                let text = private::read_secret(file);
+                let text = text.map_err(|it| unreadable("nats-url-file", file, &it))?;
+                Ok(text.trim().to_owned())
+            },
         )
     }
 
@@ -144,8 +148,11 @@ impl BrokerOptions {
 }
 
 fn read(option: &'static str, file: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(file)
-        .map_err(|error| Error::Option { option, reason: format!("{}: {error}", file.display()) })
+    std::fs::read_to_string(file).map_err(|error| unreadable(option, file, &error))
+}
+
+fn unreadable(option: &'static str, file: &Path, error: &std::io::Error) -> Error {
+    Error::Option { option, reason: format!("{}: {error}", file.display()) }
 }
 
 /// Reads a list of URLs. The client ignores what stands before the `@`, so it is taken here.
@@ -218,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
+            private::write(&path, text.as_bytes()).unwrap();
             Some(path)
         };
         let options = BrokerOptions {

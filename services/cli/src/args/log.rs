@@ -25,12 +25,9 @@ pub(crate) enum Log {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ABOUT_VERIFY)]
 pub(crate) struct Verify {
-    /// Parts of the log, the oldest first, instead of all of it
+    /// Parts of the log, the oldest first, instead of all that is in --data-dir
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Where the log of decisions is
-    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-    pub(crate) data_dir: PathBuf,
     /// A head that was printed before and must still be part of the chain
     #[arg(long, value_name = "HEAD")]
     pub(crate) head: Option<String>,

@@ -1,9 +1,6 @@
 //! The command line of `token`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use domain::{
@@ -40,21 +37,17 @@ pub(crate) enum Token {
         /// In whose name.
         #[command(flatten)]
         by: By,
-        /// Data directory of `selfheal up`, whose key signs the record
-        #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-        data_dir: PathBuf,
     },
     /// Asks a gateway of this host who the holder of a token is
     Check(Gateway),
 }
 
 impl Token {
-    /// Returns the data directory with the key, for what writes a record.
-    pub(crate) fn data_dir(&self) -> Option<&Path> {
+    /// Returns whether it writes a record, which is signed.
+    pub(crate) const fn writes(&self) -> bool {
         match self {
-            Self::Create(args) => Some(&args.data_dir),
-            Self::Revoke { data_dir, .. } => Some(data_dir),
-            Self::Ls | Self::Check(_) => None,
+            Self::Create(_) | Self::Revoke { .. } => true,
+            Self::Ls | Self::Check(_) => false,
         }
     }
 }
@@ -81,9 +74,6 @@ pub(crate) struct Create {
     /// How often it may be used at each gateway, such as 100/s; else as configured for all
     #[arg(long, value_name = "RATE")]
     pub(crate) rate: Option<Rates>,
-    /// Data directory of `selfheal up`, whose key signs the record
-    #[arg(long, env = "SELFHEAL_DATA_DIR", value_name = "DIR", default_value = "data")]
-    pub(crate) data_dir: PathBuf,
     /// In whose name.
     #[command(flatten)]
     pub(crate) by: By,

@@ -206,7 +206,7 @@ fn forge_seal(written: &Written) {
 const CHAIN_CHANGES: [ChainCase; 8] = [
     (
         "a record",
-        |it| edit(&chain_of(&it.log()), |l| l[1] = l[1].replace("21", "41")),
+        |it| edit(&chain_of(&it.log()), |l| l[2] = l[2].replace("[21,", "[41,")),
         "a record of the chain was changed",
     ),
     (

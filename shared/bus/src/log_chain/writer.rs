@@ -1,9 +1,8 @@
 //! Writing the chain of a log.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -285,7 +284,8 @@ pub fn fetched(part: &Path, from: u64, to: u64, keys: &Keys) -> io::Result<()> {
 }
 
 fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    // As the log itself: nobody else's to read.
+    private::append_to(path)
 }
 
 /// What the end of a chain's file says.
