@@ -15,7 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::check::{Check, Probe};
+use domain::{
+    check::{Check, Probe},
+    redact,
+};
 use service::{
     ConfigError,
     local_list::{self, Hosts, ListFile, Programs},
@@ -102,7 +105,7 @@ impl AllowList {
         }
         Err(format!(
             "the command `{}` is not allowed on this monitor; add it to `programs` in the file of {FLAG}, or start the monitor with --allow all (SELFHEAL_MONITOR_ALLOW)",
-            command.join(" ")
+            redact::text(&command.join(" "))
         ))
     }
 

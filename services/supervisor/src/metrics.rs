@@ -162,7 +162,7 @@ pub const METRICS: [Metric; 39] = [
     Metric::counter(
         "selfheal_approvals_total",
         &["outcome"],
-        "Approvals: requested, approved, rejected, expired; counted by the leader.",
+        "Approvals: requested, given (others are wanted, too), approved, rejected, expired; counted by the leader.",
     ),
     Metric::counter(
         "selfheal_breaker_trips_total",

@@ -101,7 +101,7 @@ fn header_map(headers: &std::collections::BTreeMap<String, String>) -> Result<He
 
 fn unanswered(what: &str, error: &reqwest::Error, attempt: &Attempt) -> Failure {
     if is_forbidden(error) {
-        return Failure::refused(Chain(error).to_string());
+        return Failure::refused(redact::text(&Chain(error).to_string()));
     }
     if error.is_timeout() {
         return Failure::timed_out(what, attempt.timeout);

@@ -150,7 +150,7 @@ fn programs_are_allowed_by_path_or_by_name_with_their_arguments() {
 #[test]
 fn an_order_sets_only_the_variables_that_are_listed() {
     let run = |list: &AllowList, name: &str| {
-        let env = [(name.to_owned(), "evil.sh".to_owned())].into();
+        let env = [(name.to_owned(), "evil.sh".into())].into();
         let action = Action::CommandRun { command: vec!["true".to_owned()], dir: None, env };
         judge(list, &order(action, None, None))
     };
@@ -199,7 +199,7 @@ fn a_process_is_started_only_by_the_handle_of_the_configuration() {
         assert_eq!(judge(&list, &order(start(handle()), None, None)), Ok(()));
         let text = |it: &str| Some(it.to_owned());
         let evil = vec!["/bin/sh".to_owned(), "-c".to_owned(), "id".to_owned()];
-        let env = [("LD_PRELOAD".to_owned(), "/tmp/x.so".to_owned())].into();
+        let env = [("LD_PRELOAD".to_owned(), "/tmp/x.so".into())].into();
         for (field, process) in [
             ("command", ProcessHandle { command: evil, ..handle() }),
             ("dir", ProcessHandle { dir: text("/tmp"), ..handle() }),

@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use domain::target::ProcessHandle;
+use domain::{redact, secret::without_secrets, target::ProcessHandle};
 use glob::Pattern;
 use service::local_list::{BY_PARTS, Programs};
 
@@ -32,7 +32,7 @@ impl AllowList {
         match &self.programs {
             None if self.all => Ok(()),
             None => {
-                let command = command.join(" ");
+                let command = redact::text(&command.join(" ")).into_owned();
                 Err(Denied::new(
                     format!("the command `{command}` is not allowed"),
                     "add it to `programs` of the --allow-file",
@@ -66,7 +66,8 @@ impl AllowList {
         self.files(process)?;
         // Its variables are the configuration's.
         self.programs.as_ref().map_or(Ok(()), |programs| {
-            listed(programs, &process.command, process.dir.as_deref(), &process.env, setting)
+            let env = without_secrets(&process.env);
+            listed(programs, &process.command, process.dir.as_deref(), &env, setting)
         })
     }
 
@@ -189,7 +190,7 @@ fn listed(
         return Ok(());
     }
     let arguments = command.get(1..).unwrap_or_default().join(" ");
-    let what = format!("{} {arguments}", found.display());
+    let what = format!("{} {}", found.display(), redact::text(&arguments));
     Err(Denied::new(
         format!("the program {} is not allowed", what.trim_end()),
         "add it with patterns for its arguments to `programs` of the --allow-file: `PROGRAM ...` for any arguments",
