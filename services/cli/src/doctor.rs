@@ -10,6 +10,7 @@ mod finding;
 mod gather;
 mod local;
 mod report;
+mod security;
 mod server;
 
 use crate::{

@@ -26,6 +26,9 @@ pub(crate) struct Doctor {
     /// Gateways to ask whether they are ready, such as http://host:8080
     #[arg(long, value_name = "URL")]
     pub(crate) gateway: Vec<String>,
+    /// Also looks for what would let somebody use the installation who should not
+    #[arg(long)]
+    pub(crate) security: bool,
     /// Compares what the broker permits these credentials with what this part needs
     #[arg(long, value_name = "PART", value_parser = role)]
     pub(crate) role: Option<Role>,

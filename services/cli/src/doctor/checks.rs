@@ -16,6 +16,7 @@ mod permissions;
 mod queues;
 mod rejected;
 mod room;
+mod security;
 mod snapshots;
 mod streams;
 mod tokens;
@@ -36,7 +37,7 @@ pub(crate) struct Check {
 }
 
 /// All checks, in the order in which they are told.
-pub(crate) const CHECKS: [Check; 21] = [
+pub(crate) const CHECKS: [Check; 22] = [
     broker::CHECK,
     permissions::CHECK,
     streams::CHECK,
@@ -58,6 +59,7 @@ pub(crate) const CHECKS: [Check; 21] = [
     rejected::CHECK,
     foreign::CHECK,
     brakes::CHECK,
+    security::CHECK,
 ];
 
 /// Returns bytes as people read them.

@@ -56,6 +56,30 @@ pub(crate) struct Facts {
     pub(crate) gateways: Vec<Gateway>,
     /// This machine.
     pub(crate) local: Local,
+    /// Who could use it who should not; `None` unless asked for.
+    pub(crate) security: Option<Security>,
+}
+
+/// Who could use an installation who should not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Security {
+    /// The broker is on this host.
+    pub(crate) is_broker_here: bool,
+    /// It is reached over TLS.
+    pub(crate) is_broker_tls: bool,
+    /// Signatures of supervisors are asked for.
+    pub(crate) is_signed: bool,
+    /// Files of the data directory that others may read or write.
+    pub(crate) open_files: Vec<OpenFile>,
+}
+
+/// A file or directory that others may read or write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its mode.
+    pub(crate) mode: u32,
 }
 
 /// Whether the broker can be used.

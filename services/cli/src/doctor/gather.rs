@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     facts::{Facts, Gateway, Reach, Seen, not_seen},
     finding::NotSeen,
-    local, server,
+    local, security, server,
 };
 use crate::{
     args::{Doctor, Global},
@@ -54,6 +54,9 @@ pub(crate) async fn all(args: &Doctor, global: &Global) -> Result<Facts, Failure
     let names = Subjects::new(&broker.prefix);
     let mut facts = blind(role, &names);
     facts.local = local;
+    if args.security {
+        facts.security = Some(security::look(&options, &global.data_dir));
+    }
     match server::reach(&options, broker.timeout).await {
         Ok(bus) => look(&mut facts, &bus, role, broker.timeout).await,
         Err(reach) => facts.broker = reach,
@@ -85,6 +88,7 @@ fn blind(role: Role, names: &Subjects) -> Facts {
         open: not_seen(WHY),
         gateways: Vec::new(),
         local: super::facts::Local::default(),
+        security: None,
     }
 }
 

@@ -3,11 +3,14 @@
 use serde::Serialize;
 
 use super::{
-    checks::CHECKS,
+    checks::{CHECKS, Check},
     facts::Facts,
     finding::{Finding, Severity},
 };
 use crate::terminal::{Tone, plain, toned};
+
+/// The check that is made only when it is asked for.
+const SECURITY: &str = "security";
 
 /// Everything that the checks say.
 #[derive(Debug, Serialize)]
@@ -56,7 +59,8 @@ impl Report {
     /// Makes all checks.
     pub(crate) fn of(facts: &Facts) -> Self {
         let (mut findings, mut checks) = (Vec::new(), Vec::new());
-        for check in &CHECKS {
+        let is_asked = |it: &&Check| it.name != SECURITY || facts.security.is_some();
+        for check in CHECKS.iter().filter(is_asked) {
             let (outcome, because) = match (check.look)(facts) {
                 Ok(found) => {
                     let outcome = if found.is_empty() { Outcome::Well } else { Outcome::Found };

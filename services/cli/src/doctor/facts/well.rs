@@ -118,6 +118,7 @@ pub(crate) fn facts() -> Facts {
             is_named: true,
             answer: Ok(200),
         }],
+        security: None,
         local: Local {
             data: Some(DataDir {
                 path: "data".into(),
