@@ -174,6 +174,8 @@ mod tests {
             pid_file: Some("/run/db.pid".to_owned()),
             log: Some("/var/log/db".to_owned()),
             stop_timeout: Span::from_secs(13),
+            user: Some("shop".to_owned()),
+            group: Some("shops".to_owned()),
         };
         let container = || "shop/db".to_owned();
         vec![
