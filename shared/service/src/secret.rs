@@ -237,7 +237,7 @@ mod tests {
         let (allowed, outside) = (dir.path().join("secrets"), dir.path().join("outside"));
         std::fs::create_dir(&allowed).unwrap();
         std::fs::write(&outside, "x").unwrap();
-        std::fs::write(allowed.join("good"), "x").unwrap();
+        private::write(&allowed.join("good"), b"x").unwrap();
         std::os::unix::fs::symlink(&outside, allowed.join("link")).unwrap();
         std::os::unix::fs::symlink("good", allowed.join("inner-link")).unwrap();
         let limits = SecretLimits::new([&allowed], [PREFIX_DEFAULT, "SELF", ""]);
