@@ -27,7 +27,7 @@ impl Written {
         let dir = tempfile::tempdir().unwrap();
         let (seed, public) = crate::new_key().unwrap();
         let file = dir.path().join("signing.key");
-        fs::write(&file, seed).unwrap();
+        private::write(&file, seed.as_bytes()).unwrap();
         let trusted = Keys::new(None, &[public]).unwrap();
         Self { dir, seed: file, trusted }
     }

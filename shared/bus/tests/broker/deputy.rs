@@ -76,8 +76,9 @@ fn concrete(pattern: &str) -> String {
 
 async fn raw(broker: &Broker, role: Role) -> async_nats::Client {
     let name = role.as_str().to_owned();
+    let inbox = format!("_INBOX_{name}");
     let options = async_nats::ConnectOptions::with_user_and_password(name.clone(), name);
-    options.connect(broker.url()).await.unwrap()
+    options.custom_inbox_prefix(inbox).connect(broker.url()).await.unwrap()
 }
 
 /// Publishes everything that a role may, with every place for the answer and every header.

@@ -228,7 +228,8 @@ fn spawn(launch: Launch<'_>, mark: &str) -> Result<(Child, Run), Error> {
         .stdout(log)
         .stderr(log_too);
     let spawned = private::umask::as_before(|| starter.spawn());
-    drop(lent);
+    // It holds our copy of the starter's end of the socket, whose end we wait for.
+    drop((starter, lent));
     let mut child = spawned.map_err(unstarted)?;
     let pid = child.id().and_then(|it| i32::try_from(it).ok()).unwrap_or_default();
     match tell(&mut ours, &launch.order(mark)) {
