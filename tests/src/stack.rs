@@ -326,8 +326,17 @@ impl Stack {
     ///
     /// When it does not end.
     #[must_use]
-    #[expect(clippy::unwrap_used, reason = "the child is ours")]
     pub fn stop(mut self) -> i32 {
+        self.interrupt()
+    }
+
+    /// Ends it as Ctrl-C does, and keeps its directory; returns its exit code.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[expect(clippy::unwrap_used, reason = "the child is ours")]
+    pub fn interrupt(&mut self) -> i32 {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).unwrap();
         self.child.wait().unwrap().code().unwrap_or(-1)

@@ -147,8 +147,8 @@ const RIGHTS: [(Role, &[&str], &[&str]); 7] = [
     ),
     (
         Role::Monitor,
-        &["selfheal.frame.event", "selfheal.frame.verification"],
-        &["selfheal.claim.i.2", "selfheal.frame.fix", "selfheal.work.fix.default"],
+        &["selfheal.frame.agent_event", "selfheal.frame.verification"],
+        &["selfheal.frame.event", "selfheal.frame.fix", "selfheal.work.fix.default"],
     ),
     (
         Role::Analyzer,

@@ -38,7 +38,7 @@ fn edit(log: &Path, from: &str, to: &str) {
 #[tokio::test]
 async fn a_changed_byte_is_named_and_a_killed_supervisor_is_no_change() {
     let dir = directory("log-verify");
-    let stack = Stack::up(&dir, CONFIG);
+    let mut stack = Stack::up(&dir, CONFIG);
     for n in 0..5 {
         publish(&stack, &format!("before.kill_{n}")).await;
         assert!(0 < stack.kill("supervisor"));
@@ -52,7 +52,7 @@ async fn a_changed_byte_is_named_and_a_killed_supervisor_is_no_change() {
     let (code, report) = verify(&dir, &["--head", &head]);
     assert_eq!(code, Some(0), "{report:#}");
 
-    assert_eq!(stack.stop(), 0);
+    assert_eq!(stack.interrupt(), 0);
     let log = dir.join("data/incident_logs.jsonl");
     let text = fs::read_to_string(&log).unwrap();
     let line = text.lines().position(|it| it.contains("before.kill_1")).unwrap() + 1;

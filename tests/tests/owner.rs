@@ -26,11 +26,13 @@ const AGENTS: [&str; 6] = ["supervisor", "gateway", "monitor", "fixer", "analyze
 
 /// A target that says with which umask it was started, and a check that says it, too.
 fn config(dir: &Path) -> String {
+    // Tests that run beside each other have targets of one name: their programs tell them apart.
+    let span = 100_000 + uuid::Uuid::new_v4().as_u128() % 900_000;
     let tells = |file: &str| format!("umask > {}/{file}", dir.display());
     format!(
         "targets:
   - name: sleeper
-    process: {{command: [sh, -c, \"{}; exec sleep 600\"]}}
+    process: {{command: [sh, -c, \"{}; exec sleep {span}\"]}}
     checks: [{{process: true, every: 200ms}}, {{command: [sh, -c, \"{}\"], every: 200ms}}]
 policy: {{autonomy: auto, soak: 200ms, budget: {{per_target: 1000/h, per_runbook: 1000/h, fleet: 1000/h}}}}
 ",

@@ -37,7 +37,9 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 /// a name that is proven from one that is only given.
 #[must_use]
 pub fn name(text: &str, chars_max: usize) -> String {
-    let legal = |c: &char| !is_hidden(*c) && !"()".contains(*c);
+    // What only varies how the character before it looks is part of no name.
+    let varies = |c: char| matches!(c, '\u{fe00}'..='\u{fe0f}');
+    let legal = |c: &char| !is_hidden(*c) && !varies(*c) && !"()".contains(*c);
     let kept: String = text.chars().filter(legal).take(chars_max).collect();
     kept.trim().to_owned()
 }

@@ -19,8 +19,6 @@ use crate::{
 
 /// Who the events are from.
 const SOURCE: &str = "chaos";
-/// Who the gateway takes the load for: a program on its own host.
-const ORIGIN: &str = "local";
 /// First wait before an event is sent again; doubles up to [`AGAIN_LAST`].
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_LAST: Duration = Duration::from_secs(2);
@@ -71,6 +69,17 @@ pub enum Way {
     Http(Http),
     /// Directly to the broker, as any publisher may.
     Nats(jetstream::Context),
+}
+
+impl Way {
+    /// Returns who the events that come this way are taken to be from.
+    const fn origin(&self) -> &'static str {
+        match self {
+            // A program on the gateway's own host.
+            Self::Http(_) => "local",
+            Self::Nats(_) => "nats",
+        }
+    }
 }
 
 /// One client.
@@ -151,7 +160,7 @@ impl Client {
                 Some(Ok(incident)) => {
                     let mut sent = event.clone();
                     if let Some(fields) = sent.as_object_mut() {
-                        fields.insert("origin".to_owned(), json!({"name": ORIGIN}));
+                        fields.insert("origin".to_owned(), json!({"name": self.way.origin()}));
                     }
                     let accepted = Accepted { delivery: delivery(&sent), id, incident };
                     return self.tally.with(|it| {

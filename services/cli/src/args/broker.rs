@@ -14,7 +14,8 @@ use super::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct Broker {
-    /// NATS servers, separated by commas [default: nats://127.0.0.1:4222]
+    /// NATS servers, separated by commas; unless given those of `up` in --data-dir, else
+    /// nats://127.0.0.1:4222
     #[arg(
         long,
         global = true,

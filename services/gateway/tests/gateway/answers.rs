@@ -140,7 +140,7 @@ async fn an_approval_link_shows_the_plan_and_counts_once() {
             "exit code 137",
             "medium",
             "exited (137)",
-            "tcp",
+            "docker: true",
         ] {
             assert!(page.contains(part), "`{part}` is not on the page: {page}");
         }

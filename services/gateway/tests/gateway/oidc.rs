@@ -7,7 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bus::testing::Broker;
 use chrono::Utc;
@@ -56,13 +61,15 @@ fn new_pair() -> Ed25519KeyPair {
 
 type Told = Result<Json<Value>, StatusCode>;
 
-async fn discovery(State(keys): State<Arc<Mutex<Keys>>>) -> Told {
+async fn discovery(State(keys): State<Arc<Mutex<Keys>>>, headers: HeaderMap) -> Told {
     let keys = keys.lock().unwrap();
-    let jwks = format!("{}/jwks", keys.issuer);
+    // It is known by several names.
+    let issuer = format!("http://{}", headers["host"].to_str().unwrap());
+    let jwks = format!("{issuer}/jwks");
     if keys.is_away {
         return Err(StatusCode::SERVICE_UNAVAILABLE);
     }
-    Ok(Json(json!({"issuer": keys.issuer, "jwks_uri": jwks})))
+    Ok(Json(json!({"issuer": issuer, "jwks_uri": jwks})))
 }
 
 async fn jwks(State(keys): State<Arc<Mutex<Keys>>>) -> Told {

@@ -158,6 +158,8 @@ async fn a_signature_over_an_empty_body_opens_the_door_to_no_other() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_ended() {
     let broker = Broker::start().await;
+    let _desk =
+        Desk::open(&broker, |_| crate::fixture::answer(domain::wire::AnswerStatus::Done)).await;
     let gateway = Gateway::start(&broker, &["--write-timeout", "1s"]).await;
     let request = format!("GET /openapi.json HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address());
     let mut stream = sent(&gateway, &request.repeat(100)).await;

@@ -292,7 +292,11 @@ async fn a_monitor_answers_how_targets_are() {
     })
     .await;
     assert!(!reply.is_empty());
-    let well = stage.probe(vec![target.clone()]).await;
+    let well = eventually("it knows its configuration", || async {
+        let reply = stage.probe(vec![target.clone()]).await;
+        reply.targets[0].unseen.is_empty().then_some(reply)
+    })
+    .await;
     assert!(well.targets[0].healthy, "{well:#?}");
     process.kill();
     let sick = stage.probe(vec![target]).await;

@@ -75,7 +75,8 @@ impl Incident {
                 | F::LateReport { .. }
                 | F::Paged { .. },
             )
-            | (P::Fixing { .. }, F::RecallRequested { .. }) => None,
+            | (P::Fixing { .. }, F::RecallRequested { .. })
+            | (P::AwaitingApproval { .. }, F::ApprovalGiven { .. }) => None,
             (_, F::Closed { .. }) => Some(P::Over(Ending::Closed)),
 
             (

@@ -498,11 +498,12 @@ mod tests {
         files.open_log().unwrap_err();
         files.lock().unwrap_err();
         let start = Start { pid: 1, at: "now".to_owned(), incident: "i", attempt: 1 };
-        files.add_start(&start).unwrap_err();
+        files.add_start(&start).unwrap();
         let run = Run { pid: 1, start_ticks: 1 };
         crate::process::pid_file::write(files.pid_path(), &run).unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(fs::read_to_string(files.pid_path()).unwrap(), "1\n", "in place of the link");
+        assert!(!everybodys.join("shop.starts.jsonl").is_symlink(), "in place of the link");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bus::{InboxMessage, Subjects};
 use bytes::Bytes;
-use domain::wire::{Envelope, InputKind};
+use domain::wire::{Envelope, Input, InputKind};
 use serde_json::Value;
 use supervisor::core::decode::parts;
 
@@ -64,7 +64,7 @@ fn check(subject: &str, payload: &[u8]) -> Verdict {
         // There is a quick way to read a frame; it must not see anything else.
         for (part, slow) in parts.iter().zip(&slow) {
             if let Ok((input, reply_to)) = &part.content {
-                assert_eq!((input, reply_to), (&slow.input, &slow.reply_to));
+                assert_eq!((unproven(input), reply_to), (unproven(&slow.input), &slow.reply_to));
             }
         }
     }
@@ -128,4 +128,14 @@ fn commands() -> Vec<Vec<u8>> {
         }
     }
     seeds
+}
+
+/// Returns an input without what is known of its sender: that is not read from it.
+fn unproven(input: &Input) -> Input {
+    let mut input = input.clone();
+    if let Input::Event(event) = &mut input {
+        event.origin = None;
+        event.source.clear();
+    }
+    input
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::{broker::Job, bug::Bug, world::Asked};
 
 /// How long the leader's answer is waited for once the broker has the input.
-/// Who the gateway takes all senders for.
-const ORIGIN: &str = "token:sender";
+/// Who the gateway takes all senders for. Each uses several doors, and is one sender at each.
+const ORIGIN: &str = event::NATS;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// What the sender hears.

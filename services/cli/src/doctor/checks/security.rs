@@ -82,7 +82,8 @@ fn open_file(file: &OpenFile) -> Finding {
 
 fn tokens(facts: &Facts) -> Vec<Finding> {
     let Ok(tokens) = &facts.tokens else { return Vec::new() };
-    let valid = tokens.values().map(|it| &it.1).filter(|it| it.state(facts.now) == TokenState::Valid);
+    let valid =
+        tokens.values().map(|it| &it.1).filter(|it| it.state(facts.now) == TokenState::Valid);
     let endless = valid.clone().filter(|it| it.expires_at.is_none_or(|end| facts.now + LONG < end));
     let endless = endless.map(|it| {
         let severity = if it.role < Role::Operator { Severity::Note } else { Severity::Warning };
