@@ -32,7 +32,7 @@ fn config(dir: &Path) -> String {
     format!(
         "targets:
   - name: sleeper
-    process: {{command: [sh, -c, \"{}; exec sleep {span}\"]}}
+    process: {{command: [sh, -c, \"{}; sleep {span}; :\"]}}
     checks: [{{process: true, every: 200ms}}, {{command: [sh, -c, \"{}\"], every: 200ms}}]
 policy: {{autonomy: auto, soak: 200ms, budget: {{per_target: 1000/h, per_runbook: 1000/h, fleet: 1000/h}}}}
 ",

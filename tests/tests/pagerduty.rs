@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::{
     eventually,
     stack::{Stack, directory},

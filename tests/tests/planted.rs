@@ -38,7 +38,7 @@ fn free_port() -> u16 {
 fn start(dir: &Path, url: &str, listen: &str, health: &[u16]) -> Vec<Agent> {
     let (file, token) = (dir.join("selfheal.yaml"), dir.join("api-token"));
     fs::write(&file, CONFIG).unwrap();
-    fs::write(&token, ADMIN).unwrap();
+    private::write(&token, ADMIN.as_bytes()).unwrap();
     let (file, token) = (file.display().to_string(), token.display().to_string());
     let agent = |(kind, port): (&'static str, &u16)| {
         let health_at = format!("127.0.0.1:{port}");

@@ -134,12 +134,10 @@ fn refusal(report: &FixReport) -> &str {
 #[tokio::test]
 async fn an_order_is_carried_out_reported_and_told_live() {
     let (broker, place) = (Broker::start().await, Place::new());
-    let fixer = Fixer::start(&broker, &place, "fixer-1", Args::default()).await;
+    let all = Args { allow: Some("all".to_owned()), ..Args::default() };
+    let fixer = Fixer::start(&broker, &place, "fixer-1", all).await;
     let bus = broker.bus().await.unwrap();
-    let process = handle(&["sleep", "1000"]);
-    let config = serde_json::json!({"targets": [{"name": "shop", "process": process.clone()}]});
-    bus.config_store().put(config.to_string().into(), 0).await.unwrap();
-    let order = order(vec![step("restart", restart(&process))]);
+    let order = order(vec![step("restart", restart(&handle(&["sleep", "1000"])))]);
     let live = bus.subjects().live(&order.work.incident);
     let mut live = bus.subscribe(live, None).await.unwrap();
     publish(&bus, "wish", &order).await;
