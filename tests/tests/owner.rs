@@ -29,6 +29,8 @@ fn config(dir: &Path) -> String {
     // Tests that run beside each other have targets of one name: their programs tell them apart.
     let span = 100_000 + uuid::Uuid::new_v4().as_u128() % 900_000;
     let tells = |file: &str| format!("umask > {}/{file}", dir.display());
+    // It fails until the target was started: what answers already would be left alone.
+    let check = tells("umask-of-check") + &format!("; test -e {}/umask-of-target", dir.display());
     format!(
         "targets:
   - name: sleeper
@@ -37,8 +39,7 @@ fn config(dir: &Path) -> String {
 policy: {{autonomy: auto, soak: 200ms, budget: {{per_target: 1000/h, per_runbook: 1000/h, fleet: 1000/h}}}}
 ",
         tells("umask-of-target"),
-        // It fails until the target was started: what answers already would be left alone.
-        format!("{}; test -e {}/umask-of-target", tells("umask-of-check"), dir.display()),
+        check,
     )
 }
 

@@ -80,7 +80,9 @@ mod tests {
             fs::set_permissions(data.join(name), permissions).unwrap();
         };
         fs::write(data.join("run/api-token"), "x").unwrap();
-        (set(".", 0o700), set("run", 0o700), set("run/api-token", 0o640));
+        for (name, mode) in [(".", 0o700), ("run", 0o700), ("run/api-token", 0o640)] {
+            set(name, mode);
+        }
         let found = look(&BrokerOptions::default(), &data).open_files;
         assert_eq!(found, [OpenFile { path: data.join("run/api-token"), mode: 0o640 }]);
         fs::remove_dir_all(&data).unwrap();

@@ -122,7 +122,7 @@ fn reports() -> Vec<Vec<u8>> {
 fn commands() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for envelope in &story().inputs {
-        if let domain::wire::Input::Command(command) = &envelope.input {
+        if let Input::Command(command) = &envelope.input {
             seeds.push(bytes(envelope));
             seeds.push(bytes(command));
         }
