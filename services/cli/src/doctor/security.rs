@@ -35,7 +35,9 @@ pub(super) fn look(options: &BrokerOptions, data: &Path) -> Security {
         is_broker_tls: options.ca.is_some() || urls.iter().all(|it| it.starts_with("tls://")),
         is_signed: !options.trusted_keys.is_empty()
             || options.trusted_keys_file.is_some()
-            || options.signing_key.is_some(),
+            || options.signing_key.is_some()
+            // `up` gives the keys in its data directory to all that it starts.
+            || data.join("run/signing.key").is_file(),
         open_files: PRIVATE.iter().filter_map(open).collect(),
     }
 }
@@ -83,7 +85,12 @@ mod tests {
         for (name, mode) in [(".", 0o700), ("run", 0o700), ("run/api-token", 0o640)] {
             set(name, mode);
         }
-        let found = look(&BrokerOptions::default(), &data).open_files;
+        assert!(!look(&BrokerOptions::default(), &data).is_signed);
+        fs::write(data.join("run/signing.key"), "x").unwrap();
+        set("run/signing.key", 0o600);
+        let seen = look(&BrokerOptions::default(), &data);
+        assert!(seen.is_signed, "by the key of `up`");
+        let found = seen.open_files;
         assert_eq!(found, [OpenFile { path: data.join("run/api-token"), mode: 0o640 }]);
         fs::remove_dir_all(&data).unwrap();
     }
